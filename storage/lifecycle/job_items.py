@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
+from storage.batches import batched
 from storage.database.clock import format_timestamp
 from storage.database.column_types import MAX_INTEGER, check_integer, check_text
 from storage.database.driver_errors import translating_errors
@@ -39,9 +40,8 @@ def insert_items(
         UnknownPhoto: a photo belongs to another tenant; the caller's transaction must then be rolled back.
     """
     count = 0
-    iterator = iter(items)
     # A batch is read completely before it is written, because the items may come from a query on this connection.
-    while batch := list(islice(iterator, BATCH_SIZE)):
+    for batch in batched(items, BATCH_SIZE):
         count += insert_items_of_jobs(connection, [(job_id, len(batch))], tenant_id, batch, now=now, first_index=count)
     return count
 

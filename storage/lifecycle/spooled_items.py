@@ -5,8 +5,9 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Any, Self
+
+from storage.batches import batched
 
 #: The number of items that are written to the temporary file, or read from it, at once.
 _BATCH_SIZE = 5_000
@@ -51,6 +52,6 @@ class SpooledItems:
 
     def _spool(self, items: Iterator[Mapping[str, Any]]) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=_MAX_BYTES_IN_MEMORY)  # noqa: SIM115 - closed with this.
-        while batch := list(islice(items, _BATCH_SIZE)):
+        for batch in batched(items, _BATCH_SIZE):
             pickle.dump(batch, self._file, protocol=pickle.HIGHEST_PROTOCOL)
             self._count += len(batch)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from storage.batches import batched
 from storage.database.column_types import check_integer, check_tenant_id, check_text
 from storage.database.engine import Access
 from storage.database.tables import jobs, photos, projects, task_items, task_projects, tasks
@@ -171,9 +171,8 @@ def _write_items(connection: Connection, new: NewTask, items: SpooledItems) -> N
             )
         )
     elif new.items is not None:
-        iterator = iter(items)
         written = 0
-        while batch := list(islice(iterator, job_items.BATCH_SIZE)):
+        for batch in batched(items, job_items.BATCH_SIZE):
             rows = [
                 (new.id, written + index, *job_items.item_values(item, written + index)[:2])
                 for index, item in enumerate(batch)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, literal, select, text, update
 
+from storage.batches import batched
 from storage.database.driver_statement import DriverStatement
 from storage.database.engine import Access, Database
 from storage.database.given_values import among
@@ -263,8 +263,7 @@ class TasksRepository:
                 else hold_on(connection, tenant_id=task.tenant_id, task_id=task_id)
             )
             touched: list[int] = []
-            iterator = iter(given)
-            while batch := list(islice(iterator, MAX_ITEMS_PER_JOB)):
+            for batch in batched(given, MAX_ITEMS_PER_JOB):
                 known = set(
                     connection.execute(
                         select(job_items_table.c.photo_id)

@@ -15,10 +15,10 @@ from flows.errors import StepTimeout
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrival_pairs import Arrival, pair
 from flows.steps.following.moved_by_hand import BATCH_SIZE, follow
-from flows.steps.targets.batches import batches
 from flows.steps.targets.photo_files import SOURCE_ORDER
 from flows.steps.targets.target_projects import compared
 from flows.steps.targets.whereabouts import ProjectState, Whereabouts, folders_without_project
+from storage.batches import batched
 from storage.comparison.part_comparison import NewName
 from storage.comparison.reconciliation import ProjectComparison, known_names
 from storage.library.content_hash import matching_hashes
@@ -100,7 +100,7 @@ class Arrivals:
 
         for (source_id, target_id), group in groupby(sorted(pairs.certain, key=projects_of), key=projects_of):
             source, target = self._whereabouts.project(source_id), self._whereabouts.project(target_id)
-            for batch in batches(group, BATCH_SIZE):
+            for batch in batched(group, BATCH_SIZE):
                 ctx.checkpoint()
                 try:
                     with ctx.exclusively(sorted({source_id, target_id})):

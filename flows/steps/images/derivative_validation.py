@@ -11,8 +11,8 @@ from flows.handlers.step_context import StepContext
 from flows.imaging.errors import ImagingError
 from flows.steps.images.observation import Observer, is_other
 from flows.steps.images.photo_processing import in_parallel
-from flows.steps.targets.batches import batches
 from flows.steps.targets.target_projects import each_project
+from storage.batches import batched
 from storage.comparison.derivative_scan import DerivativeScan, mark_changed, mark_missing
 from storage.database.temporary_tables import BATCH_SIZE, temporary_tables
 from storage.library.errors import LibraryError
@@ -38,10 +38,10 @@ def derivative_validation(ctx: StepContext) -> None:
 def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder: ProjectFolder) -> None:
     staged.begin(project.id)
     for kind, path in ((DerivativeKind.THUMBNAIL, folder.thumb), (DerivativeKind.PREVIEW, folder.preview)):
-        for batch in batches(scan_derivatives(path), BATCH_SIZE):
+        for batch in batched(scan_derivatives(path), BATCH_SIZE):
             staged.add_derivatives(kind, batch)
     # Originals are scanned last, so that an original that changes meanwhile looks newer than its derivative.
-    for files in batches(scan(folder), BATCH_SIZE):
+    for files in batched(scan(folder), BATCH_SIZE):
         ctx.checkpoint()
         staged.add_originals(files)
     for unsettled in staged.unsettled():

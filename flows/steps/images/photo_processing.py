@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from flows.errors import SkipItem
 from flows.handlers.step_context import StepContext
 from flows.imaging.isolation.image_processing import available_cores
-from flows.steps.targets.batches import batches
 from flows.steps.targets.photo_files import PhotoFiles, PhotoTask, find_files
 from flows.steps.targets.target_photos import Worked, each_photo, each_project_photo
+from storage.batches import batched
 from storage.library.atomic_write import fsync_folder
 from storage.library.paths import ProjectFolder
 from storage.photos.derivatives import METADATA, Derivative, DerivativeKind, DerivativesRepository, ProcessedPhoto
@@ -154,13 +154,13 @@ def _processes(ctx: StepContext) -> int:
 
 
 def _photos_of(ctx: StepContext, project_id: int) -> Iterator[list[Photo]]:
-    return batches(PhotosRepository(ctx.database).iterate_project(project_id), SCAN_BATCH_SIZE)
+    return batched(PhotosRepository(ctx.database).iterate_project(project_id), SCAN_BATCH_SIZE)
 
 
 def _tasks(
     ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], files: dict[int, PhotoFiles]
 ) -> Iterator[PhotoTask]:
-    for batch in batches(photos, MAX_ITEMS_PER_JOB):
+    for batch in batched(photos, MAX_ITEMS_PER_JOB):
         with ctx.read() as connection:
             ids = [photo.id for photo in batch]
             known = DerivativesRepository(connection).get_many(ids)

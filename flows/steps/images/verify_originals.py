@@ -18,8 +18,8 @@ from flows.imaging.errors import ImageMissing, ImagingError
 from flows.imaging.fingerprint import Fingerprint, SourceReading
 from flows.steps.images.observation import fingerprint_of, first_seen, is_other, with_fingerprint
 from flows.steps.images.photo_processing import BATCH_SIZE, WRITE_SECONDS, answers_and_pauses
-from flows.steps.targets.batches import batches
 from flows.steps.targets.target_projects import skip_missing_folder
+from storage.batches import batched
 from storage.comparison.derivative_scan import DerivativeScan, mark_changed
 from storage.database.temporary_tables import BATCH_SIZE as SCAN_BATCH_SIZE
 from storage.database.temporary_tables import temporary_tables
@@ -59,7 +59,7 @@ def _take_up_unknown(ctx: StepContext) -> set[int]:
                     continue
                 available.add(project.id)
                 staged.begin(project.id)
-                for files in batches(scan(folder), SCAN_BATCH_SIZE):
+                for files in batched(scan(folder), SCAN_BATCH_SIZE):
                     ctx.checkpoint()
                     staged.add_originals(files)
                 for names in staged.unknown():

@@ -22,9 +22,9 @@ from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.free_names import FreeNames
 from flows.steps.moving.image_move import moved_photo
-from flows.steps.targets.batches import batches
 from flows.steps.targets.photo_files import PhotoFiles, file_moves, find_files, remove_stray_derivatives
 from flows.steps.targets.target_projects import checked_projects, each_project, has_safe_name
+from storage.batches import batched
 from storage.database.temporary_tables import temporary_tables
 from storage.history.journal import FileAction
 from storage.library.content_hash import hash_contents
@@ -128,7 +128,7 @@ def _rename_all(
                 planned.append(renaming)
                 for photo in photos:
                     names.rename(photo.id, renaming.name)
-    for batch in batches(planned, BATCH_SIZE):
+    for batch in batched(planned, BATCH_SIZE):
         _Renamings(ctx, batch, folder, names=free.on_disk).run()
     return errors + [renaming.error for renaming in planned if renaming.error is not None]
 

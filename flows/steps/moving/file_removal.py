@@ -12,10 +12,11 @@ from flows.handlers.announced_moves import FileMove, MoveGroup
 from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.batches import batches, pages
 from flows.steps.targets.journal_changes import relative_path, removed_photo
+from flows.steps.targets.pages import pages
 from flows.steps.targets.photo_files import PhotoFiles, find_files, remove_derivatives
 from flows.steps.targets.target_photos import Worked, each_photo, has_moved
+from storage.batches import batched
 from storage.history.journal import FileAction, FileChange
 from storage.library.errors import LibraryError
 from storage.library.naming.kinds import FileKind
@@ -66,7 +67,7 @@ def _remove_photos(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Pho
     fresh = {photo.id: photo for photo in PhotosRepository(ctx.database).get_many([photo.id for photo in photos])}
     present = [fresh[photo.id] for photo in photos if not has_moved(photo, fresh.get(photo.id))]
     files = find_files(ctx, folder, present)
-    for batch in batches(present, BATCH_SIZE):
+    for batch in batched(present, BATCH_SIZE):
         errors = _remove_batch(ctx, folder, batch, files)
         for photo in batch:
             yield photo, errors.get(photo.id)

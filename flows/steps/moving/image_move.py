@@ -13,10 +13,10 @@ from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.free_names import FreeNames
-from flows.steps.targets.batches import batches
 from flows.steps.targets.photo_files import file_moves, find_files, remove_stray_derivatives
 from flows.steps.targets.target_photos import Worked, current_folder, each_item, has_moved
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project
+from storage.batches import batched
 from storage.errors import UnknownProject
 from storage.history.journal import FileAction
 from storage.library.errors import UnsafePath
@@ -97,7 +97,7 @@ def _move_photos(ctx: StepContext, destination: Project, project: Project, photo
     with ctx.exclusively([project.id, destination.id]):
         destination = _destination(ctx)
         journey = _Journey(ctx, current_folder(ctx, project), ctx.folder_of(destination), destination, photos)
-        for batch in batches(photos, BATCH_SIZE):
+        for batch in batched(photos, BATCH_SIZE):
             errors = _move_batch(journey, batch)
             for photo in batch:
                 yield photo, errors.get(photo.id)

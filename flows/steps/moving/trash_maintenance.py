@@ -11,9 +11,10 @@ from sqlalchemy import Connection
 from flows.errors import ItemsFailed
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.batches import batches, pages
 from flows.steps.targets.journal_changes import relative_path
+from flows.steps.targets.pages import pages
 from flows.steps.targets.target_projects import each_project
+from storage.batches import batched
 from storage.history.journal import FileAction, FileChange, JournalEntry, latest_by_target, list_trashed
 from storage.library.atomic_write import fsync_folder, remove_stale_temporaries
 from storage.library.errors import LibraryError
@@ -40,7 +41,7 @@ def trash_maintenance(ctx: StepContext) -> None:
 def _empty_trash(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     errors: list[Exception] = []
     due = expired(folder, now=ctx.now(), ttl_seconds=ctx.settings.trash_ttl_seconds)
-    for batch in batches(due, BATCH_SIZE):
+    for batch in batched(due, BATCH_SIZE):
         errors += _purge(ctx, project, folder, batch)
     _journal_missed_removals(ctx, project, folder)
     # Temporary files that crashed processes left: incomplete manifests, copies and derivatives, never the only copy.

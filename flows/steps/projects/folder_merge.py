@@ -9,8 +9,8 @@ from typing import Final
 from flows.handlers.announced_moves import FileMove, MoveGroup
 from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.batches import batches
 from flows.steps.targets.journal_changes import relative_path
+from storage.batches import batched
 from storage.history.journal import FileAction
 from storage.library.content_hash import hash_contents
 from storage.library.errors import UnsafePath
@@ -74,7 +74,7 @@ class FolderMerge:
                 self._ctx.report.count("kept", example=f"{file.name}: the project has the same file")
             else:
                 going.append(file)
-        for files in batches(going, _BATCH_SIZE):
+        for files in batched(going, _BATCH_SIZE):
             self._move(files)
         for folder in {self._source.companion(file.name).parent for file in going if "/" in file.name}:
             while folder != self._source.path:

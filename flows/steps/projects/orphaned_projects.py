@@ -12,10 +12,10 @@ from itertools import islice
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrivals import Arrivals
-from flows.steps.targets.batches import batches
 from flows.steps.targets.journal_changes import folder_change, removed_photo
 from flows.steps.targets.target_projects import check_library, each_project
 from flows.steps.targets.whereabouts import RenamedFolders, archive_as_gone, archived_as_gone
+from storage.batches import batched
 from storage.history.journal import FileAction
 from storage.history.photo_snapshots import removed_project, snapshot_photos
 from storage.history.photo_states import current_projects
@@ -90,7 +90,7 @@ def _keep(ctx: StepContext, project: Project, reason: str) -> None:
 def _has_found_photos(ctx: StepContext, arrivals: Arrivals, project: Project) -> bool:
     ids = [photo_id for photo_id, project_id in arrivals.found.items() if project_id == project.id]
     with ctx.read() as connection:
-        return any(project.id in current_projects(connection, batch) for batch in batches(ids, BATCH_SIZE))
+        return any(project.id in current_projects(connection, batch) for batch in batched(ids, BATCH_SIZE))
 
 
 def _is_elsewhere(ctx: StepContext, renamed: RenamedFolders, project: Project) -> bool:

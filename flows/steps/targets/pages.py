@@ -1,14 +1,11 @@
-"""Splits long lists and tables into batches."""
+"""Reads long tables page by page."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from flows.handlers.step_context import StepContext
-
-Entry = TypeVar("Entry")
 
 
 class _Row(Protocol):
@@ -17,13 +14,6 @@ class _Row(Protocol):
 
 
 Row = TypeVar("Row", bound=_Row)
-
-
-def batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
-    """Yield the entries in lists of at most `size`."""
-    iterator = iter(entries)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def pages(ctx: StepContext, read: Callable[[Connection, int], Sequence[Row]]) -> Iterator[Sequence[Row]]:
