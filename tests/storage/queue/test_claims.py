@@ -10,9 +10,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, insert
 
 from storage import Database, Job, JobsRepository, LanesRepository
+from storage.database import tables
 from storage.errors import InvalidValue, UnknownLane
 from storage.lifecycle.heartbeats import clear_waiting, job_states, record_waiting, write_heartbeats
 from storage.queue.exchange import Wanted
@@ -50,6 +51,18 @@ def test_the_best_is_the_highest_priority_then_the_oldest_then_the_lowest_id(job
             ranked += [((-priority, clock()), jobs.enqueue(tenant_id="t", type="x", priority=priority).id)]
         clock.advance(seconds=1)
     assert _all_claims(jobs) == [job_id for _, job_id in sorted(ranked)]
+
+
+def test_a_row_of_another_program_is_claimed_whatever_its_priority_and_loses_its_former_end(
+    database: Database, jobs: JobsRepository
+) -> None:
+    priorities = (2**31 - 1, -1, -(2**31))
+    times = dict.fromkeys(("created_at", "updated_at", "finished_at"), database.clock())
+    rows = [{"tenant_id": "t", "type": "x", "status": "queued", "priority": number, **times} for number in priorities]
+    with database.begin() as connection:
+        connection.execute(insert(tables.jobs), rows)
+    claimed = list(iter(lambda: jobs.claim_next("worker"), None))
+    assert [(job.priority, job.finished_at) for job in claimed] == [(priority, None) for priority in priorities]
 
 
 def test_bounds_are_inclusive_and_a_tenant_gets_its_own_alone(jobs: JobsRepository) -> None:
