@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from sqlalchemy import Connection
 
@@ -18,6 +18,10 @@ from storage.history.photo_snapshots import snapshot_photos
 from storage.library.naming.folder_names import FolderNames
 from storage.library.paths import ProjectFolder
 from storage.library.transfer import sync_moves
+
+#: The number of photos in a batch: their files move first, then one transaction writes their rows. A crash interrupts
+#: only one batch.
+BATCH_SIZE: Final = 100
 
 Group = TypeVar("Group", bound=MoveGroup)
 

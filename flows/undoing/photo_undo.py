@@ -33,10 +33,6 @@ from storage.library.transfer import remove_derivative
 from storage.library.trash import parse_trash_name, remove_wrapping
 from storage.photos.derivatives import DerivativeKind
 
-#: The number of photos in a batch. Their files move first, then one transaction writes their rows. A crash interrupts
-#: only one batch.
-BATCH_SIZE: Final = 100
-
 #: The kind under which the report counts changes that cannot be undone.
 CANNOT: Final = "cannot be restored"
 

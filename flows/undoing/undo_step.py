@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from flows.errors import ItemsFailed, StepTimeout
+from flows.handlers.photo_files_change import BATCH_SIZE
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.undoing.photo_undo import BATCH_SIZE, PhotoUndo, report_left
+from flows.undoing.photo_undo import PhotoUndo, report_left
 from flows.undoing.places import Places
 from flows.undoing.project_undo import ProjectUndo
 from flows.undoing.reversal import CannotComeBack

@@ -12,9 +12,10 @@ from operator import attrgetter
 from typing import Final
 
 from flows.errors import StepTimeout
+from flows.handlers.photo_files_change import BATCH_SIZE
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrival_pairs import Arrival, pair
-from flows.steps.following.moved_by_hand import BATCH_SIZE, follow
+from flows.steps.following.moved_by_hand import follow
 from flows.steps.targets.photo_files import SOURCE_ORDER
 from flows.steps.targets.target_projects import compared
 from flows.steps.targets.whereabouts import ProjectState, Whereabouts, folders_without_project

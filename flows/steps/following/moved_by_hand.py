@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -25,9 +25,6 @@ from storage.photos.originals import OriginalsRepository
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
-
-#: The number of photos in a batch. Their derivatives move first, then their rows are written.
-BATCH_SIZE: Final = 100
 
 
 @dataclass(slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from flows.errors import ItemsFailed
 from flows.handlers.announced_moves import MoveGroup
-from flows.handlers.photo_files_change import PhotoFilesChange
+from flows.handlers.photo_files_change import BATCH_SIZE, PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.free_names import FreeNames
@@ -38,8 +38,6 @@ from storage.photos.projects import ProjectsRepository
 from storage.records import Photo, Project
 from task_definitions.wording import quantity
 
-#: The number of photos in a batch. Their files are renamed first, then their rows. A crash interrupts only one batch.
-BATCH_SIZE: Final = 100
 #: Largest number of photos whose files are searched for in one scan of their folder.
 _SCAN_BATCH_SIZE: Final = 5_000
 #: The number of photos that are read from the database at a time for the report.

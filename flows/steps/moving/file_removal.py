@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from flows.errors import PermanentStepError, SkipItem
 from flows.handlers.announced_moves import FileMove, MoveGroup
-from flows.handlers.photo_files_change import PhotoFilesChange
+from flows.handlers.photo_files_change import BATCH_SIZE, PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path, removed_photo
@@ -27,9 +27,6 @@ from storage.photos.originals import OriginalsRepository
 from storage.photos.photos import PhotosRepository
 from storage.records import Photo
 from task_definitions import MAX_ITEMS_PER_JOB
-
-#: The number of photos in a batch. Their files move first, then their rows are written. A crash interrupts one batch.
-BATCH_SIZE = 100
 
 
 @dataclass(slots=True, kw_only=True)

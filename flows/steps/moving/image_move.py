@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from flows.errors import PermanentStepError, SkipItem
 from flows.handlers.announced_moves import MoveGroup
-from flows.handlers.photo_files_change import PhotoFilesChange
+from flows.handlers.photo_files_change import BATCH_SIZE, PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.free_names import FreeNames
@@ -31,9 +31,6 @@ NEED_DERIVATIVES: Final = "need_generate_derivatives"
 
 #: The folder of each kind of derivative.
 DERIVATIVE_FOLDERS: Final = {"thumbnail": THUMB_FOLDER, "preview": PREVIEW_FOLDER}
-
-#: The number of photos in a batch. Their files move first, then their rows are written. A crash interrupts one batch.
-BATCH_SIZE = 50
 
 
 class DestinationUnusable(PermanentStepError):

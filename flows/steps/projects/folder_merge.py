@@ -4,10 +4,9 @@ import os
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from typing import Final
 
 from flows.handlers.announced_moves import FileMove, MoveGroup
-from flows.handlers.photo_files_change import PhotoFilesChange
+from flows.handlers.photo_files_change import BATCH_SIZE, PhotoFilesChange
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path
 from storage.batches import batched
@@ -20,9 +19,6 @@ from storage.library.paths import ProjectFolder
 from storage.library.scan import ScannedFile, scan, scan_companion_folders
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.records import Project
-
-#: The number of files that are moved before the journal is written.
-_BATCH_SIZE: Final = 100
 
 
 def is_companion_folder(folder: ProjectFolder, entry: ScannedFile) -> bool:
@@ -74,7 +70,7 @@ class FolderMerge:
                 self._ctx.report.count("kept", example=f"{file.name}: the project has the same file")
             else:
                 going.append(file)
-        for files in batched(going, _BATCH_SIZE):
+        for files in batched(going, BATCH_SIZE):
             self._move(files)
         for folder in {self._source.companion(file.name).parent for file in going if "/" in file.name}:
             while folder != self._source.path:
