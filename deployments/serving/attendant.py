@@ -75,8 +75,9 @@ def attend(runtime: Runtime) -> None:
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
         _attend_tasks(client, runtime, tasks.list_unattended(silent_seconds=silent_seconds))
-        restart_crashed_runs(client, tasks)
-        report_ended_tasks(client, runtime.database)
+        crashed = crashed_runs(client)
+        restart_crashed_runs(client, tasks, crashed)
+        report_ended_tasks(client, runtime.database, crashed)
         end_canceled_runs(client, tasks)
         if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client):
             request_drain()
@@ -130,14 +131,19 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
     return len(left)
 
 
-def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository) -> int:
+def crashed_runs(client: SyncPrefectClient) -> list[FlowRun]:
+    """Return our flow runs that Prefect shows as `Crashed`, and that are young enough to be restarted."""
+    return _our_runs(client, StateType.CRASHED, ended_within=RESTART_WITHIN)
+
+
+def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository, crashed: Iterable[FlowRun]) -> int:
     """Restart runs whose process died before it wrote or retried their task; return how many were restarted.
 
     `attend` restarts runs of unfinished tasks, and `report_ended_tasks` reports the end of ended tasks. Runs of work
     pools are left to their workers.
     """
     restarted = 0
-    for run in _our_runs(client, StateType.CRASHED, ended_within=RESTART_WITHIN):
+    for run in crashed:
         task = tasks.get_by_id(_task_id(run))
         if run.deployment_id is None or run.work_pool_name is not None:
             continue
@@ -152,17 +158,14 @@ def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository) -> i
     return restarted
 
 
-def report_ended_tasks(client: SyncPrefectClient, database: Database) -> int:
+def report_ended_tasks(client: SyncPrefectClient, database: Database, crashed: Iterable[FlowRun]) -> int:
     """Report the end of tasks whose flow run died before it reported that end to Prefect; return how many there were.
 
     Prefect shows such a run as `Crashed`, or as `Running` if its runner died as well.
     """
     tasks = TasksRepository(database)
     reported = 0
-    for run in [
-        *_our_runs(client, StateType.RUNNING),
-        *_our_runs(client, StateType.CRASHED, ended_within=RESTART_WITHIN),
-    ]:
+    for run in [*_our_runs(client, StateType.RUNNING), *crashed]:
         task = tasks.get_by_id(_task_id(run))
         if task is None or task.finished_at is None or not task.is_final or run.state is None:
             continue

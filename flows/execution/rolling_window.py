@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -154,14 +155,19 @@ class StepSource(Source[AnyFuture]):
         self._task = task
         self._runtime = runtime
         self._stopping = runtime.stopping(task.id)
+        self._read_again_at = 0.0
 
     def read(self, room: int, followed: Mapping[int, AnyFuture]) -> Sequence[Job]:
-        """Return the next jobs, in the order of their ids."""
+        """Return the next jobs, in the order of their ids; none while all jobs of the step are followed."""
+        if followed and time.monotonic() < self._read_again_at:
+            return ()
         tasks = TasksRepository(self._runtime.database)
         limit = room + len(followed)
-        return retry_while_unavailable(
+        found = retry_while_unavailable(
             lambda: tasks.unfinished_jobs(self._task, limit=limit), unless=self._stopping.is_set
         )
+        self._read_again_at = 0.0 if len(found) == limit else time.monotonic() + self.look_seconds
+        return found
 
     def not_ready(self) -> int:
         """Return how many jobs run in another process or wait for their next attempt."""

@@ -22,12 +22,11 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.execution.rolling_window import RollingWindow, StepSource, follow_steps
 from flows.execution.sweep import Sweeper
+from flows.execution.task_stops import cancel_here, pause_here
 from flows.orchestration.artifacts import await_publication, publish_step
-from flows.orchestration.canceling import cancel_here
 from flows.orchestration.cancellation_watch import CancellationWatch
 from flows.orchestration.job_task import task_for
 from flows.orchestration.mapped_runs import raise_if_none_ran
-from flows.orchestration.pausing import pause_here
 from flows.orchestration.prefect_events import emit_to_prefect
 from flows.orchestration.supervision import end_within
 from flows.process.runtime import Runtime

@@ -251,6 +251,8 @@ class FollowedJobs:
 
     def _start(self) -> None:
         if self._thread is None or not self._thread.is_alive():
+            # The first jobs were just read, so their states are read later, and not while the first claim is made.
+            self._looked_at = time.monotonic()
             self._executor = Executor(self, settings=self._settings, wakeups=self._wakeups)
             run = self._executor.run
             thread = threading.Thread(target=run, kwargs={"until_empty": False}, name="photojobs-executor", daemon=True)

@@ -18,7 +18,7 @@ from rich.text import Text
 from deployments.cli.options.signals import ctrl_c_pressed
 from deployments.cli.output.loudness import is_quiet
 from deployments.cli.output.terminal import duration, messages, remark
-from flows.orchestration.canceling import cancel_here
+from flows.execution.task_stops import cancel_here
 from flows.process.runtime import Runtime
 from storage.errors import StorageError
 from storage.queue.tasks import TasksRepository

@@ -15,6 +15,7 @@ from prefect.states import Cancelling, Crashed, Pending, Running, Scheduled, Sus
 from deployments.deploying.runner_deployments import deployment_of
 from deployments.serving import attendant
 from deployments.serving.attendant import (
+    crashed_runs,
     end_canceled_runs,
     report_ended_tasks,
     restart_crashed_runs,
@@ -78,11 +79,14 @@ def test_a_run_whose_process_died_before_it_wrote_its_task_is_started_again_thre
 
         died = crash(client.create_flow_run_from_deployment(deployment_id).id)
         with_task = crash(client.create_flow_run_from_deployment(deployment_id, parameters={"task_id": task_id}).id)
-        restarts = [restart_crashed_runs(client, tasks), restart_crashed_runs(client, tasks)]
+        restarts = [
+            restart_crashed_runs(client, tasks, crashed_runs(client)),
+            restart_crashed_runs(client, tasks, crashed_runs(client)),
+        ]
         names = [client.read_flow_run(run_id).state_name for run_id in (died, with_task)]
         for _ in range(3):
             crash(died)
-            restarts.append(restart_crashed_runs(client, tasks))
+            restarts.append(restart_crashed_runs(client, tasks, crashed_runs(client)))
         last = client.read_flow_run(died).state_name
         client.delete_deployment(deployment_id)
     assert names == ["AwaitingRetry", "Crashed"]
@@ -123,14 +127,14 @@ def test_the_end_of_a_task_is_reported_if_its_flow_run_died_before_it_could(
         def names() -> list[str | None]:
             return [client.read_flow_run(run_id).state_name for run_id in pages]
 
-        report_ended_tasks(client, runtime.database)
+        report_ended_tasks(client, runtime.database, crashed_runs(client))
         early = names()
         # A minute later.
         monkeypatch.setattr(attendant, "REPORT_SECONDS", -1)
-        report_ended_tasks(client, runtime.database)
+        report_ended_tasks(client, runtime.database, crashed_runs(client))
         late = names()
         message = client.read_flow_run(crashed).state.message
-        restart_crashed_runs(client, tasks)
+        restart_crashed_runs(client, tasks, crashed_runs(client))
         revive_runs_left_behind(runtime)
         restarted = names()
         client.delete_deployment(deployment_id)

@@ -13,7 +13,7 @@ import pytest
 from flows import catalog, run_task, step
 from flows.api.start import start_task
 from flows.execution.plain_run import run_plainly
-from flows.execution.rolling_window import RollingWindow, Source
+from flows.execution.rolling_window import RollingWindow, Source, StepSource
 from flows.handlers.step_context import StepContext
 from flows.process.runtime import Runtime
 from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
@@ -145,6 +145,27 @@ def test_the_drain_flow_takes_up_jobs_that_come_while_another_waits_for_its_next
 
     assert (state.type.value, state.message) == ("COMPLETED", "2 completed")
     assert [job_id for _, job_id in stage.started] == [unlucky.id, late[0].id, unlucky.id]
+
+
+def test_a_step_whose_jobs_are_all_followed_is_not_read_again_before_they_have_ended(
+    runtime: Runtime, define: Any, photo_ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StepSource, "look_seconds", 3600.0)
+    definition = define("pick_once", {"type": "fail_first", "priority": 50, "chunk_size": 1})
+    started = start_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids])
+    reads = list[int]()
+    unfinished_jobs = TasksRepository.unfinished_jobs
+
+    def counted(self: TasksRepository, *args: Any, **keywords: Any) -> list[Job]:
+        found = unfinished_jobs(self, *args, **keywords)
+        reads.append(len(found))
+        return found
+
+    monkeypatch.setattr(TasksRepository, "unfinished_jobs", counted)
+
+    run_plainly(started.task_id, runtime)
+
+    assert reads == [12, 0]
 
 
 class _Given(Source["_Ends"]):

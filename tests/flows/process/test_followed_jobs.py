@@ -16,6 +16,7 @@ from sqlalchemy import event
 from flows.execution.job_following import FollowedRun
 from flows.process.runtime import Runtime
 from storage import Database, JobsRepository, LanesRepository
+from storage.lifecycle import heartbeats
 from storage.queue.exchange import Exchanged
 from storage.records import Job, JobStatus
 from tests.flows.process.following import Process, Turn
@@ -300,3 +301,26 @@ def test_looking_costs_the_same_however_many_wait(database: Database, start_proc
 
     assert [end.result(60).status for end in waiting] == 12 * ["queued"]
     assert for_twelve <= 2 * for_one
+
+
+def test_the_first_claim_is_made_without_a_read_of_states(
+    start_process: Any, enqueue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = list[int]()
+    job_states = heartbeats.job_states
+
+    def counted(database: Database, job_ids: Any) -> Any:
+        reads.append(len(job_ids))
+        return job_states(database, job_ids)
+
+    monkeypatch.setattr(heartbeats, "job_states", counted)
+    process, first, second = start_process(poll_seconds=600.0), enqueue(), enqueue(priority=50)
+    process.followed.announce([first, second])
+    (turn, _), (_, end) = process.follow(first), process.follow(second)
+    turn.claimed.result(60)
+    process.wakeups.notify()
+
+    assert not reads
+    process.followed.look_now()
+    wait_until(lambda: reads, what="the states were read")
+    assert not end.done()
