@@ -19,7 +19,7 @@ from flows.process.database_retry import retry_while_unavailable
 from flows.process.executor import EndWriter
 from flows.process.job_claim import JobClaim
 from flows.process.retry_delay import backoff_seconds
-from flows.telemetry.at_work import at_work_on
+from flows.telemetry.log_fields import at_work_on
 from storage.errors import ConstraintViolated, CorruptDefinition, CorruptPayload, InvalidValue, UnknownTask
 from storage.queue.exchange import End
 from storage.queue.jobs import JobsRepository

@@ -1,13 +1,21 @@
-"""The fields of a log line that name its job or task: `logger.warning(…, extra=about_job(job))`."""
+"""The fields of a log line that name its job or task: `logger.warning(…, extra=about_job(job))`.
+
+Lines without such fields are about the job that their thread runs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from storage.records import Job, Task
 
 #: Every structured line has these fields in this order. A field without a value is null.
 FIELDS = ("tenant_id", "task_id", "job_id", "job_type")
+
+_at_work: ContextVar[Job | None] = ContextVar("photojobs_job_at_work", default=None)
 
 
 def about_job(job: Job) -> dict[str, Any]:
@@ -18,3 +26,19 @@ def about_job(job: Job) -> dict[str, Any]:
 def about_task(task: Task) -> dict[str, Any]:
     """Return the fields of a log line about a task."""
     return {"tenant_id": task.tenant_id, "task_id": task.id}
+
+
+def about_job_at_work() -> dict[str, Any]:
+    """Return the fields of the job that the current thread runs; none if it runs no job."""
+    job = _at_work.get()
+    return {} if job is None else about_job(job)
+
+
+@contextmanager
+def at_work_on(job: Job) -> Iterator[None]:
+    """Set the job that the current thread runs while the block runs."""
+    token = _at_work.set(job)
+    try:
+        yield
+    finally:
+        _at_work.reset(token)

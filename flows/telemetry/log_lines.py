@@ -9,9 +9,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from flows.telemetry.at_work import job_at_work
 from flows.telemetry.events import Event, Events
-from flows.telemetry.log_fields import FIELDS, about_job
+from flows.telemetry.log_fields import FIELDS, about_job_at_work
 from storage.database.clock import format_timestamp
 from storage.settings import Settings
 
@@ -32,8 +31,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        job = job_at_work()
-        known = {} if job is None else about_job(job)
+        known = about_job_at_work()
         for field in FIELDS:
             line[field] = getattr(record, field, known.get(field))
         line["process_id"] = record.process

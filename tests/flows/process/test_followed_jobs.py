@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import event
 
 from flows.execution.job_following import FollowedRun
+from flows.process.followed_jobs import FollowedJobs
 from flows.process.runtime import Runtime
 from storage import Database, JobsRepository, LanesRepository
 from storage.lifecycle import heartbeats
@@ -303,24 +304,29 @@ def test_looking_costs_the_same_however_many_wait(database: Database, start_proc
     assert for_twelve <= 2 * for_one
 
 
-def test_the_first_claim_is_made_without_a_read_of_states(
+def test_the_states_of_jobs_that_were_just_read_are_read_later(
     start_process: Any, enqueue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads = list[int]()
-    job_states = heartbeats.job_states
+    calls = list[str]()
+    job_states, look = heartbeats.job_states, FollowedJobs.look
 
-    def counted(database: Database, job_ids: Any) -> Any:
-        reads.append(len(job_ids))
+    def read_states(database: Database, job_ids: Any) -> Any:
+        calls.append("read")
         return job_states(database, job_ids)
 
-    monkeypatch.setattr(heartbeats, "job_states", counted)
-    process, first, second = start_process(poll_seconds=600.0), enqueue(), enqueue(priority=50)
-    process.followed.announce([first, second])
-    (turn, _), (_, end) = process.follow(first), process.follow(second)
-    turn.claimed.result(60)
-    process.wakeups.notify()
+    def look_once(followed: FollowedJobs, *, has_room: bool) -> float:
+        seconds = look(followed, has_room=has_room)
+        calls.append("look")
+        return seconds
 
-    assert not reads
+    monkeypatch.setattr(heartbeats, "job_states", read_states)
+    monkeypatch.setattr(FollowedJobs, "look", look_once)
+    process, first, second = start_process(poll_seconds=3600.0), enqueue(), enqueue(priority=50)
+    process.followed.announce([first, second])
+    process.follow(first)
+    process.follow(second)
+    wait_until(lambda: calls, what="the executor has looked")
+
+    assert calls[0] == "look"
     process.followed.look_now()
-    wait_until(lambda: reads, what="the states were read")
-    assert not end.done()
+    wait_until(lambda: "read" in calls, what="the states were read")
