@@ -28,14 +28,17 @@ class DriverStatement:
     JSON array. Rows have the same values as with SQLAlchemy: aware datetimes and parsed JSON.
     """
 
-    __slots__ = ("_texts", "converters", "is_planned_once")
+    __slots__ = ("_names", "_texts", "converters", "is_planned_once", "numbered")
 
     def __init__(self, sql: str, *, returns: Sequence[Column[Any]] = (), is_planned_once: bool = False) -> None:
         #: Whether PostgreSQL makes one plan for all values, because planning would take longer than the statement.
         self.is_planned_once = is_planned_once
-        # psycopg caches parsed statements only up to a certain length, so spaces are removed.
         sql = " ".join(sql.split())
         self._texts = {"sqlite": sql, "postgresql": _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))}
+        #: The names of the parameters in the order of their numbers, and the statement with numbers (`$1`) in place of
+        #: names. psycopg sends it as it is; it would parse a text with names, a long one at every use.
+        self._names = list(dict.fromkeys(_PARAMETER.findall(sql)))
+        self.numbered = _PARAMETER.sub(lambda found: f"${self._names.index(found[1]) + 1}", sql).encode()
         self.converters = {
             dialect: {
                 index: convert
@@ -48,6 +51,11 @@ class DriverStatement:
     def text(self, dialect: str) -> str:
         """Return the statement in the parameter style of the driver for `sqlite` or `postgresql`."""
         return self._texts[dialect]
+
+    def in_order(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """Return the parameters of `numbered` as values that psycopg accepts."""
+        given = bound(parameters, "postgresql")
+        return [given[name] for name in self._names]
 
     def rows(self, found: Sequence[Sequence[Any]], dialect: str) -> list[Any]:
         """Return the driver's rows, with times and JSON converted to Python values."""

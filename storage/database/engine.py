@@ -158,16 +158,15 @@ class Database:
         if isinstance(self.engine.pool, StaticPool):
             with self.begin() as connection:
                 return statement.on(connection, parameters)
-        dialect = self.engine.dialect.name
-        values = bound(parameters, dialect)
         if not self.is_postgresql:
+            values = bound(parameters, "sqlite")
             with translating_errors(self.engine), self._kept.connection() as driver:
-                return statement.rows(driver.execute(statement.text(dialect), values).fetchall(), dialect)
+                return statement.rows(driver.execute(statement.text("sqlite"), values).fetchall(), "sqlite")
         with self._driver(is_planned_once=statement.is_planned_once) as driver:
             driver.autocommit = True
-            found = _fetched(driver.execute(statement.text(dialect), values))
+            found = _fetched(_execute(driver, (statement, parameters)))
             driver.autocommit = False
-        return statement.rows(found, dialect)
+        return statement.rows(found, "postgresql")
 
     def run_together(self, steps: Sequence[Step], looks: Sequence[Step] = ()) -> list[list[Any]]:
         """Run statements in order as one transaction; return the rows of each. No statement can use rows of another.
@@ -339,8 +338,10 @@ def _can_pipeline() -> bool:
 
 
 def _execute(driver: Any, step: Step) -> Any:
+    from psycopg import RawCursor
+
     statement, parameters = step
-    return driver.execute(statement.text("postgresql"), bound(parameters, "postgresql"))
+    return RawCursor(driver).execute(statement.numbered, statement.in_order(parameters))
 
 
 #: Maps the pool of an engine to its `Database`, so that a repository that has only a connection finds the clock.

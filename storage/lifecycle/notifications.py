@@ -14,16 +14,21 @@ from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
 #: The notification channel of the waiters; the payload is always empty.
 CHANNEL = "photojobs_jobs"
 
-_IS_WAITED_FOR = f"EXISTS (SELECT 1 FROM jobs WHERE {WAITED_FOR} AND heartbeat_at > :fresh_since)"
 
+def has_waiters(touched: str) -> str:
+    """Return the SQL condition that an executor waits for a slot, or a process follows a task of the table `touched`.
 
-def notify_waiters(tasks: str) -> str:
-    """Return SQL that wakes the executors that wait for a slot and the followers of tasks.
-
-    `tasks` is the SQL condition that selects the tasks.
+    `touched` has a column `task_id`. It is not joined with `tasks`, because PostgreSQL might read all tasks. The order
+    leaves PostgreSQL one index for the jobs.
     """
-    return f"""SELECT pg_notify('{CHANNEL}', '') WHERE {_IS_WAITED_FOR}
-        OR EXISTS (SELECT 1 FROM tasks WHERE {tasks} AND attended_at > :fresh_since)"""
+    waited_for = f"SELECT 1 FROM jobs WHERE {WAITED_FOR} AND heartbeat_at > :fresh_since ORDER BY priority DESC LIMIT 1"
+    return f"""(({waited_for}) IS NOT NULL OR EXISTS (
+        SELECT 1 FROM {touched} WHERE (SELECT attended_at FROM tasks WHERE tasks.id = task_id) > :fresh_since))"""
+
+
+def notify_waiters(touched: str) -> str:
+    """Return SQL that wakes the executors that wait for a slot and the followers of the tasks of `touched`."""
+    return f"SELECT pg_notify('{CHANNEL}', '') WHERE {has_waiters(touched)}"
 
 
 def notify(connection: Connection) -> None:
@@ -48,4 +53,6 @@ def fresh_since(now: datetime) -> datetime:
 
 
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
-_NOTIFY_FOLLOWERS = text(notify_waiters("id = ANY(:task_ids)")).bindparams(bindparam("fresh_since", type_=UtcTimestamp))
+_NOTIFY_FOLLOWERS = text(notify_waiters("unnest(CAST(:task_ids AS text[])) AS touched(task_id)")).bindparams(
+    bindparam("fresh_since", type_=UtcTimestamp)
+)

@@ -57,7 +57,7 @@ def claim_in_special_lane(
 ) -> list[Job]:
     """Claim up to `limit` jobs of a lane with aging or fairness, within its slots, best first.
 
-    With `job_ids`, claim those of them that are entitled to a slot; `take_awaited` does this for other lanes.
+    With `job_ids`, claim those of them that are entitled to a slot, as `exchange` does for other lanes.
     """
     free = max(0, free_slots(connection, lane))
     if job_ids is not None:
@@ -147,7 +147,8 @@ def _candidates_statement(is_postgresql: bool) -> Executable:
     bounds = ", ".join(number.format(f":{name}", name) for name in ("min_priority", "max_priority"))
     times = [bindparam(name, type_=UtcTimestamp) for name in ("now", "fresh_since")]
     lane = f"SELECT {bounds}, 0 AS place, 0 AS free"
-    statement = text(f"{awaited(lane, is_postgresql=is_postgresql)} SELECT * FROM awaited").bindparams(*times)
+    competing = awaited(is_postgresql=is_postgresql)
+    statement = text(f"WITH chosen AS MATERIALIZED ({lane}), {competing} SELECT * FROM awaited").bindparams(*times)
     return statement.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at)
 
 

@@ -24,18 +24,15 @@ from storage.lifecycle.notifications import fresh_since, notify_followers
 from storage.lifecycle.state_machine import cut, settle_task
 from storage.queue.claims import ANY_PRIORITY, Claimant, claim_in_special_lane
 from storage.queue.exchange_statements import (
-    END_POSTGRESQL,
     END_SQLITE,
     KEEP_PROJECTS_SQLITE,
     LOOK_POSTGRESQL,
     LOOK_SQLITE,
     OPEN_LANES_SQLITE,
-    PROMOTE_POSTGRESQL,
+    PREPARE_POSTGRESQL,
     PROMOTE_SQLITE,
-    choose_lanes,
-    take_awaited,
-    take_from_chosen_lanes,
-    take_within,
+    exchange_statement,
+    take_sqlite,
 )
 from storage.queue.lanes import LanesRepository
 from storage.records import Job, JobStatus
@@ -95,11 +92,23 @@ class Exchanged:
 
 @dataclass(slots=True, kw_only=True)
 class _Round:
+    """The result of one transaction.
+
+    Attributes:
+        ended: the jobs that it ended.
+        claimed: the jobs that it claimed.
+        stuck: the tasks that may have to be settled; None if they are not known yet.
+        special_lane: the lane with aging or fairness at which the claim stopped.
+        unknown_lane: the lane in `wanted` that does not exist.
+        is_partial: whether another transaction, which locks lanes, can claim more.
+    """
+
     ended: list[Job]
     claimed: list[Job]
-    stuck: list[str]
+    stuck: list[str] | None
     special_lane: str | None = None
     unknown_lane: str | None = None
+    is_partial: bool = False
 
 
 def exchange(
@@ -122,30 +131,40 @@ def exchange(
     """
     claimant = Claimant(worker_id=worker_id, now=access.clock())
     found = _one_round(access, claimant, wanted, limit, ended)
+    claimed = found.claimed
     try:
+        if found.stuck is None:
+            statement, values = _look(access, ended, claimant.now)
+            found.stuck = _task_ids(access.run(statement, values))
         for task_id in found.stuck:
             # The task gets the same end time as its last job.
             _settle(access, task_id, now=claimant.now)
+        if limit > len(claimed) and wanted is not None:
+            claimed += _take_more(access, claimant, wanted, limit - len(claimed), found)
     except DatabaseFault as error:
-        if not found.claimed:
+        if not claimed:
             raise
         # The caller must get the claimed jobs, so no error is raised.
-        logger.warning("the status of a task could not be updated; the next sweep updates it: %s", error)
+        logger.warning("a claim or the status of a task is incomplete; the next sweep updates the task: %s", error)
+    return Exchanged(ended=tuple(found.ended), claimed=tuple(claimed))
+
+
+def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, found: _Round) -> list[Job]:
+    """Claim what the first transaction could not claim."""
     if found.unknown_lane is not None:
         with access.read() as connection:
             LanesRepository(connection).get(found.unknown_lane)
-    claimed = list(found.claimed)
+    claimed: list[Job] = []
     if found.special_lane is not None:
-        assert wanted is not None and wanted.lanes is not None  # noqa: S101, PT018 - it is in `wanted.lanes`.
-        claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit - len(claimed))
-        later = wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :]
-        again = replace(wanted, lanes=later) if later else None
-    else:
-        # The next step of a settled task may have new jobs, but none of `job_ids`.
-        again = wanted if found.stuck and wanted is not None and wanted.job_ids is None else None
-    if again is not None and len(claimed) < limit:
-        claimed += exchange(access, worker_id, again, limit=limit - len(claimed)).claimed
-    return Exchanged(ended=tuple(found.ended), claimed=tuple(claimed))
+        assert wanted.lanes is not None  # noqa: S101 - it is in `wanted.lanes`.
+        claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit)
+        wanted = replace(wanted, lanes=wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :])
+    # The next step of a settled task may have new jobs, but none of `job_ids`.
+    elif not found.is_partial and (not found.stuck or wanted.job_ids is not None):
+        return []
+    if len(claimed) < limit and wanted.lanes != ():
+        claimed += exchange(access, claimant.worker_id, wanted, limit=limit - len(claimed)).claimed
+    return claimed
 
 
 def settle_after(access: Access, job_ids: Sequence[int]) -> None:
@@ -156,15 +175,24 @@ def settle_after(access: Access, job_ids: Sequence[int]) -> None:
     """
     if job_ids and access.database is not None:
         look = LOOK_POSTGRESQL if access.is_postgresql else LOOK_SQLITE
-        for (task_id,) in access.run(look, {"job_ids": list(job_ids), "fresh_since": fresh_since(access.clock())}):
-            if task_id is not None:
-                _settle(access, task_id, now=access.clock())
+        found = access.run(look, {"job_ids": list(job_ids), "fresh_since": fresh_since(access.clock())})
+        for task_id in _task_ids(found):
+            _settle(access, task_id, now=access.clock())
 
 
 def _settle(access: Access, task_id: str, *, now: datetime) -> None:
     with access.write() as connection:
         settle_task(connection, task_id, now=now)
         notify_followers(connection, [task_id], now=now)
+
+
+def _look(access: Access, ended: Sequence[End], now: datetime) -> Step:
+    statement = LOOK_POSTGRESQL if access.is_postgresql else LOOK_SQLITE
+    return statement, {"job_ids": [end.job_id for end in ended], "fresh_since": fresh_since(now)}
+
+
+def _task_ids(looked: Sequence[Any]) -> list[str]:
+    return [task_id for (task_id,) in looked if task_id is not None]
 
 
 def _take_in_special_lane(access: Access, claimant: Claimant, wanted: Wanted, lane: str, limit: int) -> list[Job]:
@@ -188,43 +216,44 @@ def _one_round(access: Access, claimant: Claimant, wanted: Wanted | None, limit:
 
 
 def _on_postgresql(access: Access, claimant: Claimant, wanted: Wanted, limit: int, ended: Sequence[End]) -> _Round:
-    steps: list[Step] = []
-    looks: list[Step] = []
-    job_ids = [end.job_id for end in ended]
-    if ended:
-        given = [_as_given(end) for end in sorted(ended, key=lambda end: end.job_id)]
-        steps.append((END_POSTGRESQL, {"ended": json.dumps(given), "now": claimant.now}))
-        looks.append((LOOK_POSTGRESQL, {"job_ids": job_ids, "fresh_since": fresh_since(claimant.now)}))
-    if limit > 0:
-        steps += _taking_steps(claimant, wanted, limit)
-    answers = access.run_together(steps, looks)
-    stuck = [task_id for (task_id,) in answers[-1] if task_id is not None] if ended else []
-    claimed = answers[len(steps) - 1] if limit > 0 else []
-    special = unknown = None
-    if limit > 0 and wanted.lanes is not None:
-        [(special, known, *_)] = answers[len(steps) - 2]
-        unknown = _first_unknown(wanted.lanes, known)
-    return _Round(
-        ended=answers[0] if ended else [],
-        claimed=_ranked(claimed),
-        stuck=stuck,
-        special_lane=special,
-        unknown_lane=unknown,
+    values = {
+        **claimant.parameters(),
+        "fresh_since": fresh_since(claimant.now),
+        "ended": json.dumps([_as_given(end) for end in sorted(ended, key=lambda end: end.job_id)]),
+        "limit": limit,
+        "lanes": list(wanted.lanes or ()),
+        "min_priority": wanted.bounds[0],
+        "max_priority": wanted.bounds[1],
+        "tenant_id": wanted.tenant_id,
+        "job_ids": list(wanted.job_ids or ()),
+    }
+    step = exchange_statement(
+        of_lanes=wanted.lanes is not None,
+        for_tenant=wanted.tenant_id is not None and wanted.job_ids is None,
+        is_awaited=wanted.lanes is not None and wanted.job_ids is not None,
     )
-
-
-def _taking_steps(claimant: Claimant, wanted: Wanted, limit: int) -> list[Step]:
-    for_tenant = wanted.tenant_id is not None
-    take: dict[str, Any] = claimant.parameters() | {"limit": limit}
-    if for_tenant:
-        take["tenant_id"] = wanted.tenant_id
-    if wanted.lanes is None:
-        take |= {"min_priority": wanted.bounds[0], "max_priority": wanted.bounds[1]}
-        return [(PROMOTE_POSTGRESQL, {"now": claimant.now}), (take_within(True, for_tenant), take)]
-    choose = take | {"lanes": list(wanted.lanes)}
-    if wanted.job_ids is not None:
-        return [(choose_lanes(False), choose), (take_awaited(True), take | _awaited_parameters(claimant, wanted))]
-    return [(choose_lanes(for_tenant), choose), (take_from_chosen_lanes(for_tenant), take)]
+    known: Sequence[str] = wanted.lanes or ()
+    stuck = None
+    # Only the next transaction sees whether a job that ends without a token frees a slot.
+    is_counted = all(end.claim_token is not None for end in ended)
+    if limit <= 0 or not is_counted:
+        values["limit"] = 0
+        [answer], looked = access.run_together([(step, values)], [_look(access, ended, claimant.now)])
+        stuck = _task_ids(looked)
+    elif limit <= len(ended):
+        [answer] = access.run(step, values)
+    else:
+        # More slots may be needed than the ends free.
+        [[known, _]], [answer] = access.run_together([(PREPARE_POSTGRESQL, values), (step, values)])
+    jobs, special_lane, is_partial, must_look = answer
+    return _Round(
+        ended=[job for job in jobs if job.status != JobStatus.RUNNING],
+        claimed=_ranked([job for job in jobs if job.status == JobStatus.RUNNING]),
+        stuck=[] if stuck is None and not must_look else stuck,
+        special_lane=special_lane,
+        unknown_lane=_first_unknown(wanted.lanes or (), known),
+        is_partial=is_partial or not is_counted,
+    )
 
 
 def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended: Sequence[End]) -> _Round:
@@ -247,11 +276,11 @@ def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended:
         take = {**claimant.parameters(), "limit": room, "min_priority": bounds[0], "max_priority": bounds[1]}
         if wanted.job_ids is not None:
             take |= {"free": free, **_awaited_parameters(claimant, wanted)}
-            done.claimed += _ranked(run(take_awaited(False), take))
+            done.claimed += _ranked(run(take_sqlite(is_awaited=True), take))
             continue
         if wanted.tenant_id is not None:
             take["tenant_id"] = wanted.tenant_id
-        done.claimed += _ranked(run(take_within(False, wanted.tenant_id is not None), take))
+        done.claimed += _ranked(run(take_sqlite(for_tenant=wanted.tenant_id is not None), take))
     return done
 
 

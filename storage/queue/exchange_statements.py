@@ -1,12 +1,17 @@
 """The complete statements of `storage.queue.exchange` for each database.
 
-On PostgreSQL the statements are sent together in one round trip. A statement passes values to the next statements in
-settings of the transaction: the priorities of the ended jobs, the lanes to claim from, and the lanes that are locked.
+On PostgreSQL one statement ends jobs and claims others. It can claim all jobs that need no lock of a lane; a claim
+that needs one prepares it by the statement before, which passes the names of the locked lanes in a setting of the
+transaction.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
+
+from typing_extensions import override
 
 from storage.database.driver_statement import DriverStatement
 from storage.database.tables import READY, UNFINISHED_TASK, WAITED_FOR
@@ -18,7 +23,7 @@ from storage.lifecycle.job_statement import (
     is_given,
     is_given_and_queued,
 )
-from storage.lifecycle.notifications import notify_waiters
+from storage.lifecycle.notifications import has_waiters, notify_waiters
 from storage.queue.lanes import COUNT_RUNNING_IN_LANE
 
 #: Parts of claim statements: conditions on jobs, the order of jobs, and the columns that a claim writes.
@@ -32,6 +37,7 @@ TAKE = """UPDATE jobs SET status = 'running', started_at = :now, heartbeat_at = 
 TAKE_SEVERAL = TAKE.replace(":claim_token", ":claim_token || '-' || jobs.id")
 
 _IS_PLAIN = "aging_seconds IS NULL AND fair_tenants = 0"
+_IN_LANE = "priority BETWEEN lanes.min_priority AND lanes.max_priority"
 _NOT_HELD = "NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds.name = lanes.name)"
 
 # PostgreSQL.
@@ -39,9 +45,8 @@ _NOT_HELD = "NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds
 _IS_OPEN_JOB = """(jobs.status = 'running' OR (jobs.status = 'queued' AND given.claim_token IS NULL)) IS TRUE
     AND (given.claim_token IS NULL OR jobs.claim_token = given.claim_token)"""
 
-END_POSTGRESQL = JobStatement(
-    f"""
-    WITH given AS MATERIALIZED (
+_ENDED = f"""
+    given AS MATERIALIZED (
         SELECT * FROM json_to_recordset(CAST(:ended AS json))
             AS given(id bigint, claim_token text, status text, error_message text, result text)
     ), ended AS (
@@ -50,105 +55,146 @@ END_POSTGRESQL = JobStatement(
             result_json = coalesce(CAST(given.result AS jsonb), jobs.result_json),
             last_error_at = CASE given.status WHEN 'failed' THEN :now ELSE jobs.last_error_at END
         FROM given WHERE jobs.id = given.id AND {_IS_OPEN_JOB}
-        RETURNING {JOB_COLUMNS}, given.claim_token IS NOT NULL AS ran
+        RETURNING jobs.*, given.claim_token IS NOT NULL AS ran
     ), kept AS (
         UPDATE project_claims SET claimed_at = :now FROM ended WHERE project_claims.job_id = ended.id AND NOT ran
-    ), freed AS MATERIALIZED (
-        SELECT set_config('photojobs.freed',
-            coalesce(CAST(array_agg(priority) FILTER (WHERE ran) AS text), '{{}}'), true) FROM ended
+    )"""
+
+#: The lanes that `PREPARE_POSTGRESQL` has locked in this transaction; NULL if it has not run.
+_LOCKED = "CAST(nullif(current_setting('photojobs.locked', true), '') AS text[])"
+#: `ORDER BY` leaves PostgreSQL one index to read, since sorts are switched off. Without it, a plan that was made while
+#: the queue was empty would read the whole queue by an index that has the status. `EXISTS` would drop the order.
+_IS_DUE = f"(SELECT 1 FROM jobs WHERE {DUE} ORDER BY run_after LIMIT 1) IS NOT NULL"
+_IS_READY = f"(SELECT 1 FROM jobs WHERE {READY} AND {_IN_LANE} ORDER BY priority DESC LIMIT 1) IS NOT NULL"
+_ARE_KNOWN = "CAST(:lanes AS text[]) <@ (SELECT array_agg(CAST(name AS text)) FROM lanes)"
+_PROMOTE = f"""UPDATE jobs SET run_after = NULL WHERE id IN (SELECT id FROM jobs WHERE {DUE} ORDER BY run_after
+    FOR UPDATE SKIP LOCKED)"""
+
+#: Makes due jobs ready, and locks those of `:lanes` that have a limit of slots, a free slot and ready jobs.
+#: It returns the names of all lanes.
+PREPARE_POSTGRESQL = DriverStatement(
+    f"""
+    WITH promoted AS ({_PROMOTE}), locked AS MATERIALIZED (
+        SELECT name FROM lanes WHERE name = ANY(CAST(:lanes AS text[])) AND slots IS NOT NULL AND {_IS_PLAIN}
+            AND {_NOT_HELD} AND slots > ({COUNT_RUNNING_IN_LANE}) AND ({_IS_READY} OR {_IS_DUE})
+        ORDER BY name FOR UPDATE
     )
-    SELECT {JOB_COLUMNS.replace("jobs.", "ended.")} FROM ended CROSS JOIN freed""",
+    SELECT (SELECT array_agg(name) FROM lanes),
+        set_config('photojobs.locked', coalesce((SELECT CAST(array_agg(name) AS text) FROM locked), '{{}}'), true)""",
     is_planned_once=True,
 )
 
-#: A subquery for a query of `lanes`: the number of slots of the lane that this transaction has freed.
-_FREED = """(SELECT count(*) FROM
-    unnest(CAST(nullif(current_setting('photojobs.freed', true), '') AS integer[])) AS freed(priority)
-    WHERE freed.priority BETWEEN lanes.min_priority AND lanes.max_priority)"""
+#: The tables `open` and `chosen`: those of `:lanes` that are not on hold and have room, and those to claim from.
+#: `free` is the number of slots that the statement may take. A lane that is not locked has only the slots that the
+#: statement itself frees: other transactions count them as taken until the commit. `stop` is the first lane with ready
+#: jobs for which this statement is not enough; later lanes are not chosen.
+_LANES = f"""
+    open AS MATERIALIZED (
+        SELECT *, CASE WHEN slots IS NULL OR name = ANY({_LOCKED}) THEN room ELSE least(freed, room) END AS free
+        FROM (
+            SELECT lanes.*, freed, array_position(CAST(:lanes AS text[]), name) AS place, {_IS_PLAIN} AS is_plain,
+                CASE WHEN slots IS NULL THEN 2147483647 ELSE slots - ({COUNT_RUNNING_IN_LANE}) + freed END AS room
+            FROM lanes CROSS JOIN LATERAL (
+                SELECT count(*) AS freed FROM ended WHERE ran AND {_IN_LANE}
+            ) AS freed WHERE name = ANY(CAST(:lanes AS text[])) AND {_NOT_HELD} OFFSET 0
+        ) AS lanes WHERE room > 0
+    ), stop AS MATERIALIZED (
+        SELECT name, place, is_plain FROM open AS lanes
+        WHERE (NOT is_plain OR (free < room AND {_LOCKED} IS NULL))
+            AND {_IS_READY}
+        ORDER BY place LIMIT 1
+    ), chosen AS MATERIALIZED (
+        SELECT * FROM open
+        WHERE is_plain AND place <= coalesce((SELECT place FROM stop), 2147483647)
+            AND {_ARE_KNOWN}
+            AND ({_LOCKED} IS NOT NULL OR NOT {_IS_DUE})
+    )"""
 
-_PROMOTE = f"UPDATE jobs SET run_after = NULL WHERE id IN (SELECT id FROM jobs WHERE {DUE} FOR UPDATE SKIP LOCKED)"
-PROMOTE_POSTGRESQL = DriverStatement(_PROMOTE, is_planned_once=True)
+#: The same for jobs within bounds, whose lanes do not matter.
+_BOUNDS = f"""
+    stop AS (SELECT CAST(NULL AS text) AS name, false AS is_plain WHERE false),
+    chosen AS MATERIALIZED (
+        SELECT CAST(:min_priority AS integer) AS min_priority, CAST(:max_priority AS integer) AS max_priority,
+            0 AS place, 2147483647 AS free
+        WHERE {_LOCKED} IS NOT NULL OR NOT {_IS_DUE}
+    )"""
+
+_BEST = """
+    best AS MATERIALIZED (
+        SELECT head.id FROM (SELECT * FROM chosen ORDER BY place) AS lanes CROSS JOIN LATERAL (
+            SELECT id FROM jobs WHERE {ready} AND {not_on_hold} {of_tenant} AND {in_lane}
+            ORDER BY {rank} LIMIT least(:limit, lanes.free) FOR UPDATE SKIP LOCKED
+        ) AS head LIMIT :limit
+    )"""
+
+#: Whether a task may have to be settled, or a process may have to be woken. If the statement has claimed a job of the
+#: same step, that job ends after the commit, so the step is not over. The exchange that ends it looks.
+_MUST_LOOK = f"""
+    (SELECT count(*) FROM ended) < (SELECT count(*) FROM given)
+    OR (SELECT count(*) FROM claimed) < (SELECT count(*) FROM ended)
+    OR EXISTS (SELECT 1 FROM ended WHERE task_id IS NOT NULL AND (
+        SELECT count(*) FROM claimed WHERE (claimed.task_id, claimed.step_index) = (ended.task_id, ended.step_index)
+    ) = 0)
+    OR {has_waiters("ended")}"""
 
 
-@cache
-def choose_lanes(for_tenant: bool) -> DriverStatement:
-    """Return a statement that chooses those of `:lanes` that have ready jobs, up to the first with aging or fairness.
+class ExchangeStatement(JobStatement):
+    """A statement that ends jobs and claims others.
 
-    It chooses no lane if one of `:lanes` does not exist. The statement returns the name of the lane with aging or
-    fairness, and the names of all existing lanes. It locks a lane with a limit of slots if the claim may take more
-    slots than the transaction has freed. Freed slots need no lock, because other transactions count them as taken until
-    the commit.
+    It returns one row: the ended and claimed jobs; the name of the lane with aging or fairness at which it stopped, or
+    None; whether another statement, after `PREPARE_POSTGRESQL`, can claim more; and whether `LOOK_POSTGRESQL` must run
+    after the commit.
     """
-    of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
-    in_lane = f"priority BETWEEN lanes.min_priority AND lanes.max_priority {of_tenant}"
-    return DriverStatement(
-        f"""
-        WITH promoted AS ({_PROMOTE}), open AS MATERIALIZED (
-            SELECT name, slots, array_position(CAST(:lanes AS text[]), name) AS place, {_IS_PLAIN} AS is_plain,
-                ({COUNT_RUNNING_IN_LANE}) AS running, {_FREED} AS freed
-            FROM lanes WHERE name = ANY(CAST(:lanes AS text[])) AND {_NOT_HELD}
-                AND (EXISTS (SELECT 1 FROM jobs WHERE {READY} AND {in_lane})
-                    OR EXISTS (SELECT 1 FROM jobs WHERE {DUE} AND {in_lane}))
-        ), useful AS MATERIALIZED (
-            SELECT * FROM open WHERE slots IS NULL OR slots > running
-        ), special AS MATERIALIZED (
-            SELECT name, place FROM useful WHERE NOT is_plain ORDER BY place LIMIT 1
-        ), chosen AS MATERIALIZED (
-            SELECT * FROM useful WHERE place < coalesce((SELECT place FROM special), 2147483647)
-                AND CAST(:lanes AS text[]) <@ (SELECT array_agg(CAST(name AS text)) FROM lanes)
-        ), locked AS MATERIALIZED (
-            SELECT name FROM lanes
-            WHERE name IN (SELECT name FROM chosen WHERE slots - running > freed AND freed < :limit)
-            ORDER BY name FOR UPDATE
-        )
-        SELECT (SELECT name FROM special), (SELECT array_agg(name) FROM lanes),
-            set_config('photojobs.lanes',
-                coalesce((SELECT CAST(array_agg(name ORDER BY place) AS text) FROM chosen), '{{}}'), true),
-            set_config('photojobs.locked', coalesce((SELECT CAST(array_agg(name) AS text) FROM locked), '{{}}'), true)
-        """,
-        is_planned_once=True,
-    )
 
-
-#: The chosen lanes, with the number of slots in each that the transaction may take.
-_CHOSEN_LANES = f"""
-    SELECT min_priority, max_priority, place, greatest(0, CASE
-        WHEN slots IS NULL THEN 2147483647
-        WHEN name = ANY(CAST(nullif(current_setting('photojobs.locked', true), '') AS text[]))
-            THEN slots - ({COUNT_RUNNING_IN_LANE})
-        ELSE least({_FREED}, slots - ({COUNT_RUNNING_IN_LANE})) END) AS free
-    FROM unnest(CAST(nullif(current_setting('photojobs.lanes', true), '') AS text[]))
-        WITH ORDINALITY AS chosen(lane, place)
-    JOIN lanes ON lanes.name = chosen.lane"""
+    @override
+    def rows(self, found: Sequence[Sequence[Any]], dialect: str) -> list[Any]:
+        return [(super().rows([row for row in found if row[0] is not None], dialect), *found[0][-3:])]
 
 
 @cache
-def take_from_chosen_lanes(for_tenant: bool) -> JobStatement:
-    """Return a statement that claims up to `:limit` jobs of the chosen lanes, lane by lane, best first."""
-    of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
-    return JobStatement(
+def exchange_statement(*, of_lanes: bool, for_tenant: bool = False, is_awaited: bool = False) -> ExchangeStatement:
+    """Return the statement that ends the jobs `:ended` and claims up to `:limit` jobs, best first.
+
+    It claims jobs of `:lanes`, lane by lane, or within bounds; ready jobs, of a tenant or of all, or those of
+    `:job_ids` that are entitled to a slot. It claims nothing if one of `:lanes` does not exist.
+    """
+    best = _BEST.format(
+        ready=READY,
+        not_on_hold=NOT_ON_HOLD,
+        of_tenant="AND tenant_id = :tenant_id" if for_tenant else "",
+        in_lane=_IN_LANE,
+        rank=RANK,
+    )
+    if is_awaited:
+        best = f"{awaited(is_postgresql=True)}, best AS MATERIALIZED ({_entitled(is_postgresql=True)})"
+    return ExchangeStatement(
         f"""
-        WITH open AS MATERIALIZED ({_CHOSEN_LANES}), best AS MATERIALIZED (
-            SELECT head.id FROM (SELECT * FROM open ORDER BY place) AS lane CROSS JOIN LATERAL (
-                SELECT id FROM jobs WHERE {READY} AND {NOT_ON_HOLD} {of_tenant}
-                    AND priority BETWEEN lane.min_priority AND lane.max_priority
-                ORDER BY {RANK} LIMIT least(:limit, lane.free) FOR UPDATE SKIP LOCKED
-            ) AS head LIMIT :limit
+        WITH {_ENDED}, {_LANES if of_lanes else _BOUNDS}, {best}, claimed AS (
+            {TAKE_SEVERAL} FROM best WHERE jobs.id = best.id AND {STILL_QUEUED} RETURNING jobs.*, false AS ran
         )
-        {TAKE_SEVERAL} FROM best WHERE jobs.id = best.id RETURNING {JOB_COLUMNS}""",
+        SELECT {JOB_COLUMNS.replace("jobs.", "")}, special, is_partial, must_look
+        FROM (
+            SELECT (SELECT name FROM stop WHERE NOT is_plain) AS special,
+                {_LOCKED} IS NULL AND ({_IS_DUE} OR {f"NOT ({_ARE_KNOWN}) OR" if of_lanes else ""}
+                    EXISTS (SELECT 1 FROM stop WHERE is_plain)) AS is_partial,
+                {_MUST_LOOK} AS must_look
+        ) AS state LEFT JOIN (SELECT * FROM ended UNION ALL SELECT * FROM claimed) AS job ON true""",
         is_planned_once=True,
     )
 
 
+#: Selects the tasks of `:job_ids` that must be settled, and wakes waiting processes.
 LOOK_POSTGRESQL = DriverStatement(
     f"""
     WITH touched AS MATERIALIZED (
         SELECT DISTINCT task_id FROM jobs WHERE id = ANY(CAST(:job_ids AS bigint[])) AND task_id IS NOT NULL
     )
-    SELECT tasks.id FROM touched JOIN tasks ON tasks.id = touched.task_id
-    WHERE {UNFINISHED_TASK} AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.task_id = tasks.id
-        AND jobs.step_index = tasks.step_index AND jobs.status IN ('queued', 'running'))
-    UNION ALL SELECT NULL FROM ({notify_waiters("id IN (SELECT task_id FROM touched)")}) AS notified""",
+    SELECT task_id FROM touched WHERE (
+        SELECT ({UNFINISHED_TASK}) IS TRUE AND (SELECT 1 FROM jobs WHERE jobs.task_id = tasks.id
+            AND jobs.step_index = tasks.step_index AND jobs.status IN ('queued', 'running') LIMIT 1) IS NULL
+        FROM tasks WHERE tasks.id = touched.task_id
+    )
+    UNION ALL SELECT NULL FROM ({notify_waiters("touched")}) AS notified""",
     is_planned_once=True,
 )
 
@@ -187,68 +233,55 @@ OPEN_LANES_SQLITE = DriverStatement(
 )
 
 
-def awaited(open_lanes: str, *, is_postgresql: bool) -> str:
-    """Return a `WITH` clause with two tables.
+def awaited(*, is_postgresql: bool) -> str:
+    """Return the definition of a table `awaited` for a `WITH` clause that has a table `chosen` of lanes.
 
-    `open` has the lanes that `open_lanes` returns: min_priority, max_priority, place (their order) and free (slots).
-    `awaited` has the queued jobs that compete for these slots: the jobs of `:job_ids`, and the jobs that executors with
-    a fresh heartbeat wait for.
+    `chosen` has the columns min_priority, max_priority, place (the order of lanes) and free (slots). `awaited` has the
+    queued jobs that compete for these slots: the jobs of `:job_ids`, and the jobs that executors with a fresh heartbeat
+    wait for.
     """
     may_run = f"""(run_after IS NULL OR run_after <= :now) AND held_by IS NULL
-        AND priority BETWEEN open.min_priority AND open.max_priority AND {NOT_ON_HOLD}"""
-    columns = "jobs.id, jobs.tenant_id, jobs.priority, jobs.created_at, open.place, open.free"
-    return f"""
-        WITH open AS MATERIALIZED ({open_lanes}), awaited AS (
-            SELECT {columns} FROM jobs{by_index(is_postgresql, "idx_jobs_attended")} CROSS JOIN open
+        AND priority BETWEEN chosen.min_priority AND chosen.max_priority AND {NOT_ON_HOLD}"""
+    columns = "jobs.id, jobs.tenant_id, jobs.priority, jobs.created_at, chosen.place, chosen.free"
+    return f"""awaited AS (
+            SELECT {columns} FROM jobs{by_index(is_postgresql, "idx_jobs_attended")} CROSS JOIN chosen
             WHERE {WAITED_FOR} AND heartbeat_at > :fresh_since AND {may_run}
             UNION
-            SELECT {columns} FROM jobs CROSS JOIN open
+            SELECT {columns} FROM jobs CROSS JOIN chosen
             WHERE {is_given_and_queued(is_postgresql=is_postgresql)} AND {may_run}
         )"""
 
 
-@cache
-def take_awaited(is_postgresql: bool) -> JobStatement:
-    """Return a statement that claims the jobs of `:job_ids` that are entitled to a free slot, at most `:limit`.
+def _entitled(*, is_postgresql: bool) -> str:
+    """Return a query of those of `:job_ids` that are entitled to a free slot, at most `:limit`, from `awaited`.
 
-    With N free slots in a lane, the best N of the jobs that compete for them are entitled. On PostgreSQL the lanes are
-    those that `choose_lanes` has chosen, on SQLite the one within the bounds, which has `:free` slots.
+    With N free slots in a lane, the best N of the jobs that compete for them are entitled.
     """
-    bounds = "SELECT :min_priority AS min_priority, :max_priority AS max_priority, 0 AS place, :free AS free"
-    return JobStatement(
-        f"""
-        {awaited(_CHOSEN_LANES if is_postgresql else bounds, is_postgresql=is_postgresql)}, entitled AS (
-            SELECT id FROM (
-                SELECT *, row_number() OVER (PARTITION BY place ORDER BY {RANK}) AS turn FROM awaited
-            ) AS ranked
-            WHERE turn <= free AND {is_given("id", is_postgresql=is_postgresql)} ORDER BY place, turn LIMIT :limit
-        )
-        {TAKE_SEVERAL} WHERE id IN (SELECT id FROM entitled) AND {STILL_QUEUED} RETURNING {JOB_COLUMNS}""",
-        is_planned_once=True,
-    )
+    return f"""
+        SELECT id FROM (
+            SELECT *, row_number() OVER (PARTITION BY place ORDER BY {RANK}) AS turn FROM awaited
+        ) AS ranked
+        WHERE turn <= free AND {is_given("id", is_postgresql=is_postgresql)} ORDER BY place, turn LIMIT :limit"""
 
 
 @cache
-def take_within(is_postgresql: bool, for_tenant: bool) -> JobStatement:
-    """Return a statement that claims up to `:limit` ready jobs in a range of priorities, best first.
+def take_sqlite(*, for_tenant: bool = False, is_awaited: bool = False) -> JobStatement:
+    """Return a statement that claims up to `:limit` jobs with priorities in a range, best first.
 
-    It does not count slots of lanes.
+    It claims ready jobs, or those of `:job_ids` that are entitled to one of the `:free` slots of the range.
     """
-    of_tenant = "AND tenant_id = :tenant_id" if for_tenant else ""
-    index = "idx_jobs_ready_tenant" if for_tenant else "idx_jobs_ready"
-    within = f"{READY} AND {NOT_ON_HOLD} {of_tenant} AND priority BETWEEN :min_priority AND :max_priority"
-    if is_postgresql:
+    if is_awaited:
+        bounds = "SELECT :min_priority AS min_priority, :max_priority AS max_priority, 0 AS place, :free AS free"
         return JobStatement(
             f"""
-            WITH best AS MATERIALIZED (
-                SELECT id FROM jobs WHERE {within} ORDER BY {RANK} LIMIT :limit FOR UPDATE SKIP LOCKED
-            )
-            {TAKE_SEVERAL} FROM best WHERE jobs.id = best.id RETURNING {JOB_COLUMNS}""",
-            is_planned_once=True,
+            WITH chosen AS MATERIALIZED ({bounds}), {awaited(is_postgresql=False)}
+            {TAKE_SEVERAL} WHERE id IN ({_entitled(is_postgresql=False)}) AND {STILL_QUEUED} RETURNING {JOB_COLUMNS}"""
         )
+    index, of_tenant = ("idx_jobs_ready_tenant", "AND tenant_id = :tenant_id") if for_tenant else ("idx_jobs_ready", "")
     return JobStatement(
         f"""
         {TAKE_SEVERAL} WHERE id IN (
-            SELECT id FROM jobs INDEXED BY {index} WHERE {within} ORDER BY {RANK} LIMIT :limit
+            SELECT id FROM jobs INDEXED BY {index} WHERE {READY} AND {NOT_ON_HOLD} {of_tenant}
+                AND priority BETWEEN :min_priority AND :max_priority ORDER BY {RANK} LIMIT :limit
         ) RETURNING {JOB_COLUMNS}"""
     )

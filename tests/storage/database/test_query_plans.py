@@ -5,7 +5,6 @@ The statements are caught while the calls run, so a new or changed one is checke
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -29,13 +28,9 @@ from storage.queue.claims import (
 )
 from storage.queue.exchange import End, Wanted
 from storage.queue.exchange_statements import (
-    END_POSTGRESQL,
     LOOK_POSTGRESQL,
-    PROMOTE_POSTGRESQL,
-    choose_lanes,
-    take_awaited,
-    take_from_chosen_lanes,
-    take_within,
+    PREPARE_POSTGRESQL,
+    exchange_statement,
 )
 from storage.queue.holds import HoldsRepository
 from storage.queue.project_claims import claim_projects, holders, release_projects
@@ -227,25 +222,23 @@ def test_no_statement_of_the_engine_reads_all_jobs(filled: Database) -> None:
 
 
 def _planned_once() -> list[DriverStatement]:
-    flags = (False, True)
-    claims = [take_within(True, for_tenant) for for_tenant in flags]
-    claims += [take_from_chosen_lanes(for_tenant) for for_tenant in flags]
-    looks = [*(choose_lanes(for_tenant) for for_tenant in flags), LOOK_POSTGRESQL, _next_due(True)]
-    ends = [END_POSTGRESQL, PROMOTE_POSTGRESQL]
+    exchanges = [exchange_statement(of_lanes=of_lanes, for_tenant=False) for of_lanes in (False, True)]
+    exchanges += [exchange_statement(of_lanes=of_lanes, for_tenant=True) for of_lanes in (False, True)]
+    exchanges.append(exchange_statement(of_lanes=True, is_awaited=True))
     for_heartbeats = [heartbeats._record_waiting_statement(True), heartbeats._clear_waiting_statement(True)]
-    statements: list[DriverStatement] = [*claims, take_awaited(True), *looks, *ends, *for_heartbeats]
+    statements: list[DriverStatement] = [
+        *exchanges,
+        PREPARE_POSTGRESQL,
+        LOOK_POSTGRESQL,
+        _next_due(True),
+        *for_heartbeats,
+    ]
     assert all(statement.is_planned_once for statement in statements)
     return statements
 
 
 def _plan_for_all_values(database: Database, statement: DriverStatement) -> str:
-    names: list[str] = []
-
-    def number(match: re.Match[str]) -> str:
-        names.append(match[1]) if match[1] not in names else None
-        return f"${names.index(match[1]) + 1}"
-
-    sql = re.sub(r"%\((\w+)\)s", number, statement.text("postgresql")).replace("%%", "%")
+    sql = statement.numbered.decode()
     with database._driver(is_planned_once=True) as driver:
         return "\n".join(row[0] for row in driver.execute(f"EXPLAIN (GENERIC_PLAN) {sql}"))
 
@@ -319,10 +312,11 @@ def _postgresql_plans(call: Callable[[], object]) -> dict[str, str]:
     execute = psycopg.Cursor.execute
 
     def explain(cursor: Any, query: Any, parameters: Any = None, **options: Any) -> Any:
-        if str(query).lstrip().upper().startswith(EXPLAINED):
-            with cursor.connection.cursor() as own:
-                execute(own, f"EXPLAIN {query}", parameters)
-                plans[str(query)] = "\n".join(row[0] for row in own.fetchall())
+        statement = query.decode() if isinstance(query, bytes) else str(query)
+        if statement.lstrip().upper().startswith(EXPLAINED):
+            with type(cursor)(cursor.connection) as own:
+                execute(own, f"EXPLAIN {statement}", parameters)
+                plans[statement] = "\n".join(row[0] for row in own.fetchall())
         return execute(cursor, query, parameters, **options)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,7 +1,8 @@
 """Dies before a certain statement of an exchange: run by `test_exchange_deaths.py` as `python exchange_dying.py URL`.
 
-Each line of its input is the number of the statement before which a forked process kills itself while it hands in what
-`dying` runs, and takes two jobs. The answer is `died`, or `survived` where there were not as many statements.
+Each line of its input has two numbers: the statement before which a forked process kills itself while it hands in what
+`dying` runs, and how many jobs it takes at most. The answer is `died`, or `survived` where there were not as many
+statements.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ def main(url: str) -> None:
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            _exchange_and_die(url, before=int(line))
+            before, limit = map(int, line.split())
+            _exchange_and_die(url, before=before, limit=limit)
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         assert status in (0, signal.SIGKILL), status
         print("died" if status else "survived", flush=True)  # noqa: T201 - the parent reads it.
 
 
-def _exchange_and_die(url: str, *, before: int) -> None:
+def _exchange_and_die(url: str, *, before: int, limit: int) -> None:
     database = Database(url)
     with database.connect() as connection:
         running = connection.execute(
@@ -48,16 +50,21 @@ def _exchange_and_die(url: str, *, before: int) -> None:
         if statements == before:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    text = DriverStatement.text
+    text, in_order = DriverStatement.text, DriverStatement.in_order
 
     def ticking(self: DriverStatement, dialect: str) -> Any:
         tick()
         return text(self, dialect)
 
+    def ticking_in_order(self: DriverStatement, parameters: Any) -> Any:
+        tick()
+        return in_order(self, parameters)
+
     DriverStatement.text = ticking  # type: ignore[method-assign]
+    DriverStatement.in_order = ticking_in_order  # type: ignore[method-assign]
     event.listen(database.engine, "before_cursor_execute", tick)
     event.listen(database.engine, "commit", tick)
-    JobsRepository(database).claim("dying", Wanted(lanes=("priority", "normal")), limit=2, ended=ended)
+    JobsRepository(database).claim("dying", Wanted(lanes=("priority", "normal")), limit=limit, ended=ended)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 from sqlalchemy import select
 
 from storage import Database, Job, JobsRepository, LanesRepository, TasksRepository
-from storage.database.driver_statement import DriverStatement
 from storage.database.tables import project_claims
 from storage.errors import DatabaseUnavailable
 from storage.queue import exchange as exchange_module
 from storage.queue.exchange import End, Exchanged, Wanted
-from storage.queue.exchange_statements import END_POSTGRESQL, LOOK_POSTGRESQL, choose_lanes, take_from_chosen_lanes
 from storage.queue.holds import HoldsRepository
 from storage.queue.lanes import lane_name
 from storage.queue.project_claims import claim_projects
@@ -177,6 +174,17 @@ def test_the_slot_that_becomes_free_is_the_one_that_is_taken(database: Database,
     assert jobs.claim_next("other", lane="normal") is None
 
 
+def test_a_running_job_that_ends_without_its_token_frees_its_slot_for_the_same_call(
+    database: Database, jobs: JobsRepository
+) -> None:
+    LanesRepository(database).change("normal", slots=1)
+    _enqueue(jobs)
+    waiting = [_enqueue(jobs) for _ in range(2)]
+    job = _claimed(jobs, lane="normal")
+    done = _exchange(jobs, [End(job_id=job.id, status=JobStatus.CANCELED)], limit=2)
+    assert ([job.id for job in done.ended], [job.id for job in done.claimed]) == ([job.id], [waiting[0].id])
+
+
 def test_a_lane_that_has_fewer_slots_than_running_jobs_gives_none_away(
     database: Database, jobs: JobsRepository
 ) -> None:
@@ -308,12 +316,3 @@ def test_ends_of_one_step_at_the_same_moment_settle_their_task_once(
         assert (following.task_id, following.step_index) == (task.id, 1)
         jobs.complete(following.id)
         assert TasksRepository(database).get(task.id).status == "completed"
-
-
-@pytest.mark.postgres
-def test_the_driver_remembers_how_it_reads_the_statements_of_every_job() -> None:
-    statements: list[DriverStatement] = [END_POSTGRESQL, LOOK_POSTGRESQL]
-    for for_tenant in (False, True):
-        statements += [choose_lanes(for_tenant), take_from_chosen_lanes(for_tenant)]
-    # Longer ones are read anew each time, which costs a fifth of a claim.
-    assert max(len(statement.text("postgresql")) for statement in statements) <= MAX_CACHED_STATEMENT_LENGTH

@@ -22,9 +22,10 @@ from storage.records import Job, JobStatus
 WANTED = Wanted(lanes=("priority", "normal"))
 
 
+@pytest.mark.parametrize("limit", [2, 3])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the process that dies is forked")
 def test_a_death_between_any_two_statements_loses_nothing_and_does_nothing_twice(
-    database: Database, database_url: str, make_task: Any
+    database: Database, database_url: str, make_task: Any, limit: int
 ) -> None:
     own = Database(database_url)
     jobs, tasks = JobsRepository(own), TasksRepository(own)
@@ -34,17 +35,18 @@ def test_a_death_between_any_two_statements_loses_nothing_and_does_nothing_twice
                 for table in ("jobs", "tasks"):
                     connection.execute(text(f"DELETE FROM {table}"))
             task = make_task("library", "library", scope="global")
-            lone = jobs.enqueue(tenant_id="tenant", type="x", priority=40)
+            jobs.enqueue(tenant_id="tenant", type="x", priority=40)
             running = jobs.claim("dying", Wanted(), limit=2).claimed
             waiting = [jobs.enqueue(tenant_id="tenant", type="x", priority=priority) for priority in (95, 10)]
-            is_over = die_before(statement)
+            is_over = die_before(statement, limit)
 
             rows = {job.id: job for job in jobs.list_by_tenant("tenant")}
-            # What ended, and what was taken, is in the database together or not at all.
-            expected = (
-                ["completed", "completed", "running"] if rows[lone.id].is_final else ["running", "running", "queued"]
-            )
-            assert [rows[job.id].status for job in (*running, waiting[0])] == expected
+            # What ended, and what was taken, is in the database together or not at all. On PostgreSQL, a claim of no
+            # more jobs than end locks no lane; the claim of a job that needs the lock follows in another transaction.
+            expected = [["completed", "completed", "running"], ["running", "running", "queued"]]
+            if database.is_postgresql and limit == 2:
+                expected.append(["completed", "completed", "queued"])
+            assert [rows[job.id].status for job in (*running, waiting[0])] in expected
             had_ended = [job.id for job in running if rows[job.id].is_final]
 
             for stuck in tasks.list_stuck():
@@ -84,8 +86,8 @@ def _dying(url: str) -> Iterator[Any]:
         assert process.stdin is not None
         assert process.stdout is not None
 
-        def die_before(statement: int) -> bool:
-            print(statement, file=process.stdin, flush=True)
+        def die_before(statement: int, limit: int) -> bool:
+            print(statement, limit, file=process.stdin, flush=True)
             answer = process.stdout.readline().strip()  # type: ignore[union-attr]
             assert answer in ("died", "survived"), answer
             return answer == "survived"

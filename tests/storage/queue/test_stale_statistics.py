@@ -21,17 +21,14 @@ from storage.database.driver_statement import DriverStatement, bound
 from storage.lifecycle import heartbeats
 from storage.queue.claims import _next_due
 from storage.queue.exchange_statements import (
-    END_POSTGRESQL,
     END_SQLITE,
     LOOK_POSTGRESQL,
     LOOK_SQLITE,
     OPEN_LANES_SQLITE,
-    PROMOTE_POSTGRESQL,
+    PREPARE_POSTGRESQL,
     PROMOTE_SQLITE,
-    choose_lanes,
-    take_awaited,
-    take_from_chosen_lanes,
-    take_within,
+    exchange_statement,
+    take_sqlite,
 )
 from storage.reports.statistics import Statistics
 
@@ -107,19 +104,18 @@ def stale(request: pytest.FixtureRequest, database: Database) -> Database:
 
 
 def _hot_statements(is_postgresql: bool) -> dict[str, DriverStatement]:
-    statements: dict[str, DriverStatement] = {"claim of awaited jobs": take_awaited(is_postgresql)}
-    for for_tenant in (False, True):
-        whose = " of a tenant" if for_tenant else ""
-        statements[f"claim{whose}"] = take_within(is_postgresql, for_tenant)
-        if is_postgresql:
-            statements[f"choice of lanes{whose}"] = choose_lanes(for_tenant)
-            statements[f"claim in the chosen lanes{whose}"] = take_from_chosen_lanes(for_tenant)
-    statements["next due"] = _next_due(is_postgresql)
+    statements: dict[str, DriverStatement] = {"next due": _next_due(is_postgresql)}
     if is_postgresql:
-        statements |= {"end": END_POSTGRESQL, "look": LOOK_POSTGRESQL, "promotion": PROMOTE_POSTGRESQL}
+        statements |= {"preparation": PREPARE_POSTGRESQL, "look": LOOK_POSTGRESQL}
+        statements["exchange of awaited jobs"] = exchange_statement(of_lanes=True, is_awaited=True)
+        for for_tenant in (False, True):
+            whose = " of a tenant" if for_tenant else ""
+            statements[f"exchange within bounds{whose}"] = exchange_statement(of_lanes=False, for_tenant=for_tenant)
+            statements[f"exchange in lanes{whose}"] = exchange_statement(of_lanes=True, for_tenant=for_tenant)
     else:
         statements |= {"end": END_SQLITE, "look": LOOK_SQLITE, "promotion": PROMOTE_SQLITE}
-        statements["open lanes"] = OPEN_LANES_SQLITE
+        statements |= {"open lanes": OPEN_LANES_SQLITE, "claim of awaited jobs": take_sqlite(is_awaited=True)}
+        statements |= {"claim": take_sqlite(), "claim of a tenant": take_sqlite(for_tenant=True)}
     statements["record_waiting"] = heartbeats._record_waiting_statement(is_postgresql)
     statements["clear_waiting"] = heartbeats._clear_waiting_statement(is_postgresql)
     return statements
@@ -167,28 +163,23 @@ def test_no_hot_statement_reads_the_queue_whatever_the_statistics_say(stale: Dat
 
 def _executed_plan(driver: Any, statement: DriverStatement, values: dict[str, Any]) -> dict[str, Any]:
     """The plan for all values, with the numbers of rows that it read for these."""
-    names: list[str] = []
-
-    def number(match: re.Match[str]) -> str:
-        names.append(match[1]) if match[1] not in names else None
-        return f"${names.index(match[1]) + 1}"
-
-    sql = re.sub(r"%\((\w+)\)s", number, statement.text("postgresql")).replace("%%", "%")
     driver.execute("DEALLOCATE ALL")
-    for name, value in (("lanes", "{priority,normal}"), ("locked", "{normal}"), ("freed", "{50}")):
-        driver.execute(f"SELECT set_config('photojobs.{name}', '{value}', true)")
-    driver.execute(f"PREPARE hot AS {sql}")
+    _prepare(driver, statement)
+    return _run(driver, statement, values)
+
+
+def _prepare(driver: Any, statement: DriverStatement) -> None:
+    driver.execute(f"PREPARE hot AS {statement.numbered.decode()}")
+
+
+def _run(driver: Any, statement: DriverStatement, values: dict[str, Any]) -> dict[str, Any]:
     from psycopg import ClientCursor
 
-    given = bound(values, "postgresql")
+    given = statement.in_order(values)
     with ClientCursor(driver) as cursor:
-        arguments = f"({', '.join(['%s'] * len(names))})" if names else ""
-        cursor.execute(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE hot{arguments}",  # type: ignore[arg-type]
-            [given[name] for name in names],
-        )
+        arguments = f"({', '.join(['%s'] * len(given))})" if given else ""
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE hot{arguments}", given)  # type: ignore[arg-type]
         row: Any = cursor.fetchone()
-    driver.execute("DEALLOCATE hot")
     plan: dict[str, Any] = row[0][0]["Plan"]
     return plan
 
@@ -209,6 +200,28 @@ def _rows_read(node: dict[str, Any]) -> int:
 def _some_job(database: Database) -> int:
     with database.connect() as connection:
         return int(connection.execute(text("SELECT max(id) FROM jobs")).scalar_one())
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_plan_that_was_made_while_the_queue_was_empty_does_not_read_the_queue(database: Database) -> None:
+    """A process plans when it starts. Nothing plans anew until the table is analyzed."""
+    with database._driver(is_planned_once=True) as driver:
+        driver.execute("ALTER TABLE jobs SET (autovacuum_enabled = false)")
+        driver.execute("ALTER TABLE tasks SET (autovacuum_enabled = false)")
+        driver.commit()
+        for name, statement in _hot_statements(True).items():
+            driver.execute("DEALLOCATE ALL")
+            driver.execute("TRUNCATE jobs, tasks CASCADE")
+            driver.commit()
+            _prepare(driver, statement)
+            _run(driver, statement, _values(database, 1))
+            driver.rollback()
+            _fill(database)
+            plan = _run(driver, statement, _values(database, _some_job(database)))
+            driver.rollback()
+            read = sum(_rows_read(node) for node in _nodes(plan))
+            assert read <= MOST_ROWS, f"{name}: {read} rows\n{json.dumps(plan, indent=1)}"
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
