@@ -13,6 +13,29 @@ FROM {numbers}
 """
 
 
+_OF_TASK = "UPDATE jobs SET task_id = 'task', task_type = 'noop', step_index = 0"
+_TASK = """
+INSERT INTO tasks (id, tenant_id, type, label, scope, status, source, priority, step_index, definition_json, created_at,
+    updated_at)
+SELECT 'task', tenant_id, 'noop', 'noop', 'global', 'running', 'user', 50, 0, '{}', created_at, created_at
+FROM jobs ORDER BY id LIMIT 1
+"""
+_UNFINISHED = """
+INSERT INTO jobs (tenant_id, type, status, created_at, updated_at, priority, scope, attempts, task_id, step_index,
+    held_by)
+SELECT tenant_id, type, status, created_at, updated_at, priority, scope, 0, 'task', 0, 'task'
+FROM jobs ORDER BY id LIMIT 1
+"""
+
+
+def make_one_task(database: Database) -> None:
+    """Let all jobs belong to one task, whose step does not end because another job of it is on hold."""
+    with database.begin() as connection:
+        for statement in (_TASK, _OF_TASK, _UNFINISHED):
+            connection.exec_driver_sql(statement)
+    analyze(database)
+
+
 def fill_queue(database: Database, count: int, *, type: str = "noop", priority: int = 50) -> None:
     """Add plain jobs to `jobs`, each created a second after the one before, and update the statistics."""
     insert_jobs(database, count, type=type, priority=priority)
@@ -40,6 +63,9 @@ def analyze(database: Database) -> None:
 
 
 def empty_queue(database: Database) -> None:
-    """Remove all jobs."""
+    """Remove all jobs and tasks."""
     with database.begin() as connection:
-        connection.exec_driver_sql("TRUNCATE jobs CASCADE" if database.is_postgresql else "DELETE FROM jobs")
+        for table in ("jobs", "tasks"):
+            connection.exec_driver_sql(
+                f"TRUNCATE {table} CASCADE" if database.is_postgresql else f"DELETE FROM {table}"
+            )
