@@ -32,7 +32,7 @@ from storage.library.exclusive_rename import (
     rename_noreplace,
 )
 from storage.library.naming.folder_names import FolderNames
-from storage.library.naming.names import printable
+from storage.library.naming.names import name_key, printable
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER
 
 _BLOCK_BYTES: Final = 1 << 20
@@ -112,9 +112,11 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
         raise UnsafePath(f"{printable(str(source))} is not a folder. It stays as it is.")
     if source == target:
         return
-    _refuse_taken_name(source, target, names)
-    # If the file system ignores case, the target may be the source itself in another spelling.
+    # If the file system ignores case, the target may be the source itself in another spelling. The listing has it under
+    # one name, which need be neither of the two: another program, or a run that crashed, may have renamed it.
     is_same = _is_same_folder(source, target)
+    if not (is_same and name_key(source.name) == name_key(target.name)):
+        _refuse_taken_name(source, target, names)
     try:
         if is_same or not rename_noreplace(source, target):
             if not is_same and os.path.lexists(target):
