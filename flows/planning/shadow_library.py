@@ -68,10 +68,7 @@ class _Shadow:
         if not stat.S_ISDIR(status.st_mode):
             self._root.touch()
             return
-        yield from self._folder(self._real_root, self._root, depth=0)
-
-    def _folder(self, real: Path, shadow: Path, *, depth: int) -> Iterator[tuple[os.stat_result, Path]]:
-        waiting = [(real, shadow, depth)]
+        waiting = [(self._real_root, self._root, 0)]
         while waiting:
             real, shadow, depth = waiting.pop()
             shadow.mkdir()
