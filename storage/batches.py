@@ -1,10 +1,17 @@
 """Divides values into batches, so that one statement or transaction handles a limited number of them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
+
+
+class _Row(Protocol):
+    @property
+    def id(self) -> int: ...
+
 
 Value = TypeVar("Value")
+Row = TypeVar("Row", bound=_Row)
 
 
 def batched(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
@@ -12,3 +19,11 @@ def batched(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
     iterator = iter(values)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def pages(read: Callable[[int], Sequence[Row]]) -> Iterator[Sequence[Row]]:
+    """Yield rows in batches. The function `read` reads the next rows with higher ids than the given one, in order."""
+    last_id = 0
+    while page := read(last_id):
+        yield page
+        last_id = page[-1].id

@@ -13,10 +13,9 @@ from flows.handlers.photo_files_change import BATCH_SIZE, PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path, removed_photo
-from flows.steps.targets.pages import pages
 from flows.steps.targets.photo_files import PhotoFiles, find_files, remove_derivatives
 from flows.steps.targets.target_photos import Worked, each_photo, has_moved
-from storage.batches import batched
+from storage.batches import batched, pages
 from storage.history.journal import FileAction, FileChange
 from storage.library.errors import LibraryError
 from storage.library.naming.kinds import FileKind
@@ -45,12 +44,8 @@ def file_removal(ctx: StepContext) -> None:
     """Move the files whose keep flag is 0 to .trash."""
 
     def pending_deletions(project_id: int) -> Iterator[Sequence[Photo]]:
-        return pages(
-            ctx,
-            lambda connection, after_id: PhotosRepository(connection).list_pending_deletions(
-                project_id, after_id=after_id, limit=MAX_ITEMS_PER_JOB
-            ),
-        )
+        list_next = PhotosRepository(ctx.database).list_pending_deletions
+        return pages(lambda after_id: list_next(project_id, after_id=after_id, limit=MAX_ITEMS_PER_JOB))
 
     each_photo(ctx, partial(_remove_photos, ctx), pending_deletions)
 

@@ -6,15 +6,12 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Final
 
-from sqlalchemy import Connection
-
 from flows.errors import ItemsFailed
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path
-from flows.steps.targets.pages import pages
 from flows.steps.targets.target_projects import each_project
-from storage.batches import batched
+from storage.batches import batched, pages
 from storage.history.journal import FileAction, FileChange, JournalEntry, latest_by_target, list_trashed
 from storage.library.atomic_write import fsync_folder, remove_stale_temporaries
 from storage.library.errors import LibraryError
@@ -88,12 +85,13 @@ def _journal_missed_removals(ctx: StepContext, project: Project, folder: Project
         return
     before = ctx.now() - timedelta(seconds=ctx.settings.trash_ttl_seconds)
 
-    def read(connection: Connection, after_id: int) -> list[JournalEntry]:
-        return list_trashed(
-            connection, project_id=project.id, before=before, after_id=after_id, limit=_JOURNAL_BATCH_SIZE
-        )
+    def read(after_id: int) -> list[JournalEntry]:
+        with ctx.read() as connection:
+            return list_trashed(
+                connection, project_id=project.id, before=before, after_id=after_id, limit=_JOURNAL_BATCH_SIZE
+            )
 
-    for trashed in pages(ctx, read):
+    for trashed in pages(read):
         changes = [
             _removed(project, entry.target, entry.photo_id, entry.size_bytes)
             for entry in trashed
