@@ -59,13 +59,9 @@ class PhotoStates:
     def write(
         self, connection: Connection, *, tenant_id: str, folders: Mapping[int, str], now: datetime
     ) -> list[FileChange]:
-        """Write the wanted states; return the changes for the journal.
+        """Write the wanted states, and return the changes for the journal.
 
-        Args:
-            connection: the connection of the transaction.
-            tenant_id: the tenant of the photos.
-            folders: the folder name of each project.
-            now: the current time.
+        `folders` has the folder name of each project.
         """
         removed: list[int] = []
         added: list[_State] = []

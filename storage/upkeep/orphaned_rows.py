@@ -107,31 +107,26 @@ class _Placeholders:
 
     def add(self, table: str, id: int) -> None:
         """Add a placeholder with this id."""
-        add = {"tags": self._add_tag, "photos": self._add_photo, "projects": self._add_project, "jobs": self._add_job}
-        add[table](id)
+        times = {"created_at": self._now, "updated_at": self._now}
+        values: dict[str, Any]
+        match table:
+            case "tags":
+                values = {"project_id": self._unknown_project(), "name": f"missing-tag-{id}"}
+            case "photos":
+                flags = {"jpg_available": 0, "raw_available": 0, "other_available": 0, "keep_jpg": 1, "keep_raw": 1}
+                photo = {"project_id": self._unknown_project(), "filename": f"missing-photo-{id}"}
+                values = {**photo, **times, **flags, "visibility": "private"}
+            case "projects":
+                values = self._project(f"{_UNKNOWN_PROJECT}-{id}")
+            case _:
+                values = {**times, **self._job(id)}
+        self._insert(table, {"id": id, **values})
 
-    def _add_tag(self, id: int) -> None:
-        self._insert("tags", {"id": id, "project_id": self._unknown_project(), "name": f"missing-tag-{id}"})
-
-    def _add_photo(self, id: int) -> None:
-        flags = {"jpg_available": 0, "raw_available": 0, "other_available": 0, "keep_jpg": 1, "keep_raw": 1}
-        values = {
-            "id": id,
-            "project_id": self._unknown_project(),
-            "filename": f"missing-photo-{id}",
-            "created_at": self._now,
-            "updated_at": self._now,
-            "visibility": "private",
-        }
-        self._insert("photos", values | flags)
-
-    def _add_project(self, id: int | None) -> None:
-        folder = _UNKNOWN_PROJECT if id is None else f"{_UNKNOWN_PROJECT}-{id}"
+    def _project(self, folder: str) -> dict[str, Any]:
         taken = "SELECT 1 FROM projects WHERE project_folder = ?"
         while self._connection.exec_driver_sql(taken, (folder,)).first() is not None:
             folder += "-"
-        values = {
-            "id": id,
+        return {
             "project_folder": folder,
             "project_name": "Placeholder for a missing project",
             "created_at": self._now,
@@ -139,36 +134,30 @@ class _Placeholders:
             "status": "canceled",
             "archived_at": self._now,
         }
-        self._insert("projects", values)
 
     def _unknown_project(self) -> int:
         statement = f"SELECT id FROM projects WHERE project_folder = '{_UNKNOWN_PROJECT}' AND status = 'canceled'"
         project_id = self._connection.exec_driver_sql(statement).scalar()
         if project_id is None:
-            self._add_project(None)
+            self._insert("projects", self._project(_UNKNOWN_PROJECT))
             project_id = self._connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one()
         return int(project_id)
 
-    def _add_job(self, id: int) -> None:
-        items = self._connection.exec_driver_sql(
-            "SELECT min(tenant_id), coalesce(min(created_at), ?), count(*) FROM job_items WHERE job_id = ?",
-            (self._now, id),
-        ).one()
-        values = {
-            "id": id,
-            "tenant_id": items[0],
+    def _job(self, id: int) -> dict[str, Any]:
+        statement = "SELECT min(tenant_id), min(created_at), count(*) FROM job_items WHERE job_id = ?"
+        tenant_id, created_at, count = self._connection.exec_driver_sql(statement, (id,)).one()
+        return {
+            "tenant_id": tenant_id,
             "type": "unknown",
             "status": "failed",
             "scope": "photo_set",
             "priority": 0,
             "attempts": 0,
-            "created_at": items[1],
+            "created_at": self._now if created_at is None else created_at,
             "finished_at": self._now,
-            "updated_at": self._now,
-            "progress_total": items[2],
+            "progress_total": count,
             "error_message": "Placeholder: the row of this job was missing; only its items existed.",
         }
-        self._insert("jobs", values)
 
     def _insert(self, table: str, values: dict[str, Any]) -> None:
         names = ", ".join(values)
