@@ -30,8 +30,8 @@ from deployments.server.server_log import SERVER_LOG, errors_shown
 from flows.execution.sweep import Sweeper
 from flows.orchestration.supervision import FOLDER_VARIABLE, request_stop, running_processes, withdraw_stop
 from flows.process.runtime import Runtime
+from storage.database.answer_watch import wait_for_end
 from storage.database.private_files import make_private_folder, open_private
-from storage.database.thread_ends import wait_for_end
 from storage.settings import Settings
 
 logger = logging.getLogger("photojobs.up")

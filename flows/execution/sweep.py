@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from flows.process.job_claim import JobClaim
 from flows.process.runtime import Runtime
 from flows.telemetry.log_fields import about_job
-from storage.database.thread_ends import wait_for_end
+from storage.database.answer_watch import wait_for_end
 from storage.errors import StorageError
 from storage.queue.claims import promote_due
 from storage.queue.rescue import Rescued, find_silent, give_back_lost, give_up_attempt, rescue_stale

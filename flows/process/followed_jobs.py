@@ -17,8 +17,8 @@ from concurrent.futures import Future
 from flows.process.executor import EndWriter, Executor
 from flows.process.observer import Followed, Observer
 from flows.telemetry.log_fields import about_job
+from storage.database.answer_watch import wait_for_end
 from storage.database.engine import Database
-from storage.database.thread_ends import wait_for_end
 from storage.errors import DatabaseFault, StorageError
 from storage.lifecycle import heartbeats
 from storage.queue.exchange import End, Exchanged, Wanted

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from flows.errors import StepTimeout, reason_of
 from flows.process.job_claim import JobClaim, awake_or_asleep
+from storage.database.answer_watch import wait_for_end
 from storage.database.engine import Database
-from storage.database.thread_ends import wait_for_end
 from storage.errors import StorageError
 from storage.lifecycle import heartbeats
 from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS

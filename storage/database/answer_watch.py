@@ -1,4 +1,6 @@
-"""Limits the time that a PostgreSQL server may take to answer. The client process enforces the limit.
+"""Limits the time that a PostgreSQL server may take to answer, and the wait for threads that wait for an answer.
+
+The client process enforces the limits.
 
 Timeouts of PostgreSQL and TCP do not detect a frozen server, because its machine still acknowledges packets. Use the
 limit only for statements that are short by design: claims, ends and heartbeats.
@@ -16,6 +18,9 @@ from typing import Any
 
 #: The number of seconds between two checks while a statement waits.
 LOOK_SECONDS = 1.0
+
+#: The number of seconds that a thread that uses the database has to end; the server may never answer.
+END_SECONDS = 1.0
 
 #: The thread ends after this number of checks in a row without a waiting statement.
 _IDLE_LOOKS = 60
@@ -63,6 +68,12 @@ class AnswerWatch:
                 if idle >= _IDLE_LOOKS:
                     self._thread = None
                     return
+
+
+def wait_for_end(thread: threading.Thread) -> bool:
+    """Wait up to `END_SECONDS` for a daemon thread that was asked to end; return False if it still runs."""
+    thread.join(END_SECONDS)
+    return not thread.is_alive()
 
 
 def _shut_down(connection: Any) -> None:

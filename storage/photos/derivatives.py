@@ -14,9 +14,9 @@ from sqlalchemy import Connection, delete, select
 from storage.batches import batched
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photos
-from storage.database.upsert import upsert
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
+from storage.photos.upsert import upsert
 from storage.records import Photo, Record
 
 #: The number of rows that one statement reads or writes.

@@ -15,7 +15,7 @@ from storage.batches import batched
 from storage.database.column_types import UtcTimestamp
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photo_originals, photos
-from storage.database.upsert import upsert
+from storage.photos.upsert import upsert
 from storage.records import Record
 
 #: The kinds of originals.

@@ -14,8 +14,8 @@ import threading
 from contextlib import suppress
 from typing import Any, Self
 
+from storage.database.answer_watch import wait_for_end
 from storage.database.engine import Database
-from storage.database.thread_ends import wait_for_end
 from storage.errors import StorageError
 from storage.lifecycle.notifications import CHANNEL
 
