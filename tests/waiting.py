@@ -26,14 +26,17 @@ def wait_until(
         condition: is asked again and again.
         what: is waited for; the words of the failure, or what makes them.
         limit_seconds: after which it has failed.
-        pause_seconds: between two looks; longer where a look costs others something.
+        pause_seconds: between two looks; longer after a look that took long, which may have cost a server as much.
 
     Raises:
         AssertionError: it did not become true in time.
     """
     give_up_at = time.monotonic() + limit_seconds
-    while not (found := condition()):
-        if time.monotonic() > give_up_at:
+    while True:
+        began_at = time.monotonic()
+        if found := condition():
+            return found
+        ended_at = time.monotonic()
+        if ended_at > give_up_at:
             raise AssertionError(f"not within {limit_seconds:g} s: {what() if callable(what) else what}")
-        threading.Event().wait(pause_seconds)
-    return found
+        threading.Event().wait(max(pause_seconds, 3 * (ended_at - began_at)))
