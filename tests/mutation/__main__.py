@@ -91,8 +91,7 @@ PARTS = {
             "tests/flows/steps/test_one_folder_name_of_two_tenants.py",
             "tests/flows/steps/test_undo_after_changes.py",
             "tests/flows/steps/test_strikes_at_every_change.py::TestOnSqlite::test_a_death_at_any_change[undo]",
-            "tests/flows/steps/test_strikes_at_every_change.py"
-            "::test_an_undo_of_two_photos_that_had_one_name_is_repeated_after_a_death",
+            "tests/flows/steps/test_strikes_at_every_change.py::test_an_undo_is_repeated_after_a_death",
         ],
     ),
     "schedules": (

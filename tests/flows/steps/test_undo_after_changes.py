@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flows.handlers import announced_moves
+from flows.undoing import photo_undo
 from storage import Job, JobsRepository, ProjectsRepository
 from storage.database.tables import photos, projects
 from storage.library.paths import THUMB_FOLDER
@@ -408,3 +409,31 @@ def test_a_derivative_that_cannot_come_back_is_made_again(studio: Any, monkeypat
     wanted = JobsRepository(studio.database).claim_next("worker")
     assert wanted is not None
     assert wanted.type == "generate_derivatives"
+
+
+def test_the_removal_of_derivatives_is_on_the_disk_before_the_rows_say_so(
+    studio: Any, jpeg: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", contents={"jpg": jpeg()}, thumbnail_status="missing")
+    run_task(studio, "generate_derivatives", scope="photo_set", items=[{"photo_id": photo_id}])
+    thumbnail = studio.folder(iceland).thumbnail("fox")
+    assert thumbnail.exists()
+    events: list[str] = []
+    sync, write = photo_undo.fsync_folder, photo_undo.PhotoStates.write
+
+    def note_sync(folder: Path) -> None:
+        events.append(folder.name)
+        sync(folder)
+
+    def note_rows(*arguments: Any, **options: Any) -> Any:
+        events.append("rows")
+        return write(*arguments, **options)
+
+    monkeypatch.setattr(photo_undo, "fsync_folder", note_sync)
+    monkeypatch.setattr(photo_undo.PhotoStates, "write", note_rows)
+    job = _undo(studio)
+
+    assert job.status == "completed", job.error_message
+    assert not thumbnail.exists()
+    assert THUMB_FOLDER in events[: events.index("rows")]
