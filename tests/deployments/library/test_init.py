@@ -234,6 +234,8 @@ def _on_terminal(folder: Path, answers: list[str]) -> str:
     """Run `photojobs init` on a terminal; each answer is typed when a question, ending in a colon, stands there."""
     ours, theirs = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PHOTOJOBS_")}
+    # A question that fills the line exactly would lose its last space, and no answer would be typed.
+    environment["COLUMNS"] = "1000"
     process = subprocess.Popen(
         [PHOTOJOBS, "init"], cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
     )
