@@ -162,7 +162,7 @@ def _write_tags(connection: Connection, states: Sequence[_State]) -> None:
         for tag_id, name in zip(state[TAG_IDS], state[TAGS], strict=True):
             wanted[state["project_id"], name] = tag_id
     known = _known_tags(connection, wanted)
-    known |= add_tags(connection, {key: tag_id for key, tag_id in wanted.items() if key not in known})
+    known |= add_tags(connection, [(key, tag_id) for key, tag_id in wanted.items() if key not in known])
     connection.execute(delete(photo_tags).where(photo_tags.c.photo_id.in_([photo_id for photo_id, _ in states])))
     links = [
         {"photo_id": photo_id, "tag_id": known[state["project_id"], name]}

@@ -34,7 +34,7 @@ def add_project(connection: Connection, row: Mapping[str, Any], *, tags: Sequenc
     """Insert a project from a snapshot, with its tags. A tag whose id is taken gets a new id."""
     names = {column.name for column in projects.columns}
     connection.execute(insert(projects).values(_values({name: row[name] for name in row if name in names})))
-    add_tags(connection, {(int(row["id"]), name): tag_id for tag_id, name in tags})
+    add_tags(connection, [((int(row["id"]), name), tag_id) for tag_id, name in tags])
 
 
 def change_project(connection: Connection, project_id: int, values: Mapping[str, Any], *, now: datetime) -> None:
@@ -50,11 +50,14 @@ def remove_empty_project(connection: Connection, project_id: int) -> dict[str, A
     return row
 
 
-def add_tags(connection: Connection, wanted: Mapping[tuple[int, str], int]) -> dict[tuple[int, str], int]:
-    """Insert tags, given as ids by project and name; return their ids. A tag whose id is taken gets a new id."""
-    taken = set(connection.execute(select(tags.c.id).where(tags.c.id.in_(list(wanted.values())))).scalars())
+def add_tags(connection: Connection, wanted: Sequence[tuple[tuple[int, str], int]]) -> dict[tuple[int, str], int]:
+    """Insert tags, given as project and name with an id; return their ids. A tag whose id is taken gets a new id.
+
+    In a file of another program, a project may have two tags of one name. Both are inserted.
+    """
+    taken = set(connection.execute(select(tags.c.id).where(tags.c.id.in_([tag_id for _, tag_id in wanted]))).scalars())
     added = {}
-    for (project_id, name), tag_id in wanted.items():
+    for (project_id, name), tag_id in wanted:
         row = {"project_id": project_id, "name": name} | ({} if tag_id in taken else {"id": tag_id})
         added[project_id, name] = connection.execute(insert(tags).values(row).returning(tags.c.id)).scalar_one()
     return added

@@ -1,0 +1,28 @@
+"""Rows of projects that an undo writes back."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from storage import Database, ProjectsRepository
+from storage.database.tables import tags
+from storage.history.photo_snapshots import TAG_IDS, TAGS
+from storage.history.project_states import add_project, remove_empty_project
+
+
+def test_a_restored_project_has_both_of_its_tags_of_one_name(sqlite_database: Database) -> None:
+    project = ProjectsRepository(sqlite_database).create(project_name="Alps", project_folder="Alps", tenant_id="tenant")
+    with sqlite_database.begin() as connection:
+        # As in a file of another program, which got no unique index because of such tags.
+        connection.exec_driver_sql("DROP TABLE tags")
+        connection.exec_driver_sql("CREATE TABLE tags (id INTEGER PRIMARY KEY, project_id INTEGER, name TEXT)")
+        rows = [{"id": 5, "project_id": project.id, "name": "fox"}, {"id": 7, "project_id": project.id, "name": "fox"}]
+        connection.execute(tags.insert(), rows)
+        removed = remove_empty_project(connection, project.id)
+        assert removed is not None
+        connection.execute(tags.delete())
+
+        add_project(connection, removed, tags=list(zip(removed[TAG_IDS], removed[TAGS], strict=True)))
+
+        found = connection.execute(select(tags.c.id, tags.c.name).order_by(tags.c.id)).all()
+    assert list(map(tuple, found)) == [(5, "fox"), (7, "fox")]
