@@ -249,7 +249,8 @@ def _on_postgresql(access: Access, claimant: Claimant, wanted: Wanted, limit: in
     return _Round(
         ended=[job for job in jobs if job.status != JobStatus.RUNNING],
         claimed=_ranked([job for job in jobs if job.status == JobStatus.RUNNING]),
-        stuck=[] if stuck is None and not must_look else stuck,
+        # A claim that ends no job has no reason to wake others. Each of them would claim, and wake the others again.
+        stuck=[] if stuck is None and not (ended and must_look) else stuck,
         special_lane=special_lane,
         unknown_lane=_first_unknown(wanted.lanes or (), known),
         is_partial=is_partial or not is_counted,

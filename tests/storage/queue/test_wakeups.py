@@ -196,6 +196,18 @@ def test_the_end_of_a_job_is_told_only_where_somebody_waits(has_waiter: bool, po
         assert wakeups.wait(LONG_SECONDS if has_waiter else 0.3) is has_waiter
 
 
+@pytest.mark.parametrize("wanted", [Wanted(bounds=(90, 99)), Wanted(lanes=("priority",))])
+def test_a_claim_that_ends_no_job_wakes_no_process(wanted: Wanted, postgresql_database: Database) -> None:
+    # Each process that is woken claims. If that woke the others again, they would never wait.
+    jobs = JobsRepository(postgresql_database)
+    waiting = jobs.enqueue(tenant_id="tenant", type="x", priority=10)
+    heartbeats.record_waiting(postgresql_database, [waiting.id], worker_id="w")
+    with Wakeups(postgresql_database) as wakeups:
+        _let_listen(wakeups)
+        assert jobs.claim("another", wanted, limit=1).claimed == ()
+        assert not wakeups.wait(0.3)
+
+
 def test_a_listener_whose_connection_was_cut_wakes_its_waiters_and_listens_again(postgresql_database: Database) -> None:
     database = postgresql_database
     with Wakeups(database) as wakeups:
