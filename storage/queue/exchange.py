@@ -206,6 +206,8 @@ def _take_in_special_lane(access: Access, claimant: Claimant, wanted: Wanted, la
 def _one_round(access: Access, claimant: Claimant, wanted: Wanted | None, limit: int, ended: Sequence[End]) -> _Round:
     if wanted is None:
         limit = 0
+    if limit <= 0 and not ended:
+        return _Round(ended=[], claimed=[], stuck=[])
     if access.is_postgresql:
         return _on_postgresql(access, claimant, wanted or Wanted(), limit, ended)
     if wanted is None and len(ended) == 1 and ended[0].claim_token is not None:

@@ -204,7 +204,7 @@ def test_a_claim_that_ends_no_job_wakes_no_process(wanted: Wanted, postgresql_da
     heartbeats.record_waiting(postgresql_database, [waiting.id], worker_id="w")
     with Wakeups(postgresql_database) as wakeups:
         _let_listen(wakeups)
-        assert jobs.claim("another", wanted, limit=1).claimed == ()
+        assert [jobs.claim("another", wanted, limit=limit).claimed for limit in (0, 1)] == [(), ()]
         assert not wakeups.wait(0.3)
 
 
