@@ -155,7 +155,8 @@ def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, f
         with access.read() as connection:
             LanesRepository(connection).get(found.unknown_lane)
     claimed: list[Job] = []
-    if found.special_lane is not None:
+    # After a partial claim, the lanes before the special lane come first.
+    if found.special_lane is not None and not found.is_partial:
         assert wanted.lanes is not None  # noqa: S101 - it is in `wanted.lanes`.
         claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit)
         wanted = replace(wanted, lanes=wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :])

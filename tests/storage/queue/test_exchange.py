@@ -240,6 +240,24 @@ def test_a_lane_with_an_order_of_its_own_is_served_in_it_and_the_lanes_behind_it
     assert [claimed.id for claimed in done.claimed] == [*order, low]
 
 
+@pytest.mark.parametrize("is_due", [True, False])
+@pytest.mark.parametrize("has_token", [True, False])
+def test_the_lanes_before_one_with_an_order_of_its_own_are_served_first(
+    database: Database, jobs: JobsRepository, clock: Any, has_token: bool, is_due: bool
+) -> None:
+    LanesRepository(database).change("priority", slots=1)
+    LanesRepository(database).change("normal", aging_seconds=60)
+    _enqueue(jobs, priority=95)
+    job = _claimed(jobs)
+    _enqueue(jobs)
+    high = _enqueue(jobs, priority=95)
+    _enqueue(jobs, run_after=clock() + timedelta(seconds=5 if is_due else 500))
+    clock.advance(seconds=10)
+    ended = _completed(job) if has_token else [End(job_id=job.id, status=JobStatus.CANCELED)]
+    done = _exchange(jobs, ended, lanes=("priority", "normal"))
+    assert [claimed.id for claimed in done.claimed] == [high.id]
+
+
 def test_a_delayed_job_that_is_due_is_taken_by_its_rank(jobs: JobsRepository, clock: Any) -> None:
     _enqueue(jobs)
     job = _claimed(jobs)
