@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -35,6 +35,9 @@ from storage.photos.derivatives import DerivativeKind
 
 #: The kind under which the report counts changes that cannot be undone.
 CANNOT: Final = "cannot be restored"
+
+#: Why the changes of a project with an empty folder cannot be undone.
+UNMOUNTED: Final = "the project's folder is empty; its disk may not be mounted"
 
 _PATHS = {
     DerivativeKind.THUMBNAIL: ProjectFolder.thumbnail,
@@ -87,6 +90,10 @@ class PhotoUndo:
         self._places = places
         self.failures: list[str] = []
         self.stuck: set[int] = set()
+        # The photos with a later move of their files that failed or stays, so that older moves must wait or stay, too.
+        self._failed: set[int | None] = set()
+        self._kept: set[int | None] = set()
+        self._away: Set[int] = frozenset()
 
     def fail(self, group: EntryGroup, reason: str) -> None:
         """Report a failure. The undo of the other groups continues. A repetition of the job tries the group again."""
@@ -95,11 +102,25 @@ class PhotoUndo:
         self.failures.append(f"{name}: {reason}")
         if group.photo_id is None:
             self.stuck |= group.project_ids()
+        elif _moves(group):
+            self._failed.add(group.photo_id)
 
-    def run(self, groups: Sequence[EntryGroup]) -> None:
-        """Undo the groups in order. Each group that cannot be undone is reported by name."""
+    def keep(self, group: EntryGroup) -> None:
+        """Take note that a group is not undone: the older moves of the files of its photo cannot be undone then."""
+        if group.photo_id is not None and _moves(group):
+            self._kept.add(group.photo_id)
+
+    def run(self, groups: Sequence[EntryGroup], *, away: Set[int]) -> None:
+        """Undo the groups in order. Each group that cannot be undone is reported by name.
+
+        The disks of the projects `away` may not be mounted, so their groups cannot be undone.
+        """
+        self._away = away
         for batch in _without_shared_names(groups):
-            self._undo_batch([group for group in batch if not self.stuck & group.project_ids()])
+            self._undo_batch([group for group in batch if not self._is_stuck(group)])
+
+    def _is_stuck(self, group: EntryGroup) -> bool:
+        return bool(self.stuck & group.project_ids() or (group.photo_id in self._failed and _moves(group)))
 
     def _undo_batch(self, groups: Sequence[EntryGroup]) -> None:
         ctx = self._ctx
@@ -110,6 +131,7 @@ class PhotoUndo:
             try:
                 planned.append(self._plan(group, states))
             except CannotComeBack as error:
+                self.keep(group)
                 report_left(ctx, group.entries, str(error))
             except (LibraryError, OSError) as error:
                 self.fail(group, str(error))
@@ -119,6 +141,11 @@ class PhotoUndo:
                 self.fail(one.group, str(one.error))
 
     def _plan(self, group: EntryGroup, states: PhotoStates) -> _Return:
+        if self._away & group.project_ids():
+            raise CannotComeBack(UNMOUNTED)
+        moved = _moves(group)
+        if moved and group.photo_id in self._kept:
+            raise CannotComeBack("its files stay, because a later move of them is not undone")
         before = None if group.photo_id is None else states.get(group.photo_id)
         reversal = Reversal(None if before is None else dict(before))
         for entry in group.entries:
@@ -127,7 +154,7 @@ class PhotoUndo:
         self._check_place(group.photo_id, before, reversal)
         ways = find_ways(
             self._places,
-            [entry for entry in group.entries if entry.action in FILE_ACTIONS],
+            moved,
             now_in=None if before is None else int(before["project_id"]),
             at=self._ctx.now(),
         )
@@ -307,14 +334,17 @@ def _without_shared_names(groups: Sequence[EntryGroup]) -> Iterator[list[EntryGr
     batch: list[EntryGroup] = []
     names: set[str | int | None] = set()
     for group in groups:
-        moves = [entry for entry in group.entries if FileAction(entry.action) in FILE_ACTIONS]
-        own = {group.photo_id, *(name for entry in moves for name in (entry.source, entry.target))} - {None}
+        own = {group.photo_id, *(name for entry in _moves(group) for name in (entry.source, entry.target))} - {None}
         if not names.isdisjoint(own):
             yield batch
             batch, names = [], set()
         batch.append(group)
         names |= own
     yield batch
+
+
+def _moves(group: EntryGroup) -> list[JournalEntry]:
+    return [entry for entry in group.entries if entry.action in FILE_ACTIONS]
 
 
 def report_left(ctx: StepContext, entries: Sequence[JournalEntry], reason: str) -> None:

@@ -9,7 +9,7 @@ from flows.errors import ItemsFailed, StepTimeout
 from flows.handlers.photo_files_change import BATCH_SIZE
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.undoing.photo_undo import PhotoUndo, report_left
+from flows.undoing.photo_undo import UNMOUNTED, PhotoUndo, report_left
 from flows.undoing.places import Places
 from flows.undoing.project_undo import ProjectUndo
 from flows.undoing.reversal import CannotComeBack
@@ -19,8 +19,6 @@ from storage.history.photo_states import current_projects
 from storage.history.undo_entries import EntryGroup, count_undoable, iterate_groups, projects_removed_with_folder
 from storage.library.errors import LibraryError
 from task_definitions.wording import quantity
-
-_UNMOUNTED = "the project's folder is empty; its disk may not be mounted"
 
 
 @step("undo", unit="library")
@@ -53,6 +51,9 @@ class _Undo:
                 self._ctx.checkpoint()
                 done += len(group.entries)
                 if self._is_left_out(group):
+                    self._undo_photos(waiting)
+                    waiting = []
+                    self._photos.keep(group)
                     continue
                 if group.photo_id is not None or group.entries[0].action in FILE_ACTIONS:
                     waiting.append(group)
@@ -79,18 +80,14 @@ class _Undo:
         held |= {owner.id for owner in owners if owner is not None}
         with self._ctx.exclusively(sorted(held)):
             self._places.look()
-            away = self._places.empty_folders(held)
-            for group in groups:
-                if group.project_ids() & away:
-                    report_left(self._ctx, group.entries, _UNMOUNTED)
-            self._photos.run([group for group in groups if not group.project_ids() & away])
+            self._photos.run(groups, away=self._places.empty_folders(held))
 
     def _undo_one(self, group: EntryGroup) -> None:
         try:
             with self._ctx.exclusively(sorted(group.project_ids())):
                 self._places.look()
                 if not group.is_of_project and self._places.empty_folders(group.project_ids()):
-                    raise CannotComeBack(_UNMOUNTED)
+                    raise CannotComeBack(UNMOUNTED)
                 self._projects.run(group)
         except CannotComeBack as error:
             report_left(self._ctx, group.entries, str(error))

@@ -437,3 +437,37 @@ def test_the_removal_of_derivatives_is_on_the_disk_before_the_rows_say_so(
     assert job.status == "completed", job.error_message
     assert not thumbnail.exists()
     assert THUMB_FOLDER in events[: events.index("rows")]
+
+
+def test_a_photo_keeps_its_name_if_a_later_move_of_it_cannot_be_undone(studio: Any, jpeg: Callable[..., bytes]) -> None:
+    finland, iceland, norway = (studio.project(name) for name in ("Finland", "Iceland", "Norway"))
+    studio.photo(finland, "owl", "jpg", contents={"jpg": jpeg(shade=30)})
+    studio.photo(iceland, "hare", "jpg")
+    photo_id = studio.photo(iceland, "owl", "jpg", contents={"jpg": jpeg()})
+    steps = ("duplicate_resolution", "image_move_files")
+    run_task(studio, *steps, scope="photo_set", project_id=norway.id, items=[{"photo_id": photo_id}])
+    name = studio.get_photo(photo_id).filename
+    studio.folder(iceland).original(f"{name}.jpg").write_bytes(b"another picture")
+    originals = {path: content for path, content in studio.disk().items() if path.endswith(".jpg")}
+
+    job = _undo(studio)
+
+    assert f"{name}.jpg: another file has this name now" in _left(job)
+    photo = studio.get_photo(photo_id)
+    assert (photo.project_id, photo.filename) == (norway.id, name)
+    assert {path: content for path, content in studio.disk().items() if path.endswith(".jpg")} == originals
+
+
+def test_files_return_from_the_trash_although_the_disk_of_their_former_project_is_missing(studio: Any) -> None:
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    photo_id = studio.photo(iceland, "fox", "jpg", "NEF", keep_raw=0)
+    steps = ("image_move_files", "file_removal")
+    run_task(studio, *steps, scope="photo_set", project_id=norway.id, items=[{"photo_id": photo_id}])
+    shutil.rmtree(studio.folder(iceland).path)
+    studio.folder(iceland).path.mkdir()
+
+    job = _undo(studio)
+
+    assert "its disk may not be mounted" in _left(job)
+    assert studio.folder(norway).original("fox.NEF").exists()
+    assert studio.get_photo(photo_id).raw_available
