@@ -133,6 +133,11 @@ def exchange(
     found = _one_round(access, claimant, wanted, limit, ended)
     claimed = found.claimed
     try:
+        if found.is_partial and wanted is not None and limit > len(claimed):
+            # This comes before the settling: jobs of a next step are claimed last.
+            rest = _one_round(access, claimant, wanted, limit - len(claimed), ())
+            claimed += rest.claimed
+            found.special_lane, found.unknown_lane, found.is_partial = rest.special_lane, rest.unknown_lane, False
         if found.stuck is None:
             statement, values = _look(access, ended, claimant.now)
             found.stuck = _task_ids(access.run(statement, values))

@@ -185,6 +185,13 @@ def test_a_running_job_that_ends_without_its_token_frees_its_slot_for_the_same_c
     assert ([job.id for job in done.ended], [job.id for job in done.claimed]) == ([job.id], [waiting[0].id])
 
 
+def test_a_job_that_waited_is_taken_before_the_jobs_of_a_next_step(jobs: JobsRepository, make_task: Any) -> None:
+    make_task("library", "library", scope="global")
+    job, waiting = _claimed(jobs), _enqueue(jobs, priority=0)
+    done = jobs.claim("w", Wanted(), limit=1, ended=[End(job_id=job.id, status=JobStatus.COMPLETED)])
+    assert [claimed.id for claimed in done.claimed] == [waiting.id]
+
+
 def test_a_lane_that_has_fewer_slots_than_running_jobs_gives_none_away(
     database: Database, jobs: JobsRepository
 ) -> None:
