@@ -166,7 +166,9 @@ class StepSource(Source[AnyFuture]):
         found = retry_while_unavailable(
             lambda: tasks.unfinished_jobs(self._task, limit=limit), unless=self._stopping.is_set
         )
-        self._read_again_at = 0.0 if len(found) == limit else time.monotonic() + self.look_seconds
+        # Followed jobs may have ended meanwhile, so even fewer jobs than the limit may be too many for the room.
+        has_more = sum(job.id not in followed for job in found) >= room
+        self._read_again_at = 0.0 if has_more else time.monotonic() + self.look_seconds
         return found
 
     def not_ready(self) -> int:

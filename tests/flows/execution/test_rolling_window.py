@@ -168,6 +168,29 @@ def test_a_step_whose_jobs_are_all_followed_is_not_read_again_before_they_have_e
     assert reads == [12, 0]
 
 
+class _Read(StepSource["_Ends"]):
+    def begin(self, jobs: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_jobs_that_found_no_room_are_read_again_although_followed_ones_have_ended_meanwhile(
+    runtime: Runtime, define: Any, photo_ids: list[int]
+) -> None:
+    definition = define("pick_some", {"type": "fail_first", "priority": 50, "chunk_size": 3})
+    started = start_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids])
+    first, second, third, fourth = started.job_ids
+    task = TasksRepository(runtime.database).get(started.task_id)
+    source = _Read(task, runtime)
+    with runtime.database.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE jobs SET status = 'completed' WHERE id IN ({first}, {second})")
+
+    # The window has room for one job, because it has not taken note of the ends yet.
+    found = source.read(1, {first: _Ends(), second: _Ends()})
+
+    assert [job.id for job in found] == [third, fourth]
+    assert [job.id for job in source.read(1, {third: _Ends()})] == [third, fourth]
+
+
 class _Given(Source["_Ends"]):
     """Jobs of a list, whose futures the test ends."""
 
