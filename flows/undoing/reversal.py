@@ -127,7 +127,9 @@ class Reversal:
         if status not in before:
             # A derivative that was made again from its original stays as it is. One that was only renamed with its
             # photo, or made twice by two jobs at the same time, gets its earlier values.
-            if is_same and known_before and known_after and _is_the_same(known_before, known_after):
+            # An undo that found no file forgot what the row said about a missing derivative.
+            is_forgotten = known_after is None and state[status] == MISSING
+            if is_same and known_before and (is_forgotten or (known_after and _is_the_same(known_before, known_after))):
                 state[DERIVATIVES] = {**derivatives, kind: known_before}
             return
         if state[status] != after[status] or not is_same:

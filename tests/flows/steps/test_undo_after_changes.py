@@ -471,3 +471,23 @@ def test_files_return_from_the_trash_although_the_disk_of_their_former_project_i
     assert "its disk may not be mounted" in _left(job)
     assert studio.folder(norway).original("fox.NEF").exists()
     assert studio.get_photo(photo_id).raw_available
+
+
+def test_a_derivative_that_a_task_found_missing_and_made_is_made_again_by_the_undo_of_its_undo(
+    studio: Any, jpeg: Callable[..., bytes]
+) -> None:
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", contents={"jpg": jpeg()}, thumbnail_status="missing")
+    thumbnail = studio.folder(iceland).thumbnail("fox")
+    run_task(studio, "generate_derivatives", scope="photo_set", items=[{"photo_id": photo_id}], task_id="long before")
+    thumbnail.unlink()
+    run_task(studio, "derivative_validation", "generate_derivatives", scope="project", project_id=iceland.id)
+    assert thumbnail.exists()
+
+    run_task(studio, "undo", scope="global", payload={"undo": "task"}, task_id="undo")
+    # The follow-up job of the undo has made it from the original.
+    assert thumbnail.exists()
+    run_task(studio, "undo", scope="global", payload={"undo": "undo"}, task_id="undo of undo")
+
+    assert thumbnail.exists()
+    assert studio.get_photo(photo_id).thumbnail_status == "generated"

@@ -194,6 +194,14 @@ def test_a_derivative_that_was_only_renamed_or_made_twice_gets_its_earlier_value
     assert found.state == again
 
 
+def test_what_an_undo_forgot_about_a_missing_derivative_is_known_again() -> None:
+    before, after = {"derivatives": {"thumbnail": THUMBNAIL}}, {"derivatives": {}}
+    forgotten = _state(thumbnail_status="missing", derivatives={})
+    assert _change_back(forgotten, before, after).state == _state(thumbnail_status="missing")
+    made_again = _state(derivatives={"thumbnail": {**THUMBNAIL, "source_size": 9}})
+    assert _change_back(made_again, before, after).state == made_again
+
+
 def test_metadata_and_originals_come_back_unless_they_were_read_again() -> None:
     before = {"derivatives": {"metadata": {"a": 1}, "thumbnail": THUMBNAIL}, "originals": {"elk.jpg": 1}}
     after = {"derivatives": {"metadata": {"a": 2}, "thumbnail": THUMBNAIL}, "originals": {"fox.jpg": 1}}
