@@ -111,7 +111,7 @@ def build_app() -> App:
 
         set_up_logs(is_verbose=verbose)
         if quiet and verbose:
-            raise BadInput("--quiet and --verbose: give one of them.")
+            raise BadInput("--quiet and --verbose: give only one of them.")
         set_loudness(quiet=quiet, verbose=verbose)
         _check_command(command)
         return app(command, exit_on_error=False, print_error=False, result_action="return_value")

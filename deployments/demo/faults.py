@@ -39,7 +39,7 @@ SPOILED = 6
 
 
 def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Counter[str]) -> tuple[list[Shot], list[Shot]]:
-    """Return the additional photos that get a row, whose names exist twice, and those that get no row."""
+    """Return two lists of additional photos: those with a row, whose names exist twice, and those without a row."""
     duplicates = [
         Shot(
             path=folders[LOFOTEN].original(f"{ICELAND.photo_name(index)}.jpg"),

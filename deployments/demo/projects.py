@@ -62,9 +62,9 @@ class Shot:
         number: the number of the photo in its scene, which decides which part it shows and in which light.
         width: pixels as stored, before the orientation is applied.
         height: pixels as stored.
-        orientation: EXIF, 1 to 8.
-        make: EXIF, with the model; None for a picture without any EXIF.
-        taken_at: EXIF DateTimeOriginal; None for a camera without a clock.
+        orientation: the EXIF orientation, 1 to 8.
+        make: the EXIF make of the camera, written with `model`; None for a picture without any EXIF.
+        taken_at: the EXIF DateTimeOriginal; None for a camera without a clock.
     """
 
     path: Path

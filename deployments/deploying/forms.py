@@ -100,7 +100,7 @@ def form_of(flow: Flow[..., Any], choices: Choices, definition: TaskDefinition |
     _offer(fields, "project_id", choices.projects, {"type": "integer", "minimum": 1, "title": "By id"})
     _offer(fields, "lane", choices.lanes)
     if selection is not None:
-        # A plain object; for a choice between an object and null, the form would show a switch.
+        # The field accepts only an object. If it also accepted null, the form would show a switch between the two.
         fields["select"] = _selection_field(selection, choices) | {
             key: fields["select"][key] for key in ("title", "description")
         }

@@ -82,7 +82,7 @@ def embedded_server(
         raise PortInUse(f"port {port} on {host} is taken by another program; stop it, or choose another port")
     if not database_is_elsewhere():
         prepare_database(home)
-    # A server on all addresses is reached on the loopback.
+    # A server that listens on all addresses is reached at the loopback address.
     name = LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound.
     url = f"http://{name}:{port}/api"
     log_path = home / SERVER_LOG

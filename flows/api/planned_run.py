@@ -149,7 +149,10 @@ class _Preparation:
             name = f"folder {change.project}"
             self._left_out = replace(before, folders=before.folders | {change.project})
         if self._left_out == before:
-            raise PlanUnsettled(f"{self._saved.path}: {name} cannot be left out of the run. Nothing was started.")
+            raise PlanUnsettled(
+                f"{self._saved.path}: {name} was left out, but the run would still change it. Nothing was started. "
+                "Plan again."
+            )
         return name
 
     def _items_that_exist(self) -> list[Mapping[str, Any]] | None:

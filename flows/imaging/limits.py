@@ -64,7 +64,8 @@ class Rendition:
             )
 
 
-#: The limits for images if no setting changes them.
+#: The limits for a caller that gives none. Steps take the sizes, the qualities and most limits from the settings, whose
+#: defaults are in `storage.settings`.
 DEFAULT_LIMITS: Final = ImageLimits()
 THUMBNAIL: Final = Rendition(long_edge_pixels=800, quality=50, effort=2)
 #: The properties of previews. Encoding takes most of the time of a derivative. Effort 2 takes 0.4 of the time of
@@ -81,5 +82,5 @@ class ImageOptions:
     preview: Rendition = PREVIEW
 
 
-#: The options for images if no setting changes them.
+#: The options for a caller that gives none.
 DEFAULT_OPTIONS: Final = ImageOptions()

@@ -206,7 +206,7 @@ class Executor:
         try:
             claimed = self._exchange(turns, limit)
         except BaseException:
-            # An interrupt of the main thread. The other threads write their ends again.
+            # A signal interrupted the main thread. The other threads try again to write the ends of their jobs.
             for each in turns:
                 each.error = DatabaseUnavailable("the exchange with the database was interrupted")
             raise

@@ -15,7 +15,10 @@ class Observer(ABC):
     """Runs a followed job when its turn comes, and is notified of what happens to it before its end."""
 
     def refuses(self) -> bool:
-        """Return whether this observer must not run the job. The job then goes back to the queue unfollowed."""
+        """Return whether this observer must not run the job.
+
+        The job then goes back to the queue, and this process no longer follows it.
+        """
         return False
 
     @abstractmethod

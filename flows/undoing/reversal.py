@@ -1,6 +1,7 @@
 """Computes the values of a photo's row after an undo, from the journal and the row's current values.
 
-A column gets its earlier value only if it still has the value that the task wrote. Later changes are kept.
+A column gets its earlier value only if it still has the value that the task wrote. Later changes are kept. The
+room `flows.undoing` names the modules that decide about files, names and projects.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ class Reversal:
                 state[TAG_IDS], state[TAGS] = before[TAG_IDS], before.get(TAGS, state[TAGS])
                 self.unneeded_tags += row.get(NEW_TAGS, [])
             else:
-                # The tags were changed since, so the current ones stay, by their names in another project.
+                # The tags were changed after the task, so the photo keeps the current ones. If it returns to another
+                # project, it gets that project's tags of the same names.
                 self.kept.add(TAGS)
         for kind in DerivativeKind:
             self._change_derivative_back(str(kind), state, row)

@@ -29,7 +29,7 @@ def rename_exclusively(source: Path, target: Path, *, on_behalf_of: Path | None 
     On Linux this is one atomic step (`renameat2`). If the file system does not support `renameat2`, the file gets a
     hard link with the new name, and the old name is removed. Without hard links, an empty file first reserves the new
     name, and the rename replaces the empty file. After a crash, `finish_interrupted` completes the rename;
-    `on_behalf_of` is the path that it will get as its source, if this is not `source`.
+    `on_behalf_of` is the path that `finish_interrupted` will get as its source, if that is not `source`.
 
     Raises:
         FileExistsError: the target exists.

@@ -322,7 +322,7 @@ def _safe_folder_names(folder: Path, ignored: IgnoredNames) -> Iterator[str]:
 
 
 def _refuse_symlink(path: Path) -> int | None:
-    """Return the mode of what exists at the path; None if nothing exists."""
+    """Return the mode of the file or folder at the path; None if nothing exists. Raise `UnsafePath` at a symlink."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -333,7 +333,7 @@ def _refuse_symlink(path: Path) -> int | None:
 
 
 def _refuse_anything_but_a_folder(path: Path) -> bool:
-    """Return whether a folder exists at the path."""
+    """Return whether a folder exists at the path. Raise `UnsafePath` at anything else."""
     mode = _refuse_symlink(path)
     if mode is None:
         return False

@@ -14,8 +14,9 @@ from storage.queue.tasks import TasksRepository
 from storage.records import ItemStatus, Task
 from task_definitions.wording import quantity
 
-#: A summary has at most this number of example names for each count, and of reasons of failed jobs.
+#: The maximum number of example names for each count of a summary.
 MAX_EXAMPLES = 10
+#: The maximum number of reasons of failed jobs in a summary.
 MAX_ERRORS = 10
 
 

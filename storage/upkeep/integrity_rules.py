@@ -201,7 +201,7 @@ _RULES = (
 
 
 def _reference_rules() -> Iterator[Rule]:
-    # Each reference is checked with SQL, because files of other programs may not declare foreign keys.
+    # Each reference is checked with SQL, because files of other programs may lack foreign keys.
     for table in metadata.sorted_tables:
         for key in sorted(table.foreign_keys, key=lambda key: key.parent.name):
             column, parent = key.parent.name, key.column.table.name

@@ -314,7 +314,7 @@ def _has_check(table: TableSchema, column: str) -> bool:
 
 
 def is_outdated_check(constraint: TableConstraint, reference: TableSchema) -> bool:
-    """Return whether a constraint is a CHECK on a column with states, which may not allow newer states."""
+    """Return whether a constraint is a CHECK on a column with states. Such a CHECK may forbid newer states."""
     states = _STATE_COLUMNS & reference.columns.keys()
     return constraint.kind == "CHECK" and any(mentions(constraint.text, name) for name in states)
 

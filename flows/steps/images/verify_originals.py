@@ -129,7 +129,7 @@ class _Pace:
     def _limit(self, name: str) -> float:
         value = self._ctx.payload.get(name, self._ctx.params.get(name, 0))
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise PermanentStepError(f"{name}: {value!r} is not allowed: give a number from 0, which is no limit.")
+            raise PermanentStepError(f"{name}: {value!r} is not allowed: give a number from 0 on; 0 means no limit.")
         return value
 
 

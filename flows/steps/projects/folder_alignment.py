@@ -70,7 +70,8 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
         example = f"{folder.project_folder}: the project is called {wanted}"
         ctx.report.count("folders with another name", example=example)
         return
-    # A folder that the first attempt finds renamed was renamed by a user, because no attempt has renamed it.
+    # Whether a user renamed the folder. Only the first attempt can be sure: a later attempt may find a folder that an
+    # earlier, interrupted attempt renamed.
     is_followed = False
     try:
         target = folder.tenant.project(wanted)
@@ -79,7 +80,7 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
             ctx.checkpoint()
             check_project(ctx, project, folder)
             bring_manifest(ctx, project, folder)
-            # The start of this attempt must be durable before the rename, because a later attempt counts the attempts.
+            # The number of attempts must be durable before the rename, because a later attempt relies on it.
             ctx.database.sync()
             rename_folder_without_overwrite(folder.path, target.path)
         elif manifest_id(target) == project.id:

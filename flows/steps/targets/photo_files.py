@@ -99,8 +99,8 @@ class PhotoFiles:
             shown = 1 if kind is FileKind.JPG else len({file.extension for file in files})
             if len(files) > shown:
                 raise SeveralPictures(
-                    f"{' and '.join(file.name for file in files)} have one base name. Only one of them is "
-                    "shown, so none goes to the trash. Rename all but one; then each gets its own row."
+                    f"{' and '.join(file.name for file in files)} have the same base name. Only one of them "
+                    "is shown, so none goes to the trash. Rename all but one; then each gets its own row."
                 )
 
 

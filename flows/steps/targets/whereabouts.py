@@ -64,7 +64,10 @@ def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder
 
 
 def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Return whether the project's old folder name names no folder, or the same folder with another case."""
+    """Return whether `folder` is the only folder of the project.
+
+    This is so if no folder has the name in the project's row, or if that name differs from `folder` only in case.
+    """
     old = ctx.folder_of(project)
     return not old.exists() or old.path.samefile(folder.path)
 

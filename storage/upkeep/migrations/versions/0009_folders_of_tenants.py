@@ -56,8 +56,8 @@ def downgrade() -> None:
     folders = list(connection.scalars(sa.text(twice)))
     if folders:
         raise SchemaMismatch(
-            f"Tenants have project folders of the same name; such names: {len(folders)}, the first: {folders[0]}. "
-            "Older schemas allow each name once. Rename the other folders in the library, and run folder_discovery."
+            f"Several tenants have a project folder of the same name ({len(folders)} names, the first: {folders[0]}). "
+            "Older schemas allow each name once. Rename all but one folder of each name, and run folder_discovery."
         )
     op.drop_index(INDEX, "projects")
     if is_postgresql:
