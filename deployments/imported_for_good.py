@@ -1,6 +1,6 @@
 """Imports that the garbage collector leaves alone, for processes that live longer than their start.
 
-`python -m deployments.imported_for_good MODULE` imports the module so, and calls its `main`.
+`python -m deployments.imported_for_good MODULE` imports the module in this way, and calls its `main`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class PermanentStepError(FlowsError):
 
 
 def is_repeatable(error: BaseException) -> bool:
-    """Return whether a repetition may succeed: not after a `PermanentStepError`, or if a path leaves the library."""
+    """Return whether a repetition may succeed; False for a `PermanentStepError`, and for a path out of the library."""
     return not isinstance(error, PermanentStepError | UnsafePath)
 
 

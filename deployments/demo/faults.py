@@ -73,7 +73,7 @@ def further_shots(folders: Mapping[DemoProject, ProjectFolder], faults: Counter[
 
 
 def write_broken_files(project: DemoProject, folder: ProjectFolder, faults: Counter[str]) -> list[str]:
-    """Write files that have names of JPEGs, but are not; return their base names."""
+    """Write files that have the names of JPEGs but no valid content; return their base names."""
     whole = folder.original(f"{project.photo_name(0)}.jpg").read_bytes()
     contents = {
         "cut_off_halfway": whole[: len(whole) * 2 // 5],

@@ -42,8 +42,8 @@ class PhotoFilesChange(Generic[Group]):
     Attributes:
         action: how the moves are journaled.
         enqueues: whether `write` requests follow-up work.
-        folder: the folder of the project that files move to; a change that moves files to several has no `folder`.
-        names: the names in it, if the step has read them.
+        folder: the folder of the project that files move to; not set if they move to several projects.
+        names: the names in `folder`, if the step has read them.
         done: the groups that moved.
     """
 

@@ -93,7 +93,7 @@ class StepContext:
         Raises:
             CorruptPayload: the row has no JSON object.
         """
-        # Read when it is needed: the job whose payload cannot be read must fail like any other.
+        # The payload is read only when it is needed, so that a job with an unreadable payload fails like any other job.
         return self.job.payload
 
     @property

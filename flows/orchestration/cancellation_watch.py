@@ -86,7 +86,7 @@ class CancellationWatch:
                 paused: State[Any] = State(type=StateType.PAUSED, name="Paused", state_details=details)
                 client.set_flow_run_state(run.id, paused, force=True)
             if not self._is_paused or must_end:
-                # This is set before the call, because the thread that the call stops reads it.
+                # This is set before the call: the call stops the work in another thread, which then reads this.
                 self.suspended = state if must_end else None
                 self._pause(must_end)
                 self._is_paused = True

@@ -93,7 +93,7 @@ class _Shadow:
                 continue
 
     def _is_shown(self, path: Path, depth: int) -> bool:
-        """Return whether the shadow has an entry of a folder that is `depth` levels below the root."""
+        """Return whether the shadow has a copy of `path`, whose folder is `depth` levels below the root."""
         if depth == 0:
             return True
         if self._tenant is None or not path.is_relative_to(self._tenant):

@@ -19,7 +19,7 @@ from typing import Any
 #: The number of seconds between two checks while a statement waits.
 LOOK_SECONDS = 1.0
 
-#: The number of seconds that a thread that uses the database has to end; the server may never answer.
+#: How many seconds to wait for the end of a thread that uses the database, because the server may never answer.
 END_SECONDS = 1.0
 
 #: The thread ends after this number of checks in a row without a waiting statement.

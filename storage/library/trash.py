@@ -99,7 +99,7 @@ def move_to_trash(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
     """Move a file of a project into its trash, and return its path there; see `trash_place`.
 
     Raises:
-        SourceMissing: the file does not exist, or no longer.
+        SourceMissing: the file does not exist, or no longer exists.
         UnsafePath: the file is not in the project's folder, or not a regular file.
     """
     target = trash_place(project, file, at=at)

@@ -142,7 +142,7 @@ class OriginalsRepository:
             )
 
     def missing_since(self, photo_ids: Sequence[int]) -> dict[int, datetime]:
-        """Return for each photo whose files are all missing the time since when they are; other photos are left out."""
+        """Return, for each photo whose files are all missing, since when they are missing; leave out other photos."""
         statement = (
             select(photo_originals.c.photo_id, func.max(photo_originals.c.missing_since, type_=UtcTimestamp()))
             .where(photo_originals.c.photo_id.in_(photo_ids))

@@ -57,7 +57,7 @@ class PhotoMovesRepository:
             yield from (name for _, name in rows)
 
     def move_rows(self, moved: Sequence[MovedPhoto], *, project_id: int) -> None:
-        """Move rows to another project. Photos keep the names of their tags; tags that it lacks are created."""
+        """Move rows to another project. Photos keep their tags by name; tags that the project lacks are created."""
         if not moved:
             return
         with self._access.write() as connection:

@@ -1,7 +1,7 @@
 """The complete statements of `storage.queue.exchange` for each database.
 
-On PostgreSQL one statement ends jobs and claims others. It can claim all jobs that need no lock of a lane; a claim
-that needs one prepares it by the statement before, which passes the names of the locked lanes in a setting of the
+On PostgreSQL one statement ends jobs and claims others. It can claim all jobs that need no lock of a lane. A claim
+that needs one runs `PREPARE_POSTGRESQL` first, which locks the lanes and passes their names to it in a setting of the
 transaction.
 """
 
@@ -128,7 +128,7 @@ _BEST = """
     )"""
 
 #: Whether a task may have to be settled, or a process may have to be woken. If the statement has claimed a job of the
-#: same step, that job ends after the commit, so the step is not over. The exchange that ends it looks.
+#: same step, that job ends after the commit, so the step is not over. The exchange that ends that job looks.
 _MUST_LOOK = f"""
     (SELECT count(*) FROM ended) < (SELECT count(*) FROM given)
     OR (SELECT count(*) FROM claimed) < (SELECT count(*) FROM ended)

@@ -168,7 +168,7 @@ def _coded_colors(file: SourceFile, *, has_profile: bool) -> CodedColors | None:
 
 
 def check_codec(image: OpenImage, *, max_seconds: float) -> None:
-    """Check that an image whose header does not show this can be decoded. Raises the errors of `decode`."""
+    """Check that an image can be decoded, if its header does not show that. Raises the errors of `decode`."""
     if image.is_heif:
         decode(image, long_edge_pixels=_PROBE_PIXELS, max_seconds=max_seconds)
     elif image.pixels is not None and image.header is not None and image.file is not None:

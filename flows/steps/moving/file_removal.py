@@ -51,7 +51,7 @@ def file_removal(ctx: StepContext) -> None:
 
 
 def _remove_photos(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]) -> Worked:
-    """Move the files that the rows of their photos do not keep to the trash; then yield each photo with its error.
+    """Move to the trash each file whose keep flag is 0 in the row of its photo; then yield each photo with its error.
 
     Raises:
         FolderMissing, FolderUnreadable: the folder cannot be read, so a file that was not found may still exist.
