@@ -32,7 +32,8 @@ from task_definitions import Definitions
 #: The work queues of a pool with their priorities in Prefect; 1 is the highest.
 QUEUES = {PRIORITY_QUEUE: 1, NORMAL_QUEUE: 2}
 
-#: Beginnings of variables that a container must not get from this environment: secrets, and values of this machine.
+#: How the names of variables begin that a container must not get from this environment: secrets, and values that
+#: are valid only on this machine.
 _NOT_PASSED_ON = ("PHOTOJOBS_DATABASE_URL", "PHOTOJOBS_TEST_", "PHOTOJOBS_UP_", "PHOTOJOBS_CONFIG")
 
 

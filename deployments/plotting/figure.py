@@ -1,4 +1,4 @@
-"""Makes figures in a common style and writes them as SVG with text as text and colors of the page's mode."""
+"""Makes figures in a common style, and writes them as SVG: text stays text, and colors follow light or dark mode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FALLBACKS = {"ink": "#1f2933", "quiet": "#5c6975", "rule": "#d5dbe1", "accent":
 _DARK = {"ink": "#e6eaee", "quiet": "#9aa5b1", "rule": "#3a444e", "accent": "#7fb4f0", "failed": "#f08a84"}
 INK, QUIET, RULE, ACCENT, FAILED = (PAGE_COLORS[name] for name in ("ink", "quiet", "rule", "accent", "failed"))
 
-#: The colors of series, in this order. They differ on light and dark pages, and for most people with color blindness.
+#: The colors of series, in this order. Most people, also with color blindness, can distinguish them on any page.
 PALETTE = ("#4e79a7", "#e08a2c", "#59a14f", "#b07aa1", "#2fa5a0", "#c9a227", "#9c755f", "#8a8fd1", "#d37295", "#7f8c8d")
 
 #: The width of every figure in inches.

@@ -202,7 +202,7 @@ class ProjectFolder:
         return _refuse_anything_but_a_folder(self.path)
 
     def is_empty(self) -> bool:
-        """Whether the folder has no entry, not even a hidden folder; a mount point without its disk is so empty."""
+        """Whether the folder has no entry, not even a hidden folder; a mount point without its disk has none."""
         with os.scandir(self.path) as entries:
             return next(entries, None) is None
 

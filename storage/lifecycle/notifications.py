@@ -18,8 +18,8 @@ CHANNEL = "photojobs_jobs"
 def has_waiters(touched: str) -> str:
     """Return the SQL condition that an executor waits for a slot, or a process follows a task of the table `touched`.
 
-    `touched` has a column `task_id`. It is not joined with `tasks`, because PostgreSQL might read all tasks. The order
-    leaves PostgreSQL one index for the jobs.
+    `touched` has a column `task_id`. It is not joined with `tasks`, because PostgreSQL might read all tasks. `ORDER BY`
+    leaves PostgreSQL only one index to read the jobs by.
     """
     waited_for = f"SELECT 1 FROM jobs WHERE {WAITED_FOR} AND heartbeat_at > :fresh_since ORDER BY priority DESC LIMIT 1"
     return f"""(({waited_for}) IS NOT NULL OR EXISTS (

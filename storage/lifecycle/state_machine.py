@@ -221,7 +221,7 @@ def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task 
         try:
             goes_on = _advance(connection, task, now=now)
         except CorruptDefinition as error:
-            # The task fails, because its unreadable definition must not keep its jobs from ending, nor other tasks.
+            # The task fails, because its unreadable definition must keep neither its jobs nor other tasks from ending.
             return _end_task(connection, task, status=TaskStatus.FAILED, now=now, error_message=str(error))
         if not goes_on:
             return _finish(connection, task, now=now)

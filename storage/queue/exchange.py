@@ -251,7 +251,7 @@ def _on_postgresql(access: Access, claimant: Claimant, wanted: Wanted, limit: in
     elif limit <= len(ended):
         [answer] = access.run(step, values)
     else:
-        # More slots may be needed than the ends free.
+        # The claim may need more slots than the ended jobs free.
         [[known, _]], [answer] = access.run_together([(PREPARE_POSTGRESQL, values), (step, values)])
     jobs, special_lane, is_partial, must_look = answer
     return _Round(

@@ -35,7 +35,7 @@ class Rule:
     dialect: str | None = None
 
     def can_be_checked(self, columns: Mapping[str, Set[str]]) -> bool:
-        """Return whether a database has what the condition reads, given its columns by table; older files have less."""
+        """Return whether the condition can run on a database with these columns by table; older files have fewer."""
         words = set(re.findall(r"\w+", self.condition))
         has_columns = columns[self.table] >= words.intersection(metadata.tables[self.table].columns.keys())
         return has_columns and columns.keys() >= words.intersection(metadata.tables)

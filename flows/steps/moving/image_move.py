@@ -165,7 +165,7 @@ class _PhotoMove(PhotoFilesChange[_Move]):
 
     def settle(self) -> None:
         if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in self._moved):
-            # The flag is set before the rows change: an unneeded flag costs one empty step, a lost one would cost thumbnails.
+            # Set before the rows change: an unneeded flag costs one empty step, but a lost flag would cost thumbnails.
             self.ctx.set_flag(NEED_DERIVATIVES, True)
         super().settle()
 

@@ -95,7 +95,7 @@ class PhotoFiles:
         """Raise `SeveralPictures` if a kind has several pictures, of which the user can have seen only one."""
         for kind in kinds:
             files = self.of_kind(kind)
-            # A RAW file and its conversion to another format are one picture. Two files of one extension are two.
+            # A RAW file and its conversion to another format are one picture; files of the same extension are several.
             shown = 1 if kind is FileKind.JPG else len({file.extension for file in files})
             if len(files) > shown:
                 raise SeveralPictures(

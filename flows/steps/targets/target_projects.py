@@ -74,9 +74,9 @@ def each_project(
 def compared(
     ctx: StepContext, project: Project | None, folder: ProjectFolder, *, is_reported: bool = True
 ) -> Iterator[ProjectComparison]:
-    """Compare a project's rows with the files in its folder, which is listed once. None stands for no rows.
+    """Compare a project's rows with the files in its folder, which is listed once.
 
-    Files that must stay unchanged are reported as skipped if `is_reported`.
+    A `project` that is None has no rows. Files that must stay unchanged are reported as skipped if `is_reported`.
 
     Raises:
         FolderMissing, FolderUnreadable: the folder could not be listed.
