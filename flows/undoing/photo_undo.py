@@ -27,7 +27,8 @@ from storage.history.photo_states import PhotoStates, taken_manifest_ids, taken_
 from storage.history.undo_entries import EntryGroup
 from storage.library.atomic_write import fsync_folder
 from storage.library.errors import LibraryError, UnsafePath
-from storage.library.naming.names import printable
+from storage.library.naming.companions import owner_keys
+from storage.library.naming.names import name_key, printable
 from storage.library.paths import TRASH_FOLDER, ProjectFolder
 from storage.library.transfer import remove_derivative
 from storage.library.trash import parse_trash_name, remove_wrapping
@@ -159,6 +160,8 @@ class PhotoUndo:
             at=self._ctx.now(),
         )
         self._check_gone(ways)
+        if before is not None:
+            self._check_names(ways, before)
         moves = [way.move for way in ways if way.move is not None]
         old, new = (_place_of(self._ctx, self._places, state) for state in (before, reversal.state))
         if old is not None and new is not None and old != new:
@@ -186,6 +189,18 @@ class PhotoUndo:
             known = wanted["manifest_id"]
             if state is None and known is not None and taken_manifest_ids(connection, [known], but_for=[photo_id]):
                 raise CannotComeBack("another photo has the same manifest_id now")
+
+    def _check_names(self, ways: Sequence[WayBack], state: dict[str, Any]) -> None:
+        """Check that the files that move are those of the photo, and not others with a name that it had before."""
+        describe, keys = self._ctx.library.accepted_extensions.describe, owner_keys(state["filename"])
+        passed = {way.back for way in ways}
+        for way in ways:
+            if way.move is None or way.now in passed or way.entry.action == FileAction.TRASHED:
+                continue
+            file = describe(way.now.name)
+            has_name = not file.kind.is_photo or name_key(file.base_name) in keys
+            if way.project_id != state["project_id"] or not has_name:
+                raise CannotComeBack("the photo has been moved or renamed since")
 
     def _check_gone(self, ways: Sequence[WayBack]) -> None:
         gone = [way for way in ways if way.is_gone]

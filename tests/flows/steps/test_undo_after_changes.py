@@ -491,3 +491,30 @@ def test_a_derivative_that_a_task_found_missing_and_made_is_made_again_by_the_un
 
     assert thumbnail.exists()
     assert studio.get_photo(photo_id).thumbnail_status == "generated"
+
+
+@pytest.mark.parametrize("undone", ["duplicate_resolution", "image_move_files"])
+def test_another_file_with_the_name_that_a_task_gave_a_photo_is_not_taken_for_its_file(
+    studio: Any, jpeg: Callable[..., bytes], undone: str
+) -> None:
+    finland, iceland, norway = (studio.project(name) for name in ("Finland", "Iceland", "Norway"))
+    studio.photo(finland, "owl", "jpg", contents={"jpg": jpeg(shade=30)})
+    studio.photo(iceland, "hare", "jpg")
+    photo_id = studio.photo(iceland, "owl", "jpg", contents={"jpg": jpeg()})
+    later = "image_move_files" if undone == "duplicate_resolution" else "duplicate_resolution"
+    photo = {"project_id": norway.id, "items": [{"photo_id": photo_id}]}
+    run_task(studio, undone, scope="photo_set", **photo)
+    first = studio.get_photo(photo_id)
+    run_task(studio, later, scope="photo_set", task_id="later", **photo)
+    project = ProjectsRepository(studio.database).get(first.project_id)
+    studio.folder(project).original(f"{first.filename}.jpg").write_bytes(b"another picture")
+    originals = {path: content for path, content in studio.disk().items() if path.endswith(".jpg")}
+    before = studio.get_photo(photo_id)
+    assert (before.project_id, before.filename) != (first.project_id, first.filename)
+
+    job = _undo(studio)
+
+    assert "the photo has been moved or renamed since" in _left(job)
+    assert {path: content for path, content in studio.disk().items() if path.endswith(".jpg")} == originals
+    now = studio.get_photo(photo_id)
+    assert (now.project_id, now.filename) == (before.project_id, before.filename)
