@@ -145,32 +145,32 @@ def exchange(
             # The task gets the same end time as its last job.
             _settle(access, task_id, now=claimant.now)
         if limit > len(claimed) and wanted is not None:
-            claimed += _take_more(access, claimant, wanted, limit - len(claimed), found)
+            _take_more(access, claimant, wanted, limit, found)
     except DatabaseFault as error:
-        if not claimed:
+        if not claimed or access.database is None:
             raise
-        # The caller must get the claimed jobs, so no error is raised.
+        # The caller must get the claimed jobs, which are committed, so no error is raised.
         logger.warning("a claim or the status of a task is incomplete; the next sweep updates the task: %s", error)
     return Exchanged(ended=tuple(found.ended), claimed=tuple(claimed))
 
 
-def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, found: _Round) -> list[Job]:
-    """Claim what the first transaction could not claim."""
+def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, found: _Round) -> None:
+    """Claim what the first transaction could not claim, up to `limit` jobs with those in `found.claimed`."""
     if found.unknown_lane is not None:
         with access.read() as connection:
             LanesRepository(connection).get(found.unknown_lane)
-    claimed: list[Job] = []
+    # The list is extended after each transaction, so a later error does not lose the jobs that an earlier one claimed.
+    claimed = found.claimed
     # After a partial claim, the lanes before the special lane come first.
     if found.special_lane is not None and not found.is_partial:
         assert wanted.lanes is not None  # noqa: S101 - it is in `wanted.lanes`.
-        claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit)
+        claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit - len(claimed))
         wanted = replace(wanted, lanes=wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :])
     # The next step of a settled task may have new jobs, but none of `job_ids`.
     elif not found.is_partial and (not found.stuck or wanted.job_ids is not None):
-        return []
-    if len(claimed) < limit and wanted.lanes != ():
+        return
+    if len(claimed) < limit and (wanted.lanes is None or len(wanted.lanes) > 0):
         claimed += exchange(access, claimant.worker_id, wanted, limit=limit - len(claimed)).claimed
-    return claimed
 
 
 def settle_after(access: Access, job_ids: Sequence[int]) -> None:

@@ -247,6 +247,41 @@ def test_a_lane_with_an_order_of_its_own_is_served_in_it_and_the_lanes_behind_it
     assert [claimed.id for claimed in done.claimed] == [*order, low]
 
 
+@pytest.mark.parametrize("lanes", [["priority"], ("priority", "normal")])
+def test_a_fault_in_the_lanes_after_one_with_an_order_of_its_own_loses_no_claimed_job(
+    database: Database, jobs: JobsRepository, monkeypatch: pytest.MonkeyPatch, lanes: Sequence[str]
+) -> None:
+    LanesRepository(database).change("priority", aging_seconds=60)
+    high, _ = _enqueue(jobs, priority=95), _enqueue(jobs)
+    later: list[object] = []
+
+    def die(*arguments: object, **_: object) -> None:
+        later.append(arguments)
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(exchange_module, "exchange", die)
+    done = _exchange(jobs, [], lanes=lanes, limit=2)
+    assert [claimed.id for claimed in done.claimed] == [high.id]
+    # Where no lane is left, no other transaction begins.
+    assert len(later) == len(lanes) - 1
+
+
+def test_a_fault_inside_the_callers_transaction_is_raised(
+    database: Database, jobs: JobsRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction may be rolled back, and with it the claims."""
+    LanesRepository(database).change("priority", aging_seconds=60)
+    _enqueue(jobs, priority=95)
+
+    def die(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(exchange_module, "exchange", die)
+    with pytest.raises(DatabaseUnavailable), database.begin() as connection:
+        _exchange(JobsRepository(connection), [], limit=2)
+    assert [job.status for job in jobs.list_by_tenant("tenant")] == ["queued"]
+
+
 @pytest.mark.parametrize("is_due", [True, False])
 @pytest.mark.parametrize("has_token", [True, False])
 def test_the_lanes_before_one_with_an_order_of_its_own_are_served_first(

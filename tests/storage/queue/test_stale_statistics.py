@@ -169,6 +169,8 @@ def _executed_plan(driver: Any, statement: DriverStatement, values: dict[str, An
 
 
 def _prepare(driver: Any, statement: DriverStatement) -> None:
+    # Without lanes that `PREPARE_POSTGRESQL` has locked, an exchange claims only slots that it frees.
+    driver.execute("SELECT set_config('photojobs.locked', '{priority,normal}', true)")
     driver.execute(f"PREPARE hot AS {statement.numbered.decode()}")
 
 
