@@ -1,5 +1,7 @@
 """The errors of running jobs. Each class is a `PhotojobsError`; its docstring says when it is raised."""
 
+from pathlib import PurePosixPath
+
 from storage.library.errors import UnsafePath
 from task_definitions.errors import PhotojobsError
 
@@ -39,6 +41,19 @@ def reason_of(error: BaseException) -> str:
         return str(error) or type(error).__name__
     except Exception:  # noqa: BLE001 - the `__str__` of a handler's own error may raise any error.
         return type(error).__name__
+
+
+def named(name: str, reason: str) -> str:
+    """Return `name: reason`, but do not repeat a name if the reason already begins with that file.
+
+    Args:
+        name: the name of a project, the base name of a photo, or the path of a file.
+        reason: why it failed or was left unchanged, with or without `file: ` at its beginning.
+    """
+    file, colon, rest = reason.partition(": ")
+    if colon and file == PurePosixPath(name).name:
+        return f"{name}: {rest}"
+    return reason if colon and file.startswith(f"{name}.") else f"{name}: {reason}"
 
 
 class ExecutorStop(BaseException):

@@ -1,6 +1,6 @@
 """Counts the failed items and projects of a job, which decide whether the job fails and whether it is repeated."""
 
-from flows.errors import ItemsFailed, PermanentStepError, is_repeatable, reason_of
+from flows.errors import ItemsFailed, PermanentStepError, is_repeatable, named, reason_of
 
 
 class Failures:
@@ -26,7 +26,7 @@ class Failures:
     def add(self, error: Exception, *, name: str = "") -> None:
         """Count the failure of the item or the project with this name."""
         self._failed += 1
-        self._first = self._first or (f"{name}: " if name else "") + reason_of(error)
+        self._first = self._first or (named(name, reason_of(error)) if name else reason_of(error))
         self._is_repeatable = self._is_repeatable or is_repeatable(error)
 
     def raise_if_any(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection
 
+from flows.errors import named
 from flows.process.job_claim import JobClaim
 from storage.database.column_types import encode_json
 from storage.database.tables import jobs
@@ -99,7 +100,7 @@ class Report:
     def fail(self, name: str, reason: str) -> None:
         """Count a failed project or item, with the reason. Characters that cannot be stored are replaced."""
         name, reason = storable(name), storable(reason.replace("\0", "\N{SYMBOL FOR NULL}"))
-        self.count("failed", example=f"{name}: {reason}")
+        self.count("failed", example=named(name, reason))
         if len(self.errors) < MAX_PROJECTS:
             self.errors[name] = reason
 

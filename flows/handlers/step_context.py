@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from flows.errors import PermanentStepError, SkipItem, StepTimeout, reason_of
+from flows.errors import PermanentStepError, SkipItem, StepTimeout, named, reason_of
 from flows.handlers.announced_moves import interrupted, take_back
 from flows.handlers.failures import Failures
 from flows.handlers.item_outcomes import OUTCOME_BATCH_SIZE, ItemOutcomes
@@ -332,14 +332,14 @@ class StepContext:
                 yield
         except SkipItem as error:
             self._outcomes.add(ItemOutcome(item.id, ItemStatus.SKIPPED, reason_of(error)))
-            self.report.count("skipped", example=f"{item.name}: {reason_of(error)}")
+            self.report.count("skipped", example=named(item.name, reason_of(error)))
         except StepTimeout:
             raise
         except Exception as error:
             self._failures.add(error, name=item.name)
             self._outcomes.add(ItemOutcome(item.id, ItemStatus.FAILED, reason_of(error), type(error).__name__))
             self.report.fail(item.name, reason_of(error))
-            self.logger.warning("%s: %s", item.name, reason_of(error), exc_info=_unexpected(error))
+            self.logger.warning("%s", named(item.name, reason_of(error)), exc_info=_unexpected(error))
         else:
             self._outcomes.add(ItemOutcome(item.id, ItemStatus.DONE))
         self._outcomes.write_if_due()

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from flows.errors import named
 from flows.handlers.announced_moves import FileMove, MoveGroup
 from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step_context import StepContext
@@ -100,7 +101,7 @@ class PhotoUndo:
         """Report a failure. The undo of the other groups continues. A repetition of the job tries the group again."""
         name = name_of(group.entries)
         self._ctx.report.fail(name, reason)
-        self.failures.append(f"{name}: {reason}")
+        self.failures.append(named(name, reason))
         if group.photo_id is None:
             self.stuck |= group.project_ids()
         elif _moves(group):
@@ -146,7 +147,7 @@ class PhotoUndo:
             raise CannotComeBack(UNMOUNTED)
         moved = _moves(group)
         if moved and group.photo_id in self._kept:
-            raise CannotComeBack("its files stay, because a later move of them is not undone")
+            raise CannotComeBack("its files stay where they are, because a later move of the same files is not undone")
         before = None if group.photo_id is None else states.get(group.photo_id)
         reversal = Reversal(None if before is None else dict(before))
         for entry in group.entries:
@@ -369,7 +370,7 @@ def report_left(ctx: StepContext, entries: Sequence[JournalEntry], reason: str) 
 
 def leave(ctx: StepContext, name: str, reason: str) -> None:
     """Report that the named file or row cannot be undone, and why."""
-    ctx.report.count(CANNOT, example=f"{name}: {reason}")
+    ctx.report.count(CANNOT, example=named(name, reason))
     ctx.report.leave(name, reason)
 
 

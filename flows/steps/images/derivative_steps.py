@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from flows.errors import SkipItem
+from flows.errors import SkipItem, named
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
@@ -166,7 +166,7 @@ class _DerivativeWork:
         self._statuses = dict.fromkeys(paths, made.status)
         if made.status == NOT_SUPPORTED:
             reason = made.reason or "cannot be decoded by this installation"
-            result.counts.append(("not supported", f"{name}: {reason}"))
+            result.counts.append(("not supported", named(name, reason)))
             self._original = self._observer.with_hash(self._original, source)
             result.derivatives = [self._observer.made_from(self._original, kind) for kind in paths]
             return

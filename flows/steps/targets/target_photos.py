@@ -5,7 +5,7 @@ from contextlib import closing
 from itertools import groupby
 from typing import TypeAlias
 
-from flows.errors import SkipItem
+from flows.errors import SkipItem, named
 from flows.handlers.failures import Failures
 from flows.handlers.job_targets import TargetItem
 from flows.handlers.step_context import StepContext
@@ -76,7 +76,7 @@ def each_project_photo(
                 for photo, error in results:
                     failures.tried += 1
                     if isinstance(error, SkipItem):
-                        ctx.report.count("skipped", example=f"{photo.filename}: {error}")
+                        ctx.report.count("skipped", example=named(photo.filename, str(error)))
                     elif error is not None:
                         ctx.report.fail(photo.filename, str(error))
                         failures.add(error)

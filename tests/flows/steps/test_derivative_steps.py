@@ -215,7 +215,7 @@ def test_a_damaged_image_fails_its_own_item_for_good_with_the_reason(studio, pic
     bad = studio.photo(iceland, "m", "jpg", contents={"jpg": content})
     job = _generate(studio, good[0], bad, good[1])
     assert job.status == "failed"
-    assert job.error_message.startswith("1 of 3 failed; the first: m: m.jpg")
+    assert job.error_message.startswith("1 of 3 failed; the first: m.jpg: ")
     items = JobsRepository(studio.database).list_items(job.id)
     assert [item.status for item in items] == ["done", "failed", "done"]
     assert items[1].error_type == "UnusableImage"

@@ -22,6 +22,7 @@ from deployments.cli.output.progress import BY_CTRL_C
 from deployments.cli.output.summary import print_result
 from deployments.cli.output.terminal import confirm, print_json, remark, warn
 from flows.api.undo import left_by, undo_arguments
+from flows.errors import named
 from flows.planning.plan import Plan, plan_task
 from flows.starting.known_definitions import find_definition
 from flows.starting.new_task import new_task
@@ -82,7 +83,7 @@ def _show(made: Plan, *, json: bool) -> None:
 
 def _warn_of_left(left: Mapping[str, str], words: str) -> None:
     for name, reason in list(left.items())[:MAX_SHOWN]:
-        warn(f"{words}: {name}: {reason}")
+        warn(f"{words}: {named(name, reason)}")
     if len(left) > MAX_SHOWN:
         remark(f"… and {len(left) - MAX_SHOWN} more; --json lists all.")
 
