@@ -113,8 +113,8 @@ class Settings(BaseSettings):
     )
     task_runner: Literal["threads", "prefect", "dask"] = Field(
         "threads",
-        description="How flow runs execute jobs: `threads` of their process, such threads with Prefect's task engine "
-        "for every task run (`prefect`), or a `dask` cluster (needs the extra `dask`).",
+        description="How flow runs execute jobs: `threads` uses threads of their process; `prefect` uses the same "
+        "threads, with Prefect's task engine for every task run; `dask` uses a Dask cluster (needs the extra `dask`).",
     )
     dask_address: str | None = Field(
         None,
@@ -181,9 +181,10 @@ class Settings(BaseSettings):
     )
     rename_user_files: Literal["report", "rename"] = Field(
         "report",
-        description="Whether steps report or rename: duplicate_resolution a photo whose base name another project has, "
-        "folder_alignment a folder whose name differs from its project's name, and folder_discovery (only in an SQLite "
-        "file of another program) a new folder whose name another tenant's project has.",
+        description="Whether steps only report a name, or rename it. duplicate_resolution does this for a photo whose "
+        "base name another project has, and folder_alignment for a folder whose name differs from its project's name. "
+        "In an SQLite file of another program, folder_discovery does it for a new folder whose name another tenant's "
+        "project has.",
     )
     merge_folders: bool = Field(
         False,

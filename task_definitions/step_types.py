@@ -154,8 +154,9 @@ _BUILTIN = (
         name="file_removal",
         unit="items",
         summary="Moves the files whose keep flag is 0 to .trash.",
-        description="The sidecar is moved with the last of a photo's files. Derivatives are removed with its JPEG, and "
-        "its row if no file is kept. Without items, it processes all pending deletions of the projects.",
+        description="The sidecar is moved with the last of a photo's files. Derivatives are removed with the JPEG. "
+        "The photo's row is removed if no file is kept. Without items, the step processes all pending deletions "
+        "of the projects.",
         default_items="pending_deletions",
     ),
     StepType(

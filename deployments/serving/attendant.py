@@ -107,7 +107,7 @@ def skip_missed_runs() -> int:
                     run.id,
                     Cancelled(
                         name="Skipped",
-                        message="Missed while nothing ran; the latest missed run takes its place.",
+                        message="Missed while no process served the definition; only the latest missed run is made up.",
                     ),
                     force=True,
                 )
@@ -259,7 +259,9 @@ def _end_as_canceled(client: SyncPrefectClient, tasks: TasksRepository, run: Flo
     if tasks.get_by_id(_task_id(run)) is not None:
         tasks.cancel(_task_id(run), reason=reason)
     if run.state is not None and run.state.type != StateType.CANCELLED:
-        client.set_flow_run_state(run.id, Cancelled(message="canceled while no process ran it"), force=True)
+        client.set_flow_run_state(
+            run.id, Cancelled(message="canceled while no process executed the flow run"), force=True
+        )
 
 
 def _task_id(run: FlowRun) -> str:

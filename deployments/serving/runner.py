@@ -176,7 +176,10 @@ class Serving:
                     continue
                 declared = self._scheduled[deployment.id]
                 if restore_parameters(client, deployment, declared):
-                    logger.info("%s: the parameters of its schedules were restored", deployment.name)
+                    logger.info(
+                        "%s: changed parameters of its schedules were restored",
+                        deployment.name,
+                    )
                     self._restored_at[deployment.id] = time.monotonic()
                 if time.monotonic() - self._restored_at.get(deployment.id, -math.inf) < RESTORED_SECONDS:
                     remove_runs_without_parameters(client, deployment, declared)

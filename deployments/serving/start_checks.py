@@ -55,10 +55,10 @@ def checked_start(start: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitab
 def foreign_reason(deployment: DeploymentResponse | RunnerDeployment) -> str | None:
     """Return the reason why a deployment does not run one of our flows; None if it runs one."""
     if getattr(deployment, "pull_steps", None):
-        return "it has pull steps"
+        return "its deployment has pull steps"
     module, _, flow = (deployment.entrypoint or "").rpartition(".")
     if not (module == CATALOG and flow.isidentifier()):
-        return f"its entrypoint is not in {CATALOG}"
+        return f"the entrypoint of its deployment is not in {CATALOG}"
     return None
 
 
@@ -68,7 +68,7 @@ async def _refuse_foreign(client: PrefectClient, run: FlowRun) -> None:
     else:
         reason = foreign_reason(await client.read_deployment(run.deployment_id))
     if reason is not None:
-        message = f"photojobs does not run this deployment: {reason}. Start `photojobs up` again to restore it."
+        message = f"photojobs does not start this flow run: {reason}. Restart `photojobs up` to restore its deployment."
         await client.set_flow_run_state(run.id, Failed(message=message), force=True)
         raise ForeignDeployment(f"flow run {run.id}: {message}")
 

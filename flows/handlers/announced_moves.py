@@ -110,7 +110,7 @@ class MoveGroup:
             except (LibraryError, OSError) as error:
                 if not move.is_derivative:
                     raise MoveInterrupted(
-                        f"{move.source.name}: only some files of the group were moved ({reason}), and they could not "
+                        f"{move.source.name}: only some files of this move were moved ({reason}), and those could not "
                         "be moved back. The next job of the project tries again."
                     ) from error
 

@@ -60,8 +60,8 @@ def raise_if_none_ran(futures: Collection[PrefectFuture[Any]]) -> None:
     broken = [outcome for outcome in outcomes if getattr(outcome, "status", "") in ("error", "lost", "cancelled")]
     if broken and len(broken) == len(futures):
         first = broken[0]
-        reason = repr(first.exception()) if first.status == "error" else f"its task was {first.status}"
+        reason = repr(first.exception()) if first.status == "error" else f"the first task in Dask was {first.status}"
         raise ClusterFailed(
-            f"the Dask cluster ran none of {len(futures)} jobs: {reason}. Its workers need the same installation as "
-            "this process, and its settings in their environment."
+            f"the Dask cluster ran none of {len(futures)} jobs: {reason}. The cluster's workers need the same "
+            "installation as this process, and the same settings in their environment."
         )

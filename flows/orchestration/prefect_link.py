@@ -238,9 +238,7 @@ class PrefectLink:
             self._events_at = time.monotonic() + GATHER_SECONDS
             self._changed.notify_all()
             if self._lost:
-                logger.warning(
-                    "events that Prefect did not get, because its server was unavailable for too long: %d", self._lost
-                )
+                logger.warning("events not sent, because Prefect's server was unavailable for too long: %d", self._lost)
                 self._lost = 0
 
     def _send(self, client: SyncPrefectClient, batch: list[_Sent]) -> None:
@@ -294,7 +292,7 @@ class PrefectLink:
                 wait_seconds = backoff_seconds(self._failures, first_seconds=0.25, longest_seconds=5.0)
                 self._events_at = time.monotonic() + wait_seconds
             else:
-                logger.warning("events that Prefect did not get: %d: %s", len(self._events[:BATCH_SIZE]), error)
+                logger.warning("events not sent: %d; %s", len(self._events[:BATCH_SIZE]), error)
                 del self._events[:BATCH_SIZE]
                 self._failures = 0
                 self._changed.notify_all()

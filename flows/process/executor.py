@@ -61,7 +61,7 @@ class Source(Protocol):
         """
 
     def is_over(self) -> bool:
-        """Return whether the executor must end. It calls this method when no job runs and no job could be claimed."""
+        """Return whether the executor must end. Called when no job runs and no job could be claimed."""
 
     def run(self, job: Job, write_end: EndWriter) -> None:
         """Run a claimed job to its end, in the thread that calls this."""
@@ -208,7 +208,7 @@ class Executor:
         except BaseException:
             # A signal interrupted the main thread. The other threads try again to write the ends of their jobs.
             for each in turns:
-                each.error = DatabaseUnavailable("the exchange with the database was interrupted")
+                each.error = DatabaseUnavailable("a signal interrupted the exchange with the database")
             raise
         finally:
             with self._changed:
@@ -326,7 +326,9 @@ class Executor:
         self._wait_for_threads(finish_seconds, unless=lambda: self._is_stopping)
         self._source.stop_running()
         for thread in self._wait_for_threads(HAND_BACK_SECONDS):
-            logger.warning("%s: reached no checkpoint in time; a sweep will requeue its job", thread.name)
+            logger.warning(
+                "%s: the job of this thread reached no checkpoint in time; a sweep will requeue the job", thread.name
+            )
 
     def _wait_for_threads(
         self, limit_seconds: float, *, unless: Callable[[], bool] = lambda: False

@@ -34,7 +34,9 @@ def ask_prefect(tasks: TasksRepository, task: Task, connection: Connection | Non
             tasks.link_flow_run(task.id, flow_run_id)
         except StorageError as error:
             # The flow run stores its id itself when it begins. An error here would make the caller start another task.
-            logger.warning("task %s: its flow run could not be linked: %s", task.id, error, extra=about_task(task))
+            logger.warning(
+                "task %s: the flow run could not be linked to the task: %s", task.id, error, extra=about_task(task)
+            )
     return flow_run_id
 
 

@@ -320,7 +320,7 @@ class Database:
 
 _NO_URL = (
     "the database URL is not valid: write sqlite:////path/to/file.db or "
-    "postgresql://user:password@host:5432/name, in a password %40 for @, %2F for / and %25 for %"
+    "postgresql://user:password@host:5432/name; in a password, write %40 for @, %2F for / and %25 for %"
 )
 
 

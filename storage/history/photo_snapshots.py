@@ -84,7 +84,7 @@ def snapshot_projects(connection: Connection, project_ids: Sequence[int]) -> dic
 
 
 def removed_project(connection: Connection, project_id: int) -> dict[str, Any] | None:
-    """Return a snapshot of a project before its removal, with the number of its photos and its tags, or None."""
+    """Return a snapshot of a project before its removal, with its tags and the number of its photos, or None."""
     found = snapshot_project(connection, project_id)
     if found is None:
         return None

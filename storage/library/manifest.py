@@ -170,9 +170,9 @@ def _load_mapping(text: bytes, path: Path) -> dict[str, Any]:
     try:
         loaded = parse_yaml(text, source=str(path), bounds=_BOUNDS)
     except UnreadableDocument as error:
-        raise ManifestUnreadable(f"{error} Correct or remove it.") from error
+        raise ManifestUnreadable(f"{error} Correct or remove the file.") from error
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-        raise ManifestUnreadable(f"{path} is not a mapping of names to values. Correct or remove it.")
+        raise ManifestUnreadable(f"{path} is not a mapping of names to values. Correct or remove the file.")
     return loaded
 
 

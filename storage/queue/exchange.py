@@ -150,7 +150,9 @@ def exchange(
         if not claimed or access.database is None:
             raise
         # The caller must get the claimed jobs, which are committed, so no error is raised.
-        logger.warning("a claim or the status of a task is incomplete; the next sweep updates the task: %s", error)
+        logger.warning(
+            "some jobs were claimed, but then the database failed; the next sweep updates the tasks: %s", error
+        )
     return Exchanged(ended=tuple(found.ended), claimed=tuple(claimed))
 
 

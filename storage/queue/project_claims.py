@@ -49,7 +49,7 @@ def claim_projects(
 def release_projects(database: Database, project_ids: Sequence[int], *, job_id: int, claim_token: str) -> None:
     """Release the projects that the job has claimed with this token.
 
-    So an executor that lost the job does not release projects that the job's next executor has claimed.
+    An executor that lost the job therefore does not release projects that the job's next executor has claimed.
     """
     with database.begin() as connection:
         _release(connection, project_ids, job_id, claim_token)

@@ -49,8 +49,8 @@ def check_known_revision(connection: Connection, database: Database) -> None:
     revision = current_revision(connection)
     if revision is not None and revision not in known_revisions():
         raise SchemaMismatch(
-            f"{database.url}: its schema {revision} is newer than this version of photojobs knows "
-            f"({head_revision()}). Upgrade photojobs, or restore the backup made before that upgrade."
+            f"{database.url}: its schema {revision} is newer than {head_revision()}, the newest that "
+            "this version of photojobs knows. Upgrade photojobs, or restore the backup made before that upgrade."
         )
 
 

@@ -92,7 +92,11 @@ def _answer(operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
         result = operation(**arguments)
     except MemoryError:
-        return _failure(ImageTooLarge(f"{Path(arguments['source']).name}: it needs more memory than the limit."))
+        return _failure(
+            ImageTooLarge(
+                f"{Path(arguments['source']).name}: decoding needs more memory than image_memory_megabytes allows."
+            )
+        )
     except Exception as error:  # noqa: BLE001 - raised again in the parent.
         return _failure(error)
     return {"result": asdict(result) if hasattr(result, "__dataclass_fields__") else result}

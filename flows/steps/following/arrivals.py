@@ -214,7 +214,8 @@ class Arrivals:
 
         photos = " or ".join(sorted(place(one.project_id, one.base_name) for one in arrival.candidates))
         self._leave(
-            f"{place(arrival.project_id, arrival.new.name)}: has the contents of {photos}, and so have other files"
+            f"{place(arrival.project_id, arrival.new.name)}: has the contents of {photos}, "
+            "but other files have the same contents"
         )
 
     def _leave(self, example: str) -> None:

@@ -79,7 +79,7 @@ class FolderMerge:
                 folder = folder.parent
 
     def _same_as(self, path: str) -> Collection[str]:
-        """Return the files of the target whose name is the same, or differs only in its spelling."""
+        """Return the target's names that are equal to `path`, or differ from it only in spelling."""
         if "/" not in path:
             return self._names.same_as(path)
         return [path] if os.path.lexists(self._target.companion(path)) else []

@@ -78,7 +78,7 @@ def _settle(
         # The rows stay for a while, because the disk may only be disconnected.
         _keep(ctx, project, "its folder has not been missing for long enough")
     elif _has_found_photos(ctx, arrivals, project):
-        _keep(ctx, project, "photos of it are in other folders")
+        _keep(ctx, project, "some of its photos are in other folders")
     elif not _is_elsewhere(ctx, renamed, project):
         _remove_rows(ctx, project, folder)
 

@@ -135,8 +135,11 @@ def _reason_to_keep(ctx: StepContext, project: Project, folder: ProjectFolder) -
         return None
     with ctx.read() as connection:
         if archived_as_gone(connection, project) is not None:
-            return "it was missing when the project was archived, and is back; folder_discovery reactivates the project"
+            return (
+                "the folder was missing when the project was archived, and is back; "
+                "folder_discovery reactivates the project"
+            )
     owner_id = manifest_id(folder)
     if owner_id not in (None, project.id):
-        return f"its manifest says that it belongs to project {owner_id}"
+        return f"the folder's manifest says that the folder belongs to project {owner_id}"
     return None

@@ -54,7 +54,12 @@ move_intents = Table(
     "move_intents",
     metadata,
     Column("id", Identifier, primary_key=True, comment="The intent's number."),
-    Column("group_id", Text, nullable=False, comment="An id that all files have that move together or not at all."),
+    Column(
+        "group_id",
+        Text,
+        nullable=False,
+        comment="The id of a move; files with the same id move together or not at all.",
+    ),
     Column("tenant_id", Text, nullable=False, comment="The file's tenant."),
     Column("job_id", Identifier, comment="The job that moves the file."),
     Column(
@@ -71,6 +76,6 @@ move_intents = Table(
     Index("idx_move_intents_project", "project_id"),
     Index("idx_move_intents_target", "target_project_id"),
     sqlite_autoincrement=True,
-    comment="A file that a job is about to move. The row is removed when the other tables have the move, or when it was"
-    " reverted.",
+    comment="A file that a job is about to move. The row is removed when the other tables contain the move, or when the"
+    " move was reverted.",
 )

@@ -21,8 +21,8 @@ lanes = Table(
     Column(
         "aging_seconds",
         Integer,
-        comment="A job ranks one priority higher for each time that it has waited this number of seconds; NULL for no"
-        " aging.",
+        comment="The rank of a waiting job rises by one priority after each period of this number of seconds; NULL for"
+        " no aging.",
     ),
     Column(
         "fair_tenants",

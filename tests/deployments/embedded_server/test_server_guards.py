@@ -193,7 +193,7 @@ def test_a_deployment_that_would_run_programs_is_not_run(server: tuple[str, Path
     deployment_id: UUID = deployment_of(load_definitions()["maintenance_global"], Settings.load()).apply()  # type: ignore[assignment]
     state, message = asyncio.run(scenario())
     assert began == ["started"]
-    assert (state, "does not run this deployment" in message) == ("FAILED", True)
+    assert (state, "does not start this flow run" in message) == ("FAILED", True)
 
 
 def test_every_deployment_that_photojobs_makes_is_its_own() -> None:

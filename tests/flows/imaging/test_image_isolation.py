@@ -354,7 +354,7 @@ def test_an_image_process_has_no_password_in_its_environment(monkeypatch: pytest
 def test_an_image_that_needs_more_memory_than_allowed_fails_alone() -> None:
     options = ImageOptions(limits=ImageLimits(max_memory_bytes=2 * 1024**3))
     with ImagePool(processes=1, options=options) as pool:
-        with pytest.raises(ImageTooLarge, match=r"^large.png: it needs more memory"):
+        with pytest.raises(ImageTooLarge, match=r"^large.png: decoding needs more memory"):
             pool.run("allocate", int, name="large.png", count=3 * 1024**3, source="large.png")
         assert pool.run("allocate", int, name="small", count=1024, source="small") == 1024
 

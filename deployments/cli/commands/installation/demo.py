@@ -106,7 +106,7 @@ def demo(
         with embedded_server(place.prefect_home) as url:
             say(f"Prefect's server at {url.removesuffix('/api')}, its data in {place.prefect_home}")
             is_as_promised = _again(place, runtime) if place.state is DemoState.REPAIRED else _repair(place, runtime)
-            _title("The same in SQL")
+            _title("The same results, read with SQL")
             for statement in QUERIES:
                 _print_query(database, statement)
             _print_next(place, took=duration(time.monotonic() - began))

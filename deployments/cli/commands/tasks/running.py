@@ -37,7 +37,7 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
         with prefect_server(server_home(runtime.database)):
             return run_followed(request, runtime, is_shown=is_shown)
     except BaseException as error:
-        reason = BY_CTRL_C if isinstance(error, KeyboardInterrupt) else f"its run ended early: {error}"
+        reason = BY_CTRL_C if isinstance(error, KeyboardInterrupt) else f"the run ended early: {error}"
         tasks.cancel(request.new.id, reason=reason)
         raise
 

@@ -91,7 +91,7 @@ def upgrade() -> None:
 
 
 def _make_derivatives_anew() -> None:
-    """Rebuild the table without the two columns, because SQLite drops no column if a view in the file is broken."""
+    """Rebuild the table to drop two columns, because SQLite drops no column if a view in the file is broken."""
     kept = (
         sa.Column("photo_id", ID, sa.ForeignKey("photos.id", ondelete="CASCADE"), nullable=False),
         sa.Column("kind", sa.Text, nullable=False),
