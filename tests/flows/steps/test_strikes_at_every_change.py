@@ -214,7 +214,7 @@ def prepare_undo_of_undo(studio: Any, jpeg: Callable[..., bytes]) -> int:
     ("prepare", "place"),
     [
         (prepare_undo_of_one_name, "tenant/Iceland/fox.jpg"),
-        (prepare_undo_of_undo, "tenant/Norway/fox_duplicate1.jpg"),
+        pytest.param(prepare_undo_of_undo, "tenant/Norway/fox_duplicate1.jpg", marks=pytest.mark.slow),
     ],
 )
 def test_an_undo_is_repeated_after_a_death(

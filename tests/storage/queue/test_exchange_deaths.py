@@ -22,7 +22,7 @@ from storage.records import Job, JobStatus
 WANTED = Wanted(lanes=("priority", "normal"))
 
 
-@pytest.mark.parametrize("limit", [2, 3])
+@pytest.mark.parametrize("limit", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the process that dies is forked")
 def test_a_death_between_any_two_statements_loses_nothing_and_does_nothing_twice(
     database: Database, database_url: str, make_task: Any, limit: int
