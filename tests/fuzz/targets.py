@@ -24,8 +24,9 @@ from storage.library.naming.companions import CompanionNames, owner_keys
 from storage.library.paths import Library
 from storage.lifecycle.job_rows import checked_payload
 from storage.settings import Settings
-from task_definitions import TaskDefinition, load_definitions
+from task_definitions import load_definitions
 from task_definitions.foreign_documents import parse_json
+from task_definitions.validation import read_pinned_definition
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="pj-fuzz-"))
 _DEFINITION = {
@@ -50,7 +51,7 @@ def _definitions(data: bytes) -> None:
     file = _FOLDER / ("definitions.json" if data[:1] == b"{" else "definitions.yaml")
     file.write_bytes(data)
     for definition in load_definitions(file, builtin=False).values():
-        assert TaskDefinition.from_json(definition.to_json()) == definition
+        assert read_pinned_definition(definition.to_json()) == definition
 
 
 def _settings(data: bytes) -> None:
