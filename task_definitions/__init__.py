@@ -1,5 +1,9 @@
 """Task definitions: the model, the built-in definitions, and the loader for users' definitions.
 
+`model.py` declares what a definition is, `step_types.py` which step types exist, and `schedule.py` and `cron.py` which
+schedules are valid. `loader.py` finds and reads the files, `validation.py` checks them, and `scope.py` determines the
+scope of a run.
+
 This package does not use the database, Prefect or the handlers. The errors are loaded at once, all other names on first
 use, so that the help of the command starts without loading the model.
 """
@@ -28,9 +32,9 @@ from task_definitions.errors import (
 )
 
 if TYPE_CHECKING:
+    from task_definitions.definitions import Definitions, LoadedDefinition
     from task_definitions.loader import load_definitions
     from task_definitions.model import MAX_ITEMS_PER_JOB, StepDefinition, TaskDefinition
-    from task_definitions.registry import Definitions, LoadedDefinition
     from task_definitions.schedule import Schedule
     from task_definitions.scope import Scope, detect_scope
     from task_definitions.step_types import StepType, known_step_type_names, register_step_type
@@ -73,7 +77,7 @@ __all__ = [
 _NAMES = {
     "task_definitions.loader": ("load_definitions",),
     "task_definitions.model": ("MAX_ITEMS_PER_JOB", "StepDefinition", "TaskDefinition"),
-    "task_definitions.registry": ("Definitions", "LoadedDefinition"),
+    "task_definitions.definitions": ("Definitions", "LoadedDefinition"),
     "task_definitions.schedule": ("Schedule",),
     "task_definitions.scope": ("Scope", "detect_scope"),
     "task_definitions.step_types": ("StepType", "known_step_type_names", "register_step_type"),

@@ -80,7 +80,8 @@ def check_cron(text: str) -> str:
 def _left_out_in_march(days: set[int]) -> int | None:
     """Return the first of the given days of the month on which Prefect does not run in March; None if it runs on all.
 
-    From February, Prefect goes on to "31 February", for example. That is 3 March, so it passes over 1 March.
+    If a text names day 31, for example, Prefect counts on from February to "31 February", which it reads as 3 March.
+    So it passes over 1 and 2 March.
     """
     for february in (28, 29):
         beyond = min((day for day in days if day > february), default=february)

@@ -20,7 +20,7 @@ from task_definitions.foreign_documents import (
 )
 from task_definitions.plain import ParsedMapping
 
-#: The endings of the files that hold definitions.
+#: The extensions of definition files.
 DEFINITION_SUFFIXES = (".json", ".yaml", ".yml")
 
 

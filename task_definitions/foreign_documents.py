@@ -27,10 +27,10 @@ MAX_DEPTH = 32
 MAX_VALUES = 20_000
 #: The default size limit of a text.
 MAX_BYTES = 1024 * 1024
-#: The maximum number of characters of a number in YAML. A number in sexagesimal form (`1:30:00`) takes quadratic time.
+#: The maximum number of characters of a number in YAML: parsing the sexagesimal form (`1:30:00`) takes quadratic time.
 MAX_NUMBER_CHARACTERS = 400
 
-#: The errors that the parsers raise for text that is not well-formed. YAML's constructors pass on the errors of
+#: The errors that the parsers raise for text that is not well-formed. YAML's constructors also raise the errors of
 #: `int()`, of `datetime` and of failed lookups. All parsers recurse, so each can raise `RecursionError`.
 _PARSER_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from task_definitions.definitions import Definitions, LoadedDefinition
 from task_definitions.documents import DEFINITION_SUFFIXES, parse_definition_text, read_definition_file
 from task_definitions.errors import (
     DefinitionError,
@@ -17,7 +18,6 @@ from task_definitions.errors import (
 )
 from task_definitions.model import TaskDefinition
 from task_definitions.plain import ParsedMapping
-from task_definitions.registry import Definitions, LoadedDefinition
 from task_definitions.step_types import BUILTIN_STEP_TYPES, known_step_type_names
 from task_definitions.validation import read_definition
 from task_definitions.wording import shown
@@ -141,7 +141,8 @@ def _declare(
         into.errors.append(UnreadableDefinitionFile(problem, source=source))
         return
     if not document and stem is not None:
-        into.errors.append(UnreadableDefinitionFile("holds no definition.", source=source))
+        problem = "holds no definition: give one definition, or a mapping of names to definitions."
+        into.errors.append(UnreadableDefinitionFile(problem, source=source))
     is_one = _is_one_definition(document)
     for name, body in ((document.get("name", stem), document),) if is_one else document.items():
         if not isinstance(name, str):
@@ -165,7 +166,7 @@ def _is_one_definition(document: Mapping[str, object]) -> bool:
 
 
 def _misnamed(name: object, *, source: str, is_one: bool) -> InvalidDefinition:
-    if not is_one:
-        return InvalidDefinition(f"{shown(name)} is not a name: names are text. Put it in quotes.", source=source)
-    problem = "is missing: a single definition needs a name." if name is None else f"{shown(name)} is not a name."
-    return InvalidDefinition(problem, source=source, field="name")
+    problem = f"{shown(name)} is not a name: names are text. Put it in quotes."
+    if is_one and name is None:
+        problem = "is missing: a single definition needs a name."
+    return InvalidDefinition(problem, source=source, field="name" if is_one else None)

@@ -9,7 +9,7 @@ from task_definitions.plain import plain, unstorable
 from task_definitions.schedule import MAX_SECONDS, Schedule
 from task_definitions.scope import Scope
 
-#: The largest number of items of a job: its rows and its payload must fit into one transaction.
+#: The largest number of items of a job: the rows and the payload of a job must fit into one transaction.
 MAX_ITEMS_PER_JOB = 2000
 #: The highest priority of a step or a job; 0 is the lowest.
 MAX_PRIORITY = 100

@@ -64,7 +64,7 @@ class _Copy:
         self.values += 1
         if self.values > MAX_VALUES:
             if self.values == MAX_VALUES + 1:
-                self.refuse(path, f"is too large: a definition may hold {MAX_VALUES} values.")
+                self.refuse(path, f"is too large: a definition may hold at most {MAX_VALUES} values.")
             return None
         if depth > MAX_DEPTH:
             self.refuse(path, f"is nested too deeply: {MAX_DEPTH} levels are allowed.")
@@ -89,7 +89,9 @@ class _Copy:
     def text(self, value: str, path: str) -> str | None:
         fault = unstorable(value)
         if fault:
-            self.refuse(path, f"{shown(value)} is not allowed: it holds {fault}, which a database cannot keep.")
+            self.refuse(
+                path, f"{shown(value)} is not allowed: it holds {fault}, which a database cannot keep. Remove it."
+            )
             return None
         return str.__str__(value)
 
@@ -115,7 +117,7 @@ class _Copy:
             if not isinstance(key, str):
                 self.refuse(path, f"{shown(key)} is not a key: keys are text. Put it in quotes.")
             elif unstorable(key):
-                self.refuse(path, f"{shown(key)} is not a key: it holds {unstorable(key)}.")
+                self.refuse(path, f"{shown(key)} is not a key: it holds {unstorable(key)}. Remove it.")
             else:
                 yield str.__str__(key), self.of(value, _joined(path, key), depth + 1)
 

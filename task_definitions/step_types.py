@@ -28,8 +28,8 @@ class StepType:
         unit: What its jobs work on: `items` (photos, in chunks), `projects` or the whole `library`.
         summary: What it does, on one line.
         description: What a user should know before using it.
-        default_items: For the unit `items`: the photos of its projects that a task without items works on.
-            `pending_deletions` are the photos with a file on disk whose keep flag is 0.
+        default_items: For the unit `items`: the photos of the task's projects that the step works on if the task was
+            started without items. `pending_deletions` are the photos that have a file with keep flag 0 on disk.
         modifies_files: Whether it changes originals or their rows, so that no other such step may work on the same
             project at the same time.
         takes_force: Whether `force` in the payload makes it repeat work that is already done.

@@ -87,7 +87,7 @@ def read_definition(
             errors.append(wrong(f"{shown(copy.value)} is not a definition: give a mapping with label and steps."))
         raise DefinitionErrors(errors)
     if copy.is_cut:
-        # Further checks would report the part that was cut off as missing.
+        # The value was too large, so a part of it is missing here. Further checks would report this part as missing.
         raise DefinitionErrors(errors)
     own_name = copy.value.pop("name", name)
     if own_name != name:

@@ -164,7 +164,7 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         with_step(params={"path": "a\x00b"}),
         InvalidDefinition,
         "steps[2].params.path",
-        '"a\\u0000b" is not allowed: it holds a NUL character, which a database cannot keep.',
+        '"a\\u0000b" is not allowed: it holds a NUL character, which a database cannot keep. Remove it.',
     ),
     (
         with_step(params={"at": object()}),
@@ -340,7 +340,12 @@ FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
         UnreadableDefinitionFile,
         "holds nothing: give one definition, or a mapping of names to definitions.",
     ),
-    ("a.json", b"{}", UnreadableDefinitionFile, "holds no definition."),
+    (
+        "a.json",
+        b"{}",
+        UnreadableDefinitionFile,
+        "holds no definition: give one definition, or a mapping of names to definitions.",
+    ),
     (
         "a.json",
         b"[1]",
@@ -445,7 +450,7 @@ FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
         "a.yaml",
         b"name: 7\nlabel: x\nsteps: []",
         InvalidDefinition,
-        "name: 7 is not a name.",
+        "name: 7 is not a name: names are text. Put it in quotes.",
     ),
     (
         "night-ly.yaml",
@@ -517,7 +522,7 @@ def test_a_python_mapping_that_shares_its_parts_without_end_is_refused() -> None
     for _ in range(20):
         shared = [shared] * 10
     error = only_problem_of({"nightly_check": with_step(params={"shared": shared})})
-    assert error.problem == "is too large: a definition may hold 20000 values."
+    assert error.problem == "is too large: a definition may hold at most 20000 values."
 
 
 def test_missing_and_odd_paths_are_refused(tmp_path: Path) -> None:

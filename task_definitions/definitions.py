@@ -22,7 +22,7 @@ class Definitions(Mapping[str, TaskDefinition]):
 
     Attributes:
         errors: The problems of the unusable definitions; always empty after strict loading.
-        sources: The source of each usable definition, by name; see `LoadedDefinition`.
+        sources: The source of each usable definition by the definition's name; see `LoadedDefinition`.
     """
 
     def __init__(self, loaded: Iterable[LoadedDefinition], *, errors: Iterable[DefinitionError] = ()) -> None:
