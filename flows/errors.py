@@ -15,7 +15,7 @@ class PermanentStepError(FlowsError):
 
 
 def is_repeatable(error: BaseException) -> bool:
-    """Return whether a repetition may succeed; False for a `PermanentStepError`, and for a path out of the library."""
+    """Return whether a repetition may succeed; False for a `PermanentStepError`, and for a path outside the library."""
     return not isinstance(error, PermanentStepError | UnsafePath)
 
 
@@ -44,11 +44,11 @@ def reason_of(error: BaseException) -> str:
 
 
 def named(name: str, reason: str) -> str:
-    """Return `name: reason`, but do not repeat a name if the reason already begins with that file.
+    """Return `name: reason`. If the reason already begins with the name of the file, the result has that name once.
 
     Args:
         name: the name of a project, the base name of a photo, or the path of a file.
-        reason: why it failed or was left unchanged, with or without `file: ` at its beginning.
+        reason: why the object failed or was left unchanged; it may begin with a file name and a colon.
     """
     file, colon, rest = reason.partition(": ")
     if colon and file == PurePosixPath(name).name:

@@ -1,1 +1,5 @@
-"""Functions for other programs: start, run, inspect and control tasks, run saved plans, and undo tasks."""
+"""Functions for other programs.
+
+`start` starts and runs tasks, `task_control` shows, cancels, retries and holds tasks, `planned_run` runs saved plans,
+and `undo` undoes tasks.
+"""

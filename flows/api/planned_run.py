@@ -124,7 +124,7 @@ class _Preparation:
     def _refuse(self, found: list[Difference]) -> None:
         known = self._photo_ids(found)
         settled: set[str] = set()
-        # Photos come first, because a difference of their project may only follow from the difference of a photo.
+        # Photos come first, because a difference of a project may be only a consequence of a difference of its photo.
         for difference in sorted(found, key=lambda one: not self._is_of_item_step(one.change)):
             change = difference.change
             key = (change.project_id, change.photo)

@@ -1,1 +1,5 @@
-"""Running jobs without Prefect: a job from its claim to its end, the workers, and the sweep."""
+"""Runs jobs without Prefect.
+
+`job_run` runs one job from its claim to its end, and decides whether a failed job runs again. `worker` takes jobs from
+lanes, `plain_run` runs the jobs of one task, and `sweep` requeues the jobs of dead processes.
+"""

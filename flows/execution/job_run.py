@@ -93,7 +93,7 @@ def run_claimed_job(
 
 
 def run_policy(job: Job, runtime: Runtime) -> RunPolicy:
-    """Return how this job is to be run. The definition of each task is read only once."""
+    """Return the limits and parameters of a job. The definition of each task is read only once."""
     settings = runtime.settings
     step = None
     if job.task_id is not None and job.step_index is not None:
@@ -186,7 +186,7 @@ def _fail_or_retry(
         message = f"{type(error).__name__}: {message}"
     deadline = context.claim.deadline
     if isinstance(error, StepTimeout) and deadline is not None and time.monotonic() >= deadline:
-        message = f"timed out: still at work after {policy.timeout_seconds:g} seconds"
+        message = f"timed out: ran for longer than its step's timeout_seconds ({policy.timeout_seconds:g} seconds)"
     known = isinstance(error, PhotojobsError | OSError)
     logger.warning("job %d (%s): %s", job.id, job.type, message, exc_info=None if known else error)
     jobs = JobsRepository(runtime.database)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
-from flows.execution.job_following import FollowedRun
+from flows.execution.followed_run import FollowedRun
 from flows.execution.rolling_window import RollingWindow, StepSource, follow_steps
 from flows.execution.sweep import Sweeper
 from flows.process.runtime import Runtime

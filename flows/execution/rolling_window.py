@@ -1,4 +1,7 @@
-"""Follows the jobs of a run in a rolling window: whenever some jobs end, the run follows the next ones."""
+"""Follows the jobs of a run in a rolling window: whenever some jobs end, the run follows the next ones.
+
+To follow a job is to wait for its end, in whichever process it runs. A run is a flow run, or a run without Prefect.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ class RollingWindow(Generic[AnyFuture]):
     """The jobs that a run follows now, with a future for each.
 
     Args:
-        all_followed: the followed jobs of the process. It gets the rows of the jobs in advance.
+        all_followed: the followed jobs of the process. The window passes the rows of new jobs to it in advance.
         size: the number of jobs to follow at a time. Jobs that cannot begin in this process now do not count.
     """
 
@@ -68,7 +71,7 @@ class RollingWindow(Generic[AnyFuture]):
         self._all_followed = all_followed
         self._size = min(size, MOST_FOLLOWED)
         self._followed: dict[int, AnyFuture] = {}
-        # The threads that end the futures append to it.
+        # The ids of jobs that have ended, appended by the threads that end the futures.
         self._ended: deque[int] = deque()
         self._changed = threading.Event()
 
@@ -105,7 +108,7 @@ class RollingWindow(Generic[AnyFuture]):
         ended = []
         while self._ended:
             job_id = self._ended.popleft()
-            # If another process followed the job, this one has not used the announced row.
+            # If another process ran the job, this process has not used the row that was passed in advance.
             self._all_followed.forget(job_id)
             ended.append(self._followed.pop(job_id))
         return ended
@@ -166,7 +169,8 @@ class StepSource(Source[AnyFuture]):
         found = retry_while_unavailable(
             lambda: tasks.unfinished_jobs(self._task, limit=limit), unless=self._stopping.is_set
         )
-        # Followed jobs may have ended meanwhile, so even fewer jobs than the limit may be too many for the room.
+        # Followed jobs may have ended since `limit` was computed, so only the number of new jobs shows whether there
+        # may be more of them.
         has_more = sum(job.id not in followed for job in found) >= room
         self._read_again_at = 0.0 if has_more else time.monotonic() + self.look_seconds
         return found

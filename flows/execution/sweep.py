@@ -1,4 +1,7 @@
-"""The sweep, which each process repeats: it requeues lost jobs, makes delayed jobs ready, and settles stuck tasks."""
+"""The sweep, which each process repeats: it requeues lost jobs, makes delayed jobs ready, and settles stuck tasks.
+
+To settle a task is to create the jobs of its next step, or to end the task, after all jobs of a step have ended.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,9 @@ SWEEP_SECONDS = 5.0
 #: The number of heartbeat intervals after which a job without heartbeats counts as abandoned by its executor.
 DOUBT_HEARTBEATS = 1.5
 
-#: If this process does not know of its own claim after this many heartbeat intervals, the answer to the claim was lost.
-#: This is longer than the time for which a claim counts as valid without asking the database.
+#: If a row names this process as the claimant, but the process knows no such claim after so many heartbeat intervals,
+#: the database's answer to the claim was lost. The time is longer than a claim counts as valid without asking the
+#: database.
 LOST_HEARTBEATS = 3
 
 
@@ -41,8 +45,8 @@ class Swept:
 def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
     """Rescue jobs of dead executors, make delayed jobs ready, and settle tasks whose jobs other programs ended by SQL.
 
-    A job is rescued only if it is silent in two checks, more than one heartbeat interval apart. After the machine has
-    slept, or the database was unavailable, all living executors are silent until their next heartbeat.
+    A job is rescued only if two checks, more than one heartbeat interval apart, find no recent heartbeat. After the
+    machine has slept, or the database was unavailable, a job has no recent heartbeat until its executor writes one.
     """
     settings, database = runtime.settings, runtime.database
     with database.begin() as connection:

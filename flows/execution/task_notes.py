@@ -51,7 +51,7 @@ def note_end_of_task(job: Job, runtime: Runtime) -> None:
 
 
 def task_ended_by(job: Job, runtime: Runtime) -> Task | None:
-    """Return the task that the end of this job ended, or None. Only one of several executors gets the task.
+    """Return the task that the end of this job ended, or None. If several executors call this, only one gets the task.
 
     Raises:
         StorageError: the database could not be read.

@@ -1,4 +1,4 @@
-"""The worker, which runs the best jobs of its lanes without Prefect."""
+"""The worker, which runs the best jobs of its lanes without Prefect. A lane is a range of priorities with slots."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: find.
 EVENT_INTERVAL_SECONDS = 1.0
 
-#: A job that runs longer, in seconds, stores its report whenever it writes outcomes of items.
+#: A job that has run for longer than this stores its report whenever it writes outcomes of items.
 KEPT_REPORT_SECONDS = 1.0
 
 #: Outcomes of items are written after this many items, or after `PROGRESS_INTERVAL_SECONDS`.

@@ -27,11 +27,11 @@ Group = TypeVar("Group", bound=MoveGroup)
 
 
 class PhotoFilesChange(Generic[Group]):
-    """Moves groups of files, then writes their rows and the journal. A step overrides what it does differently.
+    """Moves groups of files, then writes their rows and the journal. Steps override the methods in which they differ.
 
     The order makes the change safe:
 
-    1. The intents of all groups are stored durably.
+    1. The intents of all groups, which say which file moves where, are stored durably.
     2. The groups move one after the other, each whole or not at all.
     3. The folders are synced.
     4. One transaction writes rows and journal of the groups that moved, and removes the intents.
@@ -40,7 +40,7 @@ class PhotoFilesChange(Generic[Group]):
     that holds the projects moves the files back; see `announced_moves`.
 
     Attributes:
-        action: how the moves are journaled.
+        action: the action that the journal's entries of the moves have.
         enqueues: whether `write` requests follow-up work.
         folder: the folder of the project that files move to; not set if they move to several projects.
         names: the names in `folder`, if the step has read them.

@@ -1,4 +1,5 @@
 """Images: thumbnails, previews, metadata and fingerprints of originals, decoded in separate processes.
 
-The modules are imported quickly, because libvips is loaded at the first image. They use neither SQL nor Prefect.
+`thumbnail_and_preview` makes derivatives, `metadata` chooses the date and camera, and `limits` has all limits. The
+modules are imported quickly, because libvips is loaded at the first image. They use neither SQL nor Prefect.
 """

@@ -14,8 +14,8 @@ class ImageLimits:
     Attributes:
         max_pixels: the largest product of width and height. The default is twice the size of the largest panoramas of
             cameras.
-        max_edge_pixels: the largest longer edge. The default is the limit of JPEG; a longer edge is an attack or a
-            mistake.
+        max_edge_pixels: the largest length of the longer edge. The default is the limit of JPEG; a longer edge is an
+            attack or a mistake.
         max_seconds: the longest time from opening an image to finishing its derivatives.
         max_memory_bytes: the largest address space of an image process. Formats that must be decoded as a whole need
             most memory.

@@ -79,7 +79,7 @@ class ProgressBar:
         self._artifact: _Artifact | None = None
 
     def show(self, done: int, total: int | None) -> None:
-        """Show how far the job is. Of several calls within a second, only the last one is shown."""
+        """Show the progress of the job. Of several calls within a second, only the last one is shown."""
         if not total or time.monotonic() - self._began_at < LONG_JOB_SECONDS:
             return
         key = _key("progress", self._job.type, str(self._job.id))

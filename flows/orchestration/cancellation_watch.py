@@ -61,7 +61,7 @@ class CancellationWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # This does not wait for a read in progress, because the server may be unavailable.
+        # The exit does not wait for a read in progress, because the server may be unavailable.
         self._stopped.set()
         self._asking.close()
 
@@ -86,7 +86,7 @@ class CancellationWatch:
                 paused: State[Any] = State(type=StateType.PAUSED, name="Paused", state_details=details)
                 client.set_flow_run_state(run.id, paused, force=True)
             if not self._is_paused or must_end:
-                # This is set before the call: the call stops the work in another thread, which then reads this.
+                # `suspended` is set first, because the call stops the work in another thread, which then reads it.
                 self.suspended = state if must_end else None
                 self._pause(must_end)
                 self._is_paused = True

@@ -33,9 +33,9 @@ from flows.orchestration.flow_parameters import (
     parameters_model,
 )
 from flows.orchestration.job_task_runner import JobTaskRunner
-from flows.orchestration.mapped_runs import task_runner_of
 from flows.orchestration.supervision import watch_supervisor
 from flows.orchestration.task_flow import cancel_with_flow_run, resume_task
+from flows.orchestration.task_runner_choice import task_runner_of
 from flows.planning.plan import make_plan
 from flows.process.runtime import Runtime
 from flows.starting.deployment_names import CATALOG, SCHEDULE_SOURCE, flow_run_name
@@ -97,7 +97,7 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
 
 @lru_cache(maxsize=64)
 def _flow_in_threads(definition: TaskDefinition) -> Flow[..., Any]:
-    # Cached: making a flow costs as much as Prefect's whole work for one run of it.
+    # The flow is cached, because making a flow takes as long as all of Prefect's work for one run of it.
     return _new_flow(definition, JobTaskRunner())
 
 

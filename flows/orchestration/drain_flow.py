@@ -78,7 +78,7 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
         self.ended = Counter[str]()
 
     def read(self, room: int, followed: Mapping[int, PrefectFuture[Any]]) -> list[Job]:
-        """Return the next jobs. Each lane has its own window, so that a full lane does not hold up the others."""
+        """Return the next jobs. Each lane has its own limit of followed jobs, so that a full lane delays no other."""
         size = self._runtime.settings.window_size
         found: list[Job] = []
         for lane in self._lanes:
@@ -103,7 +103,7 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
             yield run.submit(job.id, f"#{job.id}")
 
     def not_ready(self) -> int:
-        """Return 0: the windows of the lanes limit how many jobs are followed."""
+        """Return 0, because `read` limits how many jobs are followed."""
         return 0
 
     def note_ended(self, futures: Sequence[PrefectFuture[Any]]) -> None:

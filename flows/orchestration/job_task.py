@@ -1,4 +1,7 @@
-"""The generic Prefect task: it represents a job, runs it here or follows it elsewhere, and ends in the job's state."""
+"""The generic Prefect task, of which each run represents one job and ends in the job's state.
+
+The task run runs the job, or waits until another process has run it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Failed
 
-from flows.execution.job_following import FollowedRun, OnProgress
+from flows.execution.followed_run import FollowedRun, OnProgress
 from flows.orchestration.artifacts import ProgressBar
 from flows.orchestration.prefect_events import emit_to_prefect
 from flows.process.runtime import Runtime

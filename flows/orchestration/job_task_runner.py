@@ -23,7 +23,7 @@ from prefect.states import AwaitingRetry, Completed, Failed, Pending, Retrying, 
 from prefect.task_engine import run_task_sync
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.execution.job_following import FollowedRun, OnProgress
+from flows.execution.followed_run import FollowedRun, OnProgress
 from flows.execution.rolling_window import MOST_FOLLOWED
 from flows.orchestration.artifacts import ProgressBar
 from flows.orchestration.job_task import run_job, state_unless_completed
@@ -35,7 +35,7 @@ from storage.records import Job
 
 
 class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
-    """Follows jobs for the task runs that represent them, and records these as Prefect's own engine would."""
+    """Follows jobs for the task runs that represent them, and records the task runs as Prefect's engine would."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

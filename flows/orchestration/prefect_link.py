@@ -2,8 +2,8 @@
 
 Requests wait for a slow or unavailable server in the background; no job waits for them. Events carry the states of our
 task runs, and automations react to them. Prefect's own client passes each event through a queue, two threads and a
-separate message, which would be most of the cost of a small job. Here the events of a moment are sent together, in
-order.
+separate message, which would be most of the cost of a small job. This module sends the events of a tenth of a second
+together, in order.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class PrefectLink:
     def flush(self, limit_seconds: float) -> bool:
         """Wait until all events and artifacts are sent. Returns False if that takes longer than the limit.
 
-        It also waits for the end of the thread, unless a block of `asking` still needs it.
+        The method also waits for the end of the thread, unless a block of `asking` still needs the thread.
         """
         with self._changed:
             self._flushes += 1

@@ -1,4 +1,4 @@
-"""The supervision of flow-run processes by `photojobs up`: they stop when it asks them to, or when it has died.
+"""The supervision of flow-run processes: they stop when `photojobs up` asks them to, or when `photojobs up` has died.
 
 `up` passes the name of its folder to the processes that it starts, in the environment. A flow-run process creates a
 file in the folder that is named by its process id, and keeps it locked while it lives. It regularly checks whether its
@@ -60,7 +60,8 @@ def watch_supervisor(*, end_within_seconds: float) -> None:
 def stop_runs_when_orphaned(*, end_within_seconds: float) -> None:
     """Stop the flow runs of this process, and end it, when the `photojobs up` that started it dies.
 
-    The process that starts flow runs calls this. It waits for them, so they would not notice that `up` died.
+    The runner, which starts the processes of flow runs, calls this function. Those processes do not notice the death of
+    `up` themselves: their parent is the runner, which keeps running until they end.
 
     Args:
         end_within_seconds: how long the flow runs may take to stop.

@@ -26,9 +26,9 @@ from flows.execution.task_stops import cancel_here, pause_here
 from flows.orchestration.artifacts import await_publication, publish_step
 from flows.orchestration.cancellation_watch import CancellationWatch
 from flows.orchestration.job_task import task_for
-from flows.orchestration.mapped_runs import raise_if_none_ran
 from flows.orchestration.prefect_events import emit_to_prefect
 from flows.orchestration.supervision import end_within
+from flows.orchestration.task_runner_choice import raise_if_none_ran
 from flows.process.runtime import Runtime
 from flows.telemetry.step_markdown import step_line
 from storage.lifecycle.step_jobs import DEFAULT_TENANT
@@ -68,7 +68,8 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
     ) as watch:
         ended = follow_task(task_id, runtime).is_final
     if not ended:
-        # Prefect treats this exception as a suspension: the process ends, and the run stays paused until it resumes.
+        # Prefect treats this exception as a suspension: the process ends, and the run stays paused until a user
+        # resumes it.
         raise Pause(state=watch.suspended)
     summary = summarize_task(runtime.database, task_id)
     runtime.events.task_ended(summary.task, message=summary.message)
@@ -82,8 +83,8 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
 
     The returned task is unfinished if this process was asked to stop following it (`Runtime.stop_task`).
 
-    Several processes may call it for the same task, at any time; jobs that have ended are not run again. Ctrl-C cancels
-    the task and waits for its handlers to stop; a second Ctrl-C ends the process. After any other interruption (Prefect
+    Several processes may follow the same task, at any time; jobs that have ended are not run again. Ctrl-C cancels the
+    task and waits for its handlers to stop; a second Ctrl-C ends the process. After any other interruption (Prefect
     raises an exception for SIGTERM) the running jobs are handed back, and another process can go on with the task.
     """
     window = RollingWindow["PrefectFuture[Any]"](runtime.followed, size=runtime.settings.window_size)
@@ -135,7 +136,7 @@ class _MappedStep(StepSource["PrefectFuture[Any]"]):
             yield from _submit(self._task, group)
 
     def note_ended(self, futures: Sequence[PrefectFuture[Any]]) -> None:
-        """Raise an error if no job of the latest ones was run.
+        """Raise an error if none of the latest jobs was run.
 
         Raises:
             ClusterFailed: the Dask cluster ran none of the latest jobs.

@@ -64,7 +64,8 @@ class Change:
         mtime_ns: the current modification time of the file, if it exists.
         table: the table of the row.
         row: the name of the row for readers.
-        columns: for each changed column, its value before and after. A future moment is None, because it is unknown.
+        columns: for each changed column, its value before and after. A time at which a run will do something is None,
+            because it is not known yet.
     """
 
     step: int
@@ -126,7 +127,7 @@ def file_change(
         step: the index of the step that made the change.
         type: the type of the step.
         owners: the owners by project folder.
-        began_at: when the plan began. Only the plan itself made newer entries of the trash.
+        began_at: when the plan began. Newer entries of the trash were made by the plan itself.
         describe: `AcceptedExtensions.describe`.
     """
     place = change.source or change.target

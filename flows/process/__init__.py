@@ -1,1 +1,6 @@
-"""The runtime that the threads of a process share: heartbeats, claims, and waiting for slots or for the database."""
+"""What the threads of a process share while they run jobs.
+
+`runtime` opens the parts, `executor` has the threads, `followed_jobs` waits for jobs and their slots,
+`heartbeat_thread` decides when heartbeats are written, `job_claim` checks whether a job still belongs to its executor,
+and `database_retry` repeats calls while the database is unavailable.
+"""

@@ -30,7 +30,7 @@ from storage.settings import Settings
 logger = logging.getLogger("photojobs.executor")
 
 #: How long handlers that are asked to stop may take to reach a checkpoint and hand their jobs back. This time is the
-#: last part of the drain time, because the process may be killed at the end of the drain time.
+#: last part of the setting `drain_seconds`, because the process may be killed at the end of that time.
 HAND_BACK_SECONDS = 5.0
 
 #: How often an executor checks whether it was asked to stop.
@@ -122,7 +122,7 @@ class Executor:
     def run(self, *, until_empty: bool) -> None:
         """Run jobs until `stop` is called or the source is over, or with `until_empty` until no job is left.
 
-        Then wait for the running jobs. Jobs that still run when the drain time is almost over are handed back.
+        Then wait for the running jobs. Jobs that still run when `drain_seconds` are almost over are handed back.
 
         Raises:
             StorageError: the schema does not match; or, with `until_empty`, the database was unavailable too long.

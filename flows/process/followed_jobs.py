@@ -1,4 +1,4 @@
-"""Follows jobs to their ends: each job runs in this process when its turn comes, or another process runs it.
+"""Follows jobs: waits for the end of each job, which runs in this process when it gets a slot, or in another process.
 
 The followed jobs of a process are the source of one executor, so that the setting `concurrency` limits how many of them
 run at a time, and rank decides which. A job that waits takes no thread.
@@ -126,9 +126,10 @@ class FollowedJobs:
         self._wakeups.notify()
 
     def abandon(self, task_id: str | None) -> None:
-        """Stop waiting for the jobs of a task; None means standalone jobs. The caller has set their `stopping` before.
+        """Stop waiting for the jobs of a task; None means standalone jobs.
 
-        They stay queued, and no longer keep jobs of lower ranks from being claimed.
+        The caller must have set the event that `stopping` returns for the task. The jobs stay queued, and no longer
+        keep jobs of lower ranks from being claimed.
         """
         with self._lock:
             job_ids = [job_id for job_id in self._waiting if self._is_of(task_id, job_id)]
@@ -149,7 +150,7 @@ class FollowedJobs:
     # The source of the executor.
 
     def exchange(self, ended: Sequence[End], limit: int) -> Exchanged:
-        """Write the ends of jobs, and claim the best waiting jobs that are entitled to slots."""
+        """Write the ends of jobs, and claim the best waiting jobs for which their lanes have free slots."""
         with self._lock:
             job_ids = list(self._waiting) if limit > 0 else []
         if not ended and not job_ids:
@@ -361,7 +362,7 @@ class FollowedJobs:
     def _keep_slots(self, free: int) -> None:
         """Keep the next slots for the best waiting jobs of each lane, as many as there are free threads.
 
-        A process without a free thread could not use a slot, so its jobs must not keep others from it.
+        A process without a free thread could not use a slot, so its jobs must not keep the slot from other jobs.
         """
         with self._lock:
             ready = [

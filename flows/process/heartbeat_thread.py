@@ -174,7 +174,8 @@ class Heartbeat:
         try:
             write()
         except StorageError as error:
-            # The database may come back before the jobs count as stale. Until then each claim asks it before going on.
+            # The database may come back before the jobs count as stale. Until then, each handler asks the database at
+            # its checkpoints whether its claim is still valid.
             logger.warning("heartbeats could not be written; trying again: %s", error)
         except Exception:
             # The thread must continue, because all jobs of this process would otherwise count as stale.

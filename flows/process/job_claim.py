@@ -71,8 +71,8 @@ class JobClaim:
     def check(self) -> None:
         """Return if the executor may continue, otherwise raise.
 
-        If the last confirmation is too old, for example after a pause of the process, this asks the database. While
-        the database is unavailable, this waits.
+        If the last confirmation is too old, for example after a pause of the process, the method asks the database.
+        While the database is unavailable, the method waits.
 
         Raises:
             ClaimLost: the job was canceled or given to another executor.

@@ -1,4 +1,7 @@
-"""A job that this process follows, and the observer that runs the job when its turn comes."""
+"""A job that this process follows, and the observer that runs the job when it gets a slot in this process.
+
+To follow a job is to wait for its end, in whichever process it runs.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from storage.records import Job
 
 
 class Observer(ABC):
-    """Runs a followed job when its turn comes, and is notified of what happens to it before its end."""
+    """Runs a followed job when it gets a slot, and is notified if another executor runs it or it is queued again."""
 
     def refuses(self) -> bool:
         """Return whether this observer must not run the job.

@@ -1,1 +1,5 @@
-"""Starting tasks: modules that check the arguments, make the task, and ask Prefect for its flow run."""
+"""Starts tasks.
+
+`new_task` checks the arguments, `outbox` decides when Prefect is asked for a flow run, `prefect_requests` asks, and
+`deployment_names` names deployments and flow runs.
+"""

@@ -127,9 +127,9 @@ class Reversal:
         is_same = DERIVATIVES not in before or state[DERIVATIVES].get(kind) == known_after
         derivatives = {name: known for name, known in state[DERIVATIVES].items() if name != kind}
         if status not in before:
-            # A derivative that was made again from its original stays as it is. One that was only renamed with its
-            # photo, or made twice by two jobs at the same time, gets its earlier values.
-            # An undo that found no file forgot what the row said about a missing derivative.
+            # A derivative that was made again from its original stays as it is. A derivative that was only renamed with
+            # its photo, or made by two jobs at the same time, gets its earlier values. So does a missing derivative
+            # whose values an undo removed because it found no file.
             is_forgotten = known_after is None and state[status] == MISSING
             if is_same and known_before and (is_forgotten or (known_after and _is_the_same(known_before, known_after))):
                 state[DERIVATIVES] = {**derivatives, kind: known_before}

@@ -289,7 +289,9 @@ class Worker:
             # The process is stopped, because the next call would otherwise receive the late answer of this call.
             self.stop(at_once=True)
             raise
-        late = clock.blamed(ImageTimeout(f"{name}: it took longer than {timeout_seconds:g} seconds and was stopped."))
+        late = clock.blamed(
+            ImageTimeout(f"{name}: decoding took longer than {timeout_seconds:g} seconds and was stopped.")
+        )
         self.stop(at_once=True)
         raise late
 

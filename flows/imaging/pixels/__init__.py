@@ -1,1 +1,4 @@
-"""Decoding originals to pixels, and encoding pixels as WebP. Only this package calls image libraries."""
+"""Decodes originals to pixels, and encodes pixels as WebP. Only this package calls image libraries.
+
+`decode` makes upright sRGB pixels of a file. Of a RAW file, `raw` reads the embedded preview, which `decode` decodes.
+"""

@@ -85,7 +85,7 @@ class OpenImage:
         header: the libvips image, of which only the header was read; None if only Pillow can decode the file.
         source: the `pyvips.Source` of the header.
         pixels: how to read the pixels of a TIFF; None for other formats.
-        colors: the colors that code points of the file name; None for sRGB, and if its profile applies.
+        colors: the colors, if the file defines them by code points; None for sRGB, and if the file's profile applies.
         file: the file; None for an embedded preview.
     """
 
@@ -258,7 +258,8 @@ def _with_its_end(image: OpenImage, *, max_seconds: float) -> OpenImage | None:
     content = file.read_at(0, file.size_bytes)
     if content.rstrip(b"\0").endswith(_JPEG_END):
         return None
-    # libvips does not detect missing last lines. But if lines are missing, appended bytes change the picture.
+    # libvips does not detect missing last lines. So the file is decoded with two different endings: if lines are
+    # missing, the two pictures differ.
     buffers = (content + filling + _JPEG_END for filling in (b"", b"\x55" * 64))
     load = vips.load_vips().Image.new_from_buffer
     pictures = [load(buffer, "", access="sequential", fail_on="none") for buffer in buffers]

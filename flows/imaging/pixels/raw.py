@@ -1,4 +1,4 @@
-"""Reads the embedded preview of RAW files with rawpy, if it is installed. It never decodes the sensor data itself."""
+"""Reads the embedded preview of RAW files, if rawpy is installed. The sensor data themselves are never decoded."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final

@@ -1,1 +1,5 @@
-"""Steps that move, rename or remove files of photos: to another project, to a free name, or to the trash."""
+"""Steps that move, rename or remove files of photos.
+
+`image_move` moves photos to another project, `duplicate_resolution` renames photos, `file_removal` moves files to the
+trash, and `trash_maintenance` empties the trash.
+"""

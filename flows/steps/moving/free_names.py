@@ -22,7 +22,7 @@ _NUMBERED: Final = re.compile(r"_duplicate\d.*", re.DOTALL)
 
 
 class FreeNames:
-    """Finds free names in a project for photos with these files.
+    """Finds free names in a project for photos that move there or are renamed.
 
     A name is taken if a file in the folder has it, or a row without files, or if `is_taken` returns true for it.
 

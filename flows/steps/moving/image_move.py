@@ -165,7 +165,8 @@ class _PhotoMove(PhotoFilesChange[_Move]):
 
     def settle(self) -> None:
         if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in self._moved):
-            # Set before the rows change: an unneeded flag costs one empty step, but a lost flag would cost thumbnails.
+            # The flag is set before the rows change: if it is not needed, a step runs in vain, but without it, photos
+            # would stay without thumbnails.
             self.ctx.set_flag(NEED_DERIVATIVES, True)
         super().settle()
 

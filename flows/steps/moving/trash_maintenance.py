@@ -67,7 +67,8 @@ def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Seq
                 ctx.report.count("removed", example=printable(entry.original_name))
     finally:
         if sizes:
-            # The removal is made durable before the journal is written, so that a power cut restores no removed file.
+            # The folder is synced before the journal is written. Otherwise, after a power cut, a file could be in the
+            # trash again although the journal says that it was removed.
             fsync_folder(folder.trash)
             with ctx.transaction() as connection:
                 known = latest_by_target(connection, list(sizes), project_id=project.id)

@@ -1,1 +1,6 @@
-"""Steps that work on whole projects: folder names, manifests, discovery of folders, missing folders and deletion."""
+"""Steps that work on whole projects.
+
+`folder_discovery` finds new and renamed folders, `folder_alignment` renames folders, `manifest_check` writes manifests
+and marks missing files, `orphaned_projects` archives projects without a folder, and `project_deletion` deletes
+projects.
+"""

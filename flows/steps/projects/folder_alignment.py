@@ -70,8 +70,8 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
         example = f"{folder.project_folder}: the project is called {wanted}"
         ctx.report.count("folders with another name", example=example)
         return
-    # Whether a user renamed the folder. Only the first attempt can be sure: a later attempt may find a folder that an
-    # earlier, interrupted attempt renamed.
+    # True if a user renamed the folder. Only the first attempt can know this: a later attempt may find a folder that
+    # an earlier, interrupted attempt renamed.
     is_followed = False
     try:
         target = folder.tenant.project(wanted)

@@ -1,1 +1,6 @@
-"""The targets of steps: the projects of a job, the files of its photos, and where missing folders are now."""
+"""The targets of steps.
+
+`photo_files` decides which files belong to a photo, `target_photos` and `target_projects` iterate over the photos and
+projects of a job, `target_projects` decides whether a missing file may count as deleted, and `whereabouts` finds
+renamed folders.
+"""

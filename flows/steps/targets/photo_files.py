@@ -38,7 +38,8 @@ class PhotoFiles:
 
     Attributes:
         images: the JPEG, RAW and other image files.
-        companions: the other files that belong to the photo by their names, each with how its name fits the photo.
+        companions: the other files that belong to the photo by their names, each with the way in which the name of the
+            file is derived from the name of the photo.
         untouchable: the files that must stay unchanged, such as symlinks.
     """
 

@@ -32,7 +32,7 @@ def check_library(ctx: StepContext) -> None:
     ctx.library.check_available()
     path = ctx.library.tenant(ctx.tenant_id).path
     if not path.is_dir():
-        raise LibraryUnavailable(f"Folder {path} does not exist, though its tenant has projects. Is its disk mounted?")
+        raise LibraryUnavailable(f"Folder {path} does not exist, although its tenant has projects. Mount its disk.")
 
 
 def checked_projects(ctx: StepContext) -> list[Project]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from flows.execution.job_following import FollowedRun
+from flows.execution.followed_run import FollowedRun
 from flows.process.followed_jobs import FollowedJobs
 from flows.process.runtime import Runtime
 from storage import Database, JobsRepository, LanesRepository

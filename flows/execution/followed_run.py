@@ -1,4 +1,4 @@
-"""The observer that runs each followed job in this process when its turn comes."""
+"""The `Observer` that runs a job in this process. `flows.process.followed_jobs` calls it when the job gets a slot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OnProgress = Callable[[int, int | None], None]
 
 
 class FollowedRun(Observer):
-    """Runs a followed job when its turn comes."""
+    """Runs a followed job: a job whose end this process waits for, and that got a slot in this process."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
