@@ -1,4 +1,8 @@
-"""Schedules of definitions: a cron text or an interval, in a time zone. It does not run anything."""
+"""Schedules of definitions: a cron text or an interval, in a time zone.
+
+Prefect computes the times of a cron text, also when clocks change. How an interval becomes times is decided in
+`deployments/deploying/runner_deployments.py`.
+"""
 
 import zoneinfo
 from collections.abc import Mapping

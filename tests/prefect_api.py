@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from tests.waiting import wait_until
+
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
 _BUSY_SECONDS = 60.0
@@ -103,6 +105,19 @@ class PrefectApi(httpx.Client):
         """The task runs of a flow run by name, as they began."""
         of_run = {"flow_runs": {"id": {"any_": [str(flow_run_id)]}}, "sort": "EXPECTED_START_TIME_ASC"}
         return {found["name"]: found for found in self.find("task_runs", of_run)}
+
+    def ended_task_runs(self, flow_run_id: object, count: int) -> dict[str, dict[str, Any]]:
+        """The task runs of a flow run by name, as soon as the server shows so many, and all have ended.
+
+        The server stores task runs and their states after it has received them, and the state after the run.
+        """
+
+        def ended() -> dict[str, dict[str, Any]] | None:
+            runs = self.task_runs(flow_run_id)
+            are_final = all(run["state"] and run["state"]["type"] in FINAL for run in runs.values())
+            return runs if len(runs) == count and are_final else None
+
+        return wait_until(ended, what=lambda: f"{count} task runs have ended: {self.task_runs(flow_run_id)}")
 
     def artifacts(self, flow_run_id: object) -> list[dict[str, Any]]:
         """The artifacts of a flow run."""

@@ -70,7 +70,8 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
 #: Each of these options shows a help page, wherever it is in a command line.
 HELP_FLAGS = frozenset({"--help", "-h"})
 
-# Created once, because the apps of the commands exist as long as the process, and keep their group.
+# Created once for all calls of `build_app`: the module of a command keeps the group that it was first put in. Groups
+# of a second call would stand in the help beside the first ones.
 _GROUPS = {title: Group(title, sort_key=order) for order, title in enumerate(COMMANDS)}
 
 _HELP = "Declared pipelines for a photo library, run by Prefect, kept in SQL."

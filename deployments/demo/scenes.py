@@ -21,7 +21,7 @@ ROOM_PIXELS = 160
 #: The number of hill ranges in a scene.
 RANGES = 3
 
-# The rotation that reverses an EXIF orientation: the stored picture is the upright one after this rotation.
+# For each EXIF orientation, the operations that turn an upright scene into the picture that such a camera stores.
 _TURNS: dict[int, tuple[str, ...]] = {
     1: (),
     2: ("fliphor",),

@@ -20,7 +20,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
-from deployments.deploying.deployed_definitions import our_deployments
+from deployments.deploying.definitions_on_server import our_deployments
 from deployments.deploying.registration import begin_registration, finish_registration, pause_missing
 from deployments.deploying.runner_deployments import NORMAL_QUEUE, PRIORITY_QUEUE, deployment_of, drain_deployment
 from deployments.errors import ImageMismatch, NoSecretBlock, NoWorkPool, UnknownPoolType

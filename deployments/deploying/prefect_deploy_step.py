@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
-from deployments.deploying.deployed_definitions import our_deployments
+from deployments.deploying.definitions_on_server import our_deployments
 from deployments.deploying.registration import MISSING_TAG
 from flows.starting.deployment_names import SCHEDULE_SOURCE
 

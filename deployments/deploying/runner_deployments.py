@@ -14,7 +14,7 @@ from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.callables import ParameterSchema
 
-from deployments.deploying.deployed_definitions import declaration
+from deployments.deploying.definitions_on_server import declaration
 from deployments.deploying.forms import NO_CHOICES, Choices, form_of
 from deployments.deploying.registration import plan_runs
 from deployments.deploying.scheduled_definitions import schedule_of, zone_of

@@ -48,4 +48,6 @@ def accept_original(database: Database, settings: Settings, path: str, *, tenant
                 if is_written:
                     mark_changed(connection, [after], now=now)
     if not is_written:
-        raise NotCorrupt(f"{path} changed meanwhile. `photojobs library verify` shows its state.")
+        raise NotCorrupt(
+            f"{path} is not accepted, because it changed meanwhile. Look at `photojobs library verify`, then try again."
+        )

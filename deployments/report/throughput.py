@@ -14,7 +14,9 @@ PARTS = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """The number of processed photos per second, in equal parts of a task's time; of jobs, if they have no photos.
+    """How many photos were processed per second in each of `PARTS` equal parts of a task's time.
+
+    Jobs are counted instead if they have no photos.
 
     Attributes:
         noun: what is counted: photos or jobs.

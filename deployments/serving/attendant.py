@@ -281,7 +281,7 @@ def _attend_tasks(client: SyncPrefectClient, runtime: Runtime, unattended: list[
 
 
 def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
-    """Return our flow runs outside work pools that are due, `Pending` or `Running`, even if their process is dead."""
+    """Return our due, `Pending` and `Running` flow runs that have no work pool. Their process may be dead."""
     states = _in_state(StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
     due = FlowRunFilterExpectedStartTime(before_=datetime.now(UTC))  # type: ignore[arg-type]
     ours = FlowRunFilterTags(all_=[TAG])

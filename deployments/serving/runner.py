@@ -24,7 +24,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runner import Runner
 
-from deployments.deploying.deployed_definitions import all_deployments, our_deployments
+from deployments.deploying.definitions_on_server import all_deployments, our_deployments
 from deployments.deploying.forms import Choices
 from deployments.deploying.registration import (
     begin_registration,
@@ -177,7 +177,7 @@ class Serving:
                 declared = self._scheduled[deployment.id]
                 if restore_parameters(client, deployment, declared):
                     logger.info(
-                        "%s: changed parameters of its schedules were restored",
+                        "%s: the parameters of its schedules had been changed on the server; they were set again",
                         deployment.name,
                     )
                     self._restored_at[deployment.id] = time.monotonic()

@@ -213,7 +213,9 @@ def _attending(runtime: Runtime) -> Iterator[None]:
                 if number % NAMING_ROUNDS == 0:
                     name_planned_runs()
             except Exception as error:  # noqa: BLE001 - the server or database may be available again at the next look.
-                logger.warning("could not look for tasks that no process follows: %s", error)
+                logger.warning(
+                    "could not look for tasks that no process follows; trying again in %s s: %s", ATTEND_SECONDS, error
+                )
 
     thread = threading.Thread(target=run, name="photojobs-attendant", daemon=True)
     thread.start()

@@ -143,7 +143,7 @@ class _JobRun(FollowedRun):
             self._record_running()
 
     def queued_again(self, before: Job, job: Job) -> None:
-        """Record that the task run waits for its next attempt, or is pending again."""
+        """Record that the job is queued again: as `AwaitingRetry` if an attempt was counted, else as `Pending`."""
         if job.attempts == before.attempts:
             self.record.set_state(Pending(message="The job went back to the queue."))
             return

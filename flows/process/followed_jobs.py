@@ -165,7 +165,7 @@ class FollowedJobs:
         except Exception:
             if ended:
                 raise
-            # Without the executor no waiting job of this process would ever run.
+            # Not raised: the error would end the executor, and then no waiting job of this process would ever run.
             logger.exception("jobs could not be claimed; trying again")
             return Exchanged(ended=(), claimed=())
         claimed = [job for job in exchanged.claimed if self._takes(job)]
@@ -188,7 +188,7 @@ class FollowedJobs:
         except DatabaseFault:
             raise
         except Exception:
-            # Without the executor no waiting job of this process would ever run.
+            # Not raised: the error would end the executor, and then no waiting job of this process would ever run.
             logger.exception("the states of jobs could not be read; trying again")
             return math.inf
         return 0.0 if new else max(0.0, self._next_look_at() - time.monotonic())

@@ -152,7 +152,7 @@ class Runtime:
             yield
         finally:
             with self._lock:
-                # Handlers of the stopped task that still run must see that its event is set.
+                # `_stopping` alone would forget the event. Handlers of the stopped task may still run and look at it.
                 if stopping.is_set():
                     self._stopped.append(stopping)
 

@@ -79,5 +79,5 @@ def _check_photo_set(
             raise MissingProject("project_id: is missing; give the project that the photos move to.")
     elif selection is not None and project_id is not None:
         raise InvalidValue(
-            "project_id", "does not restrict which photos are selected; give the project as one of the criteria"
+            "project_id", "has no effect on a selection of photos; give the project as a criterion of the selection"
         )

@@ -202,7 +202,8 @@ def _exporter() -> SpanExporter | None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError:
         logger.warning(
-            "OTEL_… asks for spans by OTLP, but its exporter is not installed: pip install 'photojobs[otel]'"
+            "no spans are sent, because the exporter for OTLP is not installed: pip install 'photojobs[otel]', or set "
+            "OTEL_TRACES_EXPORTER=console"
         )
         return None
     return OTLPSpanExporter()

@@ -48,7 +48,7 @@ class NamePart:
 
 
 class NameParts:
-    """Collects rows and names in any order, and returns them part by part.
+    """Collects rows and names in any order, and returns them in parts. All spellings of a name are in the same part.
 
     Args:
         base_name_of: returns the base name of a file name.

@@ -123,7 +123,7 @@ class PartComparison:
         if not self._strangers:
             return {}
         keys = {name_key(name) for name in self._strangers}
-        # If several rows fit, a row without a file of exactly its name is preferred, because its file is missing.
+        # Several rows may fit. A row whose own spelling has no file comes first: this file is probably its file.
         best: dict[str, tuple[bool, int]] = {}
         for row in self._rows:
             key = name_key(row[1])

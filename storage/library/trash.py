@@ -81,7 +81,7 @@ def trash_place(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
         UnsafePath: the file is not in the project's folder.
     """
     if at.tzinfo is None:
-        raise ValueError("at must be an aware datetime")
+        raise ValueError(f"`at` has no time zone ({at!r}); pass an aware datetime, for example datetime.now(UTC)")
     inside = file.relative_to(project.path).as_posix() if file.is_relative_to(project.path) else ""
     if inside != MANIFEST_NAME and (not inside or inside == os.curdir or project.companion(inside) != file):
         raise UnsafePath(

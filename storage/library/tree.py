@@ -59,7 +59,7 @@ class LibraryTree:
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE"):
             self._connection.execute(f"PRAGMA {pragma}")
         # Hard links share an inode, so only one of their names is stored. The thumbnail and the preview of a small
-        # image may be hard links of one file, and both are stored.
+        # image are an exception: they may be hard links of one file, so the column `derivatives` tells them apart.
         self._connection.executescript(
             "CREATE TABLE origins (inode INTEGER PRIMARY KEY, is_folder, size, mtime_ns, path BLOB);"
             + "".join(

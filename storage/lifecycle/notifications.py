@@ -38,7 +38,9 @@ def notify(connection: Connection) -> None:
 
 
 def notify_followers(connection: Connection, task_ids: Sequence[str], *, now: datetime) -> None:
-    """Wake waiters when the transaction commits, because jobs of these tasks, or of no task, have ended.
+    """Wake waiters when the transaction commits, because jobs of these tasks have ended.
+
+    `task_ids` is empty if only standalone jobs have ended.
 
     Notifies only if a process waits for a slot or follows one of the tasks. PostgreSQL commits transactions with
     notifications one after another, which must not slow down workers that have a long queue.

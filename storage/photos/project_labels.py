@@ -13,7 +13,10 @@ def project_label(project: Project) -> str:
 
 
 def read_reference(reference: int | str) -> tuple[str | None, int | None]:
-    """Return the name and the id in a label. An integer or digits are only an id; any other text is only a name."""
+    """Return the name and the id that a reference gives; None for the one that it does not give.
+
+    A label such as `Alps (#12)` gives both, an integer or a text of digits only the id, any other text only the name.
+    """
     if not isinstance(reference, str):
         return None, reference
     text = reference.strip()

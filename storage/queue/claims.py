@@ -57,7 +57,8 @@ def claim_in_special_lane(
 ) -> list[Job]:
     """Claim up to `limit` jobs of a lane with aging or fairness, within its slots, best first.
 
-    With `job_ids`, claim those of them that are entitled to a slot, as `exchange` does for other lanes.
+    With `job_ids`, claim only those of these jobs that are among the best waiting jobs of all processes, as many as the
+    lane has free slots.
     """
     free = max(0, free_slots(connection, lane))
     if job_ids is not None:

@@ -62,8 +62,9 @@ _ENDED = f"""
 
 #: The lanes that `PREPARE_POSTGRESQL` has locked in this transaction; NULL if it has not run.
 _LOCKED = "CAST(nullif(current_setting('photojobs.locked', true), '') AS text[])"
-#: `ORDER BY` leaves PostgreSQL one index to read, since sorts are switched off. Without it, a plan that was made while
-#: the queue was empty would read the whole queue by an index that has the status. `EXISTS` would drop the order.
+#: Our sessions switch sorts off, so PostgreSQL can obey `ORDER BY run_after` only by the index of `run_after`. Without
+#: `ORDER BY`, a plan that was made while the queue was empty could read the whole queue by an index of the status. In
+#: `EXISTS (...)`, PostgreSQL ignores `ORDER BY`.
 _IS_DUE = f"(SELECT 1 FROM jobs WHERE {DUE} ORDER BY run_after LIMIT 1) IS NOT NULL"
 _IS_READY = f"(SELECT 1 FROM jobs WHERE {READY} AND {_IN_LANE} ORDER BY priority DESC LIMIT 1) IS NOT NULL"
 _ARE_KNOWN = "CAST(:lanes AS text[]) <@ (SELECT array_agg(CAST(name AS text)) FROM lanes)"

@@ -14,7 +14,7 @@ from storage.errors import InvalidValue, UnknownLane
 from storage.lifecycle.notifications import notify
 from storage.records import Lane
 
-#: Jobs with at least this priority belong to the lane `priority`, all others to the lane `normal`.
+#: The boundary of the built-in lanes `normal` and `priority`, for tags and work queues. Claims read the table `lanes`.
 PRIORITY_LANE_FROM = 90
 
 #: A subquery for a query of `lanes`: the number of running jobs of the lane.

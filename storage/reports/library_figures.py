@@ -60,7 +60,7 @@ class BeforeAndAfter:
 
 
 def take_figures(connection: Connection, task: Task) -> LibraryFigures:
-    """Count the current figures, for a global task of the whole tenant, else of the task's projects."""
+    """Count the current figures: those of the whole tenant if the task is global, else those of its projects."""
     of_task = _projects_of(task)
     project_counts = connection.execute(
         select(_count_of(is_active()), _count_of(~is_active())).select_from(projects).where(of_task)

@@ -92,7 +92,9 @@ def read(database: Database, source: Path) -> None:
                 raise DamagedArchive("has a manifest that is too large")
             manifest = parse_json(archive.read(_MANIFEST), source=_MANIFEST)
             if manifest["format"] != _FORMAT:
-                raise DamagedArchive(f"has the unknown format {shown(manifest['format'])}")
+                raise DamagedArchive(
+                    f"has the unknown format {shown(manifest['format'])}; upgrade photojobs, or name another backup"
+                )
             if manifest["revision"] not in known_revisions():
                 raise SchemaMismatch(
                     f"{source}: its schema {manifest['revision']} is unknown to this version of photojobs. "

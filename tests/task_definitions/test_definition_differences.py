@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.deploying.deployed_definitions import declaration, declared_in
+from deployments.deploying.definitions_on_server import declaration, declared_in
 from task_definitions import TaskDefinition, load_definitions
 from task_definitions.difference import compare_definition, compare_definitions
 

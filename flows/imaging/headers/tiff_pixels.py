@@ -56,7 +56,8 @@ class TiffPixels:
         width, height: the size of the page in pixels; None if it is missing.
         page: the index of the page with the picture, starting at 0.
         numbers: the encoding of colors; None if it is not known.
-        bands: the number of channels for colors and transparency; None if all channels are used.
+        bands: how many channels, from the first on, hold colors and transparency; the others are ignored. None if there
+            are no others.
         color_space_at: the offset in the file of the color space, which must be replaced for libvips; None if libvips
             can read the file unchanged.
         byte_order: the byte order of the file.

@@ -185,7 +185,9 @@ class Arrivals:
                 return "the photo was left out of the run"
             if self._whereabouts.state(one.project_id) is ProjectState.RENAMED:
                 return "waits until folder_discovery has stored the new name of the project's folder"
-        return "waits for the next run" if len(self._arrivals) >= MAX_ARRIVALS else None
+        if len(self._arrivals) < MAX_ARRIVALS:
+            return None
+        return f"waits for the next run, because a run follows at most {MAX_ARRIVALS} moved files"
 
     def _look_up(self, sizes: Collection[int]) -> None:
         if sum(len(known) for known in self._missing.values()) > _MAX_MISSING:

@@ -229,9 +229,8 @@ class _Verification:
         known = fingerprint_of(original)
         file = None if known is None else look_at(folder, original.name)
         if known is None or (file is not None and file.problem is not None):
-            self._ctx.report.count(
-                "skipped", example=f"{original.name}: {'not seen yet' if file is None else file.problem}"
-            )
+            reason = "its size and time are not recorded yet" if file is None else file.problem
+            self._ctx.report.count("skipped", example=f"{original.name}: {reason}")
         elif file is not None:
             return _Wanted(original, known, folder.original(original.name), project, file.size_bytes)
         elif not self._has_gone(project, folder):

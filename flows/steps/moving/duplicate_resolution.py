@@ -178,8 +178,8 @@ def _plan(
     if not has_safe_name(ctx, photos[0].id, old_name):
         return None
     if files.untouchable:
-        name = files.untouchable[0].printable_name
-        ctx.report.count("skipped", example=f"{name}: the file cannot be renamed, so its photo is not renamed")
+        file = files.untouchable[0]
+        ctx.report.count("skipped", example=f"{file.printable_name}: {file.problem}, so its photo is not renamed")
         return None
     if not files.images:
         ctx.report.count("skipped", example=f"{old_name}: the photo has no file")

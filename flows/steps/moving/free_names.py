@@ -15,7 +15,8 @@ from storage.library.paths import ProjectFolder
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.records import Photo, Project
 
-#: The length in bytes from which a name is cut when a number is added. Such names are compared with all long names.
+#: Longer names, in bytes, may be cut before `_duplicate<n>` is added. Their beginnings then no longer show whether two
+#: names are variants of one name, so each long name is compared with all long names.
 _LONG_NAME_BYTES: Final = 200
 
 _NUMBERED: Final = re.compile(r"_duplicate\d.*", re.DOTALL)

@@ -16,7 +16,7 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCre
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
 
-from deployments.deploying.deployed_definitions import declared_in
+from deployments.deploying.definitions_on_server import declared_in
 from deployments.deploying.prefect_yaml import render_prefect_yaml
 from deployments.deploying.registration import pause_missing
 from deployments.deploying.runner_deployments import deployment_of

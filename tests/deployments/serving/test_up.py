@@ -218,7 +218,7 @@ def test_a_run_from_the_form_completes_with_named_task_runs_tags_and_reports(dis
     first = min(each["start_time"] for each in site.api.task_runs(run_id).values() if each["start_time"])
     waited = [seconds_between(run["expected_start_time"], moment) for moment in (run["start_time"], first)]
     # On a machine with nothing else to do 2.2 s and 2.4 s.
-    assert waited[1] < 15, f"flow run after {waited[0]:.1f} s, first task run after {waited[1]:.1f} s"
+    assert waited[1] < 60, f"flow run after {waited[0]:.1f} s, first task run after {waited[1]:.1f} s"
     assert "# manifest_check" in artifacts(site, run_id)["manifest-check"]
 
 

@@ -70,7 +70,7 @@ def test_status_shows_what_the_server_has_planned_and_what_users_switched(
     assert shown["planned", None][:2] == ("30 4 * * * Asia/Tokyo", "planned")
     # This server serves no others.
     assert shown["maintenance_global", "user_0"] == ("0 3 * * * UTC", "not served", None)
-    assert "not running as planned" in command("status").out
+    assert "not run as planned" in command("status").out
 
     client.pause_deployment(deployed)
     assert {run["standing"] for run in command("status", "--json").document["schedules"]} == {"paused", "not served"}

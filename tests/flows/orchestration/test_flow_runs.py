@@ -91,7 +91,7 @@ def test_a_photo_set_fans_out_over_chunks_and_prefect_shows_them(
     flow_run_id = str(summary.task.flow_run_id)
     run = api.flow_run(flow_run_id)
     assert (run["state"]["type"], run["state"]["message"]) == ("COMPLETED", summary.message)
-    task_runs = api.task_runs(flow_run_id)
+    task_runs = api.ended_task_runs(flow_run_id, 3)
     assert sorted(task_runs) == ["count 1/1", "note 1/2", "note 2/2"]
     assert {"priority:95", "lane:priority", "tenant:user_0", f"task:{summary.task.id}"} <= set(
         task_runs["note 1/2"]["tags"]
@@ -199,7 +199,7 @@ def test_a_failed_job_is_a_failed_task_run_with_its_error(
         "FAILED",
         "2 jobs completed, 1 failed, 0 canceled; 1 item failed",
     )
-    failed = api.task_runs(flow_run_id)["note 3/3"]["state"]
+    failed = api.ended_task_runs(flow_run_id, 3)["note 3/3"]["state"]
     assert (failed["type"], failed["message"]) == ("FAILED", "1 of 1 failed; the first: bad: is bad")
 
 
@@ -414,7 +414,7 @@ def test_the_flow_run_is_the_task_when_prefect_started_it(api: Api, runtime: Run
         ({"select": {"taken_from": "soon"}}, "Photos, Taken from: Input should be a valid date"),
         ({"select": {"tags": ["best"]}}, 'Photos, Tags: no project of tenant user_0 has the tag "best".'),
         ({"select": {"project_ids": ["Peaks (#1)"]}}, 'Photos, Projects: project 1 is called "Alps", not "Peaks"'),
-        ({"select": {"failed_only": True}, "project_id": 1}, "Into project: does not restrict which photos"),
+        ({"select": {"failed_only": True}, "project_id": 1}, "Into project: has no effect on a selection of photos"),
         (
             {"select": {"every_photo": True}, "tenant_id": "user_1"},
             'Tenant: "user_1" has neither a project',

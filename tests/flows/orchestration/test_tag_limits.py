@@ -123,12 +123,8 @@ def test_a_limit_that_comes_while_jobs_wait_is_obeyed_by_these(
     assert summary.message == "3 jobs completed, 0 failed, 0 canceled"
     assert len(asked) >= 2
     with PrefectApi(prefect_api) as client:
-        wait_until(
-            lambda: (
-                [run["state_name"] for run in client.task_runs(summary.task.flow_run_id).values()] == 3 * ["Completed"]
-            ),
-            what="each has one task run",
-        )
+        task_runs = client.ended_task_runs(summary.task.flow_run_id, 3)
+        assert [run["state_name"] for run in task_runs.values()] == 3 * ["Completed"]
 
 
 class _Away:

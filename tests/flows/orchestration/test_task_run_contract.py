@@ -22,7 +22,7 @@ from flows import run_task, step
 from flows.handlers.step_context import StepContext
 from flows.process.runtime import Runtime
 from storage import PhotosRepository, ProjectsRepository
-from tests.prefect_api import FINAL, PrefectApi
+from tests.prefect_api import PrefectApi
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -88,14 +88,11 @@ class Shown:
         self._api = api
         self._flow_run_id = flow_run_id
         self._task_id = secret
-        wait_until(lambda: self._is_complete(count), what=lambda: f"all is recorded: {api.task_runs(flow_run_id)}")
-        self.runs = api.task_runs(flow_run_id)
+        self.runs = api.ended_task_runs(flow_run_id, count)
+        wait_until(self._is_complete, what=lambda: f"all is recorded: {self.runs}")
 
-    def _is_complete(self, count: int) -> bool:
-        runs = self._api.task_runs(self._flow_run_id)
-        return len(runs) == count and all(
-            run["state"]["type"] in FINAL and self.logs(run) and self._has_all_events(run) for run in runs.values()
-        )
+    def _is_complete(self) -> bool:
+        return all(self.logs(run) and self._has_all_events(run) for run in self.runs.values())
 
     def _has_all_events(self, run: dict[str, Any]) -> bool:
         return {event["event"] for event in self.events(run)} >= {

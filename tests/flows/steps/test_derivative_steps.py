@@ -55,6 +55,11 @@ def _size(path):
     return image.width, image.height
 
 
+def _reported(job):
+    # A slow machine adds what took long.
+    return {part: found for part, found in job.result.items() if part != "slowest"}
+
+
 def _backdate(path, *, seconds=3600):
     status = path.stat()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - seconds * 10**9))
@@ -273,7 +278,7 @@ def test_photos_without_files_are_skipped_and_nothing_is_concluded_from_a_missin
     assert studio.everything() == before
 
 
-@pytest.mark.parametrize("name", ["x" * 251, "é" * 125 + "x"])
+@pytest.mark.parametrize("name", ["x" * 251, "é" * 125 + "x"], ids=["ascii", "accents"])
 def test_a_name_that_leaves_no_room_for_a_derivatives_extension_is_shortened(studio, picture, name):
     iceland = studio.project("Iceland")
     photo_id = picture(iceland, name)
@@ -282,7 +287,7 @@ def test_a_name_that_leaves_no_room_for_a_derivatives_extension_is_shortened(stu
     assert len(thumbnail.name.encode()) <= 255
     assert _size(thumbnail) == _size(preview) == (60, 40)
     assert _statuses(studio, photo_id) == ("generated", "generated")
-    assert studio.run("derivative_validation", project_id=iceland.id).result == {}
+    assert _reported(studio.run("derivative_validation", project_id=iceland.id)) == {}
     thumbnail.unlink()
     studio.run("derivative_validation", project_id=iceland.id)
     assert _statuses(studio, photo_id) == ("missing", "generated")
@@ -490,7 +495,7 @@ def test_validation_finds_what_is_missing_empty_or_outdated_and_asks_for_it(stud
     assert _statuses(studio, failed) == ("failed", "failed")
     before = studio.everything()
     again = studio.run("derivative_validation", project_id=iceland.id)
-    assert again.result == {}
+    assert _reported(again) == {}
     assert studio.everything() == before
 
 
@@ -527,7 +532,7 @@ def test_what_was_made_follows_its_original_whatever_its_time_says(studio, jpeg,
     assert (photo.meta_json["width"], photo.meta_json["height"]) == stored
     assert "make" not in photo.meta_json
     assert (photo.orientation or 1) == (6 if way == "swapped" else 1)
-    assert studio.run("derivative_validation", project_id=iceland.id).result == {}
+    assert _reported(studio.run("derivative_validation", project_id=iceland.id)) == {}
 
 
 def test_what_could_not_be_read_while_it_was_copied_is_made_by_a_later_run(studio, jpeg):
@@ -551,7 +556,7 @@ def test_what_failed_is_tried_again_once_its_file_differs_and_not_before(studio,
     photo_id = studio.photo(iceland, "fox", "jpg", contents={"jpg": b"no picture"})
     job = studio.run("upload_postprocess", project_id=iceland.id, items=[{"photo_id": photo_id}])
     assert (job.status, _statuses(studio, photo_id)) == ("failed", ("failed", "failed"))
-    assert studio.run("derivative_validation", project_id=iceland.id).result == {}
+    assert _reported(studio.run("derivative_validation", project_id=iceland.id)) == {}
     (studio.folder(iceland).path / "fox.jpg").write_bytes(jpeg())
     assert studio.run("derivative_validation", project_id=iceland.id).result["counts"]["derivatives requested"] == 1
 

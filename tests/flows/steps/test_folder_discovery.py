@@ -306,7 +306,7 @@ def test_nothing_is_archived_while_the_disk_is_away(studio, known):
         make()
         job = _discover(studio)
         assert job.status == "queued"
-        assert "none was archived" in job.error_message
+        assert "Nothing was changed" in job.error_message
     shutil.rmtree(studio.root)
     assert _discover(studio).status == "queued"
     studio.root.mkdir()

@@ -169,7 +169,7 @@ def _since_start(here: Definitions, task_id: str) -> tuple[DefinitionDifference,
 
 def _since_deployed(here: Definitions) -> tuple[DefinitionDifference, ...]:
     with named_server_client() as client:
-        from deployments.deploying.deployed_definitions import deployed_definitions
+        from deployments.deploying.definitions_on_server import deployed_definitions
 
         deployed = deployed_definitions(client)
     for path in deployed.unreadable:

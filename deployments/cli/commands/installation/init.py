@@ -131,7 +131,7 @@ def _has_consent(setup: LibrarySetup, layout: Layout | None, *, can_ask: bool, y
     if setup.survey.neighbors and layout is None:
         raise BadInput(
             f"init: {setup.survey.folder} is one project, and the folders beside it would be projects of the same "
-            "library. If you want that, add --layout project."
+            "library. If you want that, add --layout project. Else name another folder."
         )
     return True
 

@@ -80,7 +80,7 @@ def serve(*, folder: Path | None = None) -> None:
     settings = _settings()
     _warn_of_named_server()
     with _until_asked_to_stop() as wait, start(settings, home=_home(settings, folder), port=None) as running:
-        confirm(f"serving to {running.ui_url} (Ctrl-C stops)")
+        confirm(f"running the flow runs of {running.ui_url} (Ctrl-C stops)")
         wait()
         confirm("stopping: running jobs return to the queue …")
     confirm("stopped")

@@ -210,7 +210,7 @@ def explain(id: JobId, /, *, tenant: JobTenant = None, json: Json = False) -> No
 
 @app.command(name="retry")
 def retry(*ids: int, options: JobOptions | None = None, json: Json = False) -> None:
-    """Queue failed or canceled jobs again, with all their attempts; finished items are not repeated.
+    """Queue failed or canceled jobs again, with the full number of attempts; finished items are not repeated.
 
     Args:
         ids: The jobs' ids; without them, all jobs that the options select.

@@ -123,7 +123,8 @@ def _head(status: QueueStatus) -> Iterator[str]:
         yield f"Originals {status.corrupt_originals} corrupt: see `photojobs library verify`"
     wrong = sum(run.standing.is_wrong for run in status.schedules)
     if wrong or status.scheduler_errors:
-        counted = f"{wrong} of {quantity(len(status.schedules), 'schedule')} not running as planned"
+        do = "does" if wrong == 1 else "do"
+        counted = f"{wrong} of {quantity(len(status.schedules), 'schedule')} {do} not run as planned"
         logged = f"; the scheduler of Prefect's server logged {quantity(status.scheduler_errors, 'error')}"
         yield f"Schedules {counted}{logged if status.scheduler_errors else ''}: see `photojobs doctor`"
 

@@ -1,4 +1,4 @@
-"""Reads definitions back from deployments: the description of a deployment ends with its definition as YAML."""
+"""Reads definitions back from the server: the description of a deployment ends with its definition as YAML."""
 
 from __future__ import annotations
 
