@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,35 @@ def test_an_interrupt_that_strikes_at_the_very_end_leaves_none_behind(
     # What the thread does next must not be interrupted, long after the deadline.
     time.sleep(TIMEOUT_GRACE_SECONDS + 0.3)
     heartbeat.close()
+
+
+def test_a_limit_that_is_kept_leaves_nothing_for_the_interpreter_to_look_for(
+    rows: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Python 3.11 and 3.12 look for an exception that was withdrawn as long as the process lives.
+    sent: list[object] = []
+    monkeypatch.setattr(ctypes.pythonapi, "PyThreadState_SetAsyncExc", lambda *arguments: sent.append(arguments))
+    heartbeat = Heartbeat(rows, worker_id="w", interval_seconds=60, waiting=list)
+    with heartbeat.time_limit(JobClaim(rows, claim(rows), trusted_seconds=60, deadline=time.monotonic() + 3600)):
+        heartbeat._interrupt_overdue()
+
+    assert sent == []
+
+
+def test_an_interrupt_that_was_sent_is_raised_before_the_block_has_ended(rows: Database) -> None:
+    heartbeat = Heartbeat(rows, worker_id="w", interval_seconds=60, waiting=list)
+    overdue = JobClaim(rows, claim(rows), trusted_seconds=60, deadline=time.monotonic() - 60)
+    begun = threading.Event()
+    interrupter = threading.Thread(target=lambda: begun.wait() and heartbeat._interrupt_overdue())
+    interrupter.start()
+
+    with suppress(StepTimeout), heartbeat.time_limit(overdue):
+        begun.set()
+        interrupter.join()
+    interrupter.join()
+
+    # An interrupt that is raised only now would fail the test.
+    assert heartbeat._next_interrupt_at() == float("inf")
 
 
 def test_a_process_that_slept_asks_before_it_goes_on(rows: Database) -> None:
