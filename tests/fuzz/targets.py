@@ -26,9 +26,12 @@ from storage.lifecycle.job_rows import checked_payload
 from storage.settings import Settings
 from task_definitions import load_definitions
 from task_definitions.foreign_documents import parse_json
+from task_definitions.step_types import known_step_type_names
 from task_definitions.validation import read_pinned_definition
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="pj-fuzz-"))
+#: Read once, because the search for the step types of installed packages takes longer than to read a definition.
+_STEP_TYPES = known_step_type_names()
 _DEFINITION = {
     "nightly": {
         "label": "Nightly",
@@ -50,7 +53,7 @@ class Target:
 def _definitions(data: bytes) -> None:
     file = _FOLDER / ("definitions.json" if data[:1] == b"{" else "definitions.yaml")
     file.write_bytes(data)
-    for definition in load_definitions(file, builtin=False).values():
+    for definition in load_definitions(file, builtin=False, step_types=_STEP_TYPES).values():
         assert read_pinned_definition(definition.to_json()) == definition
 
 
