@@ -1,4 +1,4 @@
-"""Imports that the garbage collector leaves alone, for processes that live longer than their start.
+"""Imports modules that the garbage collector never searches, for processes that run for long.
 
 `python -m deployments.imported_for_good MODULE` imports the module in this way, and calls its `main`.
 """
@@ -16,8 +16,8 @@ from importlib import import_module
 def imported_for_good() -> Iterator[None]:
     """Import modules in this block without garbage collection; no later collection searches them either.
 
-    Prefect's modules create hundreds of thousands of objects, which exist as long as the process. To search them for
-    garbage takes a fifth of the time of their import. The block must not create much garbage: it is never freed.
+    Prefect's modules create hundreds of thousands of objects, which exist as long as the process. The search for
+    garbage among them takes a fifth of the time of their import. Garbage that the block creates is never freed.
     """
     gc.disable()
     try:

@@ -70,8 +70,8 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
 #: Each of these options shows a help page, wherever it is in a command line.
 HELP_FLAGS = frozenset({"--help", "-h"})
 
-# Created once for all calls of `build_app`: the module of a command keeps the group that it was first put in. Groups
-# of a second call would stand in the help beside the first ones.
+# The groups are created once for all calls of `build_app`, because the module of a command keeps the group that it was
+# first put in. The help page would show the groups of a second call beside the first ones.
 _GROUPS = {title: Group(title, sort_key=order) for order, title in enumerate(COMMANDS)}
 
 _HELP = "Declared pipelines for a photo library, run by Prefect, kept in SQL."
@@ -161,7 +161,7 @@ def run_command_line(tokens: Sequence[str]) -> int:
 
 
 def _check_command(tokens: Sequence[str]) -> None:
-    # Checked here, because Cyclopts would import every command to suggest one.
+    # The word is checked here, because Cyclopts would import every command to suggest one.
     known = [name for commands in COMMANDS.values() for name, _, _ in commands]
     if tokens and not tokens[0].startswith("-") and tokens[0] not in known:
         raise UnknownCommand(

@@ -170,7 +170,7 @@ def _shots_of(project: DemoProject, folder: ProjectFolder, photos: int, large_ph
 
 
 def _draw(shots: Sequence[Shot], on_progress: Callable[[int, int], None] | None) -> None:
-    # Imported here and not at the top, because help pages do not need an image library.
+    # The import is here and not at the top, because help pages do not need an image library.
     from deployments.demo.scenes import draw_shots
 
     # The processes are spawned, because a forked copy has none of our threads, but keeps their locks locked.

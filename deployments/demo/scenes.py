@@ -1,6 +1,6 @@
 """Draws pictures that look like landscape photographs on a contact sheet; the same seed makes the same pictures.
 
-It does not read or change photographs of users; `flows.imaging` does.
+This module does not process photographs of users; `flows.imaging` does.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ from task_definitions import Definitions
 #: The work queues of a pool with their priorities in Prefect; 1 is the highest.
 QUEUES = {PRIORITY_QUEUE: 1, NORMAL_QUEUE: 2}
 
-#: How the names of variables begin that a container must not get from this environment: secrets, and values that
-#: are valid only on this machine.
+#: A container gets no variable of this environment whose name begins with one of these texts: such variables are
+#: secrets, or are valid only on this machine.
 _NOT_PASSED_ON = ("PHOTOJOBS_DATABASE_URL", "PHOTOJOBS_TEST_", "PHOTOJOBS_UP_", "PHOTOJOBS_CONFIG")
 
 
@@ -227,7 +227,7 @@ def _job_variables(client: SyncPrefectClient, choice: PoolChoice) -> dict[str, A
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the PHOTOJOBS_ variables that a deployment may contain; every user of the server can read it."""
+    """Return the PHOTOJOBS_ variables that a deployment may contain; every user of the server can read deployments."""
     return {
         name: value
         for name, value in sorted(environment.items())

@@ -21,7 +21,7 @@ _HEADER = """\
 # The code is the installed package, so there is nothing to pull.
 pull: []
 
-# Keeps what users switched in the pages: paused deployments, inactive schedules, and schedules that they added.
+# This step keeps what users changed in Prefect's pages: paused deployments, and inactive and added schedules.
 build:
 - {step}: {{}}
 

@@ -29,7 +29,7 @@ from flows.starting.deployment_names import SCHEDULE_SOURCE
 #: The tag of a deployment that photojobs paused because its definition is missing.
 MISSING_TAG = "definition-missing"
 
-#: How many planned runs are read in one request: the server's limit. It plans fewer runs for a deployment.
+#: How many planned runs are read in one request: the server's limit. The server plans fewer runs for a deployment.
 MAX_PLANNED_RUNS = 200
 
 

@@ -44,7 +44,7 @@ def _application(host: str, hosts: Sequence[str]) -> FastAPI:
     """Return Prefect's API and pages with our middleware; call this once in a process."""
     serialize_writers()
     application = create_app(final=True)
-    # Placed before the route of Prefect's pages, which matches every path.
+    # The route is placed before the route of Prefect's pages, which matches every path.
     application.router.routes.insert(0, login_route())
     is_open = host not in LOOPBACK_NAMES
     application.add_middleware(OwnPagesOnly, hosts=[*hosts, *([host] if is_open else [])], is_open=is_open)

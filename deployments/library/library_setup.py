@@ -113,7 +113,7 @@ def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) ->
             f"{file} already exists, and is not overwritten. `photojobs doctor` checks it. For another library, name "
             "another folder with --into."
         )
-    # Imported here and not at the top, because a help page does not need the migrations.
+    # The import is here and not at the top, because a help page does not need the migrations.
     from storage.upkeep.integrity import check
 
     url = _database_url(database, into)
@@ -153,9 +153,9 @@ def discover_projects(
 ) -> list[TaskSummary]:
     """Add the folders of tenants as projects, and their files as photos, in this process without Prefect.
 
-    This writes rows, a manifest into each folder without one, thumbnails and previews; it changes no photograph. The
-    task of each tenant runs inside the context manager that `follow` makes from the runtime and the task's id. Return
-    the summaries of the tasks.
+    The tasks write rows, a manifest into each folder without one, thumbnails and previews; they change no photograph.
+    The task of each tenant runs inside the context manager that `follow` makes from the runtime and the task's id.
+    Return the summaries of the tasks.
     """
     from flows.execution.worker import Worker
     from flows.process.runtime import Runtime

@@ -195,7 +195,7 @@ class _Survey:
 
 
 def _layout_of(folder: Path, kinds: AcceptedExtensions) -> Layout:
-    """Return the layout at whose depth most manifests are, or without manifests most photographs.
+    """Return the layout at whose depth there are the most manifests; without manifests, the most photographs.
 
     An empty folder is a new library.
     """

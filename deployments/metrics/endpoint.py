@@ -27,7 +27,7 @@ def metrics_endpoint(database: Database, settings: Settings) -> Iterator[str | N
     if settings.metrics_port is None:
         yield None
         return
-    # Imported here and not at the top, because a process without metrics does not need this library.
+    # The import is here and not at the top, because a process without metrics does not need this library.
     from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
 
     from deployments.metrics.queue_collector import QueueCollector

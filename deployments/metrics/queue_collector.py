@@ -26,7 +26,7 @@ from storage.reports.statistics import LaneLoad, OpenJobs, Statistics
 
 logger = logging.getLogger("photojobs.metrics")
 
-#: How long after its end a job is counted. By then, the transaction that ended it has committed.
+#: A job is counted this long after its end. By then, the transaction that ended the job has committed.
 SETTLED_SECONDS = 15.0
 
 #: The largest number of ended jobs that a scrape reads; the next scrape continues there.

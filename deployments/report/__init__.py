@@ -1,1 +1,1 @@
-"""A task as one self-contained HTML page."""
+"""Makes one self-contained HTML page about a task: `task_report` reads the content, and `page` renders it."""

@@ -104,7 +104,10 @@ def throughput_chart(done: Throughput) -> str:
 
 
 def waits_chart(times: Sequence[StepTimes]) -> str:
-    """Draw how long the jobs of each step waited and ran: the median as a bar, 95 % as a line, the longest as a dot."""
+    """Draw how long the jobs of each step waited and ran.
+
+    A bar shows the median, a line the 95th percentile, and a dot the longest time.
+    """
     with house_style():
         figure, axes = new_figure(height=0.9 + 0.5 * len(times))
         for row, step in enumerate(times):

@@ -1,1 +1,5 @@
-"""Prefect's server seen from outside: starting and stopping it, its log, its API, and where one is running."""
+"""Prefect's server seen from outside.
+
+`prefect_server` starts and stops a server, `kept_process` restarts it, `server_log` reads its log, `server_api` its
+API, and `running_up` finds the server of a running `photojobs up`.
+"""

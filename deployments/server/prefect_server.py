@@ -38,7 +38,7 @@ STOP_TIMEOUT_SECONDS = 15.0
 LOOPBACK = "127.0.0.1"
 
 _PR_SET_PDEATHSIG = 1
-# Loaded at import: between fork and exec, a child of a process with threads must not load a library.
+# The library is loaded at import: between fork and exec, a child of a process with threads must not load a library.
 _libc = ctypes.CDLL(None)
 
 

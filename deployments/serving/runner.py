@@ -1,6 +1,6 @@
 """The runner process: registers each definition as a deployment in Prefect, and starts its flow runs.
 
-It runs in a separate session; `photojobs up` and `photojobs serve` start it.
+`photojobs up` and `photojobs serve` start the process, in a separate session.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ class Serving:
 
     async def _serve(self, definition: TaskDefinition, difference: DefinitionDifference) -> None:
         try:
-            # In a thread, because compiling imports handlers, and because Prefect returns a coroutine in an event loop.
+            # The deployment is built in a thread, because its first build imports handlers, and because Prefect's
+            # function returns a coroutine if its thread has an event loop.
             deployment = await asyncio.to_thread(self._deployment, definition)
         except MissingHandler as error:
             self._say(f"{definition.name}: {error}")
@@ -156,8 +157,8 @@ class Serving:
     async def watch_deployments(self) -> None:
         """React to changes that users make to the deployments on the server.
 
-        A schedule loses its parameters when a user switches it on or off in Prefect's pages; they are restored here.
-        Deployments that users moved to a work pool are left to its workers.
+        A schedule loses its parameters when a user switches it on or off in Prefect's pages; this method restores the
+        parameters. Deployments that users moved to a work pool are left to the workers of the pool.
         """
         try:
             for deployment in await asyncio.to_thread(self._watched):

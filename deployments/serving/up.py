@@ -93,7 +93,7 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
         stack.enter_context(_only_one(home))
         runtime = stack.enter_context(Runtime.open(settings))
         if running_processes(runs):
-            # They outlived their `up`, have noticed its death, and are returning their jobs to the queue.
+            # These flow runs outlived their `up`, have noticed its death, and are returning their jobs to the queue.
             _end_runs(runs, settings.drain_seconds)
         # Read this before the server is started, which changes PREFECT_HOME in this process.
         known_home = prefect_home(runtime.database)
@@ -133,7 +133,8 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
     log_path = home / "runner.log"
 
     def launch() -> subprocess.Popen[bytes]:
-        # Not earlier: the runner of an `up` that was just killed may still request its runs to stop.
+        # The request to stop is withdrawn here and not earlier, because the runner of an `up` that was just killed may
+        # still make the request.
         withdraw_stop(runs)
         _prepare_runs(runtime)
         ready.unlink(missing_ok=True)

@@ -148,7 +148,7 @@ def _comes_before(schedule: dict[str, Any], now: datetime) -> bool:
     """Return True if a schedule has a run between now and the scheduler's horizon."""
     import asyncio
 
-    # Imported here, because the import takes seconds, and is needed only if a schedule has no planned run.
+    # The import is here, because it takes seconds, and is needed only if a schedule has no planned run.
     from prefect.server.schemas.core import DeploymentSchedule
 
     parsed = DeploymentSchedule.model_validate({"schedule": schedule}).schedule

@@ -1,1 +1,5 @@
-"""What commands share: options, access to the database and to a Prefect server, errors and exit codes."""
+"""What commands share.
+
+`parameters` and `task_options` are options, `opening` opens the database, `named_server` checks the Prefect server that
+the environment names, and `exit_codes` has the exit codes.
+"""

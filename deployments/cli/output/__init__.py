@@ -1,1 +1,5 @@
-"""What commands print: tables, progress, summaries, help pages and logs."""
+"""What commands print.
+
+`terminal` prints tables and messages, `progress` shows a running task, `summary` prints how a task ended, and
+`help_pages` builds help pages from docstrings and `examples`.
+"""

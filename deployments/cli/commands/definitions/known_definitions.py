@@ -128,8 +128,8 @@ def diff_definitions(*, task: str | None = None, json: Json = False) -> None:
     """Show how the definitions here differ from the definitions on the Prefect server, field by field.
 
     Args:
-        task: Compare with the definition that this task uses instead of the server's: the task's id, or the first
-            characters of its id.
+        task: Compare with the definition that this task uses, instead of with the server's definitions; give the task's
+            id, or the first characters of its id.
     """
     here = load_definitions(Settings.load().definitions)
     differences = _since_start(here, task) if task is not None else _since_deployed(here)
@@ -173,7 +173,7 @@ def _since_deployed(here: Definitions) -> tuple[DefinitionDifference, ...]:
 
         deployed = deployed_definitions(client)
     for path in deployed.unreadable:
-        warn(f"{path}: the deployment's description no longer contains its definition; deploy or serve it again")
+        warn(f"{path}: the deployment's description no longer contains the definition; deploy or serve it again")
     return compare_definitions(deployed.definitions, here)
 
 

@@ -181,7 +181,7 @@ def prune_database(*, older_than_days: float, dry_run: Flag = False, json: Json 
 
 
 def _database() -> closing[Database]:
-    # Opened without an upgrade, because these commands also work on databases with an older or a newer schema.
+    # The database is not upgraded, because these commands also work on databases with an older or a newer schema.
     return closing(Database(Settings.load().database_url.get_secret_value()))
 
 

@@ -136,10 +136,10 @@ def _at_work(status: QueueStatus) -> str:
         words.append(f"flow runs of {quantity(activity.attended_tasks, 'task')}")
     words += [f"{one.worker_id} is silent ({one.running} running)" for one in activity.silent]
     if words or activity.is_any_alive:
-        return ", ".join(words) or "no job; an executor was active a moment ago"
+        return ", ".join(words) or "nothing now; a process was active a moment ago"
     if any(one.reason.name == "executor" for one in status.waiting):
-        return "no executor, although jobs wait: start `photojobs up` or `photojobs worker`"
-    return "no executor, and no job waits"
+        return "nothing, although jobs wait: start `photojobs up` or `photojobs worker`"
+    return "nothing, and no job waits"
 
 
 def _sections(status: QueueStatus) -> Iterator[Section]:

@@ -17,7 +17,7 @@ from storage.reports.task_summary import TaskSummary
 
 
 def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
-    """Start a task, run it to its end, and return its summary; Prefect then shows a flow run of it.
+    """Start a task, run it to its end, and return its summary; Prefect then shows the task's flow run.
 
     The runtime must be the current one.
 
