@@ -1,6 +1,7 @@
 """Creates the demo's library: projects of two tenants with photos and their rows, and faults for upkeep to repair.
 
-Tests and benchmarks use it too: it needs a folder and a migrated database, but neither Prefect nor the command.
+Tests and benchmarks use this module too. It needs a folder and a migrated database, but neither Prefect nor the
+command.
 """
 
 from __future__ import annotations

@@ -93,7 +93,10 @@ def plan_runs(client: SyncPrefectClient, deployment_id: UUID, *, since: datetime
 
 
 def pause_missing(client: SyncPrefectClient, deployment: DeploymentResponse) -> bool:
-    """Pause a deployment whose definition is missing, until it is registered again; return False if it was paused."""
+    """Pause a deployment whose definition is missing; return False if it was paused already.
+
+    The next registration resumes the deployment.
+    """
     if deployment.paused:
         return False
     tags = [*(tag for tag in deployment.tags if tag != MISSING_TAG), MISSING_TAG]

@@ -38,7 +38,8 @@ def prepare_database(home: Path) -> Path:
     try:
         with closing(sqlite3.connect(name)) as connection:
             connection.executescript(_SQL.read_text(encoding="utf-8"))
-        # A link, not a rename: another process may have created the file meanwhile, and written to it.
+        # The file is linked and not renamed, because another process may have created `file` meanwhile, and written to
+        # it.
         with suppress(FileExistsError):
             os.link(name, file)
     except OSError:

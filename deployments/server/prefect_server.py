@@ -101,7 +101,7 @@ def embedded_server(
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # A session of its own, so that Ctrl-C does not stop the server before the runs have ended.
+                # The server gets its own session, so that Ctrl-C does not stop the server before the runs have ended.
                 start_new_session=True,
                 preexec_fn=die_with_parent if sys.platform == "linux" else None,
             )

@@ -264,8 +264,8 @@ async def serve(settings: Settings) -> None:
 #: The environment variable that names a file; the runner creates the file when every definition is served.
 READY_VARIABLE = "PHOTOJOBS_UP_READY"
 
-#: The environment variable that is set if this runner is the only one of its server. It may then pause deployments
-#: that it does not serve.
+#: The environment variable that is set if this runner is the only one of its server. The runner may then pause
+#: deployments that it does not serve.
 OWN_SERVER_VARIABLE = "PHOTOJOBS_UP_OWN_SERVER"
 
 

@@ -2,7 +2,7 @@
 
 The imports take two seconds. A flow run takes the spare process with the environment that Prefect made for a new
 process, and the runner then prepares the next one. The spare process reads no definitions or settings before a flow run
-takes it. It runs in a process of its own.
+takes it. `main` is its program.
 """
 
 from __future__ import annotations

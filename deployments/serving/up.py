@@ -146,7 +146,8 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            # A session of its own, so that Ctrl-C returns jobs to the queue instead of canceling all flow runs.
+            # The runner gets its own session, so that Ctrl-C returns jobs to the queue instead of canceling all flow
+            # runs.
             start_new_session=True,
             preexec_fn=die_with_parent if sys.platform == "linux" else None,
         )

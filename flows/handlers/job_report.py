@@ -128,7 +128,7 @@ class Report:
             self.took(name, time.monotonic() - began_at)
 
     def leave(self, name: str, reason: str) -> None:
-        """Keep the name of a file or photo that the job left unchanged, with the first reason. This is no failure."""
+        """Keep the name of a file or photo that the job left unchanged, with the first reason; it is not a failure."""
         if len(self.left) < MAX_LEFT:
             self.left.setdefault(storable(name), storable(reason))
 

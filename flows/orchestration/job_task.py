@@ -59,7 +59,7 @@ class _WithProgress(FollowedRun):
 def run_job(job_id: int, position: str) -> Any:
     """Follow a job to its end in a thread that waits for it; `position` (like `3/40`) is for the run's name.
 
-    This runs in Dask's workers and in Prefect's own task engine. In all other cases `JobTaskRunner` follows the job.
+    Dask's workers and Prefect's own task engine call this function. In all other cases `JobTaskRunner` follows the job.
     """
     runtime = Runtime.current()
     # In a Dask worker, no other code subscribes to the events.

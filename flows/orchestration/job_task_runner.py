@@ -74,7 +74,7 @@ class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
     def __enter__(self) -> Self:
         super().__enter__()
         self._others.__enter__()
-        # This is not in `__init__`, because a flow may be sent to another process with its runner before it begins.
+        # The limits are not made in `__init__`, because a flow may be sent to another process with its runner first.
         self._limits = TagLimits()
         return self
 

@@ -242,7 +242,7 @@ class Executor:
         return []
 
     def _hand_out(self, turns: list[_Turn], claimed: list[Job]) -> None:
-        """Give the waiting threads their next jobs, which leave `claimed`. A thread without a job ends."""
+        """Give the waiting threads their next jobs, and remove these from `claimed`. A thread without a job ends."""
         for each in turns:
             each.is_done = True
             if not each.is_of_thread or each.error is not None:

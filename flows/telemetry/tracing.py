@@ -1,6 +1,7 @@
-"""Decides whether this process creates OpenTelemetry spans: they must be requested, and the SDK must be installed.
+"""Decides whether this process creates OpenTelemetry spans: if spans are requested, and the SDK is installed.
 
-`flows.telemetry.spans` creates the spans. It is imported only if they are needed, because the import takes time.
+`flows.telemetry.spans` creates the spans. That module is imported only if spans are needed, because its import takes
+time.
 """
 
 from __future__ import annotations

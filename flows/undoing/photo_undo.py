@@ -92,7 +92,8 @@ class PhotoUndo:
         self._places = places
         self.failures: list[str] = []
         self.stuck: set[int] = set()
-        # The photos with a later move of their files that failed or stays, so that older moves must wait or stay, too.
+        # The ids of photos of which a later move failed to be undone, or is not undone. Older moves of the files of such
+        # a photo cannot be undone before it, or not at all.
         self._failed: set[int | None] = set()
         self._kept: set[int | None] = set()
         self._away: Set[int] = frozenset()

@@ -285,7 +285,7 @@ class ProjectUndo:
         return next((target for target in sorted(found) if target not in known), None)
 
     def _settle(self, entry: JournalEntry, changes: list[FileChange]) -> None:
-        """Mark an entry as undone. This must be durable before the undo of the next entry changes files."""
+        """Mark an entry as undone. The mark must be durable before the undo of the next entry changes files."""
         ctx = self._ctx
         with ctx.transaction(durable=True) as connection:
             ctx.journal(connection, changes)

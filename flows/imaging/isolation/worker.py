@@ -290,7 +290,10 @@ class Worker:
             self.stop(at_once=True)
             raise
         late = clock.blamed(
-            ImageTimeout(f"{name}: decoding took longer than {timeout_seconds:g} seconds and was stopped.")
+            ImageTimeout(
+                f"{name}: decoding took longer than {timeout_seconds:g} seconds and was stopped. "
+                "Raise image_seconds if it is a real picture."
+            )
         )
         self.stop(at_once=True)
         raise late

@@ -412,7 +412,10 @@ def _in_memory(make: Callable[[], Any], *, name: str, max_seconds: float) -> Any
             timer.cancel()
     except pyvips.Error as error:
         if is_late.is_set():
-            raise ImageTimeout(f"{name}: decoding took longer than {max_seconds:g} seconds.") from error
+            raise ImageTimeout(
+                f"{name}: decoding took longer than {max_seconds:g} seconds. "
+                "Raise image_seconds if it is a real picture."
+            ) from error
         raise _unreadable(error, name) from error
 
 

@@ -49,7 +49,7 @@ class _Renaming(MoveGroup):
     """The change of one base name of a project.
 
     Attributes:
-        photos: the rows with the old name: one, unless another program inserted it twice.
+        photos: the rows with the old name: one row, unless another program inserted a second one.
         name: the new name.
     """
 
