@@ -15,7 +15,7 @@ import pyvips
 
 from deployments.demo.projects import Shot
 
-#: By how many pixels a scene is larger than the photos that are cut out of it, so that each shows another part.
+#: A scene is this many pixels larger than the photos that are cut out of it, so that each photo shows another part.
 ROOM_PIXELS = 160
 
 #: The number of hill ranges in a scene.

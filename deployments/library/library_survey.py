@@ -91,8 +91,8 @@ class LibrarySurvey:
 def survey_library(folder: Path, kinds: AcceptedExtensions, *, layout: Layout | None = None) -> LibrarySurvey:
     """Survey a folder; `kinds` decides which files are photographs.
 
-    The folder's path may contain symlinks, but no symlink in it is followed. By default, the layout is the one that
-    fits most of the photographs.
+    The folder's path may contain symlinks, but symlinks inside the folder are not followed. By default, the layout is
+    the one that fits most of the photographs.
 
     Raises:
         NotALibrary: the folder is missing or unreadable, or the library's root would be the root of the file system.

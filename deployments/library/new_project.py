@@ -24,7 +24,7 @@ def add_project(
 ) -> tuple[Project, Path]:
     """Add an empty project; return its row and its folder.
 
-    People see the project's name. By default, the name of its folder is derived from it.
+    People see the project's name. By default, the name of the folder is derived from the name of the project.
 
     Raises:
         FolderTaken: the folder exists, or belongs to another project.

@@ -108,7 +108,7 @@ class RollingWindow(Generic[AnyFuture]):
         ended = []
         while self._ended:
             job_id = self._ended.popleft()
-            # If another process ran the job, this process has not used the row that was passed in advance.
+            # If a Dask worker followed the job, this process has not used the row that was passed in advance.
             self._all_followed.forget(job_id)
             ended.append(self._followed.pop(job_id))
         return ended

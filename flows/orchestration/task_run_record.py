@@ -22,7 +22,7 @@ from prefect.utilities.text import truncated_to
 #: Longer messages of states are truncated to this number of characters.
 _LONGEST_MESSAGE = 100_000
 
-#: An event names the previous event of the task run if that is not older than this.
+#: An event names the previous event of the task run if the previous event is not older than this.
 _FOLLOWS_WITHIN = timedelta(minutes=5)
 
 #: Fields of a task run that are not sent, because the server knows or computes them.

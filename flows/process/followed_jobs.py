@@ -90,7 +90,7 @@ class FollowedJobs:
             self._announced |= {job.id: job for job in jobs}
 
     def forget(self, job_id: int) -> None:
-        """Drop an announced row that `follow` did not use, because another process followed the job."""
+        """Drop a row of `announce` that `follow` did not use, because a Dask worker followed the job."""
         with self._lock:
             self._announced.pop(job_id, None)
 
@@ -205,7 +205,7 @@ class FollowedJobs:
         """Run a claimed job in the context of its follower."""
         followed = self._claimed[str(job.claim_token)]
         try:
-            # The context is copied, because the thread of the previous attempt may still be in it.
+            # The context is copied, because the thread of the previous attempt may still run in it.
             followed.context.copy().run(self._run, followed, job, write_end)
         finally:
             self._claimed.pop(str(job.claim_token), None)

@@ -92,8 +92,8 @@ class PhotoUndo:
         self._places = places
         self.failures: list[str] = []
         self.stuck: set[int] = set()
-        # The ids of photos of which a later move failed to be undone, or is not undone. Older moves of the files of such
-        # a photo cannot be undone before it, or not at all.
+        # The ids of photos of which the undo of a later move failed, or of which a later move is not undone. The undo
+        # of older moves of their files must wait for a repetition, or is refused.
         self._failed: set[int | None] = set()
         self._kept: set[int | None] = set()
         self._away: Set[int] = frozenset()
@@ -109,7 +109,7 @@ class PhotoUndo:
             self._failed.add(group.photo_id)
 
     def keep(self, group: EntryGroup) -> None:
-        """Take note that a group is not undone: the older moves of the files of its photo cannot be undone then."""
+        """Note that a group is not undone, so that older moves of the files of its photo are not undone either."""
         if group.photo_id is not None and _moves(group):
             self._kept.add(group.photo_id)
 

@@ -147,6 +147,6 @@ class Reversal:
 
 
 def _is_the_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Return whether both describe the same derivative, or two equal derivatives that were made from the same file."""
+    """Return whether both rows describe the same derivative, or equal derivatives that were made from the same file."""
     moment = "generated_at"
     return before[moment] == after[moment] or {**before, moment: ""} == {**after, moment: ""}

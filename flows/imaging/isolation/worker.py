@@ -111,8 +111,8 @@ def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
 def command_without_network() -> tuple[str, ...]:
     """Return the prefix that makes a command run without network access; empty if the system does not allow this.
 
-    The program keeps its process id, its user and its groups. No maintained Python library offers this, and
-    `os.unshare` needs Python 3.12, so the command is `unshare` of util-linux.
+    The command keeps its process id, its user and its groups. No maintained Python library offers this, and
+    `os.unshare` needs Python 3.12, so the prefix is `unshare` of util-linux.
     """
     unshare = shutil.which("unshare") if sys.platform == "linux" else None
     if unshare is None:

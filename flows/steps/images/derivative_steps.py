@@ -76,7 +76,8 @@ class _DerivativeWork:
     """The work on the thumbnail and the preview of one photo. It writes only files, and may run in any thread.
 
     Attributes:
-        metadata: the metadata of the source file, if they were requested, and read when the file was decoded.
+        metadata: the metadata of the source file; None if they were not requested, could not be read, or the file was
+            not decoded.
     """
 
     def __init__(self, task: PhotoTask, observer: Observer, *, force: bool, with_metadata: bool = False) -> None:

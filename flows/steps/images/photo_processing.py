@@ -89,7 +89,8 @@ def process_photos(ctx: StepContext, work: PhotoWork, folder: ProjectFolder, pho
         FolderMissing, FolderUnreadable: the project's folder cannot be listed.
     """
     files = find_files(ctx, folder, photos)
-    # The check needs a photo with files, because the folder may be the mount point of a missing disk.
+    # Folders are created only if a photo has files, because the project's folder may be the mount point of a missing
+    # disk.
     has_files = any(own.images for own in files.values())
     if has_files and not (folder.thumb.is_dir() and folder.preview.is_dir()):
         folder.create()

@@ -26,7 +26,7 @@ from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.records import Photo, Project
 
-#: The flag, for the `run_if` of a later step, that derivatives are missing.
+#: The flag that derivatives are missing. The `run_if` of a later step reads it.
 NEED_DERIVATIVES: Final = "need_generate_derivatives"
 
 #: The folder of each kind of derivative.

@@ -110,7 +110,8 @@ def _removed(project: Project, source: str, photo_id: int | None, size_bytes: in
 
 
 def _is_in_trash(folder: ProjectFolder, target: str) -> bool:
-    # Only the project's folder may have been renamed since. A file with a long name is one folder deeper.
+    # Since the entry was written, only the project's folder may have been renamed, so the file's name in the trash is
+    # looked up. A file with a long name is one folder deeper.
     *_, wrapping, name = PurePosixPath(target).parts
     return (folder.trash / name).exists() or (folder.trash / wrapping / name).exists()
 

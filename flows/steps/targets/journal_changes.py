@@ -22,7 +22,7 @@ def folder_change(
 ) -> FileChange:
     """Return the entry for a change of a project's folder, or of its row, which is `row` before the change.
 
-    The folder after the change is `target`, if it differs. A project without a row has no id.
+    The folder after the change is `target`, if it differs. For a folder without a project, `project_id` is None.
     """
     return FileChange(
         action=action,
