@@ -10,7 +10,7 @@ class StorageError(PhotojobsError):
 
 
 class DatabaseFault(StorageError):
-    """The parent of temporary errors of the database. The same call may succeed later; executors wait and repeat it."""
+    """The parent of temporary errors of the database. The same call may succeed later; executors wait and try again."""
 
 
 class DatabaseUnavailable(DatabaseFault):

@@ -37,7 +37,7 @@ class PhotoTarget:
 
 @dataclass(frozen=True, slots=True)
 class ProjectPhotos:
-    """The photos of items in one project; it can be unpacked as `project, photos`."""
+    """The photos that items name in one project; an object can be unpacked as `project, photos`."""
 
     project: Project
     photos: tuple[Photo, ...]

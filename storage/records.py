@@ -99,7 +99,7 @@ def _setters_of(record: type[Any]) -> _Setters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job(Record):
-    """A row of `jobs`: one step of one task, one chunk of it, or a standalone piece of work."""
+    """A row of `jobs`: one step of one task, one chunk of the step's items, or a standalone piece of work."""
 
     id: int
     tenant_id: str

@@ -69,8 +69,8 @@ class Settings(BaseSettings):
         60.0,
         gt=0,
         le=86_400,
-        description="A running job without a heartbeat for this long is rescued; at least three times "
-        "`heartbeat_seconds`.",
+        description="A running job without a heartbeat for this long counts as abandoned and is queued again; "
+        "at least three times `heartbeat_seconds`.",
     )
     poll_seconds: float = Field(
         0.5, gt=0, le=3600, description="How often an idle executor checks for work if no notification wakes it."
@@ -294,7 +294,7 @@ def settings_file() -> Path | None:
     if named is None:
         return Path(SETTINGS_FILE) if Path(SETTINGS_FILE).is_file() else None
     if not Path(named).is_file():
-        raise InvalidSettings(f"PHOTOJOBS_CONFIG: {named} is not a file")
+        raise InvalidSettings(f"PHOTOJOBS_CONFIG: {named} is not a file. Name a settings file, or unset the variable.")
     return Path(named)
 
 

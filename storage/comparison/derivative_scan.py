@@ -1,4 +1,4 @@
-"""Compares derivatives on disk with their rows, for one project at a time, in temporary tables.
+"""Finds outdated derivatives (thumbnails and previews) and metadata of one project at a time, by temporary tables.
 
 This module does not access the library. Callers stage scanned files in temporary tables, and get ids of photos.
 """
@@ -131,7 +131,7 @@ def mark_missing(connection: Connection, kind: DerivativeKind, photo_ids: list[i
 
 
 def mark_changed(connection: Connection, originals: Sequence[Original], *, now: datetime) -> None:
-    """Insert rows with an unknown source hash for derivatives of changed originals that have no row yet."""
+    """Insert missing rows for the derivatives and metadata of changed originals, with the source hash `unknown`."""
     rows = [
         {
             "photo_id": original.photo_id,
@@ -161,7 +161,7 @@ _TABLES = (
     PRIMARY KEY (photo_id, file_name))""",
 )
 
-# The derivatives of a photo with a long base name have a shorter name, which is replaced by the base name.
+# On disk, the derivatives of a photo with a long base name have a shortened name. The base name replaces it here.
 _NAME_IN_FULL = "UPDATE staged_derivatives SET base_name = :base_name WHERE base_name = :stem"
 
 _FIND_FILES = """INSERT INTO staged_results (photo_id, file_name)

@@ -1,4 +1,4 @@
-"""Stores the rows and file names of one project: in memory if they are few, else in parts in a temporary file.
+"""Stores the rows and file names of one project: a few in memory, and more of them in parts in a temporary file.
 
 All spellings of a name are in the same part. Each part can therefore be compared separately, and memory does not grow
 with the size of the project.
@@ -29,8 +29,8 @@ class NamePart:
     """Some rows of a project, and the names of all files that may belong to them.
 
     Attributes:
-        names: names of usable files.
-        odd_names: names of entries with a problem; we never change such entries.
+        names: names of files without a problem.
+        odd_names: names of entries with a problem, such as symlinks; we never change such entries.
     """
 
     rows: list[PhotoFlags] = field(default_factory=list)

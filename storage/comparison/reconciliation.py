@@ -35,8 +35,8 @@ _Found = TypeVar("_Found")
 class ProjectComparison:
     """The rows of a project and the names in its folder.
 
-    Add the rows before you list the folder. If a file appears or disappears in between, the names then show the newer
-    state, and photos whose rows are inserted in between are left out.
+    Add the rows before you list the folder. If a file appears or disappears in between, the listing then shows the
+    newer state. Photos whose rows are inserted in between are left out.
 
     Args:
         extensions: the accepted extensions.
@@ -132,7 +132,7 @@ def has_available_photos(connection: Connection, project_id: int) -> bool:
 def known_names(
     connection: Connection, project_id: int, names: Sequence[str], *, but_for: Sequence[int] = ()
 ) -> set[str]:
-    """Return those of these names that a photo of the project has in this spelling, except the photos `but_for`."""
+    """Return the names among `names` that photos of the project have, in the same spelling; ignore photos `but_for`."""
     statement = select(photos.c.filename).where(photos.c.project_id == project_id, photos.c.filename.in_(names))
     if but_for:
         statement = statement.where(photos.c.id.not_in(but_for))

@@ -36,7 +36,8 @@ class DriverStatement:
         sql = " ".join(sql.split())
         self._texts = {"sqlite": sql, "postgresql": _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))}
         #: The names of the parameters in the order of their numbers, and the statement with numbers (`$1`) in place of
-        #: names. psycopg sends it as it is; it would parse a text with names, a long one at every use.
+        #: names. psycopg sends a statement with numbers unchanged. It would parse a statement with names, and would
+        #: parse a long one again at every use.
         self._names = list(dict.fromkeys(_PARAMETER.findall(sql)))
         self.numbered = _PARAMETER.sub(lambda found: f"${self._names.index(found[1]) + 1}", sql).encode()
         self.converters = {

@@ -1,6 +1,7 @@
 """Detects pooled connections that the PostgreSQL server has dropped, before they are used.
 
-Mostly, this takes no query. A query before each use would take as long as a claim.
+A connection is tested by a query only if it was idle for long, or if its socket has something to read. A query before
+each use would take as long as a claim.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def replace_dropped_connections(engine: Engine) -> None:
         if idle_since is None:
             return
         is_silent = time.monotonic() - idle_since > SILENT_SECONDS
-        # A server sends nothing on an idle connection, except when it closes it.
+        # A server sends something on an idle connection only when the server closes the connection.
         if (is_silent or _has_something_to_read(connection)) and not _answers(engine, connection):
             raise DisconnectionError
 

@@ -109,7 +109,7 @@ def write_journal(
 
 
 def journaled_targets(connection: Connection, targets: Sequence[str], *, project_id: int) -> set[str]:
-    """Return those of the paths `targets` that are the target of an entry of the project."""
+    """Return the paths among `targets` to which, according to an entry of the project, a file was moved."""
     found: set[str] = set()
     for batch in batched(targets, _BATCH_SIZE):
         statement = select(file_journal.c.target).where(
@@ -177,7 +177,7 @@ def last_entry(connection: Connection, *, project_id: int, action: FileAction) -
 
 
 def withdraw_entry(connection: Connection, entry_id: int) -> None:
-    """Remove the entry of a change that was announced but not made."""
+    """Remove an entry that was written before its change, if the change was then not made."""
     connection.execute(delete(file_journal).where(file_journal.c.id == entry_id))
 
 

@@ -20,7 +20,8 @@ BATCH_SIZE = 1_000
 #: The keys in a photo's snapshot for the rows that refer to the photo.
 TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "originals"
 
-#: The key in a project's snapshot for the number of photos that were removed with it; these have no entries.
+#: The key in a project's snapshot for the number of photos that were removed with the project. The journal has no
+#: entries for these photos.
 PHOTOS = "photos"
 
 #: Columns that every change of a row updates; they are ignored in comparisons.

@@ -113,7 +113,7 @@ def current_projects(connection: Connection, photo_ids: Sequence[int]) -> set[in
 def taken_names(
     connection: Connection, wanted: Iterable[tuple[int, str]], *, but_for: Sequence[int]
 ) -> set[tuple[int, str]]:
-    """Return those of the pairs of project id and base name that a photo has, apart from the photos `but_for`."""
+    """Return the wanted pairs of project id and base name that a photo already has, apart from the photos `but_for`."""
     pairs = set(wanted)
     if not pairs:
         return set()
@@ -126,7 +126,7 @@ def taken_names(
 
 
 def taken_manifest_ids(connection: Connection, wanted: Iterable[str], *, but_for: Sequence[int]) -> set[str]:
-    """Return those of the wanted manifest ids that a photo has, apart from the photos `but_for`."""
+    """Return the wanted manifest ids that a photo already has, apart from the photos `but_for`."""
     statement = select(photos.c.manifest_id).where(
         photos.c.manifest_id.in_(sorted(set(wanted))), photos.c.id.not_in(list(but_for))
     )

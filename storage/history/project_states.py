@@ -51,9 +51,10 @@ def remove_empty_project(connection: Connection, project_id: int) -> dict[str, A
 
 
 def add_tags(connection: Connection, wanted: Sequence[tuple[tuple[int, str], int]]) -> dict[tuple[int, str], int]:
-    """Insert tags, given as project and name with an id; return their ids. A tag whose id is taken gets a new id.
+    """Insert tags, given as pairs of (project id, name) and the wanted id; return the ids by project id and name.
 
-    In a file of another program, a project may have two tags of one name. Both are inserted.
+    A tag whose wanted id is taken gets a new id. In a file of another program, a project may have two tags of one name;
+    both are inserted.
     """
     taken = set(connection.execute(select(tags.c.id).where(tags.c.id.in_([tag_id for _, tag_id in wanted]))).scalars())
     added = {}

@@ -78,10 +78,10 @@ def iterate_groups(source: Any, *, task_id: str) -> Iterator[list[EntryGroup]]:
                 return
             before_id = page[-1].id
             fresh = [entry for entry in page if entry.id not in seen]
-            companions = _companions(connection, task_id, fresh, before_id)
-            companions = [entry for entry in companions if entry.id not in seen]
-        seen |= {entry.id for entry in companions}
-        yield _grouped([*fresh, *companions])
+            older = _older_entries(connection, task_id, fresh, before_id)
+            older = [entry for entry in older if entry.id not in seen]
+        seen |= {entry.id for entry in older}
+        yield _grouped([*fresh, *older])
 
 
 def count_undoable(connection: Connection, *, task_id: str) -> dict[str, int]:
@@ -124,10 +124,10 @@ def _page(connection: Connection, task_id: str, before_id: int | None) -> list[J
     return [JournalEntry.from_row(row) for row in rows]
 
 
-def _companions(
+def _older_entries(
     connection: Connection, task_id: str, page: Sequence[JournalEntry], before_id: int
 ) -> list[JournalEntry]:
-    """Return the older entries of the page's photos that are not on the page itself."""
+    """Return the entries of the page's photos that are older than the page, so that each group is complete."""
     wanted = {(entry.job_id, entry.photo_id) for entry in page if entry.photo_id is not None}
     if len(page) < PAGE_SIZE or not wanted:
         return []

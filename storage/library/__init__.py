@@ -1,4 +1,5 @@
 """The library on disk: builds paths, and scans, moves and removes files in `<root>/<tenant_id>/<project_folder>/`.
 
-This room uses no SQL and decodes no images. Callers pass names and times, and get checked paths and frozen records.
+`paths.py` builds all paths, `transfer.py` moves files, `scan.py` lists them, and `trash.py` and `removal.py` remove
+them. `naming` decides which file belongs to which photo. This package uses no SQL and decodes no images.
 """

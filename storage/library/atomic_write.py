@@ -39,9 +39,10 @@ def temporary_path(target: Path, *, token: str | None = None) -> Path:
 def replacing(*paths: Path) -> Iterator[dict[Path, Path]]:
     """Write several files: the block writes temporary files, which then replace the files at the given paths.
 
-    The block gets a dictionary with a temporary path for each path. If it removes an entry, that file is not replaced.
-    All files are synced to the disk before the first is renamed. If a step fails, the temporary files are removed, and
-    old files that were not replaced yet stay. After a crash, `remove_stale_temporaries` removes the temporary files.
+    The block gets a dictionary with a temporary path for each path. If the block removes an entry, the file of this
+    entry is not replaced. All files are synced to the disk before the first is renamed. If there is an error, the
+    temporary files are removed, and old files that were not replaced yet stay. After a crash,
+    `remove_stale_temporaries` removes the temporary files.
 
     Raises:
         FolderMissing: the folder of a file does not exist.

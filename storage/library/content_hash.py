@@ -63,7 +63,7 @@ def hash_contents(path: Path) -> str:
 
 
 def matching_hashes(path: Path, known: Collection[str]) -> set[str]:
-    """Read a whole file once and return those of the known hashes that its contents have."""
+    """Read a whole file once, and return the hashes among `known` that its contents have."""
     hasher = _hasher(path, *known)
     return {content_hash for content_hash in known if hasher.has(content_hash)}
 

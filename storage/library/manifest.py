@@ -162,7 +162,9 @@ def _read(path: Path) -> bytes | None:
             raise ManifestUnreadable(f"{path} is not a regular file. Remove it.")
         text = file.read(_MAX_MANIFEST_BYTES + 1)
     if len(text) > _MAX_MANIFEST_BYTES:
-        raise ManifestUnreadable(f"{path} is larger than {_MAX_MANIFEST_BYTES:,} bytes, so it is not a manifest.")
+        raise ManifestUnreadable(
+            f"{path} is larger than {_MAX_MANIFEST_BYTES:,} bytes, so it is not a manifest. Remove it."
+        )
     return text
 
 

@@ -1,6 +1,6 @@
 """Builds every path in the library from a tenant, a project folder and a name, and checks that it stays in the project.
 
-No other module joins path components. Other modules of this room move, remove and list files.
+No other module joins path components. Other modules of `storage.library` move, remove and list files.
 """
 
 import hashlib
@@ -224,7 +224,7 @@ class ProjectFolder:
         *folders, name = path.split("/")
         if len(folders) > MAX_FOLDERS:
             raise UnsafePath(
-                f"“{printable(path)}” is not a companion of a photo: it has more than {MAX_FOLDERS} folders."
+                f"“{printable(path)}” is not a companion of a photo: its path has more than {MAX_FOLDERS} folders."
             )
         folder = self.path
         for part in folders:

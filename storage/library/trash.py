@@ -91,7 +91,7 @@ def trash_place(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
     mark = f"{moment}Z_{secrets.token_hex(6)}_"
     if len(os.fsencode(mark + file.name)) <= MAX_NAME_BYTES:
         return project.trash / (mark + file.name)
-    # Mark and name together are too long for one name, so the mark becomes a folder.
+    # The mark (with the time) and the file's name are together too long for one name, so the mark becomes a folder.
     return project.trash / mark / file.name
 
 

@@ -70,7 +70,7 @@ class LibraryTree:
         )
 
     def note_origins(self, pairs: Iterable[tuple[os.stat_result, Path]]) -> None:
-        """Store the path that each entry of the tree stands for; each pair is an entry's status and that path."""
+        """Store the original that each entry of the tree represents, as pairs of the entry's status and a path."""
         for batch in batched(pairs, _BATCH_SIZE):
             rows = [(*_identity(status), os.fsencode(path)) for status, path in batch]
             with self._lock:
@@ -79,7 +79,9 @@ class LibraryTree:
                 self._connection.execute("COMMIT")
 
     def origin(self, path: Path) -> Path:
-        """Return the path that an entry stands for, even after the entry has moved; if it stands for none, `path`.
+        """Return the path of the original that the entry at `path` represents, even after the entry has moved.
+
+        If the entry represents no original, the result is `path`.
 
         Raises:
             FileNotFoundError: the path does not exist.

@@ -1,4 +1,8 @@
-"""Divides many items among jobs of at most 2000 items; the payload of each job has its chunk index and their number."""
+"""Divides the items of `JobsRepository.enqueue_with_items` among jobs of at most 2000 items, its chunks.
+
+The payload of each job has the index and the number of the chunks. `storage.lifecycle.step_jobs` makes the chunks of a
+task's steps.
+"""
 
 from __future__ import annotations
 

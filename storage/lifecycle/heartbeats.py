@@ -29,7 +29,9 @@ class JobState:
 
 
 def write_heartbeats(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
-    """Write the heartbeats of running jobs, given as pairs of job id and claim token; return the lost tokens.
+    """Write the heartbeats of running jobs, given as pairs of job id and claim token.
+
+    Returns the tokens of jobs that the executor has lost: jobs that no longer run, or that have another token.
 
     On PostgreSQL locked rows are skipped. If a handler's transaction has locked the row of a job, the job is alive
     without a heartbeat, and must not delay the heartbeats of the process's other jobs.
@@ -54,7 +56,7 @@ def write_heartbeats(database: Database, claims: Iterable[tuple[int, str]]) -> s
 
 
 def renew_project_claims(database: Database, tokens: Collection[str]) -> None:
-    """Renew the claims on projects of lost jobs, whose handlers work in the projects until their next checkpoint."""
+    """Renew the claims on projects of lost jobs: their handlers work there until they call `ctx.checkpoint` again."""
     if tokens:
         with database.begin() as connection:
             held = among(project_claims.c.claim_token, tokens)

@@ -78,7 +78,7 @@ def new_job_values(
     }
 
 
-def with_surroundings(connection: Connection, values: Mapping[str, Any]) -> dict[str, Any]:
+def with_hold(connection: Connection, values: Mapping[str, Any]) -> dict[str, Any]:
     """Check that the project of a new job exists, and return the job's values with `held_by` set if a hold applies.
 
     Raises:
@@ -139,7 +139,8 @@ def insert_or_find(connection: Connection, values: Mapping[str, Any]) -> tuple[J
         if row is not None:
             notify(connection)
             return Job.from_row(row), True
-        # If the twin ended after the insert failed, it is not found, and the insert is repeated.
+        # If the job with the same unique key has ended since the insert failed, it is not found, and the insert is
+        # repeated.
         twin = find_twin(connection, values)
         if twin is not None:
             return twin, False

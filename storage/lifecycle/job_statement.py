@@ -18,7 +18,7 @@ _COLUMNS = tuple(jobs.c[field.name] for field in fields(Job))
 JOB_COLUMNS = ", ".join(f"jobs.{column.name}" for column in _COLUMNS)
 
 
-#: A condition for jobs that are found by id. `IS TRUE` prevents that PostgreSQL uses an index of all queued jobs.
+#: A condition for jobs that are found by id. `IS TRUE` keeps PostgreSQL from using an index of all queued jobs.
 STILL_QUEUED = "(jobs.status = 'queued') IS TRUE"
 
 

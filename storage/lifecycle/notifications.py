@@ -16,10 +16,10 @@ CHANNEL = "photojobs_jobs"
 
 
 def has_waiters(touched: str) -> str:
-    """Return the SQL condition that an executor waits for a slot, or a process follows a task of the table `touched`.
+    """Return the SQL condition that an executor waits for a slot, or a process waits for a task of the table `touched`.
 
-    `touched` has a column `task_id`. It is not joined with `tasks`, because PostgreSQL might read all tasks. `ORDER BY`
-    leaves PostgreSQL only one index to read the jobs by.
+    `touched` has a column `task_id`. `touched` is not joined with `tasks`, because PostgreSQL might then read all
+    tasks. `ORDER BY` leaves PostgreSQL only one index to read the jobs by.
     """
     waited_for = f"SELECT 1 FROM jobs WHERE {WAITED_FOR} AND heartbeat_at > :fresh_since ORDER BY priority DESC LIMIT 1"
     return f"""(({waited_for}) IS NOT NULL OR EXISTS (
@@ -27,7 +27,7 @@ def has_waiters(touched: str) -> str:
 
 
 def notify_waiters(touched: str) -> str:
-    """Return SQL that wakes the executors that wait for a slot and the followers of the tasks of `touched`."""
+    """Return SQL that wakes the executors that wait for a slot and the processes that wait for tasks of `touched`."""
     return f"SELECT pg_notify('{CHANNEL}', '') WHERE {has_waiters(touched)}"
 
 
@@ -42,15 +42,15 @@ def notify_followers(connection: Connection, task_ids: Sequence[str], *, now: da
 
     `task_ids` is empty if only standalone jobs have ended.
 
-    Notifies only if a process waits for a slot or follows one of the tasks. PostgreSQL commits transactions with
-    notifications one after another, which must not slow down workers that have a long queue.
+    Sends a notification only if a process waits for a slot or for one of the tasks. PostgreSQL commits transactions
+    with notifications one after another, which must not slow down workers that have a long queue.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(_NOTIFY_FOLLOWERS, {"task_ids": list(task_ids), "fresh_since": fresh_since(now)})
 
 
 def fresh_since(now: datetime) -> datetime:
-    """Return the earliest time that the last heartbeat of a live waiter or follower can have."""
+    """Return the earliest time of a last heartbeat at which the waiting process still counts as alive."""
     return now - timedelta(seconds=WAITER_STALE_SECONDS)
 
 

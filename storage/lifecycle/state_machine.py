@@ -176,7 +176,7 @@ def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: d
 
 
 def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: datetime) -> Task | None:
-    """Let a task continue from a step that has queued jobs. An unfinished task goes back to it, but not forward."""
+    """Let a task continue from a step that has queued jobs. An unfinished task at an earlier step stays there."""
     task = lock_task(connection, task_id)
     if task is None:
         return None
@@ -211,8 +211,8 @@ def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: d
 def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task | None:
     """Advance a task as far as its jobs allow, and return it: insert the jobs of the next step, or end the task.
 
-    Does nothing if a job of the current step is unfinished, so repeated calls do no harm. Followers of a task also call
-    it, because other programs end jobs by plain SQL.
+    Does nothing if a job of the current step is unfinished, so repeated calls do no harm. Processes that wait for the
+    task also call this function, because other programs may end its jobs by plain SQL.
     """
     task = lock_task(connection, task_id)
     while task is not None and not task.is_final and not _has_unfinished(connection, task):

@@ -57,7 +57,7 @@ def has_rows_to_remove(connection: Connection, project_ids: Collection[int], *, 
 
 
 def still_marked_without_file(connection: Connection, photo_ids: Sequence[int]) -> list[int]:
-    """Return those of the ids whose photos have no file according to their current rows."""
+    """Return the ids among `photo_ids` of photos that have no file according to their current rows."""
     statement = select(photos.c.id).where(photos.c.id.in_(photo_ids), *_marked_without_file()).order_by(photos.c.id)
     return list(connection.execute(statement).scalars())
 
@@ -65,7 +65,7 @@ def still_marked_without_file(connection: Connection, photo_ids: Sequence[int]) 
 def write_availability(connection: Connection, changes: Sequence[Availability], *, now: datetime) -> None:
     """Write the availability of files to rows, by one statement for all rows that get the same values.
 
-    The keep flag of a new file is set to 1, because a user cannot have marked a file that did not exist for removal.
+    The keep flag of a new file is set to 1, because a user cannot have marked a missing file for removal.
     Other keep flags are unchanged, including the flag of a file that was missing for some time.
     """
     ordered = sorted(changes, key=lambda change: (change.flags, change.photo_id))

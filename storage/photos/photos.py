@@ -69,7 +69,7 @@ class PhotosRepository:
         return list(self.iterate_project(project_id))
 
     def list_pending_deletions(self, project_id: int, *, after_id: int = 0, limit: int = BATCH_SIZE) -> list[Photo]:
-        """Return photos of a project that have a file with keep flag 0, with ids above `after_id`, in order of id."""
+        """Return photos of a project with a file to remove (keep flag 0), with ids above `after_id`, in order of id."""
         statement = (
             select(photos)
             .where(

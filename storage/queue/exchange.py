@@ -3,7 +3,7 @@
 Ending a job locks no task. After the commit, a query finds the tasks whose step has no unfinished job left. Each of
 these tasks is settled in its own transaction: it goes to its next step, or ends. If two jobs end at the same moment,
 at least the later query sees both ends. If a process dies between the end and the settling, the next sweep settles the
-task.
+task. A sweep is a check that each worker repeats every few seconds.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def exchange(
 
 
 def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, found: _Round) -> None:
-    """Claim what the first transaction could not claim, up to `limit` jobs with those in `found.claimed`."""
+    """Claim what the first transaction could not claim; `found.claimed` gets at most `limit` jobs in all."""
     if found.unknown_lane is not None:
         with access.read() as connection:
             LanesRepository(connection).get(found.unknown_lane)

@@ -26,11 +26,14 @@ from storage.lifecycle.job_statement import (
 from storage.lifecycle.notifications import has_waiters, notify_waiters
 from storage.queue.lanes import COUNT_RUNNING_IN_LANE
 
-#: Parts of claim statements: conditions on jobs, the order of jobs, and the columns that a claim writes.
+#: The condition that neither the job's tenant nor its task is on hold.
 NOT_ON_HOLD = """NOT EXISTS (SELECT 1 FROM holds WHERE (holds.kind = 'tenant' AND holds.name = jobs.tenant_id)
     OR (holds.kind = 'task' AND holds.name = jobs.task_id))"""
+#: The condition that the delay of a job has passed.
 DUE = "status = 'queued' AND run_after IS NOT NULL AND run_after <= :now AND held_by IS NULL"
+#: The order of jobs: the first job in this order runs next.
 RANK = "priority DESC, created_at, id"
+#: The columns that a claim writes.
 TAKE = """UPDATE jobs SET status = 'running', started_at = :now, heartbeat_at = :now, updated_at = :now,
     finished_at = NULL, worker_id = :worker_id, claim_token = :claim_token"""
 #: `TAKE` for several jobs. Each job gets its own token, because a process recognizes its claims by the token alone.
@@ -71,8 +74,8 @@ _ARE_KNOWN = "CAST(:lanes AS text[]) <@ (SELECT array_agg(CAST(name AS text)) FR
 _PROMOTE = f"""UPDATE jobs SET run_after = NULL WHERE id IN (SELECT id FROM jobs WHERE {DUE} ORDER BY run_after
     FOR UPDATE SKIP LOCKED)"""
 
-#: Makes due jobs ready, and locks those of `:lanes` that have a limit of slots, a free slot and ready jobs.
-#: It returns the names of all lanes.
+#: Makes due jobs ready, and locks the lanes in `:lanes` that have a limit of slots, a free slot and ready jobs. Returns
+#: the names of all lanes.
 PREPARE_POSTGRESQL = DriverStatement(
     f"""
     WITH promoted AS ({_PROMOTE}), locked AS MATERIALIZED (
@@ -85,10 +88,10 @@ PREPARE_POSTGRESQL = DriverStatement(
     is_planned_once=True,
 )
 
-#: The tables `open` and `chosen`: those of `:lanes` that are not on hold and have room, and those to claim from.
-#: `free` is the number of slots that the statement may take. A lane that is not locked has only the slots that the
-#: statement itself frees: other transactions count them as taken until the commit. `stop` is the first lane with ready
-#: jobs for which this statement is not enough; later lanes are not chosen.
+#: The table `open` has the lanes in `:lanes` that are not on hold and have a free slot; `chosen` has the lanes to claim
+#: from. `free` is the number of slots that the statement may take. In a lane that is not locked, it may take only the
+#: slots that it frees itself: other transactions count these as taken until the commit. `stop` is the first lane with
+#: ready jobs for which this statement is not enough; later lanes are not chosen.
 _LANES = f"""
     open AS MATERIALIZED (
         SELECT *, CASE WHEN slots IS NULL OR name = ANY({_LOCKED}) THEN room ELSE least(freed, room) END AS free
@@ -111,7 +114,7 @@ _LANES = f"""
             AND ({_LOCKED} IS NOT NULL OR NOT {_IS_DUE})
     )"""
 
-#: The same for jobs within bounds, whose lanes do not matter.
+#: The tables `stop` and `chosen` for a claim within bounds of priority, regardless of lanes.
 _BOUNDS = f"""
     stop AS (SELECT CAST(NULL AS text) AS name, false AS is_plain WHERE false),
     chosen AS MATERIALIZED (
@@ -129,7 +132,7 @@ _BEST = """
     )"""
 
 #: Whether a task may have to be settled, or a process may have to be woken. If the statement has claimed a job of the
-#: same step, that job ends after the commit, so the step is not over. The exchange that ends that job looks.
+#: same step, that job ends after the commit, so the step is not over. The exchange that ends that job checks the task.
 _MUST_LOOK = f"""
     (SELECT count(*) FROM ended) < (SELECT count(*) FROM given)
     OR (SELECT count(*) FROM claimed) < (SELECT count(*) FROM ended)
@@ -156,8 +159,12 @@ class ExchangeStatement(JobStatement):
 def exchange_statement(*, of_lanes: bool, for_tenant: bool = False, is_awaited: bool = False) -> ExchangeStatement:
     """Return the statement that ends the jobs `:ended` and claims up to `:limit` jobs, best first.
 
-    It claims jobs of `:lanes`, lane by lane, or within bounds; ready jobs, of a tenant or of all, or those of
-    `:job_ids` that are entitled to a slot. It claims nothing if one of `:lanes` does not exist.
+    If one of `:lanes` does not exist, it claims nothing.
+
+    Args:
+        of_lanes: whether to claim from `:lanes`, lane by lane, or from priorities within bounds.
+        for_tenant: whether to claim ready jobs of `:tenant_id` only.
+        is_awaited: whether to claim, instead of ready jobs, the jobs in `:job_ids` that are entitled to a slot.
     """
     best = _BEST.format(
         ready=READY,
@@ -254,7 +261,7 @@ def awaited(*, is_postgresql: bool) -> str:
 
 
 def _entitled(*, is_postgresql: bool) -> str:
-    """Return a query of those of `:job_ids` that are entitled to a free slot, at most `:limit`, from `awaited`.
+    """Return a query of the jobs in `:job_ids` that are entitled to a free slot, at most `:limit`, from `awaited`.
 
     With N free slots in a lane, the best N of the jobs that compete for them are entitled.
     """
@@ -269,7 +276,7 @@ def _entitled(*, is_postgresql: bool) -> str:
 def take_sqlite(*, for_tenant: bool = False, is_awaited: bool = False) -> JobStatement:
     """Return a statement that claims up to `:limit` jobs with priorities in a range, best first.
 
-    It claims ready jobs, or those of `:job_ids` that are entitled to one of the `:free` slots of the range.
+    It claims ready jobs or, if `is_awaited`, the jobs in `:job_ids` that are entitled to one of the `:free` slots.
     """
     if is_awaited:
         bounds = "SELECT :min_priority AS min_priority, :max_priority AS max_priority, 0 AS place, :free AS free"

@@ -130,7 +130,7 @@ def _jobs_under(kind: HoldKind, name: str) -> ColumnElement[bool]:
 
 
 def _other_hold(kind: HoldKind) -> ScalarSelect[Any]:
-    """Return a subquery for the kind of a hold on the job that is not of this kind; NULL if there is none."""
+    """Return a subquery for the kind of another hold on the job, one that is not of `kind`; NULL if there is none."""
     if kind is HoldKind.TENANT:
         other, name = HoldKind.TASK, jobs.c.task_id
     else:

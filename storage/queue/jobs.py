@@ -26,7 +26,7 @@ from storage.lifecycle.job_rows import (
     insert_lone_job,
     insert_or_find,
     new_job_values,
-    with_surroundings,
+    with_hold,
 )
 from storage.lifecycle.notifications import notify
 from storage.lifecycle.spooled_items import SpooledItems
@@ -92,7 +92,7 @@ class JobsRepository(JobReading):
         if project_id is None and unique_key is None:
             return insert_lone_job(self._access.run, values, is_postgresql=self._access.is_postgresql)
         with self._access.write() as connection:
-            return insert_job(connection, with_surroundings(connection, values))
+            return insert_job(connection, with_hold(connection, values))
 
     def enqueue_with_items(
         self,
@@ -140,7 +140,7 @@ class JobsRepository(JobReading):
                 run_after=run_after,
                 unique_key=unique_key,
             )
-            values = with_surroundings(connection, checked)
+            values = with_hold(connection, checked)
             twin = find_twin(connection, values)
             if twin is not None:
                 return twin
@@ -258,7 +258,7 @@ class JobsRepository(JobReading):
     def cancel(self, id: int) -> Job | None:
         """Cancel a queued or running job and return it, or None if it had ended.
 
-        If the job is running, its executor stops at the next checkpoint.
+        If the job is running, its handler stops at its next call of `ctx.checkpoint`.
         """
         return self.end(End(job_id=id, status=JobStatus.CANCELED))
 

@@ -16,7 +16,7 @@ PAUSED_IN_PREFECT = "paused in Prefect"
 def pause_task(source: Database | Connection, task_id: str) -> None:
     """Put a task on hold and queue its running jobs again; do nothing if the task has ended.
 
-    No attempt is counted. The executors of the jobs, in any process, stop at their next checkpoint.
+    No attempt is counted. The handlers of the jobs, in any process, stop at their next call of `ctx.checkpoint`.
     """
     access = Access(source)
     with access.write() as connection:

@@ -109,7 +109,8 @@ def give_back_lost(
         worker_id: the id of the executor.
         known: the tokens of the claims that the executor knows.
         older_than_seconds: the minimum age of the claims, because the result of a younger claim may still be on its way
-            to the executor. It must be longer than the time for which an executor trusts a claim.
+            to the executor. This age must be longer than the time for which an executor works on a claim without asking
+            the database whether the claim is still valid.
     """
     silent = (
         jobs.c.status == literal_column("'running'"),

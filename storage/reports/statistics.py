@@ -90,7 +90,7 @@ class Statistics:
         return self._count_pairs(jobs.c.tenant_id)
 
     def lanes(self) -> Sequence[LaneLoad]:
-        """Return the load of each lane, the highest lane first."""
+        """Return the load of each lane, the lane with the highest priorities first."""
         with self._access.read() as connection:
             lanes = LanesRepository(connection).list()
             is_postgresql = self._access.is_postgresql

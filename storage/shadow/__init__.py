@@ -1,1 +1,1 @@
-"""The rows of a plan: copies rows to another database, and finds the changes of the copies."""
+"""The rows of a plan (a run on copies): copies rows to another database, and finds the changes of the copies."""

@@ -1,1 +1,5 @@
-"""Maintains the database: migrations, upgrades of files of other programs, integrity checks, backups, and pruning."""
+"""Maintains the database: migrations, upgrades of files of other programs, integrity checks, backups, and pruning.
+
+`schema_upgrade.py` upgrades every database, and `legacy.py` decides what this changes in a file of another program.
+`retention.py` decides which rows are pruned.
+"""

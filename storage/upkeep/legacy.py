@@ -205,8 +205,8 @@ def check_ours(connection: Connection, place: str) -> None:
         taken = sorted((head.tables[name].columns.keys() - reference.columns.keys()) & table.columns.keys())
         if taken:
             raise SchemaMismatch(
-                f"{place}: its table {name} has a column {', '.join(taken)} of another program, and ours has the same "
-                "name. Rename that column first."
+                f"{place}: its table {name} has a column {', '.join(taken)} of another program, and photojobs "
+                "needs this name. Rename that column first."
             )
 
 

@@ -56,7 +56,7 @@ class LegacyJobs:
         if self.is_dropped:
             lines.append(f"jobs_legacy: is dropped; jobs has all of its rows ({self.row_count})")
         if self.conflicts:
-            lines.append(f"jobs_legacy: stays, because {quantity(self.conflicts, 'id')} of it belong to other jobs")
+            lines.append(f"jobs_legacy: stays, because other jobs in jobs have some of its ids ({self.conflicts})")
         if self.readers:
             lines.append(f"jobs_legacy: stays, because other programs refer to it in {', '.join(self.readers)}")
         return lines

@@ -17,7 +17,7 @@ from storage.upkeep.legacy import (
     reference_schema,
 )
 from storage.upkeep.legacy_jobs import LEGACY_JOBS, LegacyJobs
-from storage.upkeep.orphaned_rows import settle_orphans
+from storage.upkeep.orphaned_rows import repair_orphans
 from storage.upkeep.sqlite_schema import (
     Column,
     SchemaObject,
@@ -51,7 +51,7 @@ def adopt(connection: Connection, plan: LegacyPlan, now: str) -> dict[str, int]:
                 connection.exec_driver_sql(f"ALTER TABLE {quote(table.existing.name)} ADD COLUMN {text}")
     if plan.legacy_jobs is not None:
         gained["jobs"] = _merge(connection, plan.legacy_jobs)
-    for name, count in settle_orphans(connection, now).items():
+    for name, count in repair_orphans(connection, now).items():
         gained[name] = gained.get(name, 0) + count
     if plan.legacy_jobs is not None and plan.legacy_jobs.is_dropped:
         connection.exec_driver_sql(f"DROP TABLE {quote(plan.legacy_jobs.table.name)}")

@@ -71,7 +71,7 @@ def find_orphans(connection: Connection, *, jobs_also_in: str | None = None) -> 
     return tuple(found)
 
 
-def settle_orphans(connection: Connection, now: str) -> dict[str, int]:
+def repair_orphans(connection: Connection, now: str) -> dict[str, int]:
     """Repair all orphans; return the number of placeholders, by table.
 
     Raises:

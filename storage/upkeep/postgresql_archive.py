@@ -31,7 +31,7 @@ class DamagedArchive(StorageError):
 
 
 def our_tables(names: Iterable[str]) -> list[str]:
-    """Return those of the named tables that are ours. Tables come before the tables that refer to them."""
+    """Return our tables among `names`. Tables come before the tables that refer to them."""
     present = set(names)
     return [table.name for table in metadata.sorted_tables if table.name in present]
 
@@ -89,7 +89,7 @@ def read(database: Database, source: Path) -> None:
     try:
         with zipfile.ZipFile(source) as archive, database.begin() as connection:
             if archive.getinfo(_MANIFEST).file_size > MAX_BYTES:
-                raise DamagedArchive("has a manifest that is too large")
+                raise DamagedArchive("has a manifest that is too large. Use another backup.")
             manifest = parse_json(archive.read(_MANIFEST), source=_MANIFEST)
             if manifest["format"] != _FORMAT:
                 raise DamagedArchive(
@@ -113,7 +113,7 @@ def read(database: Database, source: Path) -> None:
 def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any]) -> None:
     name = table["name"]
     if not our_tables([name]):
-        raise DamagedArchive(f"has a table {name!r} that photojobs does not know")
+        raise DamagedArchive(f"has a table {name!r} that photojobs does not know. Use another backup.")
     known = {column for column, _ in _columns(connection, name)}
     for column, type_ in table["columns"]:
         if column not in known:
@@ -121,7 +121,10 @@ def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any
                 text("SELECT format_type(to_regtype(:type), NULL)"), {"type": type_.partition("(")[0]}
             ).scalar_one()
             if checked is None:
-                raise DamagedArchive(f"has a column {name}.{column} of the type {type_!r}, which the server lacks")
+                raise DamagedArchive(
+                    f"has a column {name}.{column} of the type {type_!r}, which the server lacks. "
+                    "Create the type there first."
+                )
             connection.execute(text(f"ALTER TABLE {quote(name)} ADD COLUMN {quote(column)} {checked}"))
     names = ", ".join(quote(column) for column, _ in table["columns"])
     cursor = connection.connection.cursor()
@@ -129,7 +132,9 @@ def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any
         while block := file.read(_BLOCK_BYTES):
             copy.write(block)
     if cursor.rowcount != table["rows"]:
-        raise DamagedArchive(f"should have {table['rows']} rows of {name}, but has {cursor.rowcount}")
+        raise DamagedArchive(
+            f"should have {table['rows']} rows of {name}, but has {cursor.rowcount}. Use another backup."
+        )
     cursor.close()
     sequence = _sequence(connection, name)
     if sequence is not None:

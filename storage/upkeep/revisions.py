@@ -35,7 +35,7 @@ def head_revision() -> str:
 
 
 def known_revisions() -> tuple[str, ...]:
-    """Return all revisions that this version knows, the oldest first; the name of a migration begins with its own."""
+    """Return all revisions that this version knows, the oldest first: the beginnings of the migrations' file names."""
     return tuple(sorted(file.name.partition("_")[0] for file in _VERSIONS.glob("[0-9]*.py")))
 
 

@@ -218,8 +218,8 @@ def _without_views_and_triggers(connection: Connection) -> Iterator[None]:
     """Drop the views and triggers of other programs, and create them again at the end of the block.
 
     SQLite drops no column if any view or trigger of the file cannot be read, before or afterwards. With
-    `legacy_alter_table`, its error does not even name that view or trigger. A trigger of a table that the downgrade
-    drops is not created again.
+    `legacy_alter_table`, the error of SQLite does not even name that view or trigger. A trigger of a table that the
+    downgrade drops is not created again.
     """
     from storage.upkeep.sqlite_schema import list_objects
 

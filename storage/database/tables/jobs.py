@@ -139,7 +139,7 @@ jobs = Table(
     # Counts of jobs by type read only this index.
     Index("idx_jobs_type_status", "type", "status"),
     sqlite_autoincrement=True,
-    comment="A job: one step of a task, one chunk of it, or a standalone piece of work.",
+    comment="A job: one step of a task, one chunk of the step's items, or a standalone piece of work.",
 )
 
 job_items = Table(

@@ -7,7 +7,8 @@ from sqlalchemy import Column, ForeignKey, Index, Integer, PrimaryKeyConstraint,
 from storage.database.column_types import Identifier, JsonDocument, UtcTimestamp
 from storage.database.tables.schema import metadata, partial_index
 
-#: The condition by which the sweep finds tasks. It must have the same text as the partial index.
+#: The condition by which a sweep, the regular check of each worker, finds tasks. It must have the same text as the
+#: condition of the partial index.
 UNFINISHED_TASK = "tasks.status IN ('queued', 'running')"
 
 tasks = Table(
@@ -50,7 +51,11 @@ tasks = Table(
     Column("flags_json", JsonDocument, comment="Flags that steps of the task set, for `run_if`."),
     Column("error_message", Text, comment="Why the task failed, or was canceled."),
     Column("flow_run_id", Text, comment="The Prefect flow run that runs the task."),
-    Column("attended_at", UtcTimestamp, comment="When a process last followed the task."),
+    Column(
+        "attended_at",
+        UtcTimestamp,
+        comment="When a process last recorded that it runs the task's jobs or waits for them.",
+    ),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the task was started."),
     Column("started_at", UtcTimestamp, comment="When the first job of the task began."),
     Column("finished_at", UtcTimestamp, comment="When the task ended."),

@@ -86,7 +86,7 @@ def unique_name(
     """Return a base name that no file in the folder has: `<base><suffix><n>` with the lowest free n from 1.
 
     A long base name is cut, so that there is room for an extension. The names `also_taken` are avoided, too, for
-    example those of photos whose files are missing.
+    example the names of photos whose files are missing.
 
     Raises:
         FolderMissing: the folder does not exist.
