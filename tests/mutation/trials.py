@@ -45,7 +45,8 @@ _LIBRARIES = (
 #: A change may lead to a loop without end: a trial that takes this much longer than the tests took has noticed it.
 _TIMES_LONGER = 4.0
 _SECONDS_MORE = 30.0
-_OPTIONS = ("-q", "-n0", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+#: With `--dist` of pyproject.toml and `-n0`, pytest-cov would not note which test runs a line.
+_OPTIONS = ("-q", "-n0", "--dist=no", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
 @dataclass
@@ -86,6 +87,8 @@ class Trials:
                 self.tests_of[module] = {
                     line: {each.partition("|")[0] for each in names} for line, names in contexts.items()
                 }
+            if not data.measured_contexts() - {""}:
+                sys.exit("It was not recorded which test runs a line.")
 
     def is_noticed(self, mutant: Mutant) -> bool:
         """Whether a test fails on this mutant."""

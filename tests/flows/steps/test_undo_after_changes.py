@@ -296,6 +296,38 @@ def test_a_folder_that_cannot_be_renamed_back_keeps_its_name(
     assert {path.name for path in (studio.root / "tenant").iterdir()} <= {"Alps", "Iceland"}
 
 
+def test_a_folder_of_another_project_is_not_taken_for_the_one_that_was_renamed_back(studio: Any) -> None:
+    norway = studio.project("Norway")
+    studio.write_manifest(norway)
+    project = _aligned(studio)
+    tenant = studio.root / "tenant"
+    _folder_is_missing(tenant)
+    shutil.copytree(tenant / "Norway", tenant / "Iceland")
+
+    job = _undo(studio)
+
+    assert "folder Alps no longer exists" in _left(job)
+    assert _project(studio, project).project_folder == "Alps"
+
+
+@pytest.mark.parametrize("kind", ["projects", "folders"])
+def test_an_undo_changes_nothing_of_what_it_is_to_leave_out(studio: Any, kind: str) -> None:
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    removed = [
+        studio.photo(iceland, "fox", "jpg", keep_jpg=0, keep_raw=0),
+        studio.photo(norway, "hare", "jpg", keep_jpg=0, keep_raw=0),
+    ]
+    run_task(studio, "file_removal", scope="photo_set", items=[{"photo_id": photo_id} for photo_id in removed])
+    left_out = {"projects": [norway.id], "folders": ["Norway"]}[kind]
+
+    job = studio.run("undo", scope="global", payload={"undo": "task", "leave_out": {kind: left_out}})
+
+    assert job.status == "completed", job.error_message
+    assert studio.folder(iceland).original("fox.jpg").exists()
+    assert not studio.folder(norway).original("hare.jpg").exists()
+    assert [studio.get_photo(photo_id) is None for photo_id in removed] == [False, True]
+
+
 def test_a_project_that_a_task_created_is_kept_once_it_is_used(studio: Any, jpeg: Callable[..., bytes]) -> None:
     folder = studio.root / "tenant" / "Found"
     folder.mkdir()
@@ -409,6 +441,21 @@ def test_a_derivative_that_cannot_come_back_is_made_again(studio: Any, monkeypat
     wanted = JobsRepository(studio.database).claim_next("worker")
     assert wanted is not None
     assert wanted.type == "generate_derivatives"
+
+
+def test_a_derivative_whose_folder_leads_elsewhere_counts_as_missing(studio: Any) -> None:
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", keep_jpg=0, keep_raw=0, derivatives=True)
+    run_task(studio, "file_removal", scope="photo_set", items=[{"photo_id": photo_id}])
+    assert studio.get_photo(photo_id) is None
+    thumbs, elsewhere = studio.folder(iceland).thumb, studio.root.parent / "elsewhere"
+    thumbs.rename(elsewhere)
+    thumbs.symlink_to(elsewhere)
+
+    job = _undo(studio)
+
+    assert job.status == "completed", job.error_message
+    assert studio.get_photo(photo_id).thumbnail_status == "missing"
 
 
 def test_the_removal_of_derivatives_is_on_the_disk_before_the_rows_say_so(

@@ -182,7 +182,11 @@ def test_a_retry_counts_an_attempt_and_waits_for_its_moment(jobs: JobsRepository
     assert (given_back.error_message, given_back.last_error_at, given_back.claim_token) == ("flaky", clock(), None)
     assert jobs.claim_next("worker") is None
     clock.set(moment)
-    assert jobs.claim_next("worker") is not None
+    again = jobs.claim_next("worker")
+    assert again is not None
+    given_back = jobs.retry_later(again.id, "flaky", run_after=moment, claim_token=str(again.claim_token))
+    assert given_back is not None
+    assert given_back.attempts == 2
 
 
 def test_handing_a_job_back_costs_no_attempt(jobs: JobsRepository, running: Job) -> None:

@@ -101,7 +101,7 @@ def test_the_unique_keys_of_other_tenants_and_other_keys_prevent_no_retry(
 ) -> None:
     ended = jobs.enqueue(tenant_id="t", type="x", unique_key="nightly")
     jobs.fail(ended.id, "no")
-    for tenant_id, key in (("t", "weekly"), ("t", None), ("other", "nightly")):
+    for tenant_id, key in (("t", "weekly"), ("t", None), ("other", "nightly"), ("zoo", "nightly")):
         jobs.enqueue(tenant_id=tenant_id, type="x", unique_key=key)
     other = jobs.enqueue(tenant_id="other", type="x", unique_key="hourly")
     jobs.fail(other.id, "no")

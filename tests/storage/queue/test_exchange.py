@@ -138,6 +138,24 @@ def test_the_end_of_a_step_gives_its_next_jobs_at_once(jobs: JobsRepository, mak
     assert [(job.status, job.step_index) for job in done.claimed] == [("running", 1)]
 
 
+def test_no_other_tasks_than_those_of_the_ended_jobs_are_settled(
+    jobs: JobsRepository, make_task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_task({"unit": "library"}, scope="global", task_id="ended before")
+    _exchange(jobs, _completed(_claimed(jobs)))
+    make_task({"unit": "library"}, scope="global", task_id="ending")
+    settle, settled = exchange_module.settle_task, []
+
+    def note(connection: Any, task_id: str, **more: Any) -> Any:
+        settled.append(task_id)
+        return settle(connection, task_id, **more)
+
+    monkeypatch.setattr(exchange_module, "settle_task", note)
+    _exchange(jobs, _completed(_claimed(jobs)))
+
+    assert settled == ["ending"]
+
+
 def test_of_the_jobs_whose_ends_end_their_task_one_stands_for_all(
     database: Database, jobs: JobsRepository, make_task: Any, make_project: Any, make_photos: Any, clock: Any
 ) -> None:

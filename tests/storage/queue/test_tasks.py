@@ -614,6 +614,36 @@ def test_a_follow_up_that_was_canceled_before_its_turn_waits_for_the_steps_again
     assert claimed.id == follow_up
 
 
+def test_what_happens_to_a_task_leaves_others_as_they_are(
+    tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int], clock: Any
+) -> None:
+    def make(name: str) -> tuple[Task, int]:
+        task = make_task({"unit": "items", "on_failure": "continue"}, "projects", photo_ids=photo_ids, task_id=name)
+        return task, tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(*photo_ids))[0]
+
+    def end_steps(task: Task) -> None:
+        jobs.fail(tasks.list_jobs(task.id)[0].id, "no")
+        jobs.complete(_open_jobs(tasks, task)[0].id)
+
+    # Before and after it by their ids, one that is at its first step and one that is at its follow-up jobs.
+    others = [make(name)[0] for name in ("a", "b", "y", "z")]
+    for at_follow_ups in others[1:3]:
+        end_steps(at_follow_ups)
+    before = [(tasks.get(other.id), tasks.list_jobs(other.id)) for other in others]
+    clock.advance(seconds=1)
+
+    task, follow_up = make("m")
+    end_steps(task)
+    jobs.fail(follow_up, "no")
+    assert (tasks.get(task.id).status, tasks.get(task.id).error_message) == ("failed", "2 of 3 jobs failed")
+    tasks.retry(task.id)
+    assert [(job.step_index, job.held_by) for job in _open_jobs(tasks, task)] == [(0, None), (2, "steps")]
+    tasks.cancel(task.id)
+
+    assert (tasks.get(task.id).status, _open_jobs(tasks, task)) == ("canceled", [])
+    assert [(tasks.get(other.id), tasks.list_jobs(other.id)) for other in others] == before
+
+
 def test_follow_ups_run_even_where_a_failure_stops_the_steps(
     tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
 ) -> None:

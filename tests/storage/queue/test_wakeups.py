@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from storage import Database, JobsRepository, LanesRepository, TasksRepository
+from storage import (
+    Database,
+    JobsRepository,
+    LanesRepository,
+    PhotosRepository,
+    ProjectsRepository,
+    TasksRepository,
+)
 from storage.lifecycle import heartbeats
 from storage.queue.exchange import End, Wanted
 from storage.queue.holds import HoldsRepository
@@ -112,6 +119,15 @@ def _lay_out_the_next_step(database: Database, make_task: Any) -> Callable[[], o
     return lambda: JobsRepository(database).complete(job.id)
 
 
+def _release_follow_up_jobs(database: Database, make_task: Any) -> Callable[[], object]:
+    project = ProjectsRepository(database).create(project_name="Iceland", project_folder="Iceland", tenant_id="tenant")
+    [photo_id] = PhotosRepository(database).create_many([{"project_id": project.id, "filename": "fox"}])
+    tasks, task = TasksRepository(database), make_task("projects")
+    tasks.add_follow_up(task.id, type="x", priority=50, items=[{"photo_id": photo_id}])
+    job, _ = tasks.list_jobs(task.id)
+    return lambda: JobsRepository(database).complete(job.id)
+
+
 def _hand_a_job_back(database: Database, make_task: Any) -> Callable[[], object]:
     JobsRepository(database).enqueue(tenant_id="tenant", type="x")
     claimed = JobsRepository(database).claim_next("worker")
@@ -159,6 +175,7 @@ def _end_a_job_of_a_task_that_somebody_follows(database: Database, make_task: An
     "prepare",
     [
         _lay_out_the_next_step,
+        _release_follow_up_jobs,
         _hand_a_job_back,
         _rescue_a_job,
         _retry_a_task,
