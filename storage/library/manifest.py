@@ -163,7 +163,7 @@ def _read(path: Path) -> bytes | None:
         text = file.read(_MAX_MANIFEST_BYTES + 1)
     if len(text) > _MAX_MANIFEST_BYTES:
         raise ManifestUnreadable(
-            f"{path} is larger than {_MAX_MANIFEST_BYTES:,} bytes, so it is not a manifest. Remove it."
+            f"{path} is larger than {_MAX_MANIFEST_BYTES:,} bytes, so it is not a manifest. Move it to another folder."
         )
     return text
 
