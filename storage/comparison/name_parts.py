@@ -113,5 +113,5 @@ class NameParts:
 
 
 def _number(base_name: str) -> int:
-    # `hash` is not used, because it differs between processes, and the order of parts is the order of new rows.
+    # New rows are inserted in the order of the parts. `crc32` gives the same order in every process; `hash` does not.
     return crc32(name_key(base_name).encode(errors="surrogatepass")) % PART_COUNT

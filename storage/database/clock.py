@@ -48,7 +48,7 @@ def parse_timestamp(text: str) -> datetime | None:
 
 def _in_utc(moment: datetime) -> datetime:
     if moment.tzinfo is UTC:
-        # This is the usual case: the time comes from the clock.
+        # This is the usual case, because the clock returns times with this time zone. A conversion would take longer.
         return moment
     if moment.tzinfo is None:
         raise ValueError(f"{moment!r} has no time zone; pass an aware datetime, for example datetime.now(UTC)")

@@ -54,7 +54,7 @@ class DriverStatement:
         return self._texts[dialect]
 
     def in_order(self, parameters: Mapping[str, Any]) -> list[Any]:
-        """Return the parameters of `numbered` as values that psycopg accepts."""
+        """Return the parameters of `numbered`, in the order of their numbers, as values that psycopg accepts."""
         given = bound(parameters, "postgresql")
         return [given[name] for name in self._names]
 

@@ -18,7 +18,7 @@ UNDO = "undo"
 #: The number of entries that are read at a time.
 PAGE_SIZE = 2_000
 
-#: The maximum difference of the ids of a photo's entries from one job; one transaction wrote these entries.
+#: One transaction writes all entries of a photo from one job, so the ids of these entries differ at most by this.
 _REACH = 10_000
 
 #: The actions that concern a whole project.
@@ -97,7 +97,7 @@ def projects_removed_with_folder(connection: Connection, *, task_id: str) -> set
     statement = select(file_journal.c.project_id).where(
         file_journal.c.task_id == task_id,
         file_journal.c.action == str(FileAction.REMOVED),
-        # Entries of files that were removed from a trash have no row.
+        # This leaves out files that were removed from a trash: their entries have no row.
         file_journal.c.row_json.is_not(None),
         file_journal.c.project_id.is_not(None),
     )

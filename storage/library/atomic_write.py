@@ -62,7 +62,9 @@ def replacing(*paths: Path) -> Iterator[dict[Path, Path]]:
         if isinstance(error, FileNotFoundError):
             for path in paths:
                 if not path.parent.is_dir():
-                    raise FolderMissing(f"Folder {path.parent} does not exist.") from error
+                    raise FolderMissing(
+                        f"Folder {path.parent} does not exist. Mount its disk, or create the folder."
+                    ) from error
         raise
 
 

@@ -156,7 +156,7 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ManifestUnreadable(f"{path} cannot be read: {error.strerror}.") from error
+        raise ManifestUnreadable(f"{path} cannot be read: {error.strerror}. Check disk and permissions.") from error
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ManifestUnreadable(f"{path} is not a regular file. Remove it.")

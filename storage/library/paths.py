@@ -316,9 +316,11 @@ def _safe_folder_names(folder: Path, ignored: IgnoredNames) -> Iterator[str]:
                 ):
                     yield entry.name
     except FileNotFoundError as error:
-        raise FolderMissing(f"Folder {folder} does not exist.") from error
+        raise FolderMissing(f"Folder {folder} does not exist. Mount its disk, or create the folder.") from error
     except OSError as error:
-        raise FolderUnreadable(f"Folder {folder} cannot be listed: {error.strerror}.") from error
+        raise FolderUnreadable(
+            f"Folder {folder} cannot be listed: {error.strerror}. Check disk and permissions."
+        ) from error
 
 
 def _refuse_symlink(path: Path) -> int | None:

@@ -80,7 +80,7 @@ def _set_aside(folder: Path, hidden: Path) -> None:
 
 
 def _removing_mark(project: ProjectFolder) -> str:
-    # The mark has a digest, because the folder's name may already have the maximum length.
+    # The new name has a digest of the folder's name, because the folder's name may already have the maximum length.
     digest = hashlib.blake2b(project.project_folder.encode(), digest_size=12).hexdigest()
     return f"{_REMOVING_PREFIX}{digest}-"
 

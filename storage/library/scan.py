@@ -129,7 +129,9 @@ def scan_derivatives(folder: Path) -> Iterator[ScannedDerivative]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise FolderUnreadable(f"Folder {folder} cannot be listed completely ({error.strerror}).") from error
+        raise FolderUnreadable(
+            f"Folder {folder} cannot be listed completely ({error.strerror}). Check disk and permissions."
+        ) from error
 
 
 def scan(project: ProjectFolder, *, is_wanted: Callable[[str], bool] | None = None) -> Iterator[ScannedFile]:
@@ -205,7 +207,9 @@ def scan_companion_folders(project: ProjectFolder, *, is_wanted: Callable[[str],
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise FolderUnreadable(f"Folder {folder} cannot be listed completely ({error.strerror}).") from error
+                raise FolderUnreadable(
+                    f"Folder {folder} cannot be listed completely ({error.strerror}). Check disk and permissions."
+                ) from error
 
 
 def _folders_like(folder: Path, parts: Sequence[str]) -> Iterator[Path]:

@@ -75,7 +75,9 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
         raise _collision(target, target.name) from error
     except FileNotFoundError as error:
         if not target.parent.is_dir():
-            raise FolderMissing(f"Folder {target.parent} does not exist.") from error
+            raise FolderMissing(
+                f"Folder {target.parent} does not exist. Mount its disk, or create the folder."
+            ) from error
         raise SourceMissing(f"{printable(str(source))} disappeared while it was being moved.") from error
     if names is not None:
         if source.parent == target.parent:
@@ -226,7 +228,7 @@ def _copy(source: Path, target: Path) -> str:
                     remaining = remaining[os.write(descriptor, remaining) :]
         os.fsync(descriptor)
         if hasattr(os, "posix_fadvise"):
-            # Without the copy in the page cache, the comparison reads the disk.
+            # This removes the copy from the page cache, so that the comparison reads the disk.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)

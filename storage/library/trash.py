@@ -133,7 +133,9 @@ def list_trash(project: ProjectFolder) -> Iterator[TrashEntry]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise FolderUnreadable(f"The trash of {project.path} cannot be listed: {error.strerror}.") from error
+        raise FolderUnreadable(
+            f"The trash of {project.path} cannot be listed: {error.strerror}. Check disk and permissions."
+        ) from error
 
 
 def purge(entry: TrashEntry) -> None:

@@ -94,7 +94,7 @@ def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[
 def _record_waiting_statement(is_postgresql: bool) -> DriverStatement:
     waiting = f"SELECT id FROM jobs WHERE {is_given_and_queued(is_postgresql=is_postgresql)}"
     lock = "FOR UPDATE SKIP LOCKED" if is_postgresql else ""
-    # If several executors wait for a job, the id of the first is kept, because another id would change the indexes.
+    # If several executors wait for a job, the id of the first is kept, because a new id is written to the indexes.
     return DriverStatement(
         f"""UPDATE jobs SET heartbeat_at = :now, worker_id = coalesce(worker_id, :worker_id)
         WHERE id IN ({waiting} {lock})""",

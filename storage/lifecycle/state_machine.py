@@ -231,7 +231,7 @@ def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task 
 
 def cancel_task_row(connection: Connection, task: Task, *, now: datetime, reason: str | None = None) -> Task:
     """Cancel a task and its unfinished jobs."""
-    # The task ends before its jobs. Their end settles the task, and a canceled task starts no next step.
+    # The task ends before its jobs. The end of the jobs settles the task, and a canceled task starts no next step.
     connection.execute(
         update(tasks)
         .where(tasks.c.id == task.id)

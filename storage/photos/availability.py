@@ -38,7 +38,7 @@ def has_photos_marked_without_file(connection: Connection, project_id: int) -> b
 
 
 def has_rows_to_remove(connection: Connection, project_ids: Collection[int], *, missing_before: datetime) -> bool:
-    """Return whether the projects have a photo without a file that was missing at `missing_before`.
+    """Return whether a photo of the projects has no file now, and had already lost a file at `missing_before`.
 
     Only photos with a known content hash count.
     """
@@ -92,7 +92,7 @@ def write_availability(connection: Connection, changes: Sequence[Availability], 
 def _is_new_kind(kind: str) -> Any:
     was_known = exists().where(
         photo_originals.c.photo_id == photos.c.id,
-        # A row without a size was written for a missing file of unknown kind.
+        # A row without a size was written for a missing file of unknown kind, so it may be a file of this kind.
         (photo_originals.c.kind == kind) | photo_originals.c.size_bytes.is_(None),
         photo_originals.c.missing_since.is_not(None),
     )

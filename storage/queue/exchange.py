@@ -134,7 +134,7 @@ def exchange(
     claimed = found.claimed
     try:
         if found.is_partial and wanted is not None and limit > len(claimed):
-            # This comes before the settling: jobs of a next step are claimed last.
+            # This claim comes before the settling, because jobs of next steps are claimed last.
             rest = _one_round(access, claimant, wanted, limit - len(claimed), ())
             claimed += rest.claimed
             found.special_lane, found.unknown_lane, found.is_partial = rest.special_lane, rest.unknown_lane, False
@@ -163,7 +163,7 @@ def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, f
             LanesRepository(connection).get(found.unknown_lane)
     # The list is extended after each transaction, so a later error does not lose the jobs that an earlier one claimed.
     claimed = found.claimed
-    # After a partial claim, the lanes before the special lane come first.
+    # If the claim is still partial, `exchange` below claims from the lanes before the special lane first.
     if found.special_lane is not None and not found.is_partial:
         assert wanted.lanes is not None  # noqa: S101 - it is in `wanted.lanes`.
         claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit - len(claimed))
@@ -219,7 +219,7 @@ def _one_round(access: Access, claimant: Claimant, wanted: Wanted | None, limit:
     if access.is_postgresql:
         return _on_postgresql(access, claimant, wanted or Wanted(), limit, ended)
     if wanted is None and len(ended) == 1 and ended[0].claim_token is not None:
-        # Only one of the statements writes, so they need no transaction.
+        # Only one of the statements in `_on_sqlite` writes, so they need no common transaction.
         return _on_sqlite(access.run, claimant, Wanted(), limit, ended)
     with access.run_in_transaction() as run:
         return _on_sqlite(run, claimant, wanted or Wanted(), limit, ended)
@@ -244,7 +244,7 @@ def _on_postgresql(access: Access, claimant: Claimant, wanted: Wanted, limit: in
     )
     known: Sequence[str] = wanted.lanes or ()
     stuck = None
-    # Only the next transaction sees whether a job that ends without a token frees a slot.
+    # A job that ends without a token was running or queued. Only the next transaction sees whether it frees a slot.
     is_counted = all(end.claim_token is not None for end in ended)
     if limit <= 0 or not is_counted:
         values["limit"] = 0
@@ -253,7 +253,7 @@ def _on_postgresql(access: Access, claimant: Claimant, wanted: Wanted, limit: in
     elif limit <= len(ended):
         [answer] = access.run(step, values)
     else:
-        # The claim may need more slots than the ended jobs free.
+        # The claim may need more slots than the ended jobs free, so the lanes must be locked.
         [[known, _]], [answer] = access.run_together([(PREPARE_POSTGRESQL, values), (step, values)])
     jobs, special_lane, is_partial, must_look = answer
     return _Round(

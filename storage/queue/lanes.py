@@ -98,7 +98,7 @@ class LanesRepository:
                 if lane.min_priority <= max_priority and min_priority <= lane.max_priority:
                     raise InvalidValue(
                         "priorities",
-                        f"{min_priority} to {max_priority} overlaps the lane {lane.name}",
+                        f"{min_priority} to {max_priority} overlaps the lane {lane.name}; give other bounds",
                     )
             connection.execute(
                 insert(lanes).values(

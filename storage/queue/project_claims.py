@@ -40,7 +40,7 @@ def claim_projects(
         silent_since = database.clock() - timedelta(seconds=stale_seconds)
         for project_id in sorted(set(project_ids)):
             if not _claim(connection, database, project_id, job_id, claim_token, silent_since):
-                # A job that waits for one project must not keep other jobs from another project.
+                # While the job waits for this project, it must not keep other jobs from the projects already claimed.
                 _release(connection, project_ids, job_id, claim_token)
                 return False
     return True

@@ -133,5 +133,5 @@ def _count_of(condition: ColumnElement[bool]) -> ColumnElement[int]:
 def _projects_of(task: Task) -> ColumnElement[bool]:
     if task.scope == "global":
         return of_tenant(task.tenant_id)  # type: ignore[no-any-return]
-    # The project of a task that moves a photo set is the target of the move.
+    # If a task moves a photo set, its project is the target of the move, and the figures of the target change, too.
     return or_(projects.c.id.in_(target_projects(task)), projects.c.id == task.project_id)

@@ -28,7 +28,7 @@ class StepSummary:
         jobs: the number of jobs by status.
         items: the number of items by status.
         counts: the counts that the handlers reported, summed over the jobs.
-        examples: the first names for each count.
+        examples: the names of the first photos, files or projects in each count.
         projects: the counts by project, if the handlers count by project.
         errors: the first error messages of failed jobs.
         left: the names of files that the handlers left unchanged, with the reasons.

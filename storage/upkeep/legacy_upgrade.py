@@ -106,7 +106,9 @@ def verify(
             )
     problems = integrity_problems(connection)
     if problems:
-        raise SchemaMismatch(f"the upgraded file would not be sound: {problems[0]}; nothing was changed.")
+        raise SchemaMismatch(
+            f"the upgraded file would not be sound: {problems[0]}; nothing was changed. Please report this."
+        )
 
 
 def _rebuild(connection: Connection, plan: TablePlan) -> None:

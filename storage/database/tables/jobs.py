@@ -132,7 +132,7 @@ jobs = Table(
     partial_index("idx_jobs_task", "task_id IS NOT NULL", "task_id", "step_index", "status"),
     partial_index("idx_jobs_finished", "finished_at IS NOT NULL", "finished_at"),
     partial_index("idx_jobs_failed", FAILED, text("created_at DESC")),
-    # The status is the last column. Directly after the tenant, it would make the planner expect few queued rows.
+    # The status is the last column. If it came directly after the tenant, the planner would expect few queued rows.
     Index("idx_jobs_tenant_created_status", "tenant_id", text("created_at DESC"), "status").ddl_if(
         dialect="postgresql"
     ),

@@ -194,7 +194,7 @@ def _compiled(pattern: str, photo_extensions: Collection[str]) -> re.Pattern[str
     if len(parts) > MAX_FOLDERS + 1 or any(not part or part.startswith(".") or "\\" in part for part in parts):
         raise ValueError(f"{pattern!r} must name a file that is not hidden, at most {MAX_FOLDERS} folders deep")
     if pattern == placeholders[0]:
-        raise ValueError(f"{pattern!r} would make every file the companion of a photo")
+        raise ValueError(f"{pattern!r} would make every file the companion of a photo; add text to the name")
     image = rf"(?P<name>[^/]+\.(?:{'|'.join(sorted(photo_extensions))}))"
     texts = {"{base}": "(?P<name>[^/]+)", "{file}": image, "*": "[^/]*", "?": "[^/]"}
     regex = "".join(texts.get(part, re.escape(part)) for part in _PLACEHOLDERS.split(pattern))

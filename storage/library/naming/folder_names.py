@@ -50,9 +50,11 @@ class FolderNames:
                 )
                 return cls(names, accepted_extensions=accepted_extensions)
         except FileNotFoundError as error:
-            raise FolderMissing(f"Folder {folder} does not exist.") from error
+            raise FolderMissing(f"Folder {folder} does not exist. Mount its disk, or create the folder.") from error
         except OSError as error:
-            raise FolderUnreadable(f"Folder {folder} cannot be listed: {error.strerror}.") from error
+            raise FolderUnreadable(
+                f"Folder {folder} cannot be listed: {error.strerror}. Check disk and permissions."
+            ) from error
 
     def same_as(self, name: str) -> frozenset[str]:
         """Return the names in the folder that differ from this name at most in case or Unicode form."""

@@ -86,7 +86,8 @@ class AcceptedExtensions:
             object.__setattr__(self, kind.value, extensions)
             for extension in sorted(extensions):
                 if extension in kinds:
-                    raise ValueError(f"extension {extension!r} cannot be both {kinds[extension]} and {kind}")
+                    both = f"{kinds[extension]} and {kind}"
+                    raise ValueError(f"extension {extension!r} cannot be both {both}; remove it from one of the two")
                 kinds[extension] = kind
         object.__setattr__(self, "_kinds", kinds)
         object.__setattr__(self, "photo_extensions", self.jpg | self.raw | self.other)

@@ -12,7 +12,7 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-#: The columns that claims, rescues, pages and pruning compare.
+#: The columns that claims, rescues, listings and pruning compare.
 COLUMNS = ("created_at", "started_at", "finished_at", "heartbeat_at", "run_after")
 
 DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"

@@ -18,7 +18,7 @@ branch_labels = None
 depends_on = None
 
 INDEX = "uq_projects_tenant_folder"
-#: The tenant of a project; NULL means the default tenant.
+#: The columns of the unique index: the tenant, of which NULL means the default tenant, and the folder.
 UNIQUE_COLUMNS: list[Any] = [sa.text("coalesce(tenant_id, 'user_0')"), "project_folder"]
 
 COLUMNS = (
