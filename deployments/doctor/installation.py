@@ -98,7 +98,7 @@ def examine_steps(settings: Settings) -> Iterator[Finding]:
             yield _steps.problem(
                 "definitions",
                 f"{name}: this installation has no handler for {', '.join(types)}.",
-                "Install the package that provides it.",
+                "Install the package that provides these step types.",
             )
     if not known.errors and not any(missing.values()):
         yield _steps.fine("definitions", f"All {len(known)} definitions are valid.")

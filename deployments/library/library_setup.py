@@ -138,9 +138,13 @@ def write_setup(setup: LibrarySetup) -> Settings:
         with open_private(setup.settings_file, "xb") as file:
             file.write(setup.settings_text.encode())
     except FileExistsError:
-        raise SetUpAlready(f"{setup.settings_file}: another program has written this file meanwhile.") from None
+        raise SetUpAlready(
+            f"{setup.settings_file}: another program has written this file meanwhile. `photojobs doctor` checks it."
+        ) from None
     except OSError as error:
-        raise BadPlace(f"{setup.settings_file} cannot be written: {error.strerror}.") from None
+        raise BadPlace(
+            f"{setup.settings_file} cannot be written: {error.strerror}. Name another folder with --into."
+        ) from None
     return Settings.load(
         database_url=setup.database_url,
         library_root=setup.survey.root,

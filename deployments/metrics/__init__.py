@@ -1,1 +1,1 @@
-"""Numbers for Prometheus, read from the tables at each scrape."""
+"""Numbers for Prometheus: `queue_collector` reads them from the tables at each scrape, and `endpoint` serves them."""

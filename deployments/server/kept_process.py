@@ -108,7 +108,10 @@ class _KeptProcess:
                 failures += 1
                 if not self._let_go.is_set():
                     logger.error(
-                        "%s is not up yet: %s", self.name, error, exc_info=not isinstance(error, PhotojobsError)
+                        "%s could not be started, and is started again: %s",
+                        self.name,
+                        error,
+                        exc_info=not isinstance(error, PhotojobsError),
                     )
             else:
                 return

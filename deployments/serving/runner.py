@@ -195,7 +195,7 @@ class Serving:
 
     async def _pause(self, definition: TaskDefinition) -> None:
         if await asyncio.to_thread(_pause, deployment_path(definition)):
-            logger.info("%s: removed; its deployment is paused", definition.name)
+            logger.info("%s: the definition was removed; its deployment is paused", definition.name)
 
     async def pause_removed(self) -> None:
         """Pause deployments whose definition was removed while no runner was up; call it once, after `update`."""

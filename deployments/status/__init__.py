@@ -1,1 +1,5 @@
-"""What `status`, listings and forms show: the queue, lanes, projects, and the next runs of schedules."""
+"""What `status`, listings and forms show.
+
+`queue_status` reads what `photojobs status` shows, `queue_figures` lanes, projects and jobs, and `planned_runs` the
+next runs of schedules.
+"""

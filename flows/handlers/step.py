@@ -104,7 +104,10 @@ def step(
                 )
             )
         elif step_types()[name].unit != unit:
-            raise PluginError(f'step type {name}: is declared with the unit "{step_types()[name].unit}", not "{unit}"')
+            raise PluginError(
+                f'step type {name}: its description has the unit "{step_types()[name].unit}", and its handler the unit '
+                f'"{unit}"; give both the same unit'
+            )
         _registry.handlers[name] = handler
         return handler
 

@@ -100,7 +100,9 @@ def fingerprint_with_hash(
                 on_bytes(len(block))
         status = os.fstat(source.descriptor)
     except OSError as error:
-        raise UnreadableImage(f"{source.name}: the file cannot be read to its end ({error.strerror}).") from error
+        raise UnreadableImage(
+            f"{source.name}: the file cannot be read to its end ({error.strerror}). Check the disk."
+        ) from error
     if before != Fingerprint(status.st_size, storable_ns(status.st_mtime_ns), storable_ns(status.st_ctime_ns)):
         return before
     return replace(before, content_hash=hasher.content_hash)

@@ -28,6 +28,7 @@ from prefect.events.related import object_as_related_resource, tags_as_related_r
 
 from flows.process.retry_delay import backoff_seconds
 from flows.starting.prefect_client import impatient_client, may_pass
+from task_definitions.wording import quantity
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -238,7 +239,9 @@ class PrefectLink:
             self._events_at = time.monotonic() + GATHER_SECONDS
             self._changed.notify_all()
             if self._lost:
-                logger.warning("events not sent, because Prefect's server was unavailable for too long: %d", self._lost)
+                logger.warning(
+                    "%s dropped, because Prefect's server was unavailable for too long", quantity(self._lost, "event")
+                )
                 self._lost = 0
 
     def _send(self, client: SyncPrefectClient, batch: list[_Sent]) -> None:
@@ -292,7 +295,8 @@ class PrefectLink:
                 wait_seconds = backoff_seconds(self._failures, first_seconds=0.25, longest_seconds=5.0)
                 self._events_at = time.monotonic() + wait_seconds
             else:
-                logger.warning("events not sent: %d; %s", len(self._events[:BATCH_SIZE]), error)
+                dropped = quantity(len(self._events[:BATCH_SIZE]), "event")
+                logger.warning("%s could not be sent to Prefect: %s", dropped, error)
                 del self._events[:BATCH_SIZE]
                 self._failures = 0
                 self._changed.notify_all()

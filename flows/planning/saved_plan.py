@@ -111,7 +111,9 @@ class PlanWriter:
         except FileExistsError:
             raise PlanFileError(f"{self._path}: exists, and a plan overwrites nothing. Name another file.") from None
         except OSError as error:
-            raise PlanFileError(f"{self._path}: the plan cannot be written: {error.strerror or error}.") from None
+            raise PlanFileError(
+                f"{self._path}: the plan cannot be written: {error.strerror or error}. Name a file in another folder."
+            ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +150,9 @@ class SavedPlan:
                     first, last = first or line, line
                     count += 1
         except OSError as error:
-            raise PlanFileError(f"{path}: cannot be read: {error.strerror or error}.") from None
+            raise PlanFileError(
+                f"{path}: cannot be read: {error.strerror or error}. Name a file that `photojobs plan --save` wrote."
+            ) from None
         header, closing = _object(first), _object(last)
         if header.get("format") != FORMAT:
             raise DamagedPlan(f"{path}: is not a saved plan. `photojobs plan NAME --save FILE` writes one.")

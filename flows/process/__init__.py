@@ -2,5 +2,6 @@
 
 `runtime` opens the parts, `executor` has the threads, `followed_jobs` waits for jobs and their slots,
 `heartbeat_thread` decides when heartbeats are written, `job_claim` checks whether a job still belongs to its executor,
-and `database_retry` repeats calls while the database is unavailable.
+`retry_delay` computes the wait before another attempt, and `database_retry` repeats calls while the database is
+unavailable.
 """

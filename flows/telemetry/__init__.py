@@ -1,1 +1,5 @@
-"""Reports of a process about its work: events, log lines, spans, and results as Markdown."""
+"""Reports of a process about its work.
+
+`events` notifies listeners, `log_lines` writes structured logs, `spans` makes OpenTelemetry spans, and `step_markdown`
+shows the result of a step.
+"""

@@ -214,7 +214,7 @@ def _items(options: TaskOptions) -> list[dict[str, Any]] | None:
     if options.items_file is not None:
         items += list(_items_of_file(options.items_file))
     if not items:
-        raise BadInput(f"--items-file: {options.items_file} names no photo.")
+        raise BadInput(f"--items-file: {options.items_file} names no photo. Give the id of a photo on each line.")
     return items
 
 
@@ -233,7 +233,9 @@ def _items_of_file(path: Path) -> Iterator[dict[str, Any]]:
         if not word:
             continue
         if not (word.isascii() and word.isdigit() and len(word) < 20):
-            raise BadInput(f'--items-file: {path}: line {number}: "{word[:40]}" is not the id of a photo.')
+            raise BadInput(
+                f'--items-file: {path}: line {number}: "{word[:40]}" is not the id of a photo. Give a whole number.'
+            )
         yield {"photo_id": int(word)}
 
 

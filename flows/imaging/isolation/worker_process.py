@@ -94,7 +94,8 @@ def _answer(operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
     except MemoryError:
         return _failure(
             ImageTooLarge(
-                f"{Path(arguments['source']).name}: decoding needs more memory than image_memory_megabytes allows."
+                f"{Path(arguments['source']).name}: decoding needs more memory than image_memory_megabytes allows. "
+                "Raise this setting if it is a real picture."
             )
         )
     except Exception as error:  # noqa: BLE001 - raised again in the parent.

@@ -1,1 +1,1 @@
-"""Commands for the installation: init, doctor, demo, library, db, completion, and the services up, serve and worker."""
+"""Commands for the installation: init, doctor, demo, library, db, completion; up, serve and worker are in `service`."""

@@ -35,7 +35,10 @@ def completion(shell: Literal["bash", "zsh", "fish"], /, *, install: Flag = Fals
         if shell == "zsh":
             _start_completing_in_zsh(written)
     except OSError as error:
-        raise BadInput(f"completion: {error.filename}: cannot be written: {error.strerror}.") from None
+        raise BadInput(
+            f"completion: {error.filename}: cannot be written: {error.strerror}. "
+            "Without --install, the script is printed."
+        ) from None
     confirm(f"written: {written}")
     remark("Completion of `photojobs` works in every shell that you start from now on.")
 
