@@ -70,7 +70,8 @@ def _of_image(file: SourceFile) -> PhotoMetadata:
         tags = replace(embedded.tags, orientation=stored.orientation or embedded.tags.orientation)
         return _metadata(replace(embedded, tags=tags), file, width=stored.width, height=stored.height)
     tags = embedded.tags if embedded.tags != ExifTags() else _tags_of_block(image.header)
-    tags = replace(tags, orientation=image.orientation or tags.orientation)
+    # The derivatives follow the decoder, which ignores the EXIF block of a PNG in a text or after the pixels.
+    tags = replace(tags, orientation=image.orientation)
     xmp = embedded.xmp or _block(image.header, "xmp-data")
     return _metadata(replace(embedded, tags=tags, xmp=xmp), file, width=image.width, height=image.height)
 

@@ -134,7 +134,7 @@ def test_a_png_says_its_date_in_any_of_its_ways(kind: bytes, picture: Any, tmp_p
     png = picture().pngsave_buffer(keep="none")
     (tmp_path / "a.png").write_bytes(png[:33] + chunk + png[33:])
     read = read_metadata(tmp_path / "a.png")
-    assert (read.taken_at, read.make, read.orientation) == (SEEN.taken_at, "Testmaker", 6)
+    assert (read.taken_at, read.make) == (SEEN.taken_at, "Testmaker")
     assert (read.width, read.height) == (120, 80)
 
 

@@ -1,4 +1,5 @@
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from flows.imaging.errors import ImageMissing, UnreadableImage
 from flows.imaging.headers.exif import ExifTags, read_exif_block, read_tiff
 from flows.imaging.headers.moments import first_believable, moment_text
 from flows.imaging.metadata import PhotoMetadata, read_metadata
+from flows.imaging.pixels.decode import open_image
+from flows.imaging.source_file import open_source
 from flows.imaging.thumbnail_and_preview import make_derivatives, upright_size
 from tests.flows.imaging.conftest import QUARTERS, exiftool_program
 
@@ -271,6 +274,53 @@ def test_the_row_of_an_avif_says_what_is_shown(
     with Image.open(tmp_path / "a.webp") as shown:
         assert shown.size == (120, 80)
         assert_same_quarters(shown)
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def raw_profile(structure: bytes) -> bytes:
+    """The EXIF block as a text, which programs wrote into PNG files before the format had a chunk for it."""
+    text = f"\nexif\n{len(structure):8d}\n{structure.hex()}\n".encode()
+    return png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text))
+
+
+@pytest.mark.parametrize(
+    ("place", "is_turned"), [("before the pixels", True), ("after the pixels", False), ("in a text", False)]
+)
+def test_the_row_of_a_png_says_what_is_shown(
+    picture: Any, tiff: Callable[..., bytes], tmp_path: Path, place: str, is_turned: bool
+) -> None:
+    exif = tiff({0x0112: (SHORT, 6), 0x010F: (ASCII, "Canon")}, {})
+    png = picture().pngsave_buffer(keep="none")
+    at = len(png) - 12 if place == "after the pixels" else 33
+    chunk = raw_profile(exif) if place == "in a text" else png_chunk(b"eXIf", exif)
+    (tmp_path / "a.png").write_bytes(png[:at] + chunk + png[at:])
+
+    read = read_metadata(tmp_path / "a.png")
+    made = make_derivatives(tmp_path / "a.png", preview=tmp_path / "a.webp")
+
+    assert read.make == "Canon"
+    assert (read.orientation or 1, made.orientation) == ((6, 6) if is_turned else (1, 1))
+    assert upright_size(read.width or 0, read.height or 0, read.orientation or 1) == (made.width, made.height)
+
+
+def test_a_jpeg_of_a_telephone_with_a_gain_map_keeps_its_xmp_date(
+    pyvips: Any, tmp_path: Path, write_tags: Callable[..., None]
+) -> None:
+    # libvips 8.18 has a loader for these files, which knows no XMP.
+    if pyvips.type_find("VipsOperation", "uhdrsave_buffer") == 0:
+        pytest.skip("this libvips writes no UltraHDR")
+    light = (pyvips.Image.black(128, 96, bands=3) + 1.5).cast("float").copy(interpretation="scrgb")
+    (tmp_path / "a.jpg").write_bytes(light.uhdrsave_buffer())
+    write_tags(tmp_path / "a.jpg", "-XMP-photoshop:DateCreated=2023:05:06 07:08:09")
+
+    with open_source(tmp_path / "a.jpg") as file:
+        image = open_image(file)
+    assert str(image.header.get("vips-loader")).startswith("jpegload")
+    assert b"2023-05-06T07:08:09" in bytes(image.header.get("xmp-data"))
+    assert read_metadata(tmp_path / "a.jpg").taken_at == "2023-05-06T07:08:09"
 
 
 def assert_same_quarters(shown: Image.Image) -> None:
