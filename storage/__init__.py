@@ -1,5 +1,7 @@
 """Stores all state: SQL tables, repositories, the state machine, and the library on disk. It does not use Prefect.
 
+Each folder is a room with one purpose. `docs/architecture.md` lists the rooms and what each of them decides.
+
 Each name below is loaded on first use, so that a command that only needs the settings does not load SQLAlchemy.
 """
 

@@ -22,7 +22,7 @@ LOOK_SECONDS = 1.0
 #: How many seconds to wait for the end of a thread that uses the database, because the server may never answer.
 END_SECONDS = 1.0
 
-#: The thread ends after this number of checks in a row without a waiting statement.
+#: The thread that checks connections ends after this number of checks in a row without a waiting statement.
 _IDLE_LOOKS = 60
 
 

@@ -14,7 +14,7 @@ from storage.batches import batched
 from storage.database.tables import move_intents
 from storage.records import Record
 
-#: The number of groups in one statement.
+#: The maximum number of groups whose intents one statement removes.
 _BATCH_SIZE = 500
 
 

@@ -150,7 +150,7 @@ class LibraryTree:
                         if identity[1]:
                             waiting.append((identity[0], path + b"/", entry.path))
             except PermissionError:
-                # The task cannot change a folder that it cannot list.
+                # The folder is left out: a task that cannot list a folder cannot change it, either.
                 continue
 
 

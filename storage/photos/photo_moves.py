@@ -34,7 +34,7 @@ class MovedPhoto:
 
 
 class PhotoMovesRepository:
-    """Moves of photos between projects, in a `Database` or inside a caller's own transaction."""
+    """Moves rows of photos between projects, in a `Database` or inside a caller's own transaction."""
 
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)

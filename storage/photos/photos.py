@@ -15,7 +15,7 @@ BATCH_SIZE = 1_000
 
 
 class PhotosRepository:
-    """Photos, in a `Database` or inside a caller's own transaction."""
+    """Reads and writes photos, in a `Database` or inside a caller's own transaction."""
 
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)

@@ -43,7 +43,7 @@ def folders_are_unique_per_tenant(connection: Connection) -> bool:
 
 
 class ProjectsRepository:
-    """Projects, in a `Database` or inside a caller's own transaction."""
+    """Reads and writes projects and tags, in a `Database` or inside a caller's own transaction."""
 
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)

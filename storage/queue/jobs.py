@@ -46,7 +46,7 @@ from task_definitions import MAX_ITEMS_PER_JOB
 
 
 class JobsRepository(JobReading):
-    """Jobs and their items, in a `Database` or inside the caller's own transaction.
+    """Reads and writes jobs and their items, in a `Database` or inside the caller's own transaction.
 
     Args:
         source: a `Database`, or an open SQLAlchemy connection; then the calls join its transaction.

@@ -35,7 +35,7 @@ _ENDED_WITH = DriverStatement(
 
 
 class TasksRepository:
-    """Tasks, in a `Database` or inside the caller's own transaction."""
+    """Reads and writes tasks, in a `Database` or inside the caller's own transaction."""
 
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)
@@ -138,7 +138,7 @@ class TasksRepository:
         return existing_task(task, task_id)
 
     def heartbeat(self, task_ids: Sequence[str]) -> None:
-        """Record that a process follows these tasks, and set them to running; tasks that have ended stay unchanged."""
+        """Record that a process runs these tasks or waits for them; set tasks that have not ended to running."""
         if task_ids:
             now = self._access.clock()
             unfinished = tasks.c.status.in_(state_machine.UNFINISHED)

@@ -74,7 +74,7 @@ class TablePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegacyPlan:
-    """The changes that an upgrade in place would make, in this order."""
+    """The kinds of a file, and the changes that an upgrade in place would make."""
 
     kinds: tuple[LegacyKind, ...]
     tables: tuple[TablePlan, ...]

@@ -1,4 +1,4 @@
-"""Plans the end of the table `jobs_legacy`, which an interrupted migration of an earlier program left behind.
+"""Plans how an upgrade removes the table `jobs_legacy`, which an interrupted migration of an earlier program left.
 
 `jobs` gets the rows that only `jobs_legacy` has. If both tables have an id, the row in `jobs` is newer and is kept. But
 if tenant, type or creation time differ, the two rows are different jobs with the same id, and `jobs_legacy` is kept. It

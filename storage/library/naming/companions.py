@@ -167,7 +167,10 @@ class CompanionNames:
 
 
 def _of_files(name: str, extensions: Collection[str]) -> Iterator[Fit]:
-    """Yield the photos of all files with one of the extensions whose names this name begins with, the longest first."""
+    """Yield the photo of each image whose file name is the beginning of `name`, the longest first.
+
+    For `a.jpg.xmp`, this is the photo `a`: the name begins with the image `a.jpg`.
+    """
     end = len(name)
     while (end := name.rfind(".", 0, end)) > 0:
         base_name = _base_name(name[:end], extensions)
@@ -176,7 +179,7 @@ def _of_files(name: str, extensions: Collection[str]) -> Iterator[Fit]:
 
 
 def _base_name(name: str, extensions: Collection[str]) -> str | None:
-    """Return the base name of a file with one of the extensions; None if it has another."""
+    """Return the base name of a file with one of the extensions; None if the file has another extension."""
     stem, _, extension = name.rpartition(".")
     return stem if stem and extension.lower() in extensions else None
 

@@ -39,7 +39,7 @@ class FileKind(StrEnum):
 
     @property
     def is_hidden(self) -> bool:
-        """Whether files of this kind are hidden. They are not the user's; the manifest is one of them."""
+        """Whether files of this kind are hidden, such as the manifest. Hidden files do not belong to the user."""
         return self in {FileKind.HIDDEN, FileKind.MANIFEST}
 
 
