@@ -70,6 +70,10 @@ _LOCKED = "CAST(nullif(current_setting('photojobs.locked', true), '') AS text[])
 #: `EXISTS (...)`, PostgreSQL ignores `ORDER BY`.
 _IS_DUE = f"(SELECT 1 FROM jobs WHERE {DUE} ORDER BY run_after LIMIT 1) IS NOT NULL"
 _IS_READY = f"(SELECT 1 FROM jobs WHERE {READY} AND {_IN_LANE} ORDER BY priority DESC LIMIT 1) IS NOT NULL"
+_IS_READY_OF_TENANT = f"""(SELECT 1 FROM jobs WHERE {READY} AND tenant_id = :tenant_id AND {_IN_LANE}
+    ORDER BY priority DESC LIMIT 1) IS NOT NULL"""
+_IS_READY_OF_GIVEN = f"""(SELECT 1 FROM jobs WHERE {is_given_and_queued(is_postgresql=True)}
+    AND run_after IS NULL AND held_by IS NULL AND {_IN_LANE} LIMIT 1) IS NOT NULL"""
 _ARE_KNOWN = "CAST(:lanes AS text[]) <@ (SELECT array_agg(CAST(name AS text)) FROM lanes)"
 _PROMOTE = f"""UPDATE jobs SET run_after = NULL WHERE id IN (SELECT id FROM jobs WHERE {DUE} ORDER BY run_after
     FOR UPDATE SKIP LOCKED)"""
@@ -91,7 +95,8 @@ PREPARE_POSTGRESQL = DriverStatement(
 #: The table `open` has the lanes in `:lanes` that are not on hold and have a free slot; `chosen` has the lanes to claim
 #: from. `free` is the number of slots that the statement may take. In a lane that is not locked, it may take only the
 #: slots that it frees itself: other transactions count these as taken until the commit. `stop` is the first lane with
-#: ready jobs for which this statement is not enough; later lanes are not chosen.
+#: ready jobs for which this statement is not enough; later lanes are not chosen. `is_ready` is the condition that the
+#: lane has a ready job among those that the caller wants: for other jobs, another transaction would claim nothing.
 _LANES = f"""
     open AS MATERIALIZED (
         SELECT *, CASE WHEN slots IS NULL OR name = ANY({_LOCKED}) THEN room ELSE least(freed, room) END AS free
@@ -105,7 +110,7 @@ _LANES = f"""
     ), stop AS MATERIALIZED (
         SELECT name, place, is_plain FROM open AS lanes
         WHERE (NOT is_plain OR (free < room AND {_LOCKED} IS NULL))
-            AND {_IS_READY}
+            AND {{is_ready}}
         ORDER BY place LIMIT 1
     ), chosen AS MATERIALIZED (
         SELECT * FROM open
@@ -173,11 +178,13 @@ def exchange_statement(*, of_lanes: bool, for_tenant: bool = False, is_awaited: 
         in_lane=_IN_LANE,
         rank=RANK,
     )
+    is_ready = _IS_READY_OF_TENANT if for_tenant else _IS_READY
     if is_awaited:
+        is_ready = _IS_READY_OF_GIVEN
         best = f"{awaited(is_postgresql=True)}, best AS MATERIALIZED ({_entitled(is_postgresql=True)})"
     return ExchangeStatement(
         f"""
-        WITH {_ENDED}, {_LANES if of_lanes else _BOUNDS}, {best}, claimed AS (
+        WITH {_ENDED}, {_LANES.format(is_ready=is_ready) if of_lanes else _BOUNDS}, {best}, claimed AS (
             {TAKE_SEVERAL} FROM best WHERE jobs.id = best.id AND {STILL_QUEUED} RETURNING jobs.*, false AS ran
         )
         SELECT {JOB_COLUMNS.replace("jobs.", "")}, special, is_partial, must_look

@@ -236,6 +236,27 @@ def test_a_better_job_in_another_lane_is_taken_within_the_slots_of_that_one(
     assert [claimed.id for claimed in done.claimed] == [second.id]
 
 
+@pytest.mark.parametrize("change", [{}, {"aging_seconds": 60}])
+@pytest.mark.parametrize("wanted", [{"tenant_id": "tenant"}, {"job_ids": ()}])
+def test_ready_jobs_that_are_not_wanted_cost_no_second_transaction(
+    database: Database, jobs: JobsRepository, monkeypatch: pytest.MonkeyPatch, wanted: Any, change: Any
+) -> None:
+    _enqueue(jobs)
+    job = _claimed(jobs)
+    LanesRepository(database).change("normal", slots=4, **change)
+    _enqueue(jobs, tenant_id="other")
+    rounds: list[object] = []
+    one_round, in_special_lane = exchange_module._one_round, exchange_module._take_in_special_lane
+    monkeypatch.setattr(exchange_module, "_one_round", lambda *given: (rounds.append(given), one_round(*given))[1])
+    monkeypatch.setattr(
+        exchange_module, "_take_in_special_lane", lambda *given: (rounds.append(given), in_special_lane(*given))[1]
+    )
+    done = _exchange(jobs, _completed(job), **wanted)
+    assert ([ended.id for ended in done.ended], done.claimed) == ([job.id], ())
+    # SQLite asks for the jobs of a lane with an order of its own in a transaction of its own.
+    assert len(rounds) == (1 if database.is_postgresql or not change else 2)
+
+
 def test_a_full_lane_does_not_keep_the_next_one_waiting(database: Database, jobs: JobsRepository) -> None:
     LanesRepository(database).change("priority", slots=1)
     _enqueue(jobs, priority=95)
