@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.database.clock import to_milliseconds
@@ -122,11 +122,6 @@ def insert_job(connection: Connection, values: Mapping[str, Any]) -> Job:
 
 def insert_or_find(connection: Connection, values: Mapping[str, Any]) -> tuple[Job, bool]:
     """Return the job as `insert_job` does, and whether it is new, because only a new job gets items."""
-    if values.get("unique_key") is None:
-        plain = insert(jobs).values(values).returning(*jobs.columns)
-        inserted = connection.execute(plain).mappings().one()
-        notify(connection)
-        return Job.from_row(inserted), True
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = (
         dialect.insert(jobs)

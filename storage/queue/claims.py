@@ -26,7 +26,7 @@ from storage.database.engine import Access, Database
 from storage.database.tables import DELAYED, READY, RUNNING, jobs
 from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement, by_index
 from storage.lifecycle.notifications import fresh_since
-from storage.queue.exchange_statements import DUE, NOT_ON_HOLD, TAKE, awaited
+from storage.queue.exchange_statements import NOT_ON_HOLD, TAKE, awaited, promote
 from storage.queue.lanes import free_slots
 from storage.records import Job, Lane
 
@@ -94,7 +94,8 @@ def claim_by_id(connection: Connection, claimant: Claimant, job_id: int) -> Job 
 
 def promote_due(connection: Connection, *, now: datetime) -> int:
     """Make queued jobs ready whose `run_after` has passed, and return their number. Claims read only ready jobs."""
-    return connection.execute(_promote_statement(connection.dialect.name == "postgresql"), {"now": now}).rowcount
+    statement = text(promote(is_postgresql=connection.dialect.name == "postgresql"))
+    return connection.execute(statement.bindparams(bindparam("now", type_=UtcTimestamp)), {"now": now}).rowcount
 
 
 def next_due_at(database: Database) -> datetime | None:
@@ -129,10 +130,6 @@ def _claim_awaited(
     return claimed
 
 
-def _timed(sql: str) -> TextClause:
-    return text(sql).bindparams(bindparam("now", type_=UtcTimestamp))
-
-
 def _take(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
     taken = _TAKE_ONE.jobs(partial(run_on, connection), claimant.parameters() | {"id": job_id})
     return taken[0] if taken else None
@@ -151,13 +148,6 @@ def _candidates_statement(is_postgresql: bool) -> Executable:
     competing = awaited(is_postgresql=is_postgresql)
     statement = text(f"WITH chosen AS MATERIALIZED ({lane}), {competing} SELECT * FROM awaited").bindparams(*times)
     return statement.columns(jobs.c.id, jobs.c.tenant_id, jobs.c.priority, jobs.c.created_at)
-
-
-@cache
-def _promote_statement(is_postgresql: bool) -> TextClause:
-    lock = " FOR UPDATE SKIP LOCKED" if is_postgresql else ""
-    due = f"SELECT id FROM jobs{by_index(is_postgresql, 'idx_jobs_delayed')} WHERE {DUE}{lock}"
-    return _timed(f"UPDATE jobs SET run_after = NULL WHERE id IN ({due})")
 
 
 @cache

@@ -39,6 +39,14 @@ TAKE = """UPDATE jobs SET status = 'running', started_at = :now, heartbeat_at = 
 #: `TAKE` for several jobs. Each job gets its own token, because a process recognizes its claims by the token alone.
 TAKE_SEVERAL = TAKE.replace(":claim_token", ":claim_token || '-' || jobs.id")
 
+
+def promote(*, is_postgresql: bool) -> str:
+    """Return the statement that makes due jobs ready."""
+    of_due = f"{by_index(is_postgresql, 'idx_jobs_delayed')} WHERE {DUE}"
+    locked = " ORDER BY run_after FOR UPDATE SKIP LOCKED" if is_postgresql else ""
+    return f"UPDATE jobs SET run_after = NULL WHERE id IN (SELECT id FROM jobs{of_due}{locked})"
+
+
 _IS_PLAIN = "aging_seconds IS NULL AND fair_tenants = 0"
 _IN_LANE = "priority BETWEEN lanes.min_priority AND lanes.max_priority"
 _NOT_HELD = "NOT EXISTS (SELECT 1 FROM holds WHERE holds.kind = 'lane' AND holds.name = lanes.name)"
@@ -75,14 +83,12 @@ _IS_READY_OF_TENANT = f"""(SELECT 1 FROM jobs WHERE {READY} AND tenant_id = :ten
 _IS_READY_OF_GIVEN = f"""(SELECT 1 FROM jobs WHERE {is_given_and_queued(is_postgresql=True)}
     AND run_after IS NULL AND held_by IS NULL AND {_IN_LANE} LIMIT 1) IS NOT NULL"""
 _ARE_KNOWN = "CAST(:lanes AS text[]) <@ (SELECT array_agg(CAST(name AS text)) FROM lanes)"
-_PROMOTE = f"""UPDATE jobs SET run_after = NULL WHERE id IN (SELECT id FROM jobs WHERE {DUE} ORDER BY run_after
-    FOR UPDATE SKIP LOCKED)"""
 
 #: Makes due jobs ready, and locks the lanes in `:lanes` that have a limit of slots, a free slot and ready jobs. Returns
 #: the names of all lanes.
 PREPARE_POSTGRESQL = DriverStatement(
     f"""
-    WITH promoted AS ({_PROMOTE}), locked AS MATERIALIZED (
+    WITH promoted AS ({promote(is_postgresql=True)}), locked AS MATERIALIZED (
         SELECT name FROM lanes WHERE name = ANY(CAST(:lanes AS text[])) AND slots IS NOT NULL AND {_IS_PLAIN}
             AND {_NOT_HELD} AND slots > ({COUNT_RUNNING_IN_LANE}) AND ({_IS_READY} OR {_IS_DUE})
         ORDER BY name FOR UPDATE
@@ -236,9 +242,7 @@ LOOK_SQLITE = DriverStatement(
             AND jobs.step_index = tasks.step_index AND jobs.status IN ('queued', 'running'))"""
 )
 
-PROMOTE_SQLITE = DriverStatement(
-    f"UPDATE jobs SET run_after = NULL WHERE id IN (SELECT id FROM jobs INDEXED BY idx_jobs_delayed WHERE {DUE})"
-)
+PROMOTE_SQLITE = DriverStatement(promote(is_postgresql=False))
 
 #: Selects the lanes `:lanes` in their order, with the number of free slots; NULL if the lane has no limit.
 OPEN_LANES_SQLITE = DriverStatement(
