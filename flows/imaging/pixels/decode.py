@@ -36,6 +36,9 @@ _SAMPLE_BYTES = {"ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "doub
 #: The size in bytes of a pixel that Pillow decodes.
 _PILLOW_BYTES = 4
 
+#: The bands of a CIELAB image without transparency.
+_LAB_BANDS = 3
+
 #: The edge of the reduced copy in which the range of the values is checked.
 _RANGE_PIXELS = 512
 
@@ -279,7 +282,7 @@ def _decode_by_libvips(image: OpenImage, long_edge_pixels: int, max_seconds: flo
 
     def reduced() -> Any:
         if pixels is not None and pixels.is_lab:
-            lab = _resized(pixels.to_plain(header), long_edge_pixels).copy(interpretation="lab")
+            lab = _resized_lab(pixels.to_plain(header), long_edge_pixels).copy(interpretation="lab")
             colors = lab.icc_export(output_profile="srgb")
             return colors.autorot() if follow_orientation else colors
         if pixels is not None and not pixels.is_plain(header):
@@ -374,6 +377,14 @@ def _resized(image: Any, long_edge_pixels: int) -> Any:
     # `thumbnail_image` is not used, because it would convert the values to colors.
     scale = long_edge_pixels / max(image.width, image.height)
     return image.resize(scale) if scale < 1 else image
+
+
+def _resized_lab(image: Any, long_edge_pixels: int) -> Any:
+    if image.bands <= _LAB_BANDS:
+        return _resized(image, long_edge_pixels)
+    # Colors are weighted by their opacity, because `resize` would mix the colors of transparent pixels into the edges.
+    weighted = _resized(image.premultiply(max_alpha=255), long_edge_pixels)
+    return weighted.unpremultiply(max_alpha=255)
 
 
 def _is_adobe_rgb(header: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms
 
+from flows.imaging.limits import ImageOptions, Rendition
 from flows.imaging.metadata import read_metadata
 from flows.imaging.thumbnail_and_preview import inspect_image, make_derivatives
 from tests.flows.imaging.conftest import ASCII, LONG, QUARTERS, SHORT, UNDEFINED, tiff_structure
@@ -223,6 +224,26 @@ def test_lab_shows_its_colors(tmp_path: Path, form: str, with_alpha: bool, order
     (tmp_path / "a.tif").write_bytes(data)
     assert_shows(tmp_path / "a.tif", MUTED, opacity=128 if with_alpha else 255)
     assert (tmp_path / "a.tif").read_bytes() == data
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_a_hidden_color_of_a_lab_tiff_is_not_seen_at_an_edge(tmp_path: Path, kind: str) -> None:
+    seen, hidden = lab_of([(200, 60, 60), (60, 170, 70)])
+    full, unit = np.iinfo(kind).max, 1 if kind == "u1" else 256
+    array = np.zeros((42, 200, 4))
+    for columns, (lightness, *colors), opacity in ((slice(100), hidden, 0), (slice(100, None), seen, full)):
+        array[:, columns] = (lightness * full / 100, *(color * unit % (256 * unit) for color in colors), opacity)
+    (tmp_path / "a.tif").write_bytes(tiff_file(array.round().astype(kind), photometric=8, extra=(2,)))
+
+    # A pixel of the small picture is half of the one color and half of the other.
+    options = ImageOptions(preview=Rendition(long_edge_pixels=21, quality=100, effort=4))
+    make_derivatives(tmp_path / "a.tif", preview=tmp_path / "a.webp", options=options)
+
+    with Image.open(tmp_path / "a.webp") as small:
+        edge = small.convert("RGBA").getpixel((10, 2))
+    assert isinstance(edge, tuple)
+    assert edge[3] == pytest.approx(128, abs=8)
+    assert edge[:3] == pytest.approx((200, 60, 60), abs=24)
 
 
 def with_index(jpeg: bytes, index: bytes) -> bytes:
