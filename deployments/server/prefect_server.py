@@ -181,6 +181,8 @@ def _server_environment(url: str, auth_string: str, *, is_open: bool) -> dict[st
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{loopback},{loopback.replace(LOOPBACK, 'localhost')}",
         # A browser on another machine cannot reach our loopback address, so its pages need a relative URL.
         "PREFECT_UI_API_URL": "/api" if is_open else url,
+        # In memory, Prefect's default, the leases end with the server, and the slots that they hold stay taken forever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }
 

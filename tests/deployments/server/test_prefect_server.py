@@ -12,6 +12,7 @@ import pytest
 from deployments.embedded_server.empty_database import prepare_database
 from deployments.errors import PortInUse, PrefectHomeTooNew
 from deployments.server.prefect_server import embedded_server
+from tests.prefect_api import PrefectApi
 
 
 def test_a_port_that_is_taken_is_named_and_nothing_is_started(tmp_path: Path) -> None:
@@ -48,3 +49,19 @@ def test_the_embedded_server_listens_on_the_loopback_alone(prefect_url: str) -> 
     port = int(prefect_url.rsplit(":", 1)[1].split("/")[0])
 
     assert listening_addresses(port) == {"0100007F"}
+
+
+@pytest.mark.prefect
+@pytest.mark.xdist_group("deploy")
+def test_a_slot_of_a_limit_is_given_back_after_a_restart_too(prefect_url: str, prefect_databases: list[Path]) -> None:
+    with PrefectApi(prefect_url) as api:
+        limits = "/v2/concurrency_limits"
+        api.post(f"{limits}/", json={"name": "tag:disk", "limit": 1}).raise_for_status()
+        try:
+            taken = api.post(f"{limits}/increment-with-lease", json={"names": ["tag:disk"], "slots": 1})
+            lease = taken.raise_for_status().json()["lease_id"]
+        finally:
+            api.delete(f"{limits}/tag:disk").raise_for_status()
+
+    # A server that is started later finds the leases in its home, beside its database.
+    assert [path for path in prefect_databases if (path.parent / "concurrency_leases" / f"{lease}.json").is_file()]
