@@ -112,7 +112,8 @@ class Change:
         """
         document = parse_json(line, source="the plan")
         columns = {name: (old, new) for name, (old, new) in document.pop("columns", {}).items()}
-        return cls(**document, columns=columns)
+        # `to_json` leaves out values that are None.
+        return cls(**{"project_id": None, **document}, columns=columns)
 
 
 def file_change(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, Final
 
 from flows.errors import FlowsError
@@ -116,8 +117,8 @@ class Reversal:
             if state[DERIVATIVES].get(METADATA) == after[DERIVATIVES].get(METADATA):
                 others = {kind: known for kind, known in state[DERIVATIVES].items() if kind != METADATA}
                 state[DERIVATIVES] = {**others, **read}
-        if ORIGINALS in before and state[ORIGINALS] == after[ORIGINALS]:
-            state[ORIGINALS] = before[ORIGINALS]
+        if ORIGINALS in before:
+            state[ORIGINALS] = _originals_before(state[ORIGINALS], before[ORIGINALS], after[ORIGINALS])
         self.state = state
 
     def _change_derivative_back(self, kind: str, state: dict[str, Any], row: Mapping[str, Any]) -> None:
@@ -144,6 +145,22 @@ class Reversal:
             self.made.add(kind)
         if DERIVATIVES in before:
             state[DERIVATIVES] = derivatives if known_before is None else {**derivatives, kind: known_before}
+
+
+def _originals_before(now: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the rows of the originals before the task.
+
+    If they were read again since, the present rows of renamed files are kept, under the former names.
+    """
+    if now == after:
+        return before
+    former = {
+        name: old
+        for old in before.keys() - after.keys() - now.keys()
+        for name in now.keys() & after.keys() - before.keys()
+        if before[old] == after[name] and PurePath(old).suffix == PurePath(name).suffix
+    }
+    return {former.get(name, name): row for name, row in now.items()}
 
 
 def _is_the_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

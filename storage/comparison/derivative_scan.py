@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text, update
+from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.database.tables import photo_derivatives, photos
 from storage.database.temporary_tables import BATCH_SIZE
 from storage.library.naming.kinds import FileKind
-from storage.library.naming.names import is_decodable
+from storage.library.naming.names import is_decodable, name_key
 from storage.library.paths import derivative_stem
 from storage.library.scan import ScannedDerivative, ScannedFile
 from storage.lifecycle.job_items import write_rows
@@ -25,7 +25,11 @@ _RANKS = {FileKind.JPG: 0, FileKind.OTHER: 1, FileKind.RAW: 2}
 
 
 class DerivativeScan:
-    """The derivatives and originals of one project on disk, staged in temporary tables; see `temporary_tables`."""
+    """The derivatives and originals of one project on disk, staged in temporary tables; see `temporary_tables`.
+
+    A file belongs to the photo with exactly its base name; if there is none, to the photo whose name differs only in
+    case or Unicode form.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -40,7 +44,7 @@ class DerivativeScan:
         """Remove all staged files and begin with another project."""
         self._project_id = project_id
         self._connection.rollback()
-        for table in ("staged_derivatives", "staged_originals", "staged_results"):
+        for table in ("staged_derivatives", "staged_originals", "staged_names", "staged_results"):
             self._connection.exec_driver_sql(f"DELETE FROM {table}")
         self._connection.commit()
 
@@ -54,12 +58,20 @@ class DerivativeScan:
     def add_originals(self, files: Iterable[ScannedFile]) -> None:
         """Stage a batch of the project's files, after the derivatives. Only usable images are staged."""
         rows = [
-            (file.base_name, _RANKS[file.kind], file.name, file.size_bytes, file.mtime_ns, file.ctime_ns)
+            (
+                file.base_name,
+                name_key(file.base_name),
+                _RANKS[file.kind],
+                file.name,
+                file.size_bytes,
+                file.mtime_ns,
+                file.ctime_ns,
+            )
             for file in files
             if file.kind in _RANKS and file.problem is None and is_decodable(file.name)
         ]
         if rows:
-            columns = ("base_name", "source_rank", "file_name", "size_bytes", "mtime_ns", "ctime_ns")
+            columns = ("base_name", "name_key", "source_rank", "file_name", "size_bytes", "mtime_ns", "ctime_ns")
             write_rows(self._connection, "staged_originals", columns, rows)
             renamed = [
                 {"stem": stem, "base_name": base_name}
@@ -71,12 +83,17 @@ class DerivativeScan:
             self._connection.commit()
 
     def unsettled(self) -> Iterator[list[tuple[int, str]]]:
-        """Yield batches of (photo id, file name) for each file that differs from its row in `photo_originals`."""
+        """Yield batches of (photo id, file name) for each file that differs from its row in `photo_originals`.
+
+        All files must have been staged. Read these batches before you ask for outdated derivatives and metadata.
+        """
+        self._find_owners()
         self._fill(_FIND_UNSETTLED, {"project_id": self._project_id})
         yield from self._pages()
 
     def unknown(self) -> Iterator[list[tuple[int, str]]]:
         """Yield batches of (photo id, file name) for each file without a row in `photo_originals`."""
+        self._find_owners()
         self._fill(_FIND_UNKNOWN, {"project_id": self._project_id})
         yield from self._pages()
 
@@ -92,6 +109,27 @@ class DerivativeScan:
     def outdated_metadata(self) -> Iterator[list[int]]:
         """Yield batches of photos whose metadata was read from another file or from an earlier state of the file."""
         yield from self._ids(_FIND_OUTDATED_METADATA, {"project_id": self._project_id, "kind": METADATA})
+
+    def _find_owners(self) -> None:
+        """Give each file that differs in spelling from the name of its photo the base name of the photo."""
+        strangers = self._connection.execute(text(_HAS_STRANGERS), {"project_id": self._project_id}).first()
+        self._connection.commit()
+        if strangers is None:
+            return
+        last_id = 0
+        while True:
+            statement = select(photos.c.id, photos.c.filename).where(
+                photos.c.project_id == self._project_id, photos.c.id > last_id
+            )
+            batch = self._connection.execute(statement.order_by(photos.c.id).limit(BATCH_SIZE)).all()
+            if not batch:
+                break
+            last_id = batch[-1].id
+            names = [(photo_id, filename, name_key(filename)) for photo_id, filename in batch]
+            write_rows(self._connection, "staged_names", ("photo_id", "filename", "name_key"), names)
+            self._connection.commit()
+        self._connection.execute(text(_NAME_AS_OWNER), {"project_id": self._project_id})
+        self._connection.commit()
 
     def _ids(self, find: str, parameters: dict[str, Any]) -> Iterator[list[int]]:
         self._fill(find, parameters)
@@ -154,15 +192,30 @@ _ENDS = ("generated", "failed", "not_supported")
 _TABLES = (
     """CREATE TEMPORARY TABLE staged_derivatives (kind TEXT NOT NULL, base_name TEXT NOT NULL,
     size_bytes BIGINT NOT NULL, mtime_ns BIGINT NOT NULL, PRIMARY KEY (base_name, kind))""",
-    """CREATE TEMPORARY TABLE staged_originals (base_name TEXT{collation} NOT NULL, source_rank INTEGER NOT NULL,
-    file_name TEXT{collation} NOT NULL, size_bytes BIGINT NOT NULL, mtime_ns BIGINT NOT NULL, ctime_ns BIGINT NOT NULL,
-    PRIMARY KEY (base_name, source_rank, file_name))""",
+    """CREATE TEMPORARY TABLE staged_originals (base_name TEXT{collation} NOT NULL, name_key TEXT{collation} NOT NULL,
+    source_rank INTEGER NOT NULL, file_name TEXT{collation} NOT NULL, size_bytes BIGINT NOT NULL,
+    mtime_ns BIGINT NOT NULL, ctime_ns BIGINT NOT NULL, PRIMARY KEY (base_name, source_rank, file_name))""",
+    """CREATE TEMPORARY TABLE staged_names (name_key TEXT{collation} NOT NULL, photo_id BIGINT NOT NULL,
+    filename TEXT{collation} NOT NULL, PRIMARY KEY (name_key, photo_id))""",
     """CREATE TEMPORARY TABLE staged_results (photo_id BIGINT NOT NULL, file_name TEXT{collation} NOT NULL,
     PRIMARY KEY (photo_id, file_name))""",
 )
 
 # On disk, the derivatives of a photo with a long base name have a shortened name. The base name replaces it here.
 _NAME_IN_FULL = "UPDATE staged_derivatives SET base_name = :base_name WHERE base_name = :stem"
+
+_IS_STRANGER = """NOT EXISTS (
+        SELECT 1 FROM photos WHERE photos.project_id = :project_id AND photos.filename = staged_originals.base_name
+    )"""
+
+_HAS_STRANGERS = f"SELECT 1 FROM staged_originals WHERE {_IS_STRANGER} LIMIT 1"
+
+_NAME_AS_OWNER = f"""WITH owners AS (
+        SELECT name_key, min(photo_id) AS photo_id FROM staged_names GROUP BY name_key
+    )
+    UPDATE staged_originals SET base_name = staged_names.filename FROM owners
+    JOIN staged_names ON staged_names.name_key = owners.name_key AND staged_names.photo_id = owners.photo_id
+    WHERE staged_originals.name_key = owners.name_key AND {_IS_STRANGER}"""
 
 _FIND_FILES = """INSERT INTO staged_results (photo_id, file_name)
     SELECT photos.id, staged.file_name FROM photos

@@ -76,7 +76,7 @@ def _remove_batch(
     for photo in photos:
         try:
             removal = _plan(ctx, folder, photo, files[photo.id])
-        except (LibraryError, OSError, PermanentStepError) as error:
+        except (LibraryError, OSError, PermanentStepError, SkipItem) as error:
             errors[photo.id] = error
         else:
             if removal is not None:
@@ -91,6 +91,9 @@ def _plan(ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFil
         ctx.report.count("unchanged", example=photo.filename)
         return None
     files.refuse_untouchable()
+    if not files.images:
+        # The user may have moved the files, or the disk may not be mounted.
+        raise SkipItem("the photo has no file on disk, so its row is kept")
     files.refuse_several_pictures(doomed)
     something_stays = (
         any(file.kind not in doomed for file in files.images)

@@ -142,6 +142,20 @@ def test_a_saved_plan_is_run_as_it_was_read(
     assert len(TasksRepository(two_projects).list_newest()) == 1
 
 
+def test_a_saved_plan_makes_a_project_of_a_new_folder(
+    command: Command, two_projects: Database, place: Any, make_images: Callable[[Path, int], None]
+) -> None:
+    make_images(place.library / "user_0" / "Norway", 1)
+    assert command("plan", "folder_discovery", "--save", "found.plan").code == 0
+
+    ran = command("run", "--plan", "found.plan")
+
+    assert ran.code == 0, ran.out + ran.err
+    projects = ProjectsRepository(two_projects)
+    assert [project.project_name for project in projects.list()] == ["Iceland", "Alps 2024", "Norway"]
+    assert command("plan", "folder_discovery", "--json").document["counts"] == {}
+
+
 def test_what_has_changed_since_is_refused_by_name_and_the_rest_is_done(
     command: Command, prefect_url: str, two_projects: Database, place: Any
 ) -> None:

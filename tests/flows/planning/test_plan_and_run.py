@@ -66,6 +66,7 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], tmp: 
     assert world.everything() == before
     done = _run(world, new, tmp)
     assert sorted(change.to_json() for change in planned) == sorted(change.to_json() for change in done)
+    assert [Change.from_json(change.to_json()).to_json() for change in planned] == [one.to_json() for one in planned]
     if is_whole:
         # Else the shadow has but the projects that the task can reach.
         assert ends == outcome(world.root, world.database)

@@ -535,6 +535,27 @@ def test_what_was_made_follows_its_original_whatever_its_time_says(studio, jpeg,
     assert _reported(studio.run("derivative_validation", project_id=iceland.id)) == {}
 
 
+@pytest.mark.parametrize("shown", ["fox", "FOX", "Fox"])
+def test_a_file_whose_name_differs_in_spelling_from_its_photo_is_an_original_of_the_photo(studio, jpeg, shown):
+    iceland = studio.project("Iceland")
+    studio.photo(iceland, "a", "jpg", contents={"jpg": jpeg()})
+    photo_id = studio.photo(iceland, "FOX", "tif", contents={"tif": jpeg(30, 50)}, jpg_available=1)
+    path = studio.folder(iceland).path / f"{shown}.jpg"
+    path.write_bytes(jpeg(60, 40))
+    (studio.folder(iceland).path / "Fo\u0308x.jpg").write_bytes(jpeg(11, 12))
+    assert studio.run("upload_postprocess", project_id=iceland.id).status == "completed"
+    assert studio.run("derivative_validation", project_id=iceland.id).result == {}
+    path.write_bytes(jpeg(20, 25))
+    for names in ("derivatives requested", "metadata to be read again"):
+        job = studio.run("derivative_validation", project_id=iceland.id)
+        assert job.result["counts"][names] == 1
+    for follow_up in JobsRepository(studio.database).list_by_tenant("tenant", status="queued"):
+        assert run_queued_job(studio.runtime, follow_up.id).status == "completed"
+    assert [_size(made) for made in _paths(studio, iceland, "FOX")] == [(20, 25), (20, 25)]
+    assert studio.get_photo(photo_id).meta_json["width"] == 20
+    assert studio.run("derivative_validation", project_id=iceland.id).result == {}
+
+
 def test_what_could_not_be_read_while_it_was_copied_is_made_by_a_later_run(studio, jpeg):
     iceland = studio.project("Iceland")
     studio.runtime.settings = studio.runtime.settings.model_copy(update={"settle_seconds": 3600})

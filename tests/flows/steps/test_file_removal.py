@@ -150,6 +150,25 @@ def test_nothing_is_concluded_from_a_missing_folder_or_library(studio):
     assert studio.get_photo(photo_id) == before
 
 
+@pytest.mark.parametrize("by", ["items", "project"])
+def test_a_photo_whose_files_are_missing_keeps_its_row_with_its_tags(studio, by):
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", "xmp", keep_jpg=0, tagged=("animal",), derivatives=True)
+    before = studio.everything()
+    folder, away = studio.folder(iceland).path, studio.root.parent / "away"
+    # The empty mount point of a disk that is not mounted.
+    folder.rename(away)
+    folder.mkdir()
+    arguments = {"items": _items(photo_id)} if by == "items" else {"project_id": iceland.id}
+    job = studio.run("file_removal", scope="photo_set" if by == "items" else "project", **arguments)
+    assert job.status == "completed", job.error_message
+    assert not list(folder.iterdir())
+    folder.rmdir()
+    away.rename(folder)
+    assert studio.everything() == before
+    assert studio.run("file_removal", project_id=iceland.id).result["counts"]["rows removed"] == 1
+
+
 def test_a_symlink_fails_its_own_photo_alone(studio):
     iceland = studio.project("Iceland")
     bad = studio.photo(iceland, "fox", "jpg", keep_jpg=0)

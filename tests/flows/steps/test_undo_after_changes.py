@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flows.undoing import photo_undo
 from storage import Job, JobsRepository, ProjectsRepository
 from storage.database.tables import photos, projects
 from storage.library.paths import THUMB_FOLDER
+from storage.photos.originals import OriginalsRepository
 from tests.flows.steps.test_strikes_at_every_change import run_task
 
 
@@ -503,6 +505,29 @@ def test_a_photo_keeps_its_name_if_a_later_move_of_it_cannot_be_undone(studio: A
     photo = studio.get_photo(photo_id)
     assert (photo.project_id, photo.filename) == (norway.id, name)
     assert {path: content for path, content in studio.disk().items() if path.endswith(".jpg")} == originals
+
+
+def test_what_is_known_of_a_file_that_was_read_again_since_returns_with_its_name(
+    studio: Any, jpeg: Callable[..., bytes]
+) -> None:
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    studio.photo(norway, "owl", "jpg", contents={"jpg": jpeg(shade=30)})
+    studio.photo(iceland, "hare", "jpg", contents={"jpg": jpeg(shade=60)})
+    photo_id = studio.photo(iceland, "owl", "jpg", contents={"jpg": jpeg()})
+    studio.run("upload_postprocess", scope="photo_set", items=[{"photo_id": photo_id}])
+    run_task(studio, "image_move_files", scope="photo_set", project_id=norway.id, items=[{"photo_id": photo_id}])
+    moved = studio.folder(norway).original(f"{studio.get_photo(photo_id).filename}.jpg")
+    os.utime(moved, ns=(1, moved.stat().st_mtime_ns + 10**9))
+    assert studio.run("derivative_validation", scope="global").status == "completed"
+    (known,) = OriginalsRepository(studio.database).get_many([photo_id])[photo_id].values()
+
+    assert _undo(studio).status == "completed"
+
+    assert OriginalsRepository(studio.database).get_many([photo_id])[photo_id] == {
+        "owl.jpg": replace(known, name="owl.jpg")
+    }
+    job = studio.run("derivative_validation", project_id=iceland.id)
+    assert "thumbnails found missing" not in job.result.get("counts", {})
 
 
 def test_files_return_from_the_trash_although_the_disk_of_their_former_project_is_missing(studio: Any) -> None:

@@ -83,6 +83,13 @@ def test_each_original_is_hashed_at_first_and_verified_later(studio: Any, icelan
     assert (original.hashed_at, original.verified_at) == (first_at, first_at + timedelta(seconds=60))
 
 
+def test_a_file_whose_name_differs_in_spelling_from_its_photo_is_verified(studio: Any, iceland: Any) -> None:
+    photo_id = studio.photo(iceland, "fox", "jpg")
+    (studio.folder(iceland).path / "FOX.NEF").write_bytes(b"raw")
+    assert verify(studio).result["counts"] == {"hashed for the first time": 2}
+    assert known(studio, photo_id, "FOX.NEF").content_hash == "blake3:" + blake3(b"raw").hexdigest()
+
+
 def test_other_contents_of_the_same_size_and_times_are_corruption_until_the_file_is_right_again(
     studio: Any, iceland: Any, clock: Any, rot: Any
 ) -> None:

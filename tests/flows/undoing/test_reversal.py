@@ -209,6 +209,11 @@ def test_metadata_and_originals_come_back_unless_they_were_read_again() -> None:
     found = _change_back(read, before, after)
     assert found.state == _state(derivatives=before["derivatives"], originals={"elk.jpg": 1})
     again = _state(derivatives={"metadata": {"a": 3}, "thumbnail": THUMBNAIL}, originals={"fox.jpg": 2})
-    assert _change_back(again, before, after).state == again
+    # The file gets its former name, and what was found since is known of it there.
+    assert _change_back(again, before, after).state == {**again, "originals": {"elk.jpg": 2}}
+    added = _state(originals={"fox.jpg": 2, "fox.NEF": 3})
+    assert _change_back(added, before, after).state == {**added, "originals": {"elk.jpg": 2, "fox.NEF": 3}}
+    edited = {"originals": {"fox.jpg": 0}}
+    assert _change_back(again, edited, {"originals": {"fox.jpg": 1}}).state == again
     first = {"derivatives": {"thumbnail": THUMBNAIL}}
     assert _change_back(read, first, after).state == STATE
