@@ -169,7 +169,7 @@ def test_cancel_by_project_touches_its_queued_and_running_jobs_alone(
     elsewhere = jobs.enqueue(tenant_id="tenant", type="x", project_id=other.id)
     canceled = jobs.cancel_by_project(project.id)
     assert {job.id for job in canceled} == {running.id, queued.id}
-    assert {job.status for job in canceled} == {"canceled"}
+    assert {(job.status, job.error_message, job.last_error_at) for job in canceled} == {("canceled", None, None)}
     assert jobs.get_by_id(ended.id).status == "completed"  # type: ignore[union-attr]
     assert jobs.get_by_id(elsewhere.id).status == "queued"  # type: ignore[union-attr]
 
