@@ -47,7 +47,7 @@ class ServerApi:
     def _ask(self, path: str, body: dict[str, Any] | None, headers: dict[str, str]) -> Any:
         headers = {"Content-Type": "application/json"} | authorization(self.password) | headers
         content = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, content, headers)  # noqa: S310 - the user's.
+        request = urllib.request.Request(self.url + path, content, headers)  # noqa: S310 - the user gave this URL.
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - as above.
             try:
                 return parse_json(answer.read(_BOUNDS.max_bytes + 1), source=self.url, bounds=_BOUNDS)

@@ -85,7 +85,7 @@ class JobClaim:
         if self.lost.is_set():
             raise self._loss()
         if self.deadline is not None and time.monotonic() > self.deadline:
-            raise StepTimeout(f"job {self.job.id}: took longer than its step's timeout_seconds")
+            raise StepTimeout(f"job {self.job.id}: ran for longer than its step's timeout_seconds")
         if self.stopping.is_set():
             raise StopRequested(f"job {self.job.id}: the process was asked to end")
 

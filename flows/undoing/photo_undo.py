@@ -116,7 +116,7 @@ class PhotoUndo:
     def run(self, groups: Sequence[EntryGroup], *, away: Set[int]) -> None:
         """Undo the groups in order. Each group that cannot be undone is reported by name.
 
-        The disks of the projects `away` may not be mounted, so their groups cannot be undone.
+        The disks of the projects `away` are perhaps not mounted, so their groups cannot be undone.
         """
         self._away = away
         for batch in _without_shared_names(groups):

@@ -158,7 +158,7 @@ class DerivativeScan:
 
 
 def mark_missing(connection: Connection, kind: DerivativeKind, photo_ids: list[int], *, now: datetime) -> int:
-    """Replace the final status of photos' derivatives with `missing`; return the number of changed photos."""
+    """Set the status `missing` for derivatives that were made, failed or are not supported; return how many changed."""
     status = photos.c[f"{kind}_status"]
     statement = (
         update(photos)

@@ -44,9 +44,9 @@ class FileChange:
     Attributes:
         source: the file's old path, relative to the library's root.
         target: the file's new path, relative to the library's root; None if it was removed.
-        row: the row of the photo or project before the change, if the change affects the row. For a changed row:
-            `before` and `after` with the columns that differ, and further keys that an undo needs. For a manifest: its
-            text before and after.
+        row: what an undo needs of the row of the photo or project; None if no row changed. For a removed row: the row.
+            For an added row: `after`, the new row. For a changed row: `before` and `after` with the columns that
+            differ, and further keys. For a manifest: its text before and after.
     """
 
     action: FileAction

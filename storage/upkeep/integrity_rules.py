@@ -46,8 +46,8 @@ _UNFINISHED = "('queued', 'running')"
 _ENDED = "('completed', 'failed', 'canceled')"
 _ITEM_STATUSES = "('pending', 'running', 'done', 'failed', 'skipped')"
 _SCOPES = "('project', 'photo_set', 'global')"
-_CANCEL = "Cancel them (`JobsRepository.cancel`), or correct the rows with SQL."
-_REQUEUE = "Queue them again (`JobsRepository.requeue`)."
+_CANCEL = "Cancel them with `photojobs jobs cancel`, or correct the rows with SQL."
+_REQUEUE = "Queue them again in Python with `JobsRepository(database).requeue(id)`."
 _CORRECT = "Run `photojobs db backup`, and then correct the rows with SQL."
 
 

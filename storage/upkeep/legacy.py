@@ -157,7 +157,7 @@ def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
 
 
 def missing_unique(connection: Connection) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return the columns, with their tables, that should have a unique index, have none, and have no duplicates."""
+    """Return the tables and columns whose unique index is missing and can be created: without duplicates."""
     missing = []
     for name in BASELINE_TABLES:
         table = read_table(connection, name)

@@ -1,4 +1,4 @@
-"""The errors of a command line with valid syntax. Every class is a `PhotojobsError`."""
+"""Errors of command lines that can be parsed but not carried out. Every class is a `PhotojobsError`."""
 
 from __future__ import annotations
 

@@ -183,8 +183,8 @@ def _unix_moment(seconds: str) -> str | None:
 def _of_ciff(read_at: Reader, heap: int, size_bytes: int) -> ExifTags:
     """Return the tags of a Canon CRW file.
 
-    The file is a heap: a block of data with a folder, a list of 10-byte entries, at its end. An entry refers to a value
-    in the heap, or to another heap.
+    The file is a heap: a block of data that ends with a folder. A folder is a list of 10-byte entries. Each entry
+    refers to a value in the heap, or to another heap.
     """
     values: dict[int, bytes] = {}
     heaps = [(heap, size_bytes)]

@@ -146,7 +146,7 @@ def _is_known(photometric: int, folder: Folder) -> bool:
         # libvips reads YCbCr as RGB if it is not subsampled. Its colors would be wrong, so the file counts as unknown.
         is_whole = _SUBSAMPLING in folder and folder[_SUBSAMPLING].numbers() == (1, 1)
         return not is_whole
-    # libvips refuses a file without a color space.
+    # A file without a color space (-1) needs no check here, because libvips refuses the file.
     return photometric in _KNOWN or photometric < 0
 
 

@@ -80,9 +80,9 @@ def _current(
     folder: ProjectFolder,
     pairs: Sequence[tuple[Arrival, KnownOriginal]],
 ) -> dict[int, Photo]:
-    """Return by id the photos whose pair has not changed since the matching.
+    """Return, by id, the photos whose pair has not changed since it was matched.
 
-    The photo has the same project and name, the file is the same, and the file has no row yet.
+    This means: the photo still has the same project and name, and the file is the same and still has no row.
     """
     with ctx.read() as connection:
         taken = known_names(connection, target.id, [arrival.new.name for arrival, _ in pairs])

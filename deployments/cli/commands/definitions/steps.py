@@ -54,7 +54,9 @@ def show_step(name: str, /, *, json: Json = False) -> None:
             "works on": found.unit,
             "what it does": found.summary,
             "more": found.description or None,
-            "without items": "photos marked for removal" if found.default_items == "pending_deletions" else None,
+            "without items": "works on the photos marked for removal"
+            if found.default_items == "pending_deletions"
+            else None,
             "changes files": found.modifies_files,
             "handler": f"{available[name].__module__}.{available[name].__name__}" if name in available else "none here",
         }
