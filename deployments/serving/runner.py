@@ -178,7 +178,7 @@ class Serving:
                 declared = self._scheduled[deployment.id]
                 if restore_parameters(client, deployment, declared):
                     logger.info(
-                        "%s: the parameters of its schedules had been changed on the server; the declared ones were restored",
+                        "%s: the schedules' parameters had been changed on the server; the declared ones were restored",
                         deployment.name,
                     )
                     self._restored_at[deployment.id] = time.monotonic()

@@ -273,8 +273,8 @@ def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended:
         given = _as_given(end)
         done.ended += run(END_SQLITE, given | {"now": claimant.now})
     if any(end.claim_token is None for end in ended):
-        # An end without a token was not written by the job's executor: a job was canceled, for example. The executor may
-        # still work in the project, so the job's claim on the project is renewed.
+        # An end without a token does not come from the job's executor; for example, a user has canceled the job. The
+        # executor may still work in the project, so the job's claim on the project is renewed.
         run(KEEP_PROJECTS_SQLITE, {"job_ids": [job.id for job in done.ended], "now": claimant.now})
     if len(done.ended) < len(ended) or any(job.task_id is not None for job in done.ended):
         done.stuck = [task_id for (task_id,) in run(LOOK_SQLITE, {"job_ids": [end.job_id for end in ended]})]
