@@ -15,6 +15,7 @@ from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path, removed_photo
 from flows.steps.targets.photo_files import PhotoFiles, find_files, remove_derivatives
 from flows.steps.targets.target_photos import Worked, each_photo, has_moved
+from flows.steps.targets.target_projects import check_project
 from storage.batches import batched, pages
 from storage.history.journal import FileAction, FileChange
 from storage.library.errors import LibraryError
@@ -24,6 +25,7 @@ from storage.library.trash import trash_place
 from storage.photos.derivatives import DerivativesRepository
 from storage.photos.originals import OriginalsRepository
 from storage.photos.photos import PhotosRepository
+from storage.photos.projects import ProjectsRepository
 from storage.records import Photo
 from task_definitions import MAX_ITEMS_PER_JOB
 
@@ -76,7 +78,7 @@ def _remove_batch(
     for photo in photos:
         try:
             removal = _plan(ctx, folder, photo, files[photo.id])
-        except (LibraryError, OSError, PermanentStepError, SkipItem) as error:
+        except (LibraryError, OSError, PermanentStepError) as error:
             errors[photo.id] = error
         else:
             if removal is not None:
@@ -91,10 +93,9 @@ def _plan(ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFil
         ctx.report.count("unchanged", example=photo.filename)
         return None
     files.refuse_untouchable()
-    if not files.images:
-        # The user may have moved the files, or the disk may not be mounted.
-        raise SkipItem("the photo has no file on disk, so its row is kept")
     files.refuse_several_pictures(doomed)
+    if not files.images:
+        check_project(ctx, ProjectsRepository(ctx.database).get(photo.project_id), folder)
     something_stays = (
         any(file.kind not in doomed for file in files.images)
         or bool(photo.jpg_available and photo.keep_jpg)

@@ -22,7 +22,7 @@ JOBS = 24
 
 #: A connection is kept if two threads needed one at the same moment, so a run in which all threads meet has more than
 #: usual. If each waiting job had one, every run would have too many.
-RUNS = 5
+RUNS = 10
 
 
 def test_a_flow_run_needs_at_most_six_connections_however_many_jobs_wait(

@@ -154,6 +154,8 @@ class World:
                 heartbeat_seconds=5,
                 image_isolation=False,
                 retry_delay_seconds=0,
+                # A file that is unsettled for the plan might be settled for the run.
+                settle_seconds=0,
                 **{"rename_user_files": "rename", **settings},
             ),
         )

@@ -151,7 +151,7 @@ def test_nothing_is_concluded_from_a_missing_folder_or_library(studio):
 
 
 @pytest.mark.parametrize("by", ["items", "project"])
-def test_a_photo_whose_files_are_missing_keeps_its_row_with_its_tags(studio, by):
+def test_a_photo_of_a_project_whose_disk_is_away_keeps_its_row_with_its_tags(studio, by):
     iceland = studio.project("Iceland")
     photo_id = studio.photo(iceland, "fox", "jpg", "xmp", keep_jpg=0, tagged=("animal",), derivatives=True)
     before = studio.everything()
@@ -161,12 +161,21 @@ def test_a_photo_whose_files_are_missing_keeps_its_row_with_its_tags(studio, by)
     folder.mkdir()
     arguments = {"items": _items(photo_id)} if by == "items" else {"project_id": iceland.id}
     job = studio.run("file_removal", scope="photo_set" if by == "items" else "project", **arguments)
-    assert job.status == "completed", job.error_message
+    assert (job.status, "is unavailable" in job.error_message) == ("failed", True)
     assert not list(folder.iterdir())
     folder.rmdir()
     away.rename(folder)
     assert studio.everything() == before
     assert studio.run("file_removal", project_id=iceland.id).result["counts"]["rows removed"] == 1
+
+
+def test_the_row_of_a_photo_that_was_removed_by_hand_goes(studio):
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", keep_jpg=0)
+    studio.photo(iceland, "owl", "jpg")
+    (studio.folder(iceland).path / "fox.jpg").unlink()
+    assert studio.run("file_removal", project_id=iceland.id).result["counts"]["rows removed"] == 1
+    assert studio.get_photo(photo_id) is None
 
 
 def test_a_symlink_fails_its_own_photo_alone(studio):
