@@ -14,7 +14,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
 
@@ -208,6 +208,12 @@ _RUNNING_BY_TENANT = text(f"""
 """)
 
 
+def place_in_time(job: Job | Row[Any]) -> datetime:
+    """Return when a job was created; the end of time if another program wrote a text that is no time."""
+    created_at: datetime | None = job.created_at
+    return created_at or datetime.max.replace(tzinfo=UTC)
+
+
 def _ranked(connection: Connection, candidates: Sequence[Row[Any]], *, lane: Lane, now: datetime) -> list[Row[Any]]:
     running: dict[str, int] = {}
     if lane.fair_tenants:
@@ -216,8 +222,8 @@ def _ranked(connection: Connection, candidates: Sequence[Row[Any]], *, lane: Lan
 
     def rank(candidate: Row[Any]) -> tuple[int, int, datetime, int]:
         effective = candidate.priority
-        if lane.aging_seconds:
+        if lane.aging_seconds and candidate.created_at is not None:
             effective += int((now - candidate.created_at).total_seconds() // lane.aging_seconds)
-        return (-effective, running.get(candidate.tenant_id, 0), candidate.created_at, candidate.id)
+        return (-effective, running.get(candidate.tenant_id, 0), place_in_time(candidate), candidate.id)
 
     return sorted(candidates, key=rank)

@@ -127,7 +127,8 @@ class Statistics:
             .limit(sample_size)
         )
         with self._access.read() as connection:
-            rows = [row for row in connection.execute(statement) if row.started_at is not None]
+            # A time that another program wrote may not be readable as a time.
+            rows = [row for row in connection.execute(statement) if None not in row]
         return Times(
             waiting=_durations([(row.started_at - row.created_at).total_seconds() for row in rows]),
             running=_durations([(row.finished_at - row.started_at).total_seconds() for row in rows]),

@@ -148,11 +148,10 @@ class WaitingReasons:
     def _running(self, job: Job) -> Reason:
         sign = job.heartbeat_at or job.started_at or job.created_at
         says = f"It has run for {self._age(job.started_at or sign)}, by {job.worker_id or 'an unknown executor'}"
-        silence = (self._now - sign).total_seconds()
-        if silence > self._stale_seconds:
+        if self._is_stale(job):
             return _blocked(
                 "stale",
-                f"{says}, which has sent no heartbeat for {lasting(silence)}: this executor counts as dead.",
+                f"{says}, which has sent no heartbeat for {self._age(sign)}: this executor counts as dead.",
                 "Start `photojobs up` or `photojobs worker`; it gives the job to another executor within seconds.",
                 job.id,
             )
@@ -188,7 +187,9 @@ class WaitingReasons:
             problem = "Its scope is global, but it names a project."
         if problem:
             yield _blocked(
-                "scope", problem, "The job will fail when an executor takes it. Cancel it and enqueue it again."
+                "scope",
+                problem,
+                "An executor that takes it may find nothing to work on. Cancel it and enqueue it again.",
             )
         else:
             yield _fine("scope", f"Its scope, {job.scope}, is valid.")
@@ -296,7 +297,7 @@ class WaitingReasons:
             )
         else:
             yield _fine("rank", f"No job ranks before it in the lane {lane.name}.")
-        if lane.aging_seconds:
+        if lane.aging_seconds and _is_known(job.created_at):
             older = int((self._now - job.created_at).total_seconds() // lane.aging_seconds)
             yield _fine("aging", f"Because of its age, its rank is {job.priority + older} instead of {job.priority}.")
         if lane.fair_tenants:
@@ -343,7 +344,7 @@ class WaitingReasons:
                 f"{asks} (`photojobs worker` without --tenant and --lane accepts every job).",
             )
         ready_at = job.run_after or job.created_at
-        if 0 <= (self._now - ready_at).total_seconds() < JUST_QUEUED_SECONDS:
+        if _is_known(ready_at) and 0 <= (self._now - ready_at).total_seconds() < JUST_QUEUED_SECONDS:
             return _waits("executor", "It was queued just now.")
         return _blocked(
             "executor",
@@ -358,13 +359,20 @@ class WaitingReasons:
 
     def _is_stale(self, job: Job) -> bool:
         sign = job.heartbeat_at or job.started_at or job.created_at
-        return (self._now - sign).total_seconds() > self._stale_seconds
+        return not _is_known(sign) or (self._now - sign).total_seconds() > self._stale_seconds
 
     def _age(self, moment: datetime) -> str:
+        if not _is_known(moment):
+            return "an unknown time"
         return lasting(max(0.0, (self._now - moment).total_seconds()))
 
     def _ago(self, moment: datetime) -> str:
         return f"{self._age(moment)} ago"
+
+
+def _is_known(moment: datetime | None) -> bool:
+    """Return whether a moment is known; that of a row which another program inserted may not be readable as a time."""
+    return moment is not None
 
 
 def _fine(name: str, says: str) -> Reason:

@@ -65,6 +65,20 @@ def test_a_row_of_another_program_is_claimed_whatever_its_priority_and_loses_its
     assert [(job.priority, job.finished_at) for job in claimed] == [(priority, None) for priority in priorities]
 
 
+@pytest.mark.parametrize("order", [{}, {"aging_seconds": 60}, {"fair_tenants": True}])
+def test_a_row_whose_time_cannot_be_read_keeps_no_job_from_being_claimed(
+    sqlite_database: Database, order: dict[str, Any]
+) -> None:
+    jobs = JobsRepository(sqlite_database)
+    LanesRepository(sqlite_database).change("normal", **order)
+    for tenant in ("a", "a", "b", "b"):
+        jobs.enqueue(tenant_id=tenant, type="x")
+    with sqlite_database.begin() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET created_at = 'yesterday' WHERE id IN (1, 3)")
+    claimed = jobs.claim("worker", Wanted(lanes=["normal"]), limit=4).claimed
+    assert sorted(job.id for job in claimed) == [1, 2, 3, 4]
+
+
 def test_bounds_are_inclusive_and_a_tenant_gets_its_own_alone(jobs: JobsRepository) -> None:
     by_priority = {
         priority: jobs.enqueue(tenant_id="a", type="x", priority=priority).id for priority in (88, 89, 95, 99, 100)

@@ -48,6 +48,18 @@ def test_times_are_those_of_the_jobs_that_ended_last(database: Database, jobs: J
     assert (latest.waiting.sample_size, latest.running.median_seconds) == (1, 100)
 
 
+def test_a_job_whose_time_cannot_be_read_is_left_out_of_the_times(sqlite_database: Database) -> None:
+    repository = JobsRepository(sqlite_database)
+    for _ in range(2):
+        repository.enqueue(tenant_id="t", type="x")
+        job = repository.claim_next("worker")
+        assert job is not None
+        repository.complete(job.id)
+    with sqlite_database.begin() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET created_at = 'yesterday' WHERE id = 1")
+    assert Statistics(sqlite_database).times().waiting.sample_size == 1
+
+
 def test_the_oldest_waiting_job_is_one_that_could_run(database: Database, jobs: JobsRepository, clock: Any) -> None:
     statistics = Statistics(database)
     assert statistics.oldest_waiting() is None
