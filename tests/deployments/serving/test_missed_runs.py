@@ -48,11 +48,13 @@ def test_of_the_runs_that_were_missed_only_the_latest_of_each_tenant_remains(
                 marked += update.rowcount
         assert marked == len(runs)
 
-        assert skip_missed_runs() == 4
-        assert skip_missed_runs() == 0
-
-        states = {key: client.read_flow_run(run_id).state_name for key, run_id in runs.items()}
+        # On a slow machine, runs of other tests' deployments on this server have been missed, too.
+        assert skip_missed_runs() >= 4
+        skipped_once = {key: client.read_flow_run(run_id).state_name for key, run_id in runs.items()}
+        skip_missed_runs()
+        skipped_twice = {key: client.read_flow_run(run_id).state_name for key, run_id in runs.items()}
         client.delete_deployment(deployment_id)
-    # After some seconds Prefect's server calls a run that was not taken late.
-    assert {key for key, name in states.items() if name in {"Scheduled", "Late"}} == {("anna", 1), ("ben", 1)}
-    assert {name for (_, hours), name in states.items() if hours > 1} == {"Skipped"}
+    for states in (skipped_once, skipped_twice):
+        # After some seconds Prefect's server calls a run that was not taken late.
+        assert {key for key, name in states.items() if name in {"Scheduled", "Late"}} == {("anna", 1), ("ben", 1)}
+        assert {name for (_, hours), name in states.items() if hours > 1} == {"Skipped"}
