@@ -44,7 +44,7 @@ class DerivativeScan:
         """Remove all staged files and begin with another project."""
         self._project_id = project_id
         self._connection.rollback()
-        for table in ("staged_derivatives", "staged_originals", "staged_names", "staged_results"):
+        for table in ("staged_derivatives", "staged_originals", "staged_strangers", "staged_names", "staged_results"):
             self._connection.exec_driver_sql(f"DELETE FROM {table}")
         self._connection.commit()
 
@@ -112,7 +112,10 @@ class DerivativeScan:
 
     def _find_owners(self) -> None:
         """Give each file that differs in spelling from the name of its photo the base name of the photo."""
-        strangers = self._connection.execute(text(_HAS_STRANGERS), {"project_id": self._project_id}).first()
+        for table in ("staged_strangers", "staged_names"):
+            self._connection.exec_driver_sql(f"DELETE FROM {table}")
+        self._connection.execute(text(_FIND_STRANGERS), {"project_id": self._project_id})
+        strangers = self._connection.exec_driver_sql("SELECT 1 FROM staged_strangers LIMIT 1").first()
         self._connection.commit()
         if strangers is None:
             return
@@ -128,7 +131,7 @@ class DerivativeScan:
             names = [(photo_id, filename, name_key(filename)) for photo_id, filename in batch]
             write_rows(self._connection, "staged_names", ("photo_id", "filename", "name_key"), names)
             self._connection.commit()
-        self._connection.execute(text(_NAME_AS_OWNER), {"project_id": self._project_id})
+        self._connection.execute(text(_NAME_AS_OWNER))
         self._connection.commit()
 
     def _ids(self, find: str, parameters: dict[str, Any]) -> Iterator[list[int]]:
@@ -195,6 +198,7 @@ _TABLES = (
     """CREATE TEMPORARY TABLE staged_originals (base_name TEXT{collation} NOT NULL, name_key TEXT{collation} NOT NULL,
     source_rank INTEGER NOT NULL, file_name TEXT{collation} NOT NULL, size_bytes BIGINT NOT NULL,
     mtime_ns BIGINT NOT NULL, ctime_ns BIGINT NOT NULL, PRIMARY KEY (base_name, source_rank, file_name))""",
+    "CREATE TEMPORARY TABLE staged_strangers (base_name TEXT{collation} NOT NULL PRIMARY KEY)",
     """CREATE TEMPORARY TABLE staged_names (name_key TEXT{collation} NOT NULL, photo_id BIGINT NOT NULL,
     filename TEXT{collation} NOT NULL, PRIMARY KEY (name_key, photo_id))""",
     """CREATE TEMPORARY TABLE staged_results (photo_id BIGINT NOT NULL, file_name TEXT{collation} NOT NULL,
@@ -204,18 +208,19 @@ _TABLES = (
 # On disk, the derivatives of a photo with a long base name have a shortened name. The base name replaces it here.
 _NAME_IN_FULL = "UPDATE staged_derivatives SET base_name = :base_name WHERE base_name = :stem"
 
-_IS_STRANGER = """NOT EXISTS (
-        SELECT 1 FROM photos WHERE photos.project_id = :project_id AND photos.filename = staged_originals.base_name
-    )"""
+# The base names of files that no photo has in this spelling. `EXCEPT` reads both tables once; for `NOT EXISTS`,
+# PostgreSQL may read all photos for each file, because it knows nothing about a temporary table.
+_FIND_STRANGERS = """INSERT INTO staged_strangers (base_name)
+    SELECT base_name FROM staged_originals EXCEPT SELECT filename FROM photos WHERE project_id = :project_id"""
 
-_HAS_STRANGERS = f"SELECT 1 FROM staged_originals WHERE {_IS_STRANGER} LIMIT 1"
-
-_NAME_AS_OWNER = f"""WITH owners AS (
-        SELECT name_key, min(photo_id) AS photo_id FROM staged_names GROUP BY name_key
+# If the names of several photos differ only in spelling, the file belongs to the photo with the lowest id. The
+# subqueries find each name by the primary key of `staged_names`.
+_NAME_AS_OWNER = """UPDATE staged_originals SET base_name = (
+        SELECT filename FROM staged_names WHERE staged_names.name_key = staged_originals.name_key
+        ORDER BY photo_id LIMIT 1
     )
-    UPDATE staged_originals SET base_name = staged_names.filename FROM owners
-    JOIN staged_names ON staged_names.name_key = owners.name_key AND staged_names.photo_id = owners.photo_id
-    WHERE staged_originals.name_key = owners.name_key AND {_IS_STRANGER}"""
+    WHERE base_name IN (SELECT base_name FROM staged_strangers)
+        AND EXISTS (SELECT 1 FROM staged_names WHERE staged_names.name_key = staged_originals.name_key)"""
 
 _FIND_FILES = """INSERT INTO staged_results (photo_id, file_name)
     SELECT photos.id, staged.file_name FROM photos
