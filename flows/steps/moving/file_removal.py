@@ -61,8 +61,9 @@ def _remove_photos(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Pho
     fresh = {photo.id: photo for photo in PhotosRepository(ctx.database).get_many([photo.id for photo in photos])}
     present = [fresh[photo.id] for photo in photos if not has_moved(photo, fresh.get(photo.id))]
     files = find_files(ctx, folder, present)
+    disk_error = _disk_error(ctx, folder, present, files)
     for batch in batched(present, BATCH_SIZE):
-        errors = _remove_batch(ctx, folder, batch, files)
+        errors = _remove_batch(ctx, folder, batch, files, disk_error)
         for photo in batch:
             yield photo, errors.get(photo.id)
     for photo in photos:
@@ -70,14 +71,34 @@ def _remove_photos(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Pho
             yield photo, SkipItem("the photo has been moved or removed in the meantime")
 
 
-def _remove_batch(
+def _disk_error(
     ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], files: dict[int, PhotoFiles]
+) -> Exception | None:
+    """Return why missing files do not count as deleted; None if they do.
+
+    This is checked once, before any file moves, because the step itself may move the last photo out of the folder.
+    """
+    if not any(_doomed_kinds(photo) and not files[photo.id].images for photo in photos):
+        return None
+    try:
+        check_project(ctx, ProjectsRepository(ctx.database).get(photos[0].project_id), folder)
+    except (LibraryError, OSError, PermanentStepError) as error:
+        return error
+    return None
+
+
+def _remove_batch(
+    ctx: StepContext,
+    folder: ProjectFolder,
+    photos: Sequence[Photo],
+    files: dict[int, PhotoFiles],
+    disk_error: Exception | None,
 ) -> dict[int, Exception]:
     errors: dict[int, Exception] = {}
     removals: list[_Removal] = []
     for photo in photos:
         try:
-            removal = _plan(ctx, folder, photo, files[photo.id])
+            removal = _plan(ctx, folder, photo, files[photo.id], disk_error)
         except (LibraryError, OSError, PermanentStepError) as error:
             errors[photo.id] = error
         else:
@@ -87,15 +108,17 @@ def _remove_batch(
     return errors | {removal.photo.id: removal.error for removal in removals if removal.error is not None}
 
 
-def _plan(ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFiles) -> _Removal | None:
+def _plan(
+    ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFiles, disk_error: Exception | None
+) -> _Removal | None:
     doomed = _doomed_kinds(photo)
     if not doomed:
         ctx.report.count("unchanged", example=photo.filename)
         return None
     files.refuse_untouchable()
     files.refuse_several_pictures(doomed)
-    if not files.images:
-        check_project(ctx, ProjectsRepository(ctx.database).get(photo.project_id), folder)
+    if disk_error is not None and not files.images:
+        raise disk_error
     something_stays = (
         any(file.kind not in doomed for file in files.images)
         or bool(photo.jpg_available and photo.keep_jpg)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from flows.steps.moving import file_removal
 from flows.steps.targets import photo_files
 from flows.testing import run_queued_job
 from storage import JobsRepository, ProjectsRepository
@@ -176,6 +177,21 @@ def test_the_row_of_a_photo_that_was_removed_by_hand_goes(studio):
     (studio.folder(iceland).path / "fox.jpg").unlink()
     assert studio.run("file_removal", project_id=iceland.id).result["counts"]["rows removed"] == 1
     assert studio.get_photo(photo_id) is None
+
+
+def test_the_last_rows_go_too_if_an_earlier_batch_has_emptied_the_folder(studio, monkeypatch):
+    iceland = studio.project("Iceland")
+    studio.photo(iceland, "fox", "jpg", keep_jpg=0)
+    for name in ("owl", "ram"):
+        studio.photo(iceland, name, "jpg", keep_jpg=0)
+        (studio.folder(iceland).path / f"{name}.jpg").unlink()
+    checks = []
+    check = file_removal.check_project
+    monkeypatch.setattr(file_removal, "check_project", lambda *given: (checks.append(given), check(*given)))
+    monkeypatch.setattr(file_removal, "BATCH_SIZE", 1)
+    job = studio.run("file_removal", project_id=iceland.id)
+    assert (job.status, job.result["counts"]["rows removed"]) == ("completed", 3)
+    assert len(checks) == 1
 
 
 def test_a_symlink_fails_its_own_photo_alone(studio):
