@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A backup by hard links changes the change time of every photo, and so does deleting that backup, though nobody writes.
+# A backup by hard links changes the change time of every photo, and so does deleting that backup, though no photo is written.
 #
 # Guess: size, modification time and change time (ctime) together say whether a file is still the one that was read: ctime
 #     changes when contents, owner or permissions do, and no program can set it back. Readers leave it alone, above all

@@ -5,7 +5,7 @@
 #     be shown by one library while another one writes its orientation into a database.
 # Behaviour: a PNG may carry the block before the pixels, after them, or (as Exiv2, which digiKam, darktable and GIMP use, and
 #     ImageMagick wrote it for years) as hexadecimal digits in a compressed text. libvips knows the first place alone, as
-#     browsers do; its thumbnail of the others is not turned. Pillow's `exif_transpose` turns all three. Whoever takes
+#     browsers do; its thumbnail of the others is not turned. Pillow's `exif_transpose` turns all three. A program that takes
 #     the tags from one and the pixels from the other turns the picture twice or never.
 # Versions: pyvips 3.2.0, pyvips-binary 8.18.7 (libvips 8.18), Pillow 13.0.0.
 # Date: 2026-11-28.

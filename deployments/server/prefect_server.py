@@ -86,6 +86,7 @@ def embedded_server(
     name = LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound.
     url = f"http://{name}:{port}/api"
     log_path = home / SERVER_LOG
+    lock_of_leases = home / "concurrency_leases" / "expirations.lock"
     auth_string = auth_string_of(home)
     note_address(home, url)
     client = _client_environment(home, url, auth_string)
@@ -95,6 +96,9 @@ def embedded_server(
         log_begins_at = log.tell()
 
         def launch() -> subprocess.Popen[bytes]:
+            # A killed server may leave its lock, which names its process id. Prefect waits for the lock without end if
+            # a process has this id again, as the next server in a container.
+            lock_of_leases.unlink(missing_ok=True)
             return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments.
                 [sys.executable, "-m", "deployments.embedded_server", host, str(port), *hosts],
                 env=os.environ | of_server,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,3 +68,23 @@ def test_a_slot_of_a_limit_is_given_back_after_a_restart_too(prefect_url: str, p
 
     # A server that is started later finds the leases in its home, beside its database.
     assert [path for path in prefect_databases if (path.parent / "concurrency_leases" / f"{lease}.json").is_file()]
+
+
+def test_a_lock_of_leases_that_a_killed_server_left_is_removed_before_the_next_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "concurrency_leases" / "expirations.lock"
+    lock.parent.mkdir()
+    # Prefect removes the lock only if no process has this id.
+    lock.write_text(str(os.getpid()))
+    at_start: list[bool] = []
+
+    def launched(*_: Any, **__: Any) -> None:
+        at_start.append(lock.exists())
+        raise OSError("no process was started")
+
+    monkeypatch.setattr(subprocess, "Popen", launched)
+    with pytest.raises(OSError, match="no process was started"), embedded_server(tmp_path):
+        pass
+
+    assert at_start == [False]
