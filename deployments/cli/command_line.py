@@ -136,8 +136,9 @@ def run_command_line(tokens: Sequence[str]) -> int:
         code = app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
-        error.verbose = False
-        return _complain(str(error))
+        from deployments.cli.output.usage_errors import usage_error
+
+        return _complain(usage_error(app, error))
     except PhotojobsError as error:
         if is_verbose():
             traceback.print_exc()

@@ -35,11 +35,17 @@ _LINE_BOUNDS: Final = Bounds(max_bytes=256 * 1024 * 1024, max_depth=64)
 #: The settings that affect the changes of a run. A plan is outdated if one of them has changed.
 _SETTINGS_THAT_MATTER: Final = (
     "trash_ttl_seconds",
+    "missing_grace_seconds",
     "unaccepted_files",
     "jpg_extensions",
     "raw_extensions",
     "other_extensions",
+    "rename_user_files",
+    "merge_folders",
+    "ignored_names",
+    "companion_patterns",
     "max_image_megapixels",
+    "settle_seconds",
 )
 
 

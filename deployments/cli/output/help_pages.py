@@ -81,6 +81,13 @@ def command_pages(app: App) -> Iterator[CommandPage]:
     yield from _pages(app, app, ())
 
 
+def command_usage(root: App, path: Sequence[str]) -> str:
+    """Return how the command with these words is called, for example `photojobs undo [OPTIONS] TASK`."""
+    from cyclopts.help import format_usage
+
+    return str(format_usage(root, path)).removeprefix("Usage: ").strip()
+
+
 def _complete(app: App, path: tuple[str, ...]) -> None:
     if path and app.default_command is not None:
         command = app.default_command
@@ -122,8 +129,6 @@ def _epilogue(path: tuple[str, ...]) -> str:
 
 
 def _pages(root: App, app: App, path: tuple[str, ...]) -> Iterator[CommandPage]:
-    from cyclopts.help import format_usage
-
     _complete(app, path)
     names = tuple(name for name in app if not name.startswith("-"))
     first, *others = _paragraphs(app.help) or [""]
@@ -132,8 +137,8 @@ def _pages(root: App, app: App, path: tuple[str, ...]) -> Iterator[CommandPage]:
         path=path,
         summary=first,
         description="\n\n".join(others),
-        usage=str(format_usage(root, path)).removeprefix("Usage: ").strip(),
-        options=tuple(_options(app)),
+        usage=command_usage(root, path),
+        options=tuple(command_options(app)),
         commands=names,
         examples=EXAMPLES.get(name, {}),
         exit_codes=dict(OF_COMMANDS.get(name, {})),
@@ -142,7 +147,8 @@ def _pages(root: App, app: App, path: tuple[str, ...]) -> Iterator[CommandPage]:
         yield from _pages(root, app[name], (*path, name))
 
 
-def _options(app: App) -> Iterator[OptionHelp]:
+def command_options(app: App) -> Iterator[OptionHelp]:
+    """Yield the options and arguments of a command in the order of its help page."""
     from cyclopts.help import create_parameter_help_panel
 
     if app.default_command is None:

@@ -13,12 +13,14 @@ from flows.handlers.step_context import StepContext
 from flows.imaging.isolation.image_processing import available_cores
 from flows.steps.targets.photo_files import PhotoFiles, PhotoTask, find_files
 from flows.steps.targets.target_photos import Worked, each_photo, each_project_photo
+from flows.steps.targets.target_projects import check_project
 from storage.batches import batched
 from storage.library.atomic_write import fsync_folder
 from storage.library.paths import ProjectFolder
 from storage.photos.derivatives import METADATA, Derivative, DerivativeKind, DerivativesRepository, ProcessedPhoto
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
+from storage.photos.projects import ProjectsRepository
 from storage.records import Photo
 from task_definitions import MAX_ITEMS_PER_JOB
 
@@ -86,13 +88,16 @@ def process_photos(ctx: StepContext, work: PhotoWork, folder: ProjectFolder, pho
     """Work on photos of one project. Yield each photo with its error, if any, after its result has been written.
 
     Raises:
+        ProjectUnavailable: no photo has a file, and the folder has no files of the project; see `check_project`.
         FolderMissing, FolderUnreadable: the project's folder cannot be listed.
     """
     files = find_files(ctx, folder, photos)
     # Folders are created only if a photo has files, because the project's folder may be the mount point of a missing
     # disk.
     has_files = any(own.images for own in files.values())
-    if has_files and not (folder.thumb.is_dir() and folder.preview.is_dir()):
+    if not has_files:
+        _check_project(ctx, folder, photos)
+    elif not (folder.thumb.is_dir() and folder.preview.is_dir()):
         folder.create()
     finished: list[tuple[PhotoTask, PhotoResult]] = []
     written_at = time.monotonic()
@@ -156,6 +161,12 @@ def _processes(ctx: StepContext) -> int:
 
 def _photos_of(ctx: StepContext, project_id: int) -> Iterator[list[Photo]]:
     return batched(PhotosRepository(ctx.database).iterate_project(project_id), SCAN_BATCH_SIZE)
+
+
+def _check_project(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]) -> None:
+    project = ProjectsRepository(ctx.database).get_by_id(photos[0].project_id) if photos else None
+    if project is not None:
+        check_project(ctx, project, folder)
 
 
 def _tasks(

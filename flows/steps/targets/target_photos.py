@@ -9,7 +9,7 @@ from flows.errors import SkipItem, named
 from flows.handlers.failures import Failures
 from flows.handlers.job_targets import TargetItem
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.target_projects import each_project
+from flows.steps.targets.target_projects import ProjectUnavailable, each_project
 from storage.library.errors import LibraryError
 from storage.library.paths import ProjectFolder
 from storage.records import Photo, Project
@@ -42,7 +42,8 @@ def each_photo(ctx: StepContext, work: PhotosWork, photos_of: Callable[[int], It
 def each_item(ctx: StepContext, work: Callable[[Project, Sequence[Photo]], Worked]) -> None:
     """Call `work` for the photos of the job's items, project by project, and end the items of the photos it yields.
 
-    If `work` raises `SkipItem`, `LibraryError` or `OSError`, the other items of the project end with this error.
+    If `work` raises `SkipItem`, `ProjectUnavailable`, `LibraryError` or `OSError`, the other items of the project end
+    with this error.
     """
     for batch in ctx.item_batches(size=MAX_ITEMS_PER_JOB):
         batch.sort(key=lambda item: (item.project.id, item.id))
@@ -58,7 +59,7 @@ def each_item(ctx: StepContext, work: Callable[[Project, Sequence[Photo]], Worke
                 with closing(work(project, [own[0].photo for own in left.values()])) as results:
                     for photo, error in results:
                         _end(ctx, left.pop(photo.id), error)
-            except (SkipItem, LibraryError, OSError) as error:
+            except (SkipItem, ProjectUnavailable, LibraryError, OSError) as error:
                 for own in left.values():
                     _end(ctx, own, error)
             ctx.report.enter_project(None)

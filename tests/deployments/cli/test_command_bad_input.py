@@ -31,6 +31,17 @@ Command = Callable[..., Any]
         ("run process_photos --items-file nowhere.txt", "cannot be read"),
         ("run process_photos --missing everything", "thumbnail"),
         ("run process_photos --nonsense", "--nonsense"),
+        (
+            "db downgrade 0008",
+            'unexpected: "0008". Did you mean --revision 0008? Usage: photojobs db downgrade [OPTIONS]. '
+            "`photojobs db downgrade --help` shows the options.",
+        ),
+        ("run maintenance project Iceland", 'unexpected: "project", "Iceland". Did you mean --project Iceland?'),
+        ("run maintenance Iceland", 'unexpected: "Iceland". Did you mean --project Iceland?'),
+        ("run process_photos 1 2", 'unexpected: "1", "2". Did you mean --project 1?'),
+        ("jobs list failed", 'unexpected: "failed". Did you mean --status failed?'),
+        ("jobs show", "ID requires an argument. Usage: photojobs jobs show [OPTIONS] ID."),
+        ("steps list all", 'unexpected: "all". Usage: photojobs steps list [OPTIONS].'),
         ("run", "NAME"),
         ("start nothing_such", "is not a definition"),
         ("status", "this database does not exist"),

@@ -188,8 +188,13 @@ def test_a_folder_with_neither_manifest_nor_any_known_photo_is_unavailable(studi
         assert job.status == "failed", step
         assert "Disk" in job.error_message
         assert "unavailable" in job.error_message
-    studio.run("upload_postprocess", project_id=disk.id, items=[{"photo_id": photo_id} for photo_id in lost])
-    job = studio.run("image_move_files", project_id=disk.id, items=[{"photo_id": photo_id} for photo_id in lost])
+    items = [{"photo_id": photo_id} for photo_id in lost]
+    for step in ("regenerate_metadata", "generate_derivatives", "upload_postprocess", "metadata"):
+        job = studio.run(step, project_id=disk.id)
+        assert (job.status, "unavailable" in (job.error_message or "")) == ("failed", True), step
+    for step in ("generate_derivatives", "upload_postprocess", "metadata", "image_move_files"):
+        job = studio.run(step, project_id=disk.id, items=items)
+        assert (job.status, "unavailable" in (job.error_message or "")) == ("failed", True), step
 
     assert [file.name for file in path.iterdir()] == ["README.txt"]
     assert [studio.get_photo(photo_id) for photo_id in lost] == before

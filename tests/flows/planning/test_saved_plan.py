@@ -1,0 +1,71 @@
+"""A saved plan is run only under the settings with which it was made, as far as they affect the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.planning.saved_plan import PlanOutdated, PlanWriter, SavedPlan
+from flows.process.runtime import Runtime
+from storage.lifecycle.pinned_definition import PinnedDefinition
+from storage.queue.new_tasks import NewTask
+from storage.settings import Settings
+from task_definitions import Scope, load_definitions
+from task_definitions.step_types import step_types
+
+#: A value of each setting that affects the changes of a run, other than its default.
+MATTER: dict[str, Any] = {
+    "trash_ttl_seconds": 5,
+    "missing_grace_seconds": 5,
+    "unaccepted_files": "trash",
+    "jpg_extensions": ("jpg",),
+    "raw_extensions": ("nef",),
+    "other_extensions": ("png",),
+    "rename_user_files": "rename",
+    "merge_folders": True,
+    "ignored_names": ("@eaDir",),
+    "companion_patterns": ("{base}-edit.psd",),
+    "max_image_megapixels": 5,
+    "settle_seconds": 0,
+}
+
+#: The settings that name places, say when and how jobs run, or limit what decoding an image takes on this machine; and
+#: the size and quality of derivatives, which a plan does not show.
+DO_NOT_MATTER = {
+    *("database_url", "library_root", "definitions", "tenant", "scheduled_tenants", "schedules"),
+    *("heartbeat_seconds", "stale_seconds", "poll_seconds", "drain_seconds"),
+    *("max_attempts", "retry_delay_seconds", "max_retry_delay_seconds"),
+    *("concurrency", "max_flow_runs", "window_size", "task_runner", "dask_address", "dask_workers"),
+    *("log_format", "metrics_port", "metrics_host", "server_hosts"),
+    *("image_seconds", "image_memory_megabytes", "image_isolation"),
+    *("thumbnail_pixels", "thumbnail_quality", "preview_pixels", "preview_quality", "webp_effort"),
+}
+
+
+@pytest.fixture
+def plan(runtime: Runtime, tmp_path: Path) -> SavedPlan:
+    """A saved plan without changes, made with default settings."""
+    definition = PinnedDefinition.pin(load_definitions()["maintenance_global"], step_types())
+    new = NewTask(id="planned", tenant_id="user_0", definition=definition, scope=Scope.GLOBAL)
+    runtime.settings = Settings.load()
+    with PlanWriter(tmp_path / "night.plan", new, runtime, is_thorough=False):
+        pass
+    return SavedPlan.read(tmp_path / "night.plan")
+
+
+def test_each_setting_is_known_to_affect_a_run_or_not() -> None:
+    assert MATTER.keys().isdisjoint(DO_NOT_MATTER)
+    assert MATTER.keys() | DO_NOT_MATTER == Settings.model_fields.keys(), "put a new setting into one of the two"
+
+
+@pytest.mark.parametrize("name", MATTER)
+def test_a_plan_is_outdated_by_another_value_of_a_setting_that_affects_the_run(plan: SavedPlan, name: str) -> None:
+    plan.check_settings(Settings.load())
+    with pytest.raises(PlanOutdated, match=f": {name} was .* when the plan was made"):
+        plan.check_settings(Settings.load(**{name: MATTER[name]}))
+
+
+def test_no_other_setting_outdates_a_plan(plan: SavedPlan) -> None:
+    assert plan.settings.keys() == MATTER.keys()
