@@ -110,7 +110,9 @@ class QueueCollector(Collector):
                 # The clocks of two machines may differ slightly, so a difference may be negative.
                 ran = max(0.0, (job.finished_at - job.started_at).total_seconds())
                 self._run_seconds.labels(lane, kind).observe(ran)
-                self._wait_seconds.labels(lane).observe(max(0.0, (job.started_at - job.created_at).total_seconds()))
+                if job.created_at is not None:
+                    waited = max(0.0, (job.started_at - job.created_at).total_seconds())
+                    self._wait_seconds.labels(lane).observe(waited)
         if ended:
             self._place = ended[-1].place
 

@@ -19,13 +19,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedJob:
-    """The end of a job."""
+    """The end of a job. The creation time is None if another program wrote a text that is no time."""
 
     id: int
     type: str
     priority: int
     status: str
-    created_at: datetime
+    created_at: datetime | None
     started_at: datetime | None
     finished_at: datetime
 
@@ -39,7 +39,7 @@ def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit:
     """Return the jobs that ended after a place and before a time, in the order of their ends.
 
     The time must be so far in the past that no open transaction can still end a job before it. The next call continues
-    from the place of the last job.
+    from the place of the last job. A job whose end another program wrote as a text that is no time is left out.
     """
     ended = jobs.c.finished_at
     statement = (
@@ -53,4 +53,5 @@ def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit:
         .order_by(ended, jobs.c.id)
         .limit(limit)
     )
-    return [EndedJob(**row) for row in connection.execute(statement).mappings()]
+    rows = connection.execute(statement).mappings()
+    return [EndedJob(**row) for row in rows if row["finished_at"] is not None]

@@ -99,6 +99,25 @@ def test_run_and_wait_times_fall_into_their_buckets(database: Database, jobs: Jo
     assert scrape.get("photojobs_job_wait_seconds_count", {"lane": "priority"}) == 1
 
 
+def test_a_time_that_cannot_be_read_keeps_no_other_job_from_being_counted(
+    sqlite_database: Database, clock: Any
+) -> None:
+    jobs, scrape = JobsRepository(sqlite_database), Scrape(sqlite_database)
+    for _ in range(4):
+        end(jobs, clock)
+    with sqlite_database.begin() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET created_at = 'yesterday' WHERE id = 1")
+        connection.exec_driver_sql("UPDATE jobs SET started_at = 'yesterday' WHERE id = 2")
+        connection.exec_driver_sql("UPDATE jobs SET finished_at = substr(finished_at, 1, 10) || 'T99' WHERE id = 4")
+    clock.advance(seconds=2 * 86_400)
+    labels = {"lane": "priority", "type": "metadata"}
+
+    for _ in range(2):
+        assert scrape.get("photojobs_jobs_ended_total", labels | {"status": "completed"}) == 3
+    assert scrape.get("photojobs_job_run_seconds_sum", labels) == 4
+    assert scrape.get("photojobs_job_wait_seconds_count", {"lane": "priority"}) == 1
+
+
 def test_types_that_anybody_made_up_cannot_fill_prometheus(
     database: Database, jobs: JobsRepository, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
