@@ -243,7 +243,7 @@ def _print_next(place: DemoFolder, *, took: str) -> None:
         f"export PHOTOJOBS_DATABASE_URL={quote(f'sqlite:///{place.database_path}')}",
         f"export PHOTOJOBS_LIBRARY_ROOT={quote(str(place.library_root))}",
         f"export PREFECT_HOME={quote(str(place.prefect_home))}",
-        "photojobs up    # then open the address that it prints, and press Run on Global Maintenance",
+        "photojobs up    # then open the address that it prints, press Run on Global Maintenance, and choose a tenant",
         "photojobs status",
         "photojobs library list",
         "photojobs jobs list --status failed",
