@@ -79,10 +79,11 @@ class Heartbeat:
             yield
             return
         thread_id = threading.get_ident()
-        with self._lock:
-            self._limits[thread_id] = claim.deadline + TIMEOUT_GRACE_SECONDS
-        self._wake.set()
         try:
+            # An interrupt is sent under the lock, so none arrives within `set`, which would leave the event locked.
+            with self._lock:
+                self._limits[thread_id] = claim.deadline + TIMEOUT_GRACE_SECONDS
+                self._wake.set()
             yield
         finally:
             try:

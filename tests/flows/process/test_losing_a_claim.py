@@ -122,6 +122,21 @@ def test_an_interrupt_that_strikes_at_the_very_end_leaves_none_behind(
     heartbeat.close()
 
 
+def test_an_interrupt_that_strikes_at_the_very_beginning_leaves_no_limit_behind(rows: Database) -> None:
+    def strike() -> None:
+        raise StepTimeout("at the beginning")
+
+    heartbeat = Heartbeat(rows, worker_id="w", interval_seconds=60, waiting=list)
+    heartbeat._wake.set = strike  # type: ignore[method-assign]
+    overdue = JobClaim(rows, claim(rows), trusted_seconds=60, deadline=time.monotonic() - 60)
+
+    with pytest.raises(StepTimeout, match="at the beginning"), heartbeat.time_limit(overdue):
+        pass
+
+    # With a limit that is left, the next jobs of the thread would be interrupted.
+    assert heartbeat._next_interrupt_at() == float("inf")
+
+
 def test_a_limit_that_is_kept_leaves_nothing_for_the_interpreter_to_look_for(
     rows: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
