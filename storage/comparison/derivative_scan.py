@@ -73,13 +73,7 @@ class DerivativeScan:
         if rows:
             columns = ("base_name", "name_key", "source_rank", "file_name", "size_bytes", "mtime_ns", "ctime_ns")
             write_rows(self._connection, "staged_originals", columns, rows)
-            renamed = [
-                {"stem": stem, "base_name": base_name}
-                for base_name, *_ in rows
-                if (stem := derivative_stem(base_name)) != base_name
-            ]
-            if renamed:
-                self._connection.execute(text(_NAME_IN_FULL), renamed)
+            self._name_derivatives_in_full(base_name for base_name, *_ in rows)
             self._connection.commit()
 
     def unsettled(self) -> Iterator[list[tuple[int, str]]]:
@@ -130,9 +124,19 @@ class DerivativeScan:
             last_id = batch[-1].id
             names = [(photo_id, filename, name_key(filename)) for photo_id, filename in batch]
             write_rows(self._connection, "staged_names", ("photo_id", "filename", "name_key"), names)
+            self._name_derivatives_in_full(row.filename for row in batch)
             self._connection.commit()
         self._connection.execute(text(_NAME_AS_OWNER))
         self._connection.commit()
+
+    def _name_derivatives_in_full(self, base_names: Iterable[str]) -> None:
+        renamed = [
+            {"stem": stem, "base_name": base_name}
+            for base_name in base_names
+            if (stem := derivative_stem(base_name)) != base_name
+        ]
+        if renamed:
+            self._connection.execute(text(_NAME_IN_FULL), renamed)
 
     def _ids(self, find: str, parameters: dict[str, Any]) -> Iterator[list[int]]:
         self._fill(find, parameters)

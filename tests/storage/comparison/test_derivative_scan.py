@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, insert, text, update
 
 from storage import Database, ProjectsRepository
 from storage.comparison import derivative_scan
@@ -15,7 +15,9 @@ from storage.comparison.derivative_scan import DerivativeScan
 from storage.database.tables import photos
 from storage.database.temporary_tables import temporary_tables
 from storage.library.naming.kinds import FileKind
-from storage.library.scan import ScannedFile
+from storage.library.paths import derivative_stem
+from storage.library.scan import ScannedDerivative, ScannedFile
+from storage.photos.derivatives import DerivativeKind
 from storage.records import Project
 
 
@@ -64,6 +66,21 @@ def test_a_file_belongs_to_the_first_photo_whose_name_differs_only_in_spelling(
         found = [(fox, "fox.jpg"), (other_fox, "Fox.jpg"), (owl, "OWL.jpg"), (owl, "Owl.jpg")]
         for batches in (scan.unsettled, scan.unknown, scan.unsettled):
             assert sorted(row for batch in batches() for row in batch) == sorted(found)
+
+
+def test_the_derivative_of_a_long_name_is_found_if_the_file_differs_in_spelling(database: Database) -> None:
+    project, name = _project(database, "Iceland"), "x" * 251
+    _add_photos(database, project, [name])
+    with database.begin() as connection:
+        connection.execute(update(photos).values(thumbnail_status="generated"))
+    made = ScannedDerivative(base_name=derivative_stem(name), size_bytes=1, mtime_ns=3)
+    with database.connect() as connection, temporary_tables(connection):
+        scan = DerivativeScan(connection)
+        scan.begin(project.id)
+        scan.add_derivatives(DerivativeKind.THUMBNAIL, [made])
+        scan.add_originals([_file(name.upper())])
+        assert len([row for batch in scan.unsettled() for row in batch]) == 1
+        assert list(scan.outdated(DerivativeKind.THUMBNAIL)) == []
 
 
 def test_the_work_for_a_file_without_a_photo_grows_in_proportion_to_the_files(
