@@ -55,7 +55,7 @@ def examine_pictures() -> Iterator[Finding]:
         yield _area.warning(
             "heic",
             "No decoder for HEIC is installed; HEIC photos get no thumbnail and no preview.",
-            "`pip install photojobs[heic]` installs a decoder.",
+            "`pip install 'photojobs[heic]'` installs a decoder.",
         )
     yield _raw()
 
@@ -88,7 +88,7 @@ def _raw() -> Finding:
         return _area.warning(
             "raw",
             "rawpy is not installed; RAW files without a JPEG get no thumbnail and no preview.",
-            "`pip install photojobs[raw]` installs it.",
+            "`pip install 'photojobs[raw]'` installs it.",
         )
     version = ".".join(map(str, rawpy.libraw_version))
     return _area.fine("raw", f"LibRaw {version} reads the previews in RAW files.")
