@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -222,6 +222,20 @@ def test_a_process_that_ends_a_job_leaves_the_slot_to_a_higher_rank(
     assert not second.claimed.done()
     high.may_end.set()
     assert second.claimed.result(60) is not None
+
+
+def test_a_row_whose_time_cannot_be_read_keeps_no_followed_job_waiting(sqlite_url: str, tmp_path: Path) -> None:
+    with closing(Database(sqlite_url)) as rows:
+        LanesRepository(rows).change("priority", slots=1)
+        jobs = [JobsRepository(rows).enqueue(tenant_id="t", type="x", priority=95) for _ in range(3)]
+        with rows.begin() as connection:
+            connection.exec_driver_sql("UPDATE jobs SET created_at = 'yesterday' WHERE id = 2")
+        with closing(Process(rows, tmp_path, concurrency=2)) as process:
+            process.followed.announce([row(rows, job) for job in jobs])
+            followed = [process.follow(job) for job in jobs]
+            for turn, _ in followed:
+                turn.may_end.set()
+            assert [job.status for _, end in followed if (job := end.result(60))] == 3 * ["completed"]
 
 
 def test_slots_that_are_added_while_jobs_wait_are_used(database: Database, start_process: Any, enqueue: Any) -> None:
