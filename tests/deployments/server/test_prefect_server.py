@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import prefect
 import pytest
 
 from deployments.embedded_server.empty_database import prepare_database
@@ -88,3 +89,6 @@ def test_a_lock_of_leases_that_a_killed_server_left_is_removed_before_the_next_s
         pass
 
     assert at_start == [False]
+    # Prefect gives no public name to its lock, so its program is read. The import of the server would take long.
+    storage = Path(prefect.__file__).parent / "server/concurrency/lease_storage/filesystem.py"
+    assert '"expirations.lock"' in storage.read_text(), "Prefect's lock of leases has another name now"
