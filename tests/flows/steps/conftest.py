@@ -329,10 +329,12 @@ class Deaths:
         *,
         strike: Callable[[int], AbstractContextManager[DeathAt]] = dying_at,
         is_repeated: bool = True,
+        every: int = 1,
     ) -> Iterator[int]:
         """Yield after each death, or other strike, and the repetition of the job, or its cancellation.
 
         `prepare` makes rows and files and returns the id of a queued job. The studio is emptied before each round.
+        With `every`, the strikes are that many changes apart.
         """
         number = 0
         while True:
@@ -359,7 +361,7 @@ class Deaths:
                     ended = run_queued_job(self.studio.runtime, job_id)
                     assert ended.status == "completed", ended.error_message
             yield number
-            number += 1
+            number += every
 
     def _empty(self) -> None:
         root = self.studio.root

@@ -228,11 +228,12 @@ def test_an_undo_is_repeated_after_a_death(
 
 
 @pytest.mark.slow_on("postgresql")
+@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_after_a_dead_undo_that_is_canceled_the_next_job_moves_files_to_where_their_rows_are(
-    studio: Any, deaths: Any, jpeg: Any
+    studio: Any, deaths: Any, jpeg: Any, every: int
 ) -> None:
     places = set()
-    for number in deaths.each(lambda studio: prepare_undo_of_undo(studio, jpeg), is_repeated=False):
+    for number in deaths.each(lambda studio: prepare_undo_of_undo(studio, jpeg), is_repeated=False, every=every):
         before = studio.get_photo(3)
         for project in ProjectsRepository(studio.database).list():
             assert studio.run("folder_check", project_id=project.id).status == "completed"
