@@ -1,7 +1,9 @@
 """Schedules of definitions: a cron text or an interval, in a time zone.
 
-Prefect computes the times of a cron text, also when clocks change. How an interval becomes times is decided in
-`deployments/deploying/runner_deployments.py`.
+This module checks schedules and computes no times. `deployments/deploying/runner_deployments.py` decides when a
+schedule runs, also when clocks change: it passes cron texts to Prefect, which computes their times, and chooses the
+beginning and the time zone of intervals. `deployments/deploying/scheduled_definitions.py` decides which definitions
+have a schedule.
 """
 
 import zoneinfo

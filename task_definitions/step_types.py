@@ -1,4 +1,7 @@
-"""The step types that definitions use, with a description of each. The handlers are in `flows`."""
+"""The step types that definitions use, with a description of each.
+
+The handlers are in `flows.steps`, and `flows.handlers.step` registers them.
+"""
 
 import re
 import threading

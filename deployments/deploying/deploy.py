@@ -1,6 +1,7 @@
 """Registers definitions in a Prefect work pool, whose workers on any machine run them.
 
-`plan_deployments` only reads, and `carry_out` makes the changes of the plan. Use `deployments.serving` to run
+`plan_deployments` decides which definitions get a deployment, and only reads; `carry_out` makes the changes.
+`deployments.deploying.runner_deployments` decides what a deployment contains. Use `deployments.serving` to run
 definitions on this machine without a pool.
 """
 

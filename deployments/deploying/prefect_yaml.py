@@ -1,4 +1,7 @@
-"""Writes `prefect.yaml`: the deployments as a declaration, for users of Prefect's own command."""
+"""Writes `prefect.yaml`: the deployments as a declaration, for users of Prefect's own command.
+
+`deployments.deploying.runner_deployments` decides what a deployment contains.
+"""
 
 from __future__ import annotations
 

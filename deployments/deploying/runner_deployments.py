@@ -1,4 +1,9 @@
-"""Builds the Prefect deployment of a definition: its name, form, description and schedules."""
+"""Builds the Prefect deployment of a definition: its name, form, description and schedules.
+
+`_schedule` decides when a schedule runs, also when clocks change. Prefect computes the times of cron texts in their
+time zone. Intervals count from `INTERVAL_ANCHOR`; those of a day or more follow the clock of their time zone, and
+shorter ones UTC.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Decides which definitions have a schedule, and for which tenants.
 
-A definition declares its schedule, and the settings may replace it or switch it off. Prefect's scheduler plans and
-starts the runs; `deployments.status.planned_runs` reads its plan. `deployments.deploying.registration` keeps the
-switches of schedules that users set on the server, and `deployments.serving.start_checks` skips overlapping runs.
+A definition declares its schedule, and the settings may replace it or switch it off.
+`deployments.deploying.runner_deployments` makes a schedule of Prefect of it, whose scheduler plans and starts the runs;
+`deployments.status.planned_runs` reads its plan. `deployments.deploying.registration` keeps the switches of schedules
+that users set on the server, and `deployments.serving.start_checks` skips overlapping runs.
 """
 
 from __future__ import annotations

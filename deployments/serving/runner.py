@@ -1,6 +1,7 @@
 """The runner process: registers each definition as a deployment in Prefect, and starts its flow runs.
 
-`photojobs up` and `photojobs serve` start the process, in a separate session.
+`photojobs up` and `photojobs serve` start the process, in a separate session. `Serving.update` decides which
+definitions get a deployment, and `deployments.deploying.runner_deployments` what the deployment contains.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Reads from Prefect's server when each definition runs next, or why no run is planned.
 
-No moment is computed here: the server starts the runs, so only its plan is right.
+No time is computed here: the server starts the runs, so only its plan is right. The schedules that the server follows
+are made in `deployments.deploying.runner_deployments`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Runs a saved plan, except the projects and photos that have changed since the plan was made."""
+"""Runs a saved plan, except the projects and photos that have changed since the plan was made.
+
+`_Preparation` decides what is left out; `flows.planning.refusals` finds the differences between the plans.
+"""
 
 import tempfile
 import uuid

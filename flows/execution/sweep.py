@@ -1,6 +1,7 @@
 """The sweep, which each process repeats: it requeues lost jobs, makes delayed jobs ready, and settles stuck tasks.
 
 To settle a task is to create the jobs of its next step, or to end the task, after all jobs of a step have ended.
+`storage.queue.rescue` decides which jobs are lost.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Canceling and pausing a task from the process that runs it.
 
-The handlers of this process stop at once, without waiting for a heartbeat.
+The handlers of this process stop at once, without waiting for a heartbeat. `TasksRepository.cancel` in
+`storage.queue.tasks` decides what canceling a task does to its jobs, and `storage.queue.pauses` what a pause does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Moves groups of files so that all files of a group move or none, even after a disk error, a crash or a power cut.
 
 The intents of a group are rows that say which file moves where; see `storage.history.move_intents`. They are stored
-durably before the first file moves. The next job that holds the project, so that no other job changes its files, first
-moves the files of an interrupted group back.
+durably before the first file moves. If a crash or a power cut interrupts the moves, the next job that claims the
+project calls `take_back`, which moves the files back, before the job changes anything.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""A change of photos' files and rows: after an error, a crash or a power cut, all files are where their rows say."""
+"""A change of photos' files and rows: after an error, a crash or a power cut, all files are where their rows say.
+
+`flows.handlers.announced_moves` moves the files, and moves them back after an interruption.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """The `@step` decorator and the registry of handlers, which maps each step type to its function.
 
-Built-in step types are also described in `task_definitions.step_types`.
+A built-in step type has its handler in a module of `flows.steps`, which `_BUILTIN_MODULES` below names, and its
+description in `task_definitions.step_types`. The loop of a handler over photos is `each_photo` in
+`flows.steps.targets.target_photos`, and the loop over projects is `each_project` in `target_projects` beside it.
 """
 
 import threading

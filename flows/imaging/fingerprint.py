@@ -1,4 +1,8 @@
-"""Fingerprints of originals, by which a changed file is detected. They are not for the search for duplicates."""
+"""Fingerprints of originals, by which a changed file is detected. They are not for the search for duplicates.
+
+`Fingerprint.is_of` decides by size and times whether a file must be read again, and `read_source` by the contents
+whether it has changed. `flows.steps.images.observation` writes the result to the row of the original.
+"""
 
 import os
 from collections.abc import Callable

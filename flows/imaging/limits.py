@@ -1,4 +1,7 @@
-"""The limits of size, time and memory for an image, and the properties of derivatives. Other modules enforce them."""
+"""The limits of size, time and memory for an image, and the properties of derivatives. Other modules enforce them.
+
+The values here are defaults; users change them with the settings in `storage.settings`.
+"""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,4 @@
-"""Reads the metadata of an original: time, camera, orientation and size.
+"""Reads the metadata of an original: time, camera, orientation and size. Decides which of several dates counts.
 
 Only headers are read. Broken EXIF data raises no error, but a file that is not an image does.
 """

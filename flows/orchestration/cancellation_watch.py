@@ -1,7 +1,8 @@
 """The watch that notices when a flow run is canceled, paused or resumed in Prefect.
 
 Prefect's runners and workers end the process of a canceled run. But for a run in the caller's own process, and for
-every paused run, Prefect only changes the state: without this watch the work would go on.
+every paused run, Prefect only changes the state: without this watch the work would go on. `flows.execution.task_stops`
+then cancels or pauses the task.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Sending our events to Prefect, so that automations can react: `photojobs.task.*`, `.job.*` and `.items.*`."""
+"""Sends our events to Prefect, so that automations can react: `photojobs.task.*`, `.job.*` and `.items.*`.
+
+`flows.telemetry.events` decides which events there are and what they contain.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Compares a fresh plan with a saved one, and describes the differences, which the run leaves out."""
+"""Compares a fresh plan with a saved one, and describes the differences.
+
+`flows.api.planned_run` decides which projects and photos are left out because of a difference.
+"""
 
 import hashlib
 import sqlite3

@@ -1,4 +1,7 @@
-"""Makes the shadow on which a plan runs its task: a temporary database with copies of rows, and a shadow library."""
+"""Makes the shadow on which a plan runs its task: a temporary database with copies of rows, and a shadow library.
+
+`storage.shadow.copied_rows` decides which rows are copied, and `flows.planning.shadow_library` which files.
+"""
 
 import tempfile
 import threading

@@ -1,4 +1,8 @@
-"""Repeats calls while the database is unavailable, busy, full or read-only, so that no work is lost."""
+"""Repeats calls while the database is unavailable, busy, full or read-only, so that no work is lost.
+
+A call is repeated after an error of the class `DatabaseFault`. `storage.database.driver_errors` decides which errors of
+a driver have this class.
+"""
 
 from __future__ import annotations
 

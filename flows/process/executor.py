@@ -5,7 +5,8 @@ exchange is running, the thread waits for its end; then one of the waiting threa
 So no end is delayed to fill a batch, and a busy executor makes one transaction for several jobs. A thread that gets no
 job ends.
 
-A `Source` provides the jobs and runs each of them in a thread of the executor.
+A `Source` provides the jobs and runs each of them in a thread of the executor. `storage.queue.exchange` decides which
+jobs it gets; the setting `concurrency` limits how many run at a time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The delay before another attempt: it grows exponentially up to a limit, with jitter.
 
-`flows.execution.job_run` calls it with the values of the step.
+`flows.execution.job_run` decides whether a failed job runs again, and passes the delays of its step.
 """
 
 from __future__ import annotations

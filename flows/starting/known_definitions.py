@@ -1,4 +1,7 @@
-"""Finds definitions by name among the built-in ones and those of the files that the settings name."""
+"""Finds definitions by name among the built-in ones and those of the files that the settings name.
+
+`task_definitions.loader` decides which files are read.
+"""
 
 from flows.process.runtime import Runtime
 from task_definitions import Definitions, TaskDefinition, load_definitions

@@ -1,4 +1,7 @@
-"""Asks Prefect for the flow run of a task, once the transaction that wrote the task has committed."""
+"""Asks Prefect for the flow run of a task, once the transaction that wrote the task has committed.
+
+If Prefect does not answer, `deployments.serving.attendant` asks later.
+"""
 
 import logging
 import threading

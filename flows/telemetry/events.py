@@ -1,4 +1,8 @@
-"""Notifies listeners of events of tasks, jobs and items. Events only inform; the database tables hold the state."""
+"""The events of tasks, jobs and items: when they are sent to the listeners, and what they contain.
+
+Events only inform; the database tables hold the state. `flows.orchestration.prefect_events` is the listener that sends
+them to Prefect.
+"""
 
 from __future__ import annotations
 

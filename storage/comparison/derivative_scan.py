@@ -1,6 +1,7 @@
 """Finds outdated derivatives (thumbnails and previews) and metadata of one project at a time, by temporary tables.
 
-This module does not access the library. Callers stage scanned files in temporary tables, and get ids of photos.
+`DerivativeScan.outdated` has the rule. This module does not access the library: callers write scanned files to the
+temporary tables, and get ids of photos.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

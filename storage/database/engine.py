@@ -1,4 +1,8 @@
-"""Opens an SQLite or PostgreSQL database and begins transactions. The repositories have the SQL of the tables."""
+"""Opens an SQLite or PostgreSQL database and begins transactions. The repositories have the SQL of the tables.
+
+`storage.database.dropped_connections` decides when a pooled connection to PostgreSQL is replaced, and
+`storage.database.kept_connections` which connections to an SQLite file stay open.
+"""
 
 from __future__ import annotations
 

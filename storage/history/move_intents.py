@@ -1,7 +1,8 @@
 """The table `move_intents`: files that a job is about to move. Intents are durable before the first file moves.
 
 After the moves, one transaction updates the rows and removes the intents. If a job finds an intent in a project that it
-has claimed, a crash or power cut interrupted the move; the job moves the file back. So files always match their rows.
+has claimed, a crash or power cut interrupted the move. `take_back` in `flows.handlers.announced_moves` then moves the
+files back, so files always match their rows. This module only writes, reads and removes the intents.
 """
 
 from collections.abc import Collection, Sequence

@@ -1,6 +1,7 @@
 """Moves originals and renames project folders without overwriting or losing a file, and removes derivatives.
 
-After a crash at any point, repeat the call: it continues the operation.
+After a crash at any point, repeat the call: it continues the operation. `flows.handlers.announced_moves` moves several
+files together, and moves them back after a power cut.
 """
 
 import contextlib

@@ -1,6 +1,7 @@
 """The `.trash` of a project: moves files there, finds expired files, and removes them for good.
 
-The name of a file in the trash contains the time of the move, because the file keeps its own times.
+The name of a file in the trash contains the time of the move, because the file keeps its own times. The step
+`flows.steps.moving.trash_maintenance` decides when files leave the trash, by the setting `trash_ttl_seconds`.
 """
 
 import contextlib

@@ -1,4 +1,8 @@
-"""Writes heartbeats: one statement for all jobs that a process runs, and one for all jobs that it waits for."""
+"""Writes heartbeats: one statement for all jobs that a process runs, and one for all jobs that it waits for.
+
+`flows.process.heartbeat_thread` decides how often they are written. `storage.queue.rescue` decides which running jobs
+are abandoned, because their heartbeats stopped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cancels or retries all jobs that match a filter, in batches."""
+"""Cancels or retries all jobs that match a filter, in batches. `JobFilter` decides which jobs match."""
 
 from __future__ import annotations
 

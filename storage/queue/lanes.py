@@ -1,4 +1,8 @@
-"""Lanes: ranges of priorities with a number of slots. Each running job takes a slot of its lane."""
+"""Lanes: ranges of priorities with a number of slots. Each running job takes a slot of its lane.
+
+`storage.queue.exchange_statements` counts the slots in each claim. The number of jobs that one process runs is limited
+by the setting `concurrency`, in `flows.process.executor`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Writes a new task: checks its values, and inserts the task, its items and the jobs of its first step."""
+"""Writes a new task: checks its values, and inserts the task, its items and the jobs of its first step.
+
+`_check_alone` refuses a task while another of the same definition, tenant and project runs, if it must run alone.
+"""
 
 from __future__ import annotations
 

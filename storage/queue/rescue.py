@@ -1,4 +1,8 @@
-"""Rescues running jobs without a heartbeat: queues them again, or fails them after their last attempt."""
+"""Decides which running jobs are abandoned, because their executor died: queues them again, or fails them.
+
+A job without a heartbeat for `stale_seconds` is abandoned. It fails if no attempt is left. `flows.execution.sweep`
+calls this module every few seconds; `deployments.serving.attendant` restarts flow runs whose process died.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The table `tasks`: starts, finds, advances, cancels and retries tasks."""
+"""The table `tasks`: starts, finds, cancels and retries tasks.
+
+`storage.lifecycle.state_machine` decides how a task continues or ends after its jobs have ended.
+"""
 
 from __future__ import annotations
 

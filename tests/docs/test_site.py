@@ -69,3 +69,21 @@ def test_every_guard_of_the_security_page_has_a_test_that_exists() -> None:
         assert named or "the same file" in cell, cell
         for file, function in named:
             assert f"def {function}" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{function}"
+
+
+def test_every_file_and_name_of_the_architecture_page_exists() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    links = re.findall(r"\[`([\w/.]+)`\]\(\.\./([\w/.]+)\)", text)
+    assert len(links) > 100
+    for shown, linked in links:
+        assert shown.rstrip("/") == linked.rstrip("/")
+        assert (ROOT / linked).exists(), linked
+    decisions = text.split("## Where each thing is decided")[1].split("\n## ")[0]
+    named = re.findall(r"\(\.\./([\w/.]+)\): `(\w+)` \|", decisions)
+    assert named
+    for file, name in named:
+        source = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(rf"^\s*(?:def |class )?{name}\b", source, re.MULTILINE), name
+    for row in decisions.splitlines():
+        if row.startswith("| ") and row not in ("| question | decided in |", "| --- | --- |"):
+            assert re.fullmatch(r"\| [^|]+ \| \[`[\w/]+\.py`\]\(\.\./[\w/]+\.py\)(: `\w+`)? \|", row), row

@@ -1,6 +1,7 @@
 """The steps that make thumbnails and previews: `generate_derivatives` and `upload_postprocess`.
 
-The step `derivative_validation` checks thumbnails and previews that exist.
+`_DerivativeWork` decides for one photo which derivatives are made again. For a whole project,
+`storage.comparison.derivative_scan` decides which are outdated; the step `derivative_validation` uses it.
 """
 
 import os

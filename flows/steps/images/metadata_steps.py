@@ -1,4 +1,7 @@
-"""The steps that read metadata of photos into their rows: `metadata` for items, `regenerate_metadata` for projects."""
+"""The steps that read metadata of photos into their rows: `metadata` for items, `regenerate_metadata` for projects.
+
+`flows.imaging.metadata` reads a file, and decides which of its dates counts.
+"""
 
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,8 @@
 """The step `duplicate_resolution`: it reports photos that have the base name of an older photo in another project.
 
-With the setting `rename_user_files = "rename"`, the step renames such photos in the job's projects, each with all its
-files, companions and derivatives.
+`storage.photos.duplicate_names` decides which of the photos keeps the name. With the setting
+`rename_user_files = "rename"`, the step renames the others in the job's projects, each with all its files, companions
+and derivatives. The step removes no photo and no file.
 """
 
 import stat

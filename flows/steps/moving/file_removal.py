@@ -1,4 +1,8 @@
-"""The step `file_removal`: it moves files that are not to be kept to `.trash`. It unlinks only derivatives."""
+"""The step `file_removal`: it moves files that are not to be kept to `.trash`. It unlinks only derivatives.
+
+A file is not to be kept if the keep flag of its kind, such as `keep_raw`, is 0 in the row of its photo. The step
+`trash_maintenance` removes files from the trash.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

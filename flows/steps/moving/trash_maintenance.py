@@ -1,4 +1,8 @@
-"""The step `trash_maintenance`: it permanently removes files that have been in `.trash` for too long."""
+"""The step `trash_maintenance`: it permanently removes files that have been in `.trash` for too long.
+
+The setting `trash_ttl_seconds` is the time for which files stay there. The steps `file_removal` and `folder_check` move
+files to the trash.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta

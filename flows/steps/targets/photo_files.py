@@ -1,4 +1,7 @@
-"""Finds the files on disk that belong to each photo."""
+"""Finds the files on disk that belong to each photo.
+
+`storage.library.naming.companions` decides by the name whether a file is a companion of a photo.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress

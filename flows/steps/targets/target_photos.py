@@ -1,4 +1,7 @@
-"""Iterates over the photos of a job, project by project, and ends the job's items."""
+"""The loop of a handler over the photos of its job, project by project; it also ends the job's items.
+
+`flows.steps.targets.target_projects` has the loop over projects.
+"""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing

@@ -1,6 +1,8 @@
 """Iterates over the projects of a job, and checks whether a missing file may count as deleted.
 
-If the disk of a library, a tenant or a project is missing, the checks raise errors, so that no rows are removed.
+If the disk of a library, a tenant or a project is missing, the checks raise errors, so that no rows are removed. A
+project whose folder is missing is archived by the step `flows.steps.projects.orphaned_projects`, which also decides
+when its rows are removed; `flows.steps.targets.whereabouts` finds folders that were renamed.
 """
 
 from collections.abc import Callable, Iterator, Sequence

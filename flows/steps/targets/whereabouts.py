@@ -3,7 +3,8 @@
 A project whose folder is missing, for example on an unplugged disk, is archived. The journal distinguishes such a
 project from one that a user archived, because only files of projects that a user archived may be deleted.
 
-`flows.steps.targets.target_projects` has the checks that keep the rows of projects whose disk is missing.
+`flows.steps.targets.target_projects` has the checks that keep the rows of projects whose disk is missing, and
+`flows.steps.projects.orphaned_projects` decides when the rows of a project are removed.
 """
 
 import os
