@@ -21,6 +21,8 @@ _RENAME_NOREPLACE: Final = 1
 # Errors of kernels and file systems that do not support RENAME_NOREPLACE or hard links.
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _NO_HARD_LINKS: Final = _UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EACCES}
+# Errors after which a name certainly still exists: read-only disks, folders without the right to write, locked files.
+_REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY})
 
 
 def rename_exclusively(source: Path, target: Path, *, on_behalf_of: Path | None = None) -> None:
@@ -95,6 +97,31 @@ def rename_noreplace(source: Path, target: Path) -> bool:
     return True
 
 
+def remove_old_name(source: Path, target: Path, *, before: os.stat_result, placed: os.stat_result) -> None:
+    """Remove the old name of a file that was linked or copied to a new name.
+
+    If the system refuses this, the new name is removed, so that the file is not at two places. If another file has
+    replaced one of the two, both stay.
+
+    Args:
+        source: the old name.
+        target: the new name.
+        before: the status of the file at `source`.
+        placed: the status of the link or copy at `target`.
+
+    Raises:
+        OSError: the old name could not be removed.
+    """
+    try:
+        source.unlink()
+    except OSError as error:
+        if error.errno in _REFUSALS:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(source.lstat(), before) and os.path.samestat(target.lstat(), placed):
+                    target.unlink()
+        raise
+
+
 def are_on_one_file_system(source: Path, target: Path) -> bool:
     """Return whether a file and a target, which need not exist, are on the same file system."""
     return source.lstat().st_dev == target.parent.stat().st_dev
@@ -126,7 +153,8 @@ def _link_and_unlink(source: Path, target: Path) -> None:
     os.link(source, target, follow_symlinks=False)
     # The new name is on the disk before the old name is removed, because there is only one copy of the file.
     fsync_folder(target.parent)
-    source.unlink()
+    status = target.lstat()
+    remove_old_name(source, target, before=status, placed=status)
 
 
 def _reserve_and_rename(source: Path, target: Path, owner: Path) -> None:

@@ -29,6 +29,7 @@ from storage.library.errors import (
 from storage.library.exclusive_rename import (
     are_on_one_file_system,
     finish_interrupted,
+    remove_old_name,
     rename_exclusively,
     rename_noreplace,
 )
@@ -189,6 +190,7 @@ def _move_across(source: Path, target: Path, status: os.stat_result) -> None:
         # The copy gets the original's time: `_finish_copy` uses it to recognize an interrupted move.
         _copy_times_and_mode(status, temporary)
         _refuse_changed(source, status)
+        placed = temporary.lstat()
         rename_exclusively(temporary, target, on_behalf_of=source)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -196,7 +198,7 @@ def _move_across(source: Path, target: Path, status: os.stat_result) -> None:
         raise
     fsync_folder(target.parent)
     _refuse_changed(source, status)
-    source.unlink()
+    remove_old_name(source, target, before=status, placed=placed)
 
 
 def _finish_copy(source: Path, target: Path) -> bool:

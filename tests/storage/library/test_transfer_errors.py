@@ -243,3 +243,53 @@ def test_a_derivative_is_a_file_directly_in_its_folder(project: ProjectFolder, p
     assert remove_derivative(path)
     assert not remove_derivative(path)
     assert photo.exists()
+
+
+@pytest.mark.parametrize("file_system", ["hard links", "two file systems", "two file systems, neither"], indirect=True)
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY])
+def test_a_file_whose_old_name_cannot_be_removed_gets_no_second_name(
+    file_system: str, photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    _refuse_removal(monkeypatch, photo, number)
+    with pytest.raises(OSError) as raised:
+        move_without_overwrite(photo, target)
+    assert raised.value.errno == number
+    assert (photo.read_bytes(), _files(target.parent)) == (CONTENTS, set())
+
+
+@two_file_systems
+@pytest.mark.parametrize("case", ["the disk fails", "it is gone", "it was replaced", "the copy was replaced"])
+def test_a_copy_stays_unless_the_original_is_certainly_there(
+    file_system: str, photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    def change() -> None:
+        if case == "it is gone":
+            photo.replace(photo.with_name("elsewhere.jpg"))
+        elif case in ("it was replaced", "the copy was replaced"):
+            replaced = photo if case == "it was replaced" else target
+            other = replaced.with_name("other")
+            other.write_bytes(CONTENTS)
+            other.replace(replaced)
+
+    _refuse_removal(monkeypatch, photo, errno.EIO if case == "the disk fails" else errno.EPERM, before=change)
+    with pytest.raises(OSError):
+        move_without_overwrite(photo, target)
+    assert target.read_bytes() == CONTENTS
+
+
+def _refuse_removal(
+    monkeypatch: pytest.MonkeyPatch, file: Path, number: int, *, before: Callable[[], None] = lambda: None
+) -> None:
+    """Make the system refuse to remove the name of a file, or to rename the file."""
+
+    def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(path: Any, *rest: Any, **more: Any) -> Any:
+            if os.fspath(path) == str(file):
+                before()
+                raise OSError(number, os.strerror(number), str(file))
+            return call(path, *rest, **more)
+
+        return run
+
+    for name in ("unlink", "rename"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
