@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -14,6 +15,7 @@ from deployments.demo.faults import BROKEN
 from deployments.demo.library import make_library
 from storage import Database, JobsRepository, ProjectsRepository
 from storage.queue.tasks import TasksRepository
+from storage.settings import Settings
 
 SMALL = {"large_photos": 0}
 
@@ -60,6 +62,14 @@ def demonstrate(run: Callable[..., Any], place: Any) -> None:
     # Kept for a week: its disk may not be mounted.
     assert "Lost drive" in {project.project_name for project in ProjectsRepository(database).list()}
     database.close()
+    with pytest.MonkeyPatch.context() as environment:
+        for line in first.out.splitlines():
+            if line.lstrip().startswith("export "):
+                [assignment] = shlex.split(line)[1:]
+                environment.setenv(*assignment.split("=", 1))
+        settings = Settings.load()
+    assert settings.library_root.is_dir()
+    assert settings.scheduled_tenants == ("anna", "ben")
 
     second = run("demo")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -242,6 +243,7 @@ def _print_next(place: DemoFolder, *, took: str) -> None:
     for line in (
         f"export PHOTOJOBS_DATABASE_URL={quote(f'sqlite:///{place.database_path}')}",
         f"export PHOTOJOBS_LIBRARY_ROOT={quote(str(place.library_root))}",
+        f"export PHOTOJOBS_SCHEDULED_TENANTS={quote(json.dumps(TENANTS))}",
         f"export PREFECT_HOME={quote(str(place.prefect_home))}",
         "photojobs up    # then open the address that it prints, press Run on Global Maintenance, and choose a tenant",
         "photojobs status",
