@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import CoercionError, Parameter, Token
 from cyclopts.validators import Number
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
@@ -13,12 +14,22 @@ Json = Annotated[Flag, Parameter(name="--json", help="Print JSON.")]
 #: Values of an option that may be given several times.
 Several = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
-Offset = Annotated[int, Parameter(validator=Number(gte=0))]
+
+def _whole_number(_type: object, tokens: Sequence[Token]) -> int:
+    # Cyclopts rounds a fraction, so that an id of 2.6 would be the id of another photo or job: 3.
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise CoercionError(token=tokens[0], target_type=int) from None
+
+
+WholeNumber = Annotated[int, Parameter(converter=_whole_number)]
+Count = Annotated[WholeNumber, Parameter(validator=Number(gte=1))]
+Offset = Annotated[WholeNumber, Parameter(validator=Number(gte=0))]
 
 DefinitionName = Annotated[str, Parameter(help="The definition; `photojobs definitions list` shows all.")]
 
-JobId = Annotated[int, Parameter(help="The job's id, as `photojobs jobs list` shows it.")]
+JobId = Annotated[WholeNumber, Parameter(help="The job's id, as `photojobs jobs list` shows it.")]
 JobTenant = Annotated[str | None, Parameter(help="The tenant that the job must belong to; by default any tenant.")]
 
 TaskId = Annotated[str, Parameter(help="The task's id.")]

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from deployments.cli.options.errors import BadInput
+from deployments.cli.options.parameters import WholeNumber
 from flows.starting.new_task import new_task
 from storage.lifecycle.job_rows import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, checked_payload
 from storage.photos.photo_selection import PhotoSelection
@@ -44,7 +45,7 @@ class TaskOptions:
     project: str | None = None
     "The project to work on, by its name or id; in a move, the destination."
 
-    item: Annotated[list[int] | None, _Many] = None
+    item: Annotated[list[WholeNumber] | None, _Many] = None
     "Ids of photos."
 
     items_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclopts import CoercionError
 
+from deployments.cli.command_line import build_app
+from deployments.cli.output.help_pages import CommandPage, command_pages
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
 
 Command = Callable[..., Any]
@@ -58,6 +62,9 @@ Command = Callable[..., Any]
         ("jobs why 5", "this database does not exist"),
         ("jobs retry", "which jobs?"),
         ("jobs cancel", "which jobs?"),
+        ("jobs cancel 2.6", 'IDS: unable to convert "2.6" into int'),
+        ("run image_move --project 1 --item 1 2.6", '--item: unable to convert "2.6" into int'),
+        ("lanes set normal --slots 2.0", '--slots: unable to convert "2.0" into int'),
     ],
 )
 def test_a_wrong_command_line_costs_one_line_and_writes_nothing(
@@ -72,6 +79,28 @@ def test_a_wrong_command_line_costs_one_line_and_writes_nothing(
     assert said in ran.complaints[0]
     assert ran.out == ""
     assert place.files() == before
+
+
+def _with_fractions(page: CommandPage) -> Iterator[tuple[str, ...]]:
+    """Yield command lines of a command; each has 2.6 for an option or an argument that takes a whole number."""
+    required = tuple("1" for one in page.options if one.is_required and one.is_argument)
+    for one in page.options:
+        if one.takes.startswith("INT"):
+            yield (*page.path, "2.6") if one.is_argument else (*page.path, *required, one.names[0], "2.6")
+
+
+def test_a_fraction_is_no_id_and_no_number_of_things() -> None:
+    lines = [line for page in command_pages(build_app()) for line in _with_fractions(page)]
+    assert {("jobs", "cancel", "2.6"), ("run", "--item", "2.6"), ("jobs", "items", "1", "--limit", "2.6")} <= set(lines)
+    taken = []
+
+    for line in lines:
+        with suppress(CoercionError):
+            # The command is only parsed: one that took the number would otherwise start a server, or a worker.
+            build_app().parse_args(line, exit_on_error=False, print_error=False)
+            taken.append(line)
+
+    assert taken == []
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from sqlalchemy import text
 
 from deployments.cli.commands.tasks.running import run_followed
-from deployments.cli.options.parameters import Flag
+from deployments.cli.options.parameters import Flag, WholeNumber
 from deployments.cli.options.task_options import TaskOptions, read_request
 from deployments.cli.output.progress import BY_CTRL_C
 from deployments.cli.output.summary import print_summary
@@ -70,7 +70,7 @@ app = App(name="demo")
 def demo(
     *,
     folder: Path = Path("photojobs-demo"),
-    photos: Annotated[int, Parameter(validator=Number(gte=20, lte=100_000))] = DEFAULT_PHOTOS,
+    photos: Annotated[WholeNumber, Parameter(validator=Number(gte=20, lte=100_000))] = DEFAULT_PHOTOS,
     keep: Flag = False,
 ) -> int:
     """Create a library with many kinds of faults, and repair it.

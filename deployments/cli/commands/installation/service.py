@@ -15,7 +15,7 @@ from typing import Any
 from cyclopts import App
 
 from deployments.cli.options.opening import opened_database, use_password
-from deployments.cli.options.parameters import Flag, Json, Several
+from deployments.cli.options.parameters import Flag, Json, Several, WholeNumber
 from deployments.cli.options.signals import handling
 from deployments.cli.output.terminal import confirm, print_json, warn
 from deployments.server.running_up import prefect_home
@@ -29,7 +29,7 @@ _END = (signal.SIGINT, signal.SIGTERM)
 
 
 @up_app.default
-def up(*, port: int = 4200, host: str = "127.0.0.1", folder: Path | None = None) -> None:
+def up(*, port: WholeNumber = 4200, host: str = "127.0.0.1", folder: Path | None = None) -> None:
     """Start Prefect's server and everything that runs tasks.
 
     The command serves every definition, runs the schedules, and continues work that a dead process left behind. If
@@ -92,7 +92,7 @@ def worker(
     lane: Several = (),
     tenant: str | None = None,
     once: Flag = False,
-    concurrency: int | None = None,
+    concurrency: WholeNumber | None = None,
     json: Json = False,
 ) -> None:
     """Run jobs without Prefect.

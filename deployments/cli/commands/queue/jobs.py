@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from deployments.cli.options.errors import BadInput
 from deployments.cli.options.opening import opened_database
-from deployments.cli.options.parameters import Count, JobId, JobTenant, Json, Offset
+from deployments.cli.options.parameters import Count, JobId, JobTenant, Json, Offset, WholeNumber
 from deployments.cli.output.job_cells import beginning, progress_of, took
 from deployments.cli.output.terminal import (
     output,
@@ -209,7 +209,7 @@ def explain(id: JobId, /, *, tenant: JobTenant = None, json: Json = False) -> No
 
 
 @app.command(name="retry")
-def retry(*ids: int, options: JobOptions | None = None, json: Json = False) -> None:
+def retry(*ids: WholeNumber, options: JobOptions | None = None, json: Json = False) -> None:
     """Queue failed or canceled jobs again, with the full number of attempts; finished items are not repeated.
 
     Args:
@@ -221,7 +221,7 @@ def retry(*ids: int, options: JobOptions | None = None, json: Json = False) -> N
 
 
 @app.command(name="cancel")
-def cancel(*ids: int, options: JobOptions | None = None, json: Json = False) -> None:
+def cancel(*ids: WholeNumber, options: JobOptions | None = None, json: Json = False) -> None:
     """Cancel queued and running jobs; finished work is kept.
 
     Args:

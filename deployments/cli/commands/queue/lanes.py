@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from deployments.cli.options.errors import BadInput
 from deployments.cli.options.opening import opened_database
-from deployments.cli.options.parameters import Json
+from deployments.cli.options.parameters import Json, WholeNumber
 from deployments.cli.output.terminal import Section, print_json, print_section
 from deployments.status.queue_figures import LaneFigures, lane_figures
 from storage.queue.lanes import LanesRepository
@@ -30,8 +30,8 @@ def set_lane(
     name: str,
     /,
     *,
-    slots: int | None = None,
-    aging_seconds: int | None = None,
+    slots: WholeNumber | None = None,
+    aging_seconds: WholeNumber | None = None,
     fair_tenants: Annotated[bool | None, Parameter(negative="--no-fair-tenants")] = None,
     json: Json = False,
 ) -> None:

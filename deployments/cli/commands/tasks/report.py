@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from deployments.cli.options.errors import BadInput, UnwritableFile
 from deployments.cli.options.opening import opened_database
-from deployments.cli.options.parameters import Json
+from deployments.cli.options.parameters import Json, WholeNumber
 from deployments.cli.options.signals import removing_temporary_files
 from deployments.cli.output.terminal import print_json, say
 from deployments.report.page import render_report
@@ -32,7 +32,7 @@ def write_report(
     /,
     *,
     output: Path | None = None,
-    photos: Annotated[int, Parameter(validator=Number(gte=0, lte=MAX_PHOTOS))] = DEFAULT_PHOTOS,
+    photos: Annotated[WholeNumber, Parameter(validator=Number(gte=0, lte=MAX_PHOTOS))] = DEFAULT_PHOTOS,
     json: Json = False,
 ) -> None:
     """Write an HTML page about a task: its timeline, failures, changes and photos.
