@@ -177,7 +177,7 @@ class StepSource(Source[AnyFuture]):
 
     def not_ready(self) -> int:
         """Return how many jobs run in another process or wait for their next attempt."""
-        return self._runtime.followed.not_ready(self._task.id)
+        return len(self._runtime.followed.not_ready(self._task.id))
 
     def is_stopped(self) -> bool:
         """Return whether this process was asked to stop working on the task."""

@@ -64,7 +64,11 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
 
 
 class _StandaloneJobs(Source["PrefectFuture[Any]"]):
-    """The standalone jobs that may run now, the best of each lane first. Each is followed once."""
+    """The standalone jobs that may run now, the best of each lane first. Each is followed once.
+
+    A worker claims from the lanes themselves. Here, a job has a task run before it is claimed. The task run
+    also represents later attempts of the job, and Prefect's engine may run it (see `JobTaskRunner.submit`).
+    """
 
     look_seconds = 0.5
 
@@ -78,13 +82,17 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
         self.ended = Counter[str]()
 
     def read(self, room: int, followed: Mapping[int, PrefectFuture[Any]]) -> list[Job]:
-        """Return the next jobs. Each lane has its own limit of followed jobs, so that a full lane delays no other."""
+        """Return the next jobs. Each lane has its own limit of followed jobs, so that a full lane delays no other.
+
+        Jobs that cannot begin now do not count, and the best job of each lane is always among the followed ones.
+        """
         size = self._runtime.settings.window_size
+        can_begin = followed.keys() - self._runtime.followed.not_ready(None)
         found: list[Job] = []
         for lane in self._lanes:
-            own = sum(lane.covers(self._seen[job_id]) for job_id in followed)
+            own = sum(lane.covers(self._seen[job_id]) for job_id in can_begin)
             ready = JobsRepository(self._runtime.database).list_ready(
-                limit=max(0, size - own),
+                limit=max(1, size - own),
                 tenant_id=self._tenant_id,
                 standalone=True,
                 min_priority=lane.min_priority,

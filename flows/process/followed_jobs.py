@@ -113,13 +113,13 @@ class FollowedJobs:
         with self._lock:
             return [job_id for job_id in self._next_in_line if job_id in self._waiting]
 
-    def not_ready(self, task_id: str | None) -> int:
-        """Return how many of the waiting jobs of a task cannot begin in this process now; None means standalone jobs.
+    def not_ready(self, task_id: str | None) -> set[int]:
+        """Return the waiting jobs of a task that cannot begin in this process now; None means standalone jobs.
 
         Such a job runs in another process, or its next attempt is not due yet.
         """
         with self._lock:
-            return sum(self._is_of(task_id, job_id) for job_id in self._not_ready & set(self._waiting))
+            return {job_id for job_id in self._not_ready & set(self._waiting) if self._is_of(task_id, job_id)}
 
     def look_now(self) -> None:
         """Check at once which of the waiting jobs have ended."""

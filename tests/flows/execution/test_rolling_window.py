@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -124,27 +125,67 @@ def test_a_mapped_run_goes_on_beside_a_job_that_waits_for_its_next_attempt(
 @pytest.mark.xdist_group("prefect")
 # Prefect leaves connections of an event loop that has ended to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_drain_flow_takes_up_jobs_that_come_while_another_waits_for_its_next_attempt(
-    prefect_api: str, patient: Runtime, stage: Any
+# One job waits for its next attempt, or as many as the window has room for in the lane of the late job.
+@pytest.mark.parametrize(("unlucky", "priority"), [(1, 95), (4, 50)])
+def test_the_drain_flow_takes_up_jobs_that_come_while_others_wait_for_their_next_attempt(
+    prefect_api: str, patient: Runtime, stage: Any, unlucky: int, priority: int
 ) -> None:
-    stage.failures["unlucky"] = 1
     jobs = JobsRepository(patient.database)
-    unlucky = jobs.enqueue(tenant_id="unlucky", type="stumble", scope="global", priority=50)
+    tenants = [f"unlucky_{number}" for number in range(unlucky)]
+    stage.failures.update(dict.fromkeys(tenants, 1))
+    first = [jobs.enqueue(tenant_id=tenant, type="stumble", scope="global", priority=50) for tenant in tenants]
     late: list[Job] = []
 
     def enqueue_late() -> None:
         try:
-            wait_until(lambda: getattr(jobs.get_by_id(unlucky.id), "run_after", None), what="the first has failed once")
-            late.append(jobs.enqueue(tenant_id="other", type="count", scope="global", priority=95))
-            wait_until(lambda: jobs.get_by_id(late[0].id).status == "completed", what="the late one has run")
+            wait_until(lambda: all(_reread(jobs, job).run_after for job in first), what="the first have failed once")
+            late.append(jobs.enqueue(tenant_id="other", type="count", scope="global", priority=priority))
+            wait_until(lambda: _reread(jobs, late[0]).status == "completed", what="the late one has run")
         finally:
             _let_retries_begin(patient)
 
     with _in_thread(enqueue_late):
         state = catalog.drain_queue(return_state=True)
 
-    assert (state.type.value, state.message) == ("COMPLETED", "2 completed")
-    assert [job_id for _, job_id in stage.started] == [unlucky.id, late[0].id, unlucky.id]
+    assert (state.type.value, state.message) == ("COMPLETED", f"{unlucky + 1} completed")
+    assert stage.started[unlucky] == ("count", late[0].id)
+
+
+@pytest.mark.prefect
+@pytest.mark.xdist_group("prefect")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_best_job_is_next_in_the_drain_flow_although_its_lane_has_a_full_window(
+    prefect_api: str, patient: Runtime, stage: Any
+) -> None:
+    jobs = JobsRepository(patient.database)
+    for gate in ("held", "opened"):
+        payload = {"gate": gate}
+        jobs.enqueue(tenant_id="many", type="wait_at_gate", scope="global", priority=60, payload=payload)
+    waiting = [jobs.enqueue(tenant_id="many", type="count", scope="global", priority=50) for _ in range(6)]
+    late: list[Job] = []
+
+    def enqueue_late() -> None:
+        try:
+            wait_until(lambda: len(stage.started) == 2, what="both threads are busy")
+            late.append(jobs.enqueue(tenant_id="other", type="count", scope="global", priority=55))
+            wait_until(lambda: _reread(jobs, late[0]).heartbeat_at, what="the flow waits for the late one")
+            stage.gates["opened"].set()
+            wait_until(lambda: _reread(jobs, late[0]).status == "completed", what="the late one has run")
+        finally:
+            for gate in ("held", "opened"):
+                stage.gates.setdefault(gate, threading.Event()).set()
+
+    with _in_thread(enqueue_late):
+        state = catalog.drain_queue(return_state=True)
+
+    assert (state.type.value, state.message) == ("COMPLETED", f"{len(waiting) + 3} completed")
+    assert stage.started[2] == ("count", late[0].id)
+
+
+def _reread(jobs: JobsRepository, job: Job) -> Job:
+    found = jobs.get_by_id(job.id)
+    assert found is not None
+    return found
 
 
 def test_a_step_whose_jobs_are_all_followed_is_not_read_again_before_they_have_ended(
