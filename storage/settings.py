@@ -54,7 +54,9 @@ class Settings(BaseSettings):
         SecretStr("sqlite:///photojobs.db"),
         description="SQLAlchemy URL of the database; the whole URL is treated as a secret.",
     )
-    library_root: Path = Field(Path("library"), description="Folder that holds `<tenant>/<project_folder>/`.")
+    library_root: Path = Field(
+        Path("library"), description="Folder of the library; a project's folder is `<tenant>/<project_folder>/` in it."
+    )
     definitions: Path | None = Field(
         None, description="File or folder with definitions in addition to the built-in ones."
     )
@@ -162,7 +164,9 @@ class Settings(BaseSettings):
         "addition to the loopback names. Requests for other names are refused.",
     )
 
-    trash_ttl_seconds: int = Field(86_400, ge=0, description="How long a file stays in `.trash` before it is removed.")
+    trash_ttl_seconds: int = Field(
+        86_400, ge=0, description="How long a file stays in `.trash` before trash_maintenance removes it."
+    )
     missing_grace_seconds: int = Field(
         604_800,
         ge=0,
@@ -181,10 +185,10 @@ class Settings(BaseSettings):
     )
     rename_user_files: Literal["report", "rename"] = Field(
         "report",
-        description="Whether steps only report a name, or rename it. duplicate_resolution does this for a photo whose "
-        "base name another project has, and folder_alignment for a folder whose name differs from its project's name. "
-        "In an SQLite file of another program, folder_discovery does it for a new folder whose name another tenant's "
-        "project has.",
+        description="Whether steps rename files and folders of users, or only report them. The step "
+        "duplicate_resolution renames photos whose base name another project has, and folder_alignment folders whose "
+        "name differs from their project's name. In an SQLite file of another program, folder_discovery renames new "
+        "folders whose name another tenant's project has.",
     )
     merge_folders: bool = Field(
         False,
@@ -206,7 +210,7 @@ class Settings(BaseSettings):
     thumbnail_quality: int = Field(50, ge=1, le=100, description="WebP quality of a thumbnail.")
     preview_pixels: int = Field(5000, ge=16, le=16_383, description="Longest edge of a preview, in pixels.")
     preview_quality: int = Field(60, ge=1, le=100, description="WebP quality of a preview.")
-    webp_effort: int = Field(2, ge=0, le=6, description="WebP effort: higher is slower and smaller.")
+    webp_effort: int = Field(2, ge=0, le=6, description="WebP effort, 0 (fast) to 6 (small files).")
     max_image_megapixels: int = Field(
         500, ge=1, description="Size of the largest image that is decoded; larger images fail."
     )

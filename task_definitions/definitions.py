@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from task_definitions.errors import DefinitionError, UnknownDefinition
 from task_definitions.model import TaskDefinition
-from task_definitions.wording import did_you_mean, shown
+from task_definitions.wording import did_you_mean, quantity, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Definitions(Mapping[str, TaskDefinition]):
         return len(self._definitions)
 
     def __repr__(self) -> str:
-        return f"<Definitions: {len(self)} usable, {len(self.errors)} problems>"
+        return f"<Definitions: {len(self)} usable, {quantity(len(self.errors), 'problem')}>"
 
     def get_or_raise(self, name: str) -> TaskDefinition:
         """Return the definition called `name`.

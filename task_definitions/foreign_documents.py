@@ -81,14 +81,14 @@ def read_foreign_file(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     try:
         # A pipe or a device may never end.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UnreadableDocument("is not a regular file.", source=source)
+            raise UnreadableDocument("is not a regular file. Name a regular file.", source=source)
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UnreadableDocument(f"cannot be read: {reason}.", source=source) from error
+        raise UnreadableDocument(f"cannot be read: {reason}. Check its path and permissions.", source=source) from error
     if len(content) > max_bytes:
-        raise UnreadableDocument(f"is larger than {max_bytes} bytes. Split it.", source=source)
+        raise UnreadableDocument(f"is larger than {max_bytes} bytes. Make it smaller.", source=source)
     return content
 
 
@@ -187,7 +187,9 @@ class BoundedLoader(yaml.SafeLoader):
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # The stubs leave it untyped.
         is_alias = self.check_event(yaml.AliasEvent)
         if is_alias and not self._bounds.has_aliases:
-            raise yaml.MarkedYAMLError(problem="an alias is not allowed here", problem_mark=mark)
+            raise yaml.MarkedYAMLError(
+                problem="an alias is not allowed here; write the value that it names", problem_mark=mark
+            )
         self._level += 1
         self._nodes += 1
         # Both bounds are checked here, before PyYAML recurses and before it has read a huge text completely.
@@ -211,7 +213,8 @@ class BoundedLoader(yaml.SafeLoader):
 
     def _refuse_beyond(self, count: int, most: int, what: str, mark: yaml.Mark) -> None:
         if count > most:
-            raise yaml.MarkedYAMLError(problem=f"more than {most} {what}, aliases counted", problem_mark=mark)
+            problem = f"it has more than {most} {what}; an alias counts as the whole value that it names"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
         """Build a number if its text is not too long; replaces PyYAML's constructors of numbers."""
@@ -229,7 +232,7 @@ BoundedLoader.add_constructor("tag:yaml.org,2002:float", BoundedLoader.construct
 def _checked_text(content: bytes | str, source: str, bounds: Bounds) -> str:
     # A character takes at least one byte.
     if len(content) > bounds.max_bytes:
-        raise UnreadableDocument(f"is larger than {bounds.max_bytes} bytes. Split it.", source=source)
+        raise UnreadableDocument(f"is larger than {bounds.max_bytes} bytes. Make it smaller.", source=source)
     if isinstance(content, str):
         return content
     try:

@@ -125,7 +125,8 @@ def _definition_files(path: Path) -> Iterable[Path]:
         ]
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UnreadableDefinitionFile(f"cannot be read: {reason}.", source=str(path)) from error
+        problem = f"cannot be read: {reason}. Check its path and permissions."
+        raise UnreadableDefinitionFile(problem, source=str(path)) from error
 
 
 def _declare(

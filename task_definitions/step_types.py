@@ -97,8 +97,8 @@ _BUILTIN = (
         name="manifest_check",
         unit="projects",
         summary="Repairs the manifest, and updates in SQL which files are available on disk.",
-        description="Writes a missing or wrong .project.yaml. Scans each project's folder once, and updates only the "
-        "rows that differ.",
+        description="Writes .project.yaml if it is missing or wrong. Scans each project's folder once, and updates "
+        "only the rows that differ.",
     ),
     StepType(
         name="folder_check",
@@ -126,7 +126,7 @@ _BUILTIN = (
         name="generate_derivatives",
         unit="items",
         summary="Makes the thumbnail and the preview of each photo.",
-        description="Makes missing, failed and outdated images; with force, all images. RAW files need the extra raw. "
+        description="Makes missing, failed and outdated images; with force, all images. RAW files need photojobs[raw]. "
         "A corrupt file fails only its own item.",
         modifies_files=False,
         takes_force=True,

@@ -101,7 +101,8 @@ def build_app() -> App:
     def launch(
         *command: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
         quiet: Annotated[
-            bool, Parameter(alias="-q", negative="", show_default=False, help="Print only results and errors.")
+            bool,
+            Parameter(alias="-q", negative="", show_default=False, help="Print only results, warnings and errors."),
         ] = False,
         verbose: Annotated[
             bool,

@@ -108,7 +108,7 @@ def skip_missed_runs() -> int:
                     run.id,
                     Cancelled(
                         name="Skipped",
-                        message="Missed while no process served the definition; only the latest missed run is made up.",
+                        message="Missed, because no process served the definition. Only the latest missed run starts.",
                     ),
                     force=True,
                 )

@@ -33,6 +33,7 @@ from flows.process.runtime import Runtime
 from storage.database.answer_watch import wait_for_end
 from storage.database.private_files import make_private_folder, open_private
 from storage.settings import Settings
+from task_definitions.wording import quantity
 
 logger = logging.getLogger("photojobs.up")
 
@@ -191,12 +192,14 @@ def _prepare_runs(runtime: Runtime) -> None:
     except httpx.TransportError as error:
         raise RunnerFailed(f"Prefect's server does not answer: {error}") from error
     except Exception as error:  # noqa: BLE001 - the runner must start anyway.
-        logger.warning("could not look for flow runs that were left behind or missed: %s", error)
+        logger.warning("flow runs without a process, and missed ones, could not be read from Prefect: %s", error)
         return
     if revived:
-        logger.info("%d flow runs that were left behind are restarted", revived)
+        logger.info("restarted %s that had no process", quantity(revived, "flow run"))
     if skipped:
-        logger.info("%d missed scheduled runs were skipped; the latest missed run of each schedule runs now", skipped)
+        logger.info(
+            "skipped %s; the latest missed run of each schedule runs now", quantity(skipped, "missed scheduled run")
+        )
 
 
 @contextmanager
@@ -216,7 +219,7 @@ def _attending(runtime: Runtime) -> Iterator[None]:
                     name_planned_runs()
             except Exception as error:  # noqa: BLE001 - the server or database may be available again at the next look.
                 logger.warning(
-                    "could not look for tasks that no process follows; trying again in %s s: %s", ATTEND_SECONDS, error
+                    "tasks that no process follows could not be found (%s); trying again in %s s", error, ATTEND_SECONDS
                 )
 
     thread = threading.Thread(target=run, name="photojobs-attendant", daemon=True)

@@ -140,7 +140,10 @@ def _check_holder(source: Database | Connection, kind: HoldKind | str, name: str
     if kind == HoldKind.TASK:
         TasksRepository(source).get(name, tenant_id=tenant_id)
     elif kind == HoldKind.LANE or (kind == HoldKind.TENANT and name != tenant_id):
-        raise InvalidValue("name", f"tenant {shown(tenant_id)} may not hold or release {kind} {shown(name)}")
+        raise InvalidValue(
+            "name",
+            f"tenant {shown(tenant_id)} may not hold or release {kind} {shown(name)}; name this tenant or its tasks",
+        )
 
 
 def _step_index(task: Task, step: str) -> int:

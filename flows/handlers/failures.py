@@ -1,6 +1,7 @@
 """Counts the failed items and projects of a job, which decide whether the job fails and whether it is repeated."""
 
 from flows.errors import ItemsFailed, PermanentStepError, is_repeatable, named, reason_of
+from task_definitions.wording import quantity
 
 
 class Failures:
@@ -10,15 +11,15 @@ class Failures:
     memory, including decoded pictures.
 
     Args:
-        kind: the kind of what is counted, for the message, such as `photos`.
+        noun: what is counted, in the singular, for the message, such as `photo`.
 
     Attributes:
         tried: the number of items and projects that the job has tried.
     """
 
-    def __init__(self, kind: str = "") -> None:
+    def __init__(self, noun: str = "") -> None:
         self.tried = 0
-        self._kind = kind and f" {kind}"
+        self._noun = noun
         self._failed = 0
         self._first = ""
         self._is_repeatable = False
@@ -38,5 +39,6 @@ class Failures:
         """
         if not self._failed:
             return
-        message = f"{self._failed} of {self.tried}{self._kind} failed; the first: {self._first}"
+        tried = quantity(self.tried, self._noun) if self._noun else str(self.tried)
+        message = f"{self._failed} of {tried} failed; the first: {self._first}"
         raise ItemsFailed(message) if self._is_repeatable else PermanentStepError(message)

@@ -56,7 +56,10 @@ Reason = Annotated[
 ]
 Payload = Annotated[
     dict[str, Any] | None,
-    Field(title="Payload", description="Passed to every job; the step types document their keys."),
+    Field(
+        title="Payload",
+        description='Values for every job, as in {"force": true}. The description of a step type names what it reads.',
+    ),
 ]
 Source = Annotated[
     str, Field(title="Source", description="Who or what started the task, for example user or maintenance.")

@@ -15,6 +15,7 @@ from prefect.task_runners import TaskRunner
 from flows.errors import ClusterFailed, MissingDask
 from flows.orchestration.job_task_runner import JobTaskRunner
 from storage.settings import Settings
+from task_definitions.wording import quantity
 
 #: How many jobs a Dask worker follows at a time. The setting `concurrency` limits how many of them run.
 DASK_THREADS = 128
@@ -62,6 +63,6 @@ def raise_if_none_ran(futures: Collection[PrefectFuture[Any]]) -> None:
         first = broken[0]
         reason = repr(first.exception()) if first.status == "error" else f"the first task in Dask was {first.status}"
         raise ClusterFailed(
-            f"the Dask cluster ran none of {len(futures)} jobs: {reason}. The cluster's workers need the same "
-            "installation as this process, and the same settings in their environment."
+            f"the Dask cluster did not run {quantity(len(futures), 'job')}: {reason}. The cluster's workers need the "
+            "same installation as this process, and the same settings in their environment."
         )

@@ -103,7 +103,8 @@ def encode_json(value: Any, *, name: str = "payload") -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidValue(name, f"cannot be stored as JSON: {error}") from None
+        problem = f"cannot be stored as JSON ({error}); give text, numbers, true, false, null, lists and mappings only"
+        raise InvalidValue(name, problem) from None
     if "\\u0000" in text and "\0" in _all_text(value):
         raise InvalidValue(name, "contains a NUL character, which PostgreSQL cannot store; remove it")
     _check_encodable(text, name)

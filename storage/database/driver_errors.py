@@ -26,7 +26,7 @@ def storage_error(error: BaseException, engine: Engine | None) -> StorageError |
     place = shown_url(engine.url) if engine is not None else "the database"
     if isinstance(error, OverflowError | UnicodeEncodeError):
         # The driver raised the error before it sent anything.
-        return InvalidValue("value", f"cannot be stored ({error}); nothing was written")
+        return InvalidValue("value", f"cannot be stored ({error}); nothing was written. Give another value.")
     if isinstance(error, sqlite3.Error):
         return _sqlite_error(error, place)
     if type(error).__module__.startswith("psycopg"):
@@ -70,7 +70,7 @@ def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
             f"{place}: {error}. Run `photojobs db upgrade`, or check that this is the right database."
         )
     if code.startswith("SQLITE_CONSTRAINT"):
-        return ConstraintViolated(f"{place}: {error}; nothing was written.")
+        return ConstraintViolated(f"{place}: {error}; nothing was written. Give values that this constraint allows.")
     return None
 
 
@@ -92,9 +92,9 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
             f"{place}: {detail}. Run `photojobs db upgrade`, or check that this is the right database."
         )
     if state.startswith(("22", "54")) or type(error).__name__ == "DataError" or _TOO_MANY_PARAMETERS in detail:
-        return InvalidValue("value", f"cannot be stored ({detail}); nothing was written")
+        return InvalidValue("value", f"cannot be stored ({detail}); nothing was written. Give another value.")
     if state.startswith("23"):
-        return ConstraintViolated(f"{place}: {detail}; nothing was written.")
+        return ConstraintViolated(f"{place}: {detail}; nothing was written. Give values that this constraint allows.")
     if type(error).__name__ in ("OperationalError", "AdminShutdown", "ConnectionTimeout", "InterfaceError") or (
         # Classes for connections, logins, transaction states, and faults of the server or its operating system.
         state.startswith(("08", "25", "28", "3D", "57", "58", "XX"))

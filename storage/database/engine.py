@@ -257,7 +257,10 @@ class Database:
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
             if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-                raise DatabaseUnavailable(f"{parsed.drivername}: only sqlite and postgresql are supported")
+                raise DatabaseUnavailable(
+                    f"{parsed.drivername}: this kind of database is not supported; name an SQLite file or a PostgreSQL "
+                    "URL in PHOTOJOBS_DATABASE_URL"
+                )
             engine = (
                 self._create_postgresql_engine(parsed)
                 if parsed.get_backend_name() == "postgresql"

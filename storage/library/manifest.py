@@ -110,7 +110,10 @@ def replace_manifest(
     """
     path = project.manifest_path
     if not project.exists():
-        raise FolderMissing(f"Project folder {project.path} does not exist, so it gets no manifest.")
+        raise FolderMissing(
+            f"Project folder {project.path} does not exist, so it gets no manifest. Mount its disk, or create the "
+            "folder."
+        )
     other: dict[str, Any] = {}
     before: str | None = None
     trashed: Path | None = None

@@ -94,7 +94,7 @@ class Library:
             yield from _safe_folder_names(self.root, self.ignored_names)
         except (FolderMissing, FolderUnreadable) as error:
             raise LibraryUnavailable(
-                f"Library root {self.root} cannot be read: {error}. Is its disk mounted?"
+                f"Library root {self.root} cannot be read: {error}. Mount its disk, or correct its permissions."
             ) from error
 
     def check_available(self) -> None:

@@ -36,7 +36,8 @@ def remove_project_folder(project: ProjectFolder) -> bool:
     tenant = project.tenant
     if project.path.parent != tenant.path or tenant.path.parent != project.library.root:
         raise UnsafePath(
-            f"{printable(str(project.path))} is not directly in its tenant's folder, so it is not removed."
+            f"{printable(str(project.path))} is not directly in its tenant's folder, so it is not removed. Remove it "
+            "yourself."
         )
     if not project.library.tenant(tenant.tenant_id).path.is_dir():
         return False
@@ -98,7 +99,9 @@ def _remove_entry(parent: int, name: str, *, device: int, shown: Path) -> None:
         return
     try:
         if not os.path.samestat(os.fstat(folder), status):
-            raise UnsafePath(f"{printable(str(shown))} was replaced while it was being removed. It is not removed.")
+            raise UnsafePath(
+                f"{printable(str(shown))} was replaced while it was being removed, so it was kept. Try again."
+            )
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries]
         for child in names:

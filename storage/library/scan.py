@@ -251,7 +251,9 @@ def _entries_of(project: ProjectFolder) -> Iterator[Iterator[os.DirEntry[str]]]:
             ignored = project.library.ignored_names
             yield (entry for entry in entries if entry.name not in ignored)
     except FileNotFoundError as error:
-        raise FolderMissing(f"Project folder {project.path} does not exist.") from error
+        raise FolderMissing(
+            f"Project folder {project.path} does not exist. Mount its disk, or create the folder."
+        ) from error
     except OSError as error:
         raise FolderUnreadable(
             f"Project folder {project.path} cannot be listed completely ({error.strerror}). Check disk and permissions."

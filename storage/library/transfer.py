@@ -64,7 +64,10 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
     """
     status = _status(source)
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafePath(f"{printable(str(source))} is not a regular file, so it stays where it is.")
+        raise UnsafePath(
+            f"{printable(str(source))} is not a regular file, so it stays where it is. Replace it with a regular file, "
+            "or take it out of the library."
+        )
     if source == target:
         return
     try:
@@ -80,7 +83,9 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
             raise FolderMissing(
                 f"Folder {target.parent} does not exist. Mount its disk, or create the folder."
             ) from error
-        raise SourceMissing(f"{printable(str(source))} disappeared while it was being moved.") from error
+        raise SourceMissing(
+            f"{printable(str(source))} disappeared while it was being moved: another program moved or removed it."
+        ) from error
     if names is not None:
         if source.parent == target.parent:
             names.discard(source.name)
@@ -113,7 +118,7 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
     """
     status = _status(source, "Folder ")
     if not stat.S_ISDIR(status.st_mode):
-        raise UnsafePath(f"{printable(str(source))} is not a folder. It stays as it is.")
+        raise UnsafePath(f"{printable(str(source))} is not a folder. Move it out of the library.")
     if source == target:
         return
     # If the file system ignores case, the target may be the source itself in another spelling. A listing may show the
@@ -135,7 +140,7 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
         if error.errno in {errno.EXDEV, errno.EBUSY}:
             raise CrossesFileSystems(
                 f"Folder {printable(str(source))} cannot be renamed to {printable(str(target))}: they are on different "
-                "file systems, or the folder is a mount point."
+                "file systems, or the folder is a mount point. Unmount the folder, or keep its name."
             ) from error
         raise
 
@@ -155,9 +160,9 @@ def remove_derivative(path: Path) -> bool:
         raise UnsafePath(f"{printable(str(path))} is not a derivative, so it is not removed.")
     try:
         if not stat.S_ISDIR(folder.lstat().st_mode):
-            raise UnsafePath(f"{printable(str(folder))} is not a folder, so nothing in it is removed.")
+            raise UnsafePath(f"{printable(str(folder))} is not a folder, so nothing in it is removed. Remove it.")
         if stat.S_ISDIR(path.lstat().st_mode):
-            raise UnsafePath(f"{printable(str(path))} is a folder, so it is not removed.")
+            raise UnsafePath(f"{printable(str(path))} is a folder, so it is not removed. Move it to another place.")
         path.unlink()
     except FileNotFoundError:
         return False

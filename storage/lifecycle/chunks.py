@@ -55,7 +55,7 @@ def insert_chunks(connection: Connection, values: Mapping[str, Any], items: Spoo
     iterator = iter(items)
     written = job_items.insert_items_of_jobs(connection, sized, values["tenant_id"], iterator, now=values["created_at"])
     if written != count or next(iterator, None) is not None:
-        raise InvalidValue("items", f"changed while they were read: their number is no longer {count}")
+        raise InvalidValue("items", f"changed while they were read: there are no longer {count}; give a fixed list")
     notify(connection)
     return inserted
 

@@ -89,7 +89,8 @@ def insert_items_of_jobs(
         write_rows(connection, "job_items", _COLUMNS, rows())
     except ConstraintViolated:
         raise InvalidValue(
-            "items", "a photo_id does not exist in photos (or the job was deleted); nothing was written"
+            "items",
+            "a photo_id does not exist in photos, or the job was deleted; nothing was written. Leave that photo out.",
         ) from None
     _check_photos(connection, [job_id for job_id, _ in sizes], tenant_id)
     return count

@@ -34,12 +34,12 @@ class PhotoSelection(BaseModel):
     missing: tuple[Derivative, ...] = Field(
         default=(),
         title="Missing",
-        description="Only photos that lack at least one of these derivatives, also if making it failed.",
+        description="Only photos without at least one of these derivatives, including photos for which it failed.",
     )
     failed_only: bool = Field(
         default=False,
         title="Failed only",
-        description="Only photos whose thumbnail or preview failed; if Missing is set, only these derivatives count.",
+        description="Only photos whose thumbnail or preview failed. With a choice in Missing, only the chosen count.",
     )
     project_ids: tuple[ProjectReference, ...] = Field(
         default=(), title="Projects", description="Only photos of these projects; empty means all."
@@ -70,7 +70,7 @@ class PhotoSelection(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.taken_from and self.taken_to and self.taken_from > self.taken_to:
-            raise ValueError(f"taken_from {self.taken_from} is after taken_to {self.taken_to}")
+            raise ValueError(f"taken_from {self.taken_from} is after taken_to {self.taken_to}; exchange them")
         if self.every_photo and self.criteria:
             raise ValueError(f"every_photo takes all photos; leave it out, or {listed(self.criteria, last='and')}")
         return self

@@ -151,7 +151,7 @@ def exchange(
             raise
         # The caller must get the claimed jobs, which are committed, so no error is raised.
         logger.warning(
-            "some jobs were claimed, but then the database failed; the next sweep updates the tasks: %s", error
+            "some jobs were claimed, but then the database failed (%s); the next sweep continues their tasks", error
         )
     return Exchanged(ended=tuple(found.ended), claimed=tuple(claimed))
 

@@ -93,7 +93,7 @@ class LanesRepository:
         if slots is not None:
             slots = check_integer(slots, name="slots", minimum=0, maximum=MAX_COUNT) or None
         if min_priority > max_priority:
-            raise InvalidValue("min_priority", f"{min_priority} is above max_priority {max_priority}")
+            raise InvalidValue("min_priority", f"{min_priority} is above max_priority {max_priority}; exchange them")
         with self._access.write() as connection:
             if connection.dialect.name == "postgresql":
                 # Without the lock, two simultaneous calls would not see each other's lane. The lock blocks no claims.

@@ -349,7 +349,9 @@ class TasksRepository:
                 opened = state_machine.reopen_task(connection, task_id, step_index=from_step, now=now)
                 insert_step_jobs(connection, existing_task(opened, task_id), pinned.steps[from_step], now=now)
             else:
-                raise TaskConflict(f"task {task_id} has the steps 0 to {len(pinned.steps) - 1}, not {from_step}")
+                raise TaskConflict(
+                    f"task {task_id} has no step {from_step}; give a number from 0 to {len(pinned.steps) - 1}"
+                )
             return existing_task(state_machine.get_task(connection, task_id), task_id)
 
     def _run(self, *conditions: ColumnElement[bool], since: datetime, **values: Any) -> None:

@@ -58,7 +58,9 @@ def backup(database: Database, target: Path | None = None) -> Path:
     except FileExistsError:
         raise BackupFailed(_exists(target)) from None
     except OSError as error:
-        raise BackupFailed(f"{target}: the backup cannot be written: {error.strerror or error}.") from error
+        raise BackupFailed(
+            f"{target}: the backup cannot be written: {error.strerror or error}. Name a file in another folder."
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -75,11 +77,14 @@ def restore(database: Database, archive: Path) -> None:
         SchemaMismatch: a newer version made the backup.
     """
     if not archive.is_file():
-        raise RestoreFailed(f"{archive}: the file does not exist.")
+        raise RestoreFailed(f"{archive}: the file does not exist. Name the file of a backup.")
     is_sqlite_copy = _is_sqlite_file(archive)
     if is_sqlite_copy == database.is_postgresql:
         kind, other = ("an SQLite file", "PostgreSQL") if is_sqlite_copy else ("not an SQLite file", "SQLite")
-        raise RestoreFailed(f"{archive}: is {kind}, so it cannot be restored into {database.url} ({other}).")
+        raise RestoreFailed(
+            f"{archive}: is {kind}, so it cannot be restored into {database.url} ({other}). Name another file or "
+            "another database."
+        )
     # This is checked before the database is opened, because opening a missing file creates it.
     is_new = database.path is not None and not database.path.exists()
     with contextlib.nullcontext() if is_new else database.connect() as connection:
@@ -150,7 +155,9 @@ def _open_source(database: Database) -> sqlite3.Connection:
         raw.backup(memory)
         return memory
     if not database.path.is_file():
-        raise DatabaseUnavailable(f"{database.path}: the file does not exist.")
+        raise DatabaseUnavailable(
+            f"{database.path}: the file does not exist. Name the database in PHOTOJOBS_DATABASE_URL."
+        )
     # A new connection is used, because a pooled one may have the open transaction of the upgrade that needs the backup.
     source = sqlite3.connect(f"{database.path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
     source.execute("PRAGMA busy_timeout = 30000")
@@ -177,6 +184,8 @@ def _fill_sqlite(database: Database, archive: Path) -> None:
             assert isinstance(target, sqlite3.Connection)  # noqa: S101 - the copy and the database are SQLite.
             source.backup(target)
         except sqlite3.Error as error:
-            raise RestoreFailed(f"{database.url}: the backup cannot be restored: {error}.") from error
+            raise RestoreFailed(
+                f"{database.url}: the backup cannot be restored: {error}. Restore it to a new database on another disk."
+            ) from error
         finally:
             raw.close()

@@ -214,7 +214,8 @@ def _schema_findings(
             remedy=_UPGRADE,
         )
     elif missing := sorted(metadata.tables.keys() - {name.lower() for name in counts}):
-        yield _error("missing_table", f"the tables {', '.join(missing)} are missing", "Restore a backup.")
+        problem = f"the schema lacks {quantity(len(missing), 'table')}: {', '.join(missing)}"
+        yield _error("missing_table", problem, "Restore a backup.")
     elif connection.dialect.name == "sqlite":
         yield from _wrong_references(connection)
 

@@ -92,7 +92,8 @@ class LegacyPlan:
             if table.existing is None:
                 lines.append(f"{table.name}: is created")
             if table.added:
-                lines.append(f"{table.name}: gets the columns {', '.join(column.name for column in table.added)}")
+                names = ", ".join(column.name for column in table.added)
+                lines.append(f"{table.name}: gets {quantity(len(table.added), 'column')}: {names}")
             lines += [f"{table.name}: {reason}" for reason in table.reasons]
             lines += [
                 f"{table.name}.{name}: the default replaces NULL in {quantity(count, 'row')}"
@@ -103,7 +104,7 @@ class LegacyPlan:
         lines += [orphans.change for orphans in self.orphans]
         lines += [f"{table}: gets a unique index on {', '.join(columns)}" for table, columns in self.missing_unique]
         if self.missing_indexes:
-            lines.append(f"indexes are created: {', '.join(index.name for index in self.missing_indexes)}")
+            lines.append(f"new indexes: {', '.join(index.name for index in self.missing_indexes)}")
         lines += [
             f"index {index.name}: is renamed to {kept_index_name(index.name)}, because one of our indexes has that name"
             for index in self.renamed_indexes
@@ -199,14 +200,14 @@ def check_ours(connection: Connection, place: str) -> None:
         ]
         if missing:
             raise SchemaMismatch(
-                f"{place}: its table {name} has no column {', '.join(missing)}, so this is not the database of a "
-                "library. Name another file, or another database, in PHOTOJOBS_DATABASE_URL."
+                f"{place}: its table {name} lacks {quantity(len(missing), 'column')} ({', '.join(missing)}), so this "
+                "is not the database of a library. Name another file, or another database, in PHOTOJOBS_DATABASE_URL."
             )
         taken = sorted((head.tables[name].columns.keys() - reference.columns.keys()) & table.columns.keys())
         if taken:
             raise SchemaMismatch(
-                f"{place}: its table {name} has a column {', '.join(taken)} of another program, and photojobs "
-                "needs this name. Rename that column first."
+                f"{place}: another program uses names in its table {name} that photojobs needs for columns of its own: "
+                f"{', '.join(taken)}. Give other names to what is listed, then upgrade again."
             )
 
 

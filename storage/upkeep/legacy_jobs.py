@@ -52,7 +52,8 @@ class LegacyJobs:
         if self.merged:
             lines.append(f"jobs: gets {quantity(self.merged, 'row')} that only jobs_legacy has, with the same ids")
         if self.extra_columns:
-            lines.append(f"jobs: gets the columns {', '.join(self.extra_columns)} of jobs_legacy")
+            count = quantity(len(self.extra_columns), "column")
+            lines.append(f"jobs: gets {count} of jobs_legacy: {', '.join(self.extra_columns)}")
         if self.is_dropped:
             lines.append(f"jobs_legacy: is dropped; jobs has all of its rows ({self.row_count})")
         if self.conflicts:
@@ -74,8 +75,8 @@ def read_legacy_jobs(connection: Connection, jobs: TableSchema | None, *, refere
     lacking = [name for name in ("id", "tenant_id", "type", "status", "created_at") if name not in table.columns]
     if lacking:
         raise SchemaMismatch(
-            f"the table {LEGACY_JOBS} has no column {', '.join(lacking)}, so it does not hold jobs. "
-            "Rename this table, then upgrade again."
+            f"the table {LEGACY_JOBS} lacks {quantity(len(lacking), 'column')} ({', '.join(lacking)}), so it does not "
+            "hold jobs. Rename this table, then upgrade again."
         )
     differs = " OR ".join(f"jobs.{name} IS NOT old.{name}" for name in _IDENTITY)
     row_count = count_rows(connection, LEGACY_JOBS)

@@ -112,7 +112,9 @@ def downgrade(
     from storage.upkeep.backup import backup
 
     if database.path is not None and not database.path.is_file():
-        raise DatabaseUnavailable(f"{database.path}: the file does not exist.")
+        raise DatabaseUnavailable(
+            f"{database.path}: the file does not exist. Name the database in PHOTOJOBS_DATABASE_URL."
+        )
     with database.connect() as connection:
         check_known_revision(connection, database)
         _check_downgrade(connection, database, revision, force=force)
@@ -258,7 +260,8 @@ def _check_downgrade(connection: Connection, database: Database, revision: str, 
     current = current_revision(connection)
     if current not in known or known.index(current) <= known.index(revision):
         raise SchemaMismatch(
-            f"{database.url}: its schema is {current or 'not ours'}, which is not newer than {revision}."
+            f"{database.url}: its schema is {current or 'not ours'}, which is not newer than {revision}. Name an older "
+            "revision."
         )
     if not force and inspect(connection).has_table("tasks"):
         count = connection.execute(

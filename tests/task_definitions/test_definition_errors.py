@@ -424,7 +424,8 @@ FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
         "a.yaml",
         b"[" * 5000,
         UnreadableDefinitionFile,
-        "is not well-formed YAML: line 1, column 33: more than 32 levels, aliases counted.",
+        "is not well-formed YAML: line 1, column 33: it has more than 32 levels; "
+        "an alias counts as the whole value that it names.",
     ),
     (
         "a.yaml",
@@ -436,9 +437,10 @@ FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
         "a.yaml",
         b"- a\n" * 50_000,
         UnreadableDefinitionFile,
-        "is not well-formed YAML: line 40000, column 3: more than 40000 values, aliases counted.",
+        "is not well-formed YAML: line 40000, column 3: it has more than 40000 values; "
+        "an alias counts as the whole value that it names.",
     ),
-    ("a.yaml", b"#" * (1024 * 1024 + 1), UnreadableDefinitionFile, "is larger than 1048576 bytes. Split it."),
+    ("a.yaml", b"#" * (1024 * 1024 + 1), UnreadableDefinitionFile, "is larger than 1048576 bytes. Make it smaller."),
     ("a.toml", b"label = 1", UnreadableDefinitionFile, "is not a definition file: give a .json, .yaml or .yml file."),
     (
         "a.yaml",
@@ -506,7 +508,8 @@ def test_aliases_that_would_grow_without_bound_are_refused_before_they_grow(tmp_
     file = tmp_path / "bomb.yaml"
     file.write_text("\n".join(lines))
     assert only_problem_of(file).problem == (
-        "is not well-formed YAML: line 5, column 5: more than 40000 values, aliases counted."
+        "is not well-formed YAML: line 5, column 5: it has more than 40000 values; "
+        "an alias counts as the whole value that it names."
     )
 
 
@@ -533,7 +536,7 @@ def test_missing_and_odd_paths_are_refused(tmp_path: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.yaml")
-    assert str(only_problem_of(tmp_path)) == f"{tmp_path / 'a.yaml'}: is not a regular file."
+    assert str(only_problem_of(tmp_path)) == f"{tmp_path / 'a.yaml'}: is not a regular file. Name a regular file."
 
 
 def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,7 +548,7 @@ def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.M
 
     # The tests may run as root, whom no permission stops.
     monkeypatch.setattr(Path, "open", refuse)
-    assert str(only_problem_of(file)) == f"{file}: cannot be read: Permission denied."
+    assert str(only_problem_of(file)) == f"{file}: cannot be read: Permission denied. Check its path and permissions."
 
 
 def test_a_single_definition_in_a_mapping_needs_its_name() -> None:

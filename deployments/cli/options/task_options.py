@@ -245,7 +245,9 @@ def _text_of_items(path: Path) -> str:
         return read_foreign_file(path, max_bytes=_ITEMS_BOUNDS.max_bytes).decode("utf-8-sig")
     text = sys.stdin.read(_ITEMS_BOUNDS.max_bytes + 1)
     if len(text) > _ITEMS_BOUNDS.max_bytes:
-        raise UnreadableDocument(f"is larger than {_ITEMS_BOUNDS.max_bytes} bytes. Split it.", source="-")
+        raise UnreadableDocument(
+            f"is larger than {_ITEMS_BOUNDS.max_bytes} bytes. Split it, and start a task for each part.", source="-"
+        )
     return text
 
 

@@ -226,7 +226,10 @@ class Worker:
             answer: _Answer[Any] = _Answer[result_type].model_validate_json(content)  # type: ignore[valid-type]
         except ValidationError as error:
             self.stop(at_once=True)
-            raise DecoderCrashed(f"{name}: the process that decoded it gave no valid answer.") from error
+            raise DecoderCrashed(
+                f"{name}: the process that decoded it gave no valid answer. The file is probably damaged; open it in "
+                "another program."
+            ) from error
         if answer.resident_bytes > MAX_RESIDENT_BYTES and self._successor is None:
             self._successor = self._new_process()
         if answer.failure is not None:
@@ -260,7 +263,9 @@ class Worker:
                 # The process died after its last call, so it did not get this request.
                 ending = self._ending()
                 if is_last:
-                    raise DecoderCrashed(f"{name}: the image process died before the request ({ending}).") from error
+                    raise DecoderCrashed(
+                        f"{name}: the image process died before it got the file ({ending}). Try again."
+                    ) from error
             else:
                 return process
         raise AssertionError("unreachable")
@@ -283,7 +288,8 @@ class Worker:
             ending = self._ending()
             kind = DecoderKilled if ending == signal.SIGKILL.name else DecoderCrashed
             raise kind(
-                f"{name}: the process that decoded it died ({ending}). The file is probably damaged, or memory ran out."
+                f"{name}: the process that decoded it died ({ending}). The file is probably damaged, or the machine's "
+                "memory ran out. Open the file in another program; if it is sound, lower concurrency and try again."
             ) from error
         except BaseException:
             # The process is stopped, because the next call would otherwise receive the late answer of this call.

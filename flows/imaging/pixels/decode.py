@@ -138,7 +138,8 @@ def open_image(file: SourceFile) -> OpenImage:
     pixels = read_pixels(file.read_at)
     if pixels is not None and pixels.numbers is None:
         raise ColorsNotDefined(
-            f"{file.name}: photojobs cannot determine which colors the values of the pixels represent."
+            f"{file.name}: photojobs cannot determine which colors the values of the pixels represent. Save a copy as "
+            "sRGB with another program."
         )
     content = None if pixels is None else pixels.content(file.descriptor)
     sources = vips.load_vips().Source
@@ -165,7 +166,7 @@ def _coded_colors(file: SourceFile, *, has_profile: bool) -> CodedColors | None:
     if not colors.is_known:
         raise ColorsNotDefined(
             f"{file.name}: the file names colors by code points that photojobs does not support "
-            f"(primaries {colors.primaries}, transfer {colors.transfer})."
+            f"(primaries {colors.primaries}, transfer {colors.transfer}). Save a copy as sRGB with another program."
         )
     return None if colors.is_srgb else colors
 
@@ -198,7 +199,8 @@ def check_size(width: int, height: int, *, name: str, limits: ImageLimits, whole
         )
     if max(width, height) > limits.max_edge_pixels:
         raise ImageTooLarge(
-            f"{name}: {width:,} x {height:,} pixels have an edge longer than the limit of {limits.max_edge_pixels:,}."
+            f"{name}: {width:,} x {height:,} pixels have an edge longer than the limit of {limits.max_edge_pixels:,}. "
+            "Save a smaller copy with another program."
         )
     if whole_bytes > limits.max_whole_bytes:
         raise ImageTooLarge(
@@ -318,7 +320,7 @@ def _check_range(image: OpenImage, *, max_seconds: float) -> None:
     if not image.pixels.is_in_range(small):
         raise ColorsNotDefined(
             f"{image.name}: the values of the pixels are not from 0 to 1, and the file does not define the value of "
-            "white."
+            "white. Save a copy as sRGB with another program."
         )
 
 

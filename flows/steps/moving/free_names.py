@@ -42,7 +42,7 @@ class FreeNames:
         is_taken: Callable[[str], bool] = lambda _: False,
     ) -> None:
         if not folder.exists():
-            raise FolderMissing(f"Project folder {folder.path} does not exist.")
+            raise FolderMissing(f"Project folder {folder.path} does not exist. Mount its disk, or create the folder.")
         self._folder = folder
         self._accepted = folder.library.accepted_extensions
         fits = (

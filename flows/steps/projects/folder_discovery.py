@@ -81,7 +81,7 @@ class _Discovery:
         self._projects = {project.id: project for project in own if project.id not in left_out.projects}
         self._taken = {project.project_folder for project in every}
         self._arrivals = Arrivals(ctx)
-        self._failures = Failures("folders")
+        self._failures = Failures("folder")
 
     def run(self) -> None:
         """Handle every folder, then every project whose folder is missing."""

@@ -74,7 +74,7 @@ def each_project_photo(
     """Call `work` for the photos of the job's projects. A project fails if one of its photos fails."""
 
     def process(project: Project, folder: ProjectFolder) -> None:
-        failures = Failures("photos")
+        failures = Failures("photo")
         for photos in photos_of(project.id):
             with closing(work(folder, photos)) as results:
                 for photo, error in results:

@@ -118,7 +118,7 @@ def text(report: TaskReport) -> str:
 def test_it_tells_what_became_of_the_task_and_of_the_library(report: TaskReport, text: str) -> None:
     page = Page(text)
 
-    assert "failed : 1 of 1 jobs failed" in page.text
+    assert "failed : 1 of 1 job failed" in page.text
     assert (report.library.before.thumbnails, report.library.after.thumbnails) == (0, 2)
     assert re.search(r"thumbnails 0 2 \+2", page.text)
     assert "1 photo generate_derivatives" in page.text

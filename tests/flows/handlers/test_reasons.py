@@ -26,7 +26,7 @@ def test_a_reason_that_begins_with_the_file_does_not_repeat_its_name(name, reaso
 
 def test_the_report_and_the_message_of_a_job_name_a_failed_file_once():
     error = UnreadableImage("fox.jpg: the file is empty.")
-    report, failures = Report(), Failures("photos")
+    report, failures = Report(), Failures("photo")
     failures.tried = 2
     report.fail("fox", str(error))
     failures.add(error, name="fox")

@@ -135,7 +135,9 @@ def test_a_second_run_for_the_same_target_is_skipped_and_says_so(
     state = compile_task(definition)(**target, source=source, return_state=True)
 
     assert (state.name, state.type.value) == ("Skipped", "COMPLETED")
-    assert state.message == f"skipped: Upkeep is running already for user_0, as task {first.task_id}"
+    assert state.message == (
+        f"skipped: Upkeep is running already for user_0, as task {first.task_id}; wait for its end, or cancel it"
+    )
     assert [task.id for task in TasksRepository(runtime.database).list_newest()] == [first.task_id]
 
     drain_queue(runtime=runtime)

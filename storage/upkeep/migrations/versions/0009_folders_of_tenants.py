@@ -56,7 +56,7 @@ def downgrade() -> None:
     folders = list(connection.scalars(sa.text(twice)))
     if folders:
         raise SchemaMismatch(
-            f"Several tenants have a project folder of the same name ({len(folders)} names, the first: {folders[0]}). "
+            f"Several tenants have a project folder of the same name (names: {len(folders)}, the first: {folders[0]}). "
             "Older schemas allow each name once. Rename all but one folder of each name, and run folder_discovery."
         )
     op.drop_index(INDEX, "projects")
