@@ -13,8 +13,8 @@ _INTRODUCTION = """# Commands
 
 `photojobs COMMAND --help` shows the same in the terminal. Results go to stdout, progress and remarks to stderr. If
 stdout is not a terminal, tables are plain columns without colors. Most commands that show something print JSON with
-`--json`. Every command takes `--quiet` (`-q`), which leaves only results and errors, and `--verbose` (`-v`), which
-adds logs and the place of an error.
+`--json`. Every command takes `--quiet` (`-q`), which leaves only results, warnings and errors, and `--verbose` (`-v`),
+which adds logs and the place of an error.
 
 ## Exit codes
 """

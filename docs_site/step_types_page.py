@@ -13,7 +13,7 @@ The `type` of a step names one of these. Installed packages add more; see [a ste
 
 A step works on **items**, **projects** or the **library**. Items are photos, in jobs of at most 2000. Projects are
 the project of the task, the projects of its photos, or all active projects of the tenant. The library is the
-tenant's whole folder. A step that changes files holds the project while it works on it, so that no other such step
+tenant's whole folder. A step that changes files claims the project while it works on it, so that no other such step
 works on it at the same time.
 
 All steps except the `project_…` ones skip archived projects. Every step may be run twice: the second run finds

@@ -1,4 +1,4 @@
-"""Divides values into batches, so that one statement or transaction handles a limited number of them."""
+"""Divides values into batches, so that one statement or transaction reads or writes a limited number of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -22,7 +22,7 @@ def batched(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
 
 
 def pages(read: Callable[[int], Sequence[Row]]) -> Iterator[Sequence[Row]]:
-    """Yield rows in batches. The function `read` reads the next rows with higher ids than the given one, in order."""
+    """Yield rows in batches, in order of id. `read` gets the id of the last row so far, and returns the next rows."""
     last_id = 0
     while page := read(last_id):
         yield page

@@ -106,7 +106,7 @@ class TaskConflict(StorageError):
 
 
 class AlreadyRunning(StorageError):
-    """A task cannot start because an unfinished task must not run at the same time."""
+    """A task cannot start because another task of its definition is unfinished, and both must not run together."""
 
 
 class CorruptPayload(StorageError):

@@ -1,6 +1,6 @@
 """Finds the photos that a job works on, with their projects, and checks that a payload fits into one job.
 
-Handlers use this module, and programs that process jobs themselves. It reads rows, never files.
+Handlers use this module. So do programs that process jobs themselves. The module reads rows, never files.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,8 +16,9 @@ from storage.database.configured_database import configured_database
 from storage.database.engine import Access, Database
 from storage.database.tables import job_items, photos, projects
 from storage.database.tables import jobs as jobs_table
+from storage.default_tenant import DEFAULT_TENANT
 from storage.library.paths import Library
-from storage.lifecycle.step_jobs import DEFAULT_TENANT, is_active, of_tenant
+from storage.lifecycle.step_jobs import is_active, of_tenant
 from storage.records import Job, JobItem, Photo, Project
 from storage.settings import Settings
 from task_definitions import MAX_ITEMS_PER_JOB

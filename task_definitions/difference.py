@@ -42,7 +42,7 @@ class FieldDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionDifference:
-    """A definition that was added, removed or changed; only for a changed one, `fields` has entries."""
+    """A definition that was added, removed or changed. `fields` has entries only if it was changed."""
 
     name: str
     kind: Literal["added", "removed", "changed"]

@@ -146,7 +146,7 @@ def parse_yaml(
 
 def check_json_depth(text: str, max_depth: int) -> None:
     """Raise `RecursionError` if a JSON text has more than `max_depth` levels, in linear time and without parsing it."""
-    # Each level needs an opening bracket, so for most texts a count is enough.
+    # Each level needs an opening bracket. Most texts have so few brackets that counting them is enough.
     if text.count("[") + text.count("{") <= max_depth:
         return
     depth = 0

@@ -75,7 +75,7 @@ import pytest  # noqa: E402
 from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 from sqlalchemy import make_url  # noqa: E402
 
-from deployments.imported_for_good import imported_for_good  # noqa: E402
+from deployments.import_outside_gc import imported_outside_gc  # noqa: E402
 from storage import (  # noqa: E402
     Database,
     JobsRepository,
@@ -129,7 +129,7 @@ def pytest_collection(session: pytest.Session) -> Iterator[Any]:
         with suppress(AssertionError):
             wait_until(collected.exists, what="the first worker has collected the tests")
     try:
-        with imported_for_good():
+        with imported_outside_gc():
             result = yield
         # Fewer and larger collections: the default was chosen for a heap of a few thousand objects.
         gc.set_threshold(10_000, 10, 100)

@@ -16,8 +16,8 @@ from prefect.utilities.callables import ParameterSchema
 
 from flows.orchestration.flow_parameters import parameters_model
 from storage.database.engine import Database
+from storage.default_tenant import DEFAULT_TENANT
 from storage.history.undo_entries import UNDO
-from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from storage.photos.photo_selection import Derivative
 from storage.photos.project_labels import project_label
 from storage.photos.projects import ProjectsRepository

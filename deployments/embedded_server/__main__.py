@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from deployments.imported_for_good import imported_for_good
+from deployments.import_outside_gc import imported_outside_gc
 
-with imported_for_good():
+with imported_outside_gc():
     import uvicorn
     from fastapi import FastAPI
     from prefect.server.api.server import create_app
@@ -26,7 +26,7 @@ def main(host: str, port: int, hosts: Sequence[str] = ()) -> None:
     """Serve on the address `host` and `port`, also under the names in `hosts`; log warnings and errors on stderr."""
     os.umask(0o077)
     api = get_current_settings().server.api
-    with imported_for_good():
+    with imported_outside_gc():
         application = _application(host, hosts)
     uvicorn.run(
         application,

@@ -7,8 +7,8 @@ from flows.imaging.fingerprint import read_source
 from flows.steps.images.observation import fingerprint_of, with_fingerprint
 from storage.comparison.derivative_scan import mark_changed
 from storage.database.engine import Database
+from storage.default_tenant import DEFAULT_TENANT
 from storage.library.paths import Library
-from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from storage.photos.originals import OriginalsRepository
 from storage.photos.verification import VerificationRepository, Verified
 from storage.settings import Settings

@@ -16,7 +16,7 @@ from deployments.errors import DeploymentsError
 from deployments.library.library_survey import LibrarySurvey
 from storage.database.engine import Database
 from storage.database.private_files import open_private
-from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.default_tenant import DEFAULT_TENANT
 from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary, summarize_task
 from storage.settings import SETTINGS_FILE, Settings
@@ -89,7 +89,7 @@ class LibrarySetup:
 def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) -> LibrarySetup:
     """Plan what to write for a library; nothing is written yet.
 
-    The settings file belongs into the existing folder `into`. `database` is a URL or the path of an SQLite file; by
+    The settings file will be in the existing folder `into`. `database` is a URL or the path of an SQLite file; by
     default a file in `into`.
 
     Raises:

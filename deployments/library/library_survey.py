@@ -24,8 +24,8 @@ class NotALibrary(DeploymentsError):
 class Layout(StrEnum):
     """The role of a folder, which follows from the depth of its photographs.
 
-    LIBRARY: the folder contains `<tenant>/<project>/`. TENANT: the folder contains projects; the root is the folder
-    above. PROJECT: the photographs are directly in the folder; the root is two folders above.
+    LIBRARY: the folder contains `<tenant>/<project>/`. TENANT: the folder contains projects; its parent is the root of
+    the library. PROJECT: the photographs are directly in the folder; the parent of its parent is the root.
     """
 
     LIBRARY = "library"

@@ -28,7 +28,7 @@ from deployments.server.server_log import SERVER_LOG
 from deployments.server.telemetry_off import NO_TELEMETRY
 from storage.database.private_files import make_private_folder, open_private
 
-#: How long a start may take. The first start creates the server's database, for about 15 seconds on a slow disk.
+#: How long a start may take. The first start creates the server's database, which takes 15 seconds on a slow disk.
 START_TIMEOUT_SECONDS = 120.0
 
 #: How long a server may take to stop before it is killed.

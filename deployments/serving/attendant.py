@@ -160,7 +160,7 @@ def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository, cras
 
 
 def report_ended_tasks(client: SyncPrefectClient, database: Database, crashed: Iterable[FlowRun]) -> int:
-    """Report the end of tasks whose flow run died before it reported that end to Prefect; return how many there were.
+    """Report to Prefect the end of tasks whose flow run died before it reported it; return how many there were.
 
     Prefect shows such a run as `Crashed`, or as `Running` if its runner died as well.
     """
@@ -282,7 +282,10 @@ def _attend_tasks(client: SyncPrefectClient, runtime: Runtime, unattended: list[
 
 
 def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
-    """Return our due, `Pending` and `Running` flow runs that have no work pool. Their process may be dead."""
+    """Return our flow runs without a work pool that are `Scheduled`, `Pending` or `Running`, and whose time has come.
+
+    The process of such a run may be dead.
+    """
     states = _in_state(StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
     due = FlowRunFilterExpectedStartTime(before_=datetime.now(UTC))  # type: ignore[arg-type]
     ours = FlowRunFilterTags(all_=[TAG])

@@ -156,7 +156,7 @@ class Serving:
         )
 
     async def watch_deployments(self) -> None:
-        """React to changes that users make to the deployments on the server.
+        """Repair schedules, and stop serving deployments, after users changed them on the server.
 
         A schedule loses its parameters when a user switches it on or off in Prefect's pages; this method restores the
         parameters. Deployments that users moved to a work pool are left to the workers of the pool.

@@ -22,7 +22,7 @@ import anyio
 import anyio.abc
 
 from deployments.errors import RunnerFailed
-from deployments.imported_for_good import imported_for_good, launched
+from deployments.import_outside_gc import imported_outside_gc, launched
 from deployments.server.prefect_server import die_with_parent, outlive_parent
 from deployments.serving.start_checks import checked_start
 from flows.handlers.step import load_steps
@@ -138,7 +138,7 @@ def main() -> None:
     """Import the modules, wait for the environment of a flow run, and run Prefect's engine for it."""
     if sys.platform == "linux":
         die_with_parent()
-    with imported_for_good():
+    with imported_outside_gc():
         engine = import_module(_ENGINE)
         import_module("prefect.flow_engine")
         import_module("flows.catalog")

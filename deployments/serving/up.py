@@ -21,7 +21,7 @@ from pathlib import Path
 
 from deployments.embedded_server.password import AUTH_FILE, login_link
 from deployments.errors import AlreadyUp, RunnerFailed
-from deployments.imported_for_good import imported_for_good, launched
+from deployments.import_outside_gc import imported_outside_gc, launched
 from deployments.metrics.endpoint import metrics_endpoint
 from deployments.server.kept_process import end_process, kept_process
 from deployments.server.prefect_server import LOOPBACK, die_with_parent, prefect_server
@@ -40,10 +40,10 @@ logger = logging.getLogger("photojobs.up")
 #: Prefect's default port.
 DEFAULT_PORT = 4200
 
-#: Seconds between two looks of the attendant at unattended tasks and jobs.
+#: Seconds between two searches of the attendant for tasks and jobs that no process follows.
 ATTEND_SECONDS = 5.0
 
-#: Planned runs get readable names at each look whose number is a multiple of this; Prefect plans once a minute.
+#: Planned runs get readable names at every sixth of these searches; Prefect plans once a minute.
 NAMING_ROUNDS = 6
 
 #: How long the runner may take to start.
@@ -126,7 +126,7 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
 
 @contextmanager
 def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) -> Iterator[None]:
-    with imported_for_good():
+    with imported_outside_gc():
         from deployments.serving.runner import OWN_SERVER_VARIABLE, READY_VARIABLE
 
     drain_seconds = runtime.settings.drain_seconds

@@ -146,7 +146,7 @@ def _standing(deployment: dict[str, Any], schedule: dict[str, Any], next_at: dat
 
 
 def _comes_before(schedule: dict[str, Any], now: datetime) -> bool:
-    """Return True if a schedule has a run between now and the scheduler's horizon."""
+    """Return True if a schedule has a run between now and the time up to which Prefect plans runs."""
     import asyncio
 
     # The import is here, because it takes seconds, and is needed only if a schedule has no planned run.

@@ -1,4 +1,7 @@
-"""The `Observer` that runs a job in this process. `flows.process.followed_jobs` calls it when the job gets a slot."""
+"""The `JobFollower` that runs a job in this process.
+
+`flows.process.followed_jobs` calls it when the job gets a slot.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from contextlib import contextmanager
 
 from flows.execution.job_run import run_claimed_job
 from flows.process.executor import EndWriter
-from flows.process.observer import Observer
+from flows.process.job_follower import JobFollower
 from flows.process.runtime import Runtime
 from storage.records import Job
 
@@ -16,7 +19,7 @@ from storage.records import Job
 OnProgress = Callable[[int, int | None], None]
 
 
-class FollowedRun(Observer):
+class FollowedRun(JobFollower):
     """Runs a followed job: a job whose end this process waits for, and that got a slot in this process."""
 
     def __init__(self, runtime: Runtime) -> None:

@@ -56,7 +56,7 @@ class Source(ABC, Generic[AnyFuture]):
         """Return whether the run must begin no more jobs."""
 
     def note_ended(self, futures: Sequence[AnyFuture]) -> None:
-        """Handle the futures of followed jobs that have ended, for example count them. Does nothing by default."""
+        """Called with the futures of followed jobs that have ended, for example to count them. Does nothing here."""
 
 
 class RollingWindow(Generic[AnyFuture]):

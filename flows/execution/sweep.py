@@ -27,19 +27,19 @@ SWEEP_SECONDS = 5.0
 #: The number of heartbeat intervals after which a job without heartbeats counts as abandoned by its executor.
 DOUBT_HEARTBEATS = 1.5
 
-#: If a row names this process as the claimant, but the process knows no such claim after so many heartbeat intervals,
-#: the database's answer to the claim was lost. The time is longer than a claim counts as valid without asking the
-#: database.
+#: The age of a claim, in heartbeat intervals, from which it counts as lost if its row names this process and the
+#: process does not know it: the database's answer to the claim was then lost. This time must be longer than the time
+#: for which a process relies on a claim without asking the database.
 LOST_HEARTBEATS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """How many jobs a sweep requeued, failed and made due, and how many tasks it settled."""
+    """How many jobs a sweep requeued, failed and made ready, and how many tasks it settled."""
 
     requeued: int
     failed: int
-    made_due: int
+    made_ready: int
     settled: int
 
 
@@ -51,7 +51,7 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
     """
     settings, database = runtime.settings, runtime.database
     with database.begin() as connection:
-        made_due = promote_due(connection, now=database.clock())
+        made_ready = promote_due(connection, now=database.clock())
     tasks = TasksRepository(database)
     stuck = tasks.list_stuck()
     for task in stuck:
@@ -83,7 +83,7 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
             job_id,
             extra={"job_id": job_id},
         )
-    return Swept(requeued=len(rescued.requeued), failed=len(rescued.failed), made_due=made_due, settled=len(stuck))
+    return Swept(requeued=len(rescued.requeued), failed=len(rescued.failed), made_ready=made_ready, settled=len(stuck))
 
 
 def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> None:
@@ -123,7 +123,7 @@ class Sweeper:
         while True:
             try:
                 swept = sweep(self._runtime, stopped=self._stopped)
-                if swept.requeued or swept.made_due or swept.settled:
+                if swept.requeued or swept.made_ready or swept.settled:
                     self._runtime.wakeups.notify()
             except StorageError as error:
                 logger.warning("a sweep failed; trying again: %s", error)

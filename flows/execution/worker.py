@@ -54,8 +54,12 @@ class Lanes:
         jobs = JobsRepository(self._runtime.database)
         return jobs.claim(self._runtime.worker_id, self._wanted, limit=limit, ended=ended)
 
-    def look(self, *, has_room: bool) -> float:
-        """Return the seconds until the first delayed job is due; infinite if it is due already and waits for a slot."""
+    def seconds_to_wait(self, *, has_room: bool) -> float:
+        """Return the seconds until the first delayed job is due.
+
+        The result is infinite if no job is delayed, if no thread is free, or if the job is due already and waits for a
+        slot.
+        """
         due_at = next_due_at(self._runtime.database) if has_room else None
         seconds = math.inf if due_at is None else (due_at - self._runtime.database.clock()).total_seconds()
         return seconds if seconds > 0 else math.inf

@@ -117,7 +117,7 @@ class MoveGroup:
 
 
 def interrupted(database: Database, project_ids: Collection[int]) -> list[MoveIntent]:
-    """Return the interrupted moves in these projects. The caller must hold the projects."""
+    """Return the interrupted moves in these projects. The caller must have claimed the projects."""
     with database.connect() as connection:
         return pending_intents(connection, project_ids)
 
@@ -125,7 +125,7 @@ def interrupted(database: Database, project_ids: Collection[int]) -> list[MoveIn
 def take_back(database: Database, library: Library, intents: Sequence[MoveIntent]) -> int:
     """Move the files of interrupted moves back, because their rows still have the former places.
 
-    The caller must hold all projects that the intents name. A file that is at neither place is ignored.
+    The caller must have claimed all projects that the intents name. A file that is at neither place is ignored.
 
     Returns:
         The number of files that were moved back.

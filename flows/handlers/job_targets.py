@@ -10,9 +10,9 @@ from sqlalchemy import Connection, func, select
 
 from storage.database.engine import Access, Database
 from storage.database.tables import job_items, photos, task_projects, tasks
+from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import InvalidValue
 from storage.lifecycle.job_items import ItemOutcome
-from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from storage.photo_sets import PhotoTarget, iterate_items, locate
 from storage.photos.projects import ProjectsRepository
 from storage.queue.jobs import JobsRepository
@@ -79,7 +79,7 @@ class LeftOut:
         return cls(**{name: frozenset(part.get(name, ())) for name in kinds})
 
     def to_payload(self) -> dict[str, Any]:
-        """Return a payload with the part that `of_payload` reads; empty if nothing is left out."""
+        """Return a payload with the part `leave_out`; an empty payload if nothing is left out."""
         part = {name: sorted(getattr(self, name)) for name in ("projects", "photos", "folders")}
         return {LEAVE_OUT: part} if any(part.values()) else {}
 

@@ -39,8 +39,8 @@ class PhotoFilesChange(Generic[Group]):
     3. The folders are synced.
     4. One transaction writes rows and journal of the groups that moved, and removes the intents.
 
-    An exception in 2 is followed by 3 and 4. If 4 is not reached, or a power cut takes its commit back, the next job
-    that holds the projects moves the files back; see `announced_moves`.
+    An exception in 2 is followed by 3 and 4. If 4 is not reached, or a power cut undoes its commit, the next job that
+    claims the projects moves the files back; see `announced_moves`.
 
     Attributes:
         action: the action that the journal's entries of the moves have.
@@ -86,17 +86,17 @@ class PhotoFilesChange(Generic[Group]):
                 else:
                     self.done.append(group)
         finally:
-            self.settle()
+            self.finish()
 
     def move(self, group: Group) -> None:
         """Move the files of a group."""
         group.carry_out(names=self.names, folder=self.folder.path)
 
     def fail(self, group: Group, error: Exception) -> None:
-        """Note that a group did not move. The others move unless this raises the error."""
+        """Store the error of a group that did not move. The other groups move, unless this method raises the error."""
         group.error = error
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Write the rows of the groups that moved."""
         # Moves that were taken back have changed folders, too.
         sync_moves((move.source, move.target) for group in self.groups for move in group.moves)

@@ -17,10 +17,11 @@ from flows.handlers.item_outcomes import OUTCOME_BATCH_SIZE, ItemOutcomes
 from flows.handlers.job_progress import JobProgress
 from flows.handlers.job_report import Report, store_report
 from flows.handlers.job_targets import JobTargets, TargetItem
-from flows.handlers.project_hold import hold_projects
+from flows.handlers.project_claim import claimed_projects
 from flows.process.job_claim import JobClaim
 from flows.process.runtime import Runtime
 from storage.database.engine import Database
+from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import StorageError
 from storage.history.journal import FileAction, FileChange, write_journal
 from storage.history.row_notes import RowChangesNote
@@ -28,7 +29,6 @@ from storage.library.errors import LibraryError
 from storage.library.paths import Library, ProjectFolder
 from storage.lifecycle.job_items import ItemOutcome
 from storage.lifecycle.state_machine import lock_task
-from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from storage.photos.projects import ProjectsRepository
 from storage.queue.tasks import TasksRepository
 from storage.records import ItemStatus, Job, Project
@@ -247,7 +247,7 @@ class StepContext:
     def project(self, project: Project) -> Iterator[ProjectFolder]:
         """Run the block for one of the job's projects. A failure in the block is recorded, and the handler continues.
 
-        If the step type modifies files, the method waits until the project is free, holds it during the block, and
+        If the step type modifies files, the method waits until the project is free, claims it during the block, and
         reads the name of its folder after the wait.
 
         Raises:
@@ -280,23 +280,23 @@ class StepContext:
 
     @contextmanager
     def exclusively(self, project_ids: Sequence[int]) -> Iterator[None]:
-        """Hold all of the projects while the block runs. A step type that modifies no files holds no projects.
+        """Claim all of the projects while the block runs. A step type that modifies no files claims no projects.
 
-        A handler that needs two projects must name both in one call. If it held one and then waited for the other, two
-        handlers could wait for each other forever. Before the block, files of interrupted moves are moved back.
+        A handler that needs two projects must name both in one call. If it claimed one and then waited for the other,
+        two handlers could wait for each other forever. Before the block, files of interrupted moves are moved back.
         """
         step_type = step_types().get(self.job.type)
         if step_type is not None and not step_type.modifies_files:
             yield
             return
-        with hold_projects(self, project_ids):
+        with claimed_projects(self, project_ids):
             intents = interrupted(self.database, project_ids)
             if not intents:
                 yield
                 return
         concerned = {one for intent in intents for one in (intent.project_id, intent.target_project_id)}
         all_ids = sorted({*project_ids, *(one for one in concerned if one is not None)})
-        with hold_projects(self, all_ids):
+        with claimed_projects(self, all_ids):
             count = take_back(self.database, self.library, interrupted(self.database, project_ids))
             self.report.count("interrupted moves reverted", count)
             yield

@@ -1,6 +1,6 @@
 """The limits of size, time and memory for an image, and the properties of derivatives. Other modules enforce them.
 
-The values here are defaults; users change them with the settings in `storage.settings`.
+The values here are for callers that give none. Steps take most values from the settings, in `storage.settings`.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """The watch that notices when a flow run is canceled, paused or resumed in Prefect.
 
 Prefect's runners and workers end the process of a canceled run. But for a run in the caller's own process, and for
-every paused run, Prefect only changes the state: without this watch the work would go on. `flows.execution.task_stops`
-then cancels or pauses the task.
+every paused run, Prefect only changes the state: without this watch the work would go on. The watch calls
+`flows.execution.task_stops`, which cancels or pauses the task.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class CancellationWatch:
         return not self._stopped.is_set() and self._is_over(run, client)
 
     def _is_over(self, run: FlowRun, client: SyncPrefectClient) -> bool:
-        """React to the state of the run. Returns whether the watch is over."""
+        """Call `cancel`, `pause` or `resume` if the run's state demands it. Returns whether the watch is over."""
         state = run.state
         if state is None:
             return False

@@ -41,9 +41,9 @@ from flows.process.runtime import Runtime
 from flows.starting.deployment_names import CATALOG, SCHEDULE_SOURCE, flow_run_name
 from flows.starting.known_tenants import check_tenant
 from flows.starting.new_task import new_task
+from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import AlreadyRunning, InvalidValue
 from storage.history.undo_entries import UNDO, UNDO_STEP
-from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from storage.photos.projects import ProjectsRepository
 from storage.queue.tasks import TasksRepository
 from task_definitions import Scope, TaskDefinition

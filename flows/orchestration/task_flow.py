@@ -31,7 +31,7 @@ from flows.orchestration.supervision import end_within
 from flows.orchestration.task_runner_choice import raise_if_none_ran
 from flows.process.runtime import Runtime
 from flows.telemetry.step_markdown import step_line
-from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.default_tenant import DEFAULT_TENANT
 from storage.queue.pauses import resume_paused_task
 from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task

@@ -52,10 +52,11 @@ class Source(Protocol):
         of a successful call may have been lost. Any of its threads may call this, but only one at a time.
         """
 
-    def look(self, *, has_room: bool) -> float:
-        """Return the seconds until a delayed job is due; infinite if no delayed job is known.
+    def seconds_to_wait(self, *, has_room: bool) -> float:
+        """Return how many seconds the executor may wait for a wakeup, because no job becomes due before.
 
-        The executor calls this method before it waits, because a job that becomes due sends no wakeup.
+        The executor calls this method before it waits, because a job that becomes due sends no wakeup. The result is
+        infinite if no delayed job is known.
 
         Args:
             has_room: whether a thread is free for another job.
@@ -167,7 +168,7 @@ class Executor:
                 continue
             if was_idle and (until_empty or self._source.is_over()):
                 return
-            self._rest(min(settings.poll_seconds, self._look()))
+            self._rest(min(settings.poll_seconds, self._seconds_to_wait()))
 
     def _take_jobs(self) -> _Turn:
         turn = self._take_turn(_Turn(is_of_thread=False))
@@ -175,9 +176,9 @@ class Executor:
             raise turn.error
         return turn
 
-    def _look(self) -> float:
+    def _seconds_to_wait(self) -> float:
         try:
-            return self._source.look(has_room=self._busy < self._concurrency)
+            return self._source.seconds_to_wait(has_room=self._busy < self._concurrency)
         except DatabaseFault as error:
             logger.warning("trying the database again: %s", error)
             return math.inf

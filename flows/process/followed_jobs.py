@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 
 from flows.process.executor import EndWriter, Executor
-from flows.process.observer import Followed, Observer
+from flows.process.job_follower import Followed, JobFollower
 from flows.telemetry.log_fields import about_job
 from storage.database.answer_watch import wait_for_end
 from storage.database.engine import Database
@@ -95,7 +95,7 @@ class FollowedJobs:
         with self._lock:
             self._announced.pop(job_id, None)
 
-    def follow(self, job_id: int, observer: Observer) -> Future[Job | None]:
+    def follow(self, job_id: int, follower: JobFollower) -> Future[Job | None]:
         """Follow a job to its end. The future's result is its row, or None if the row was removed.
 
         The row is not final if this process stopped waiting; the job then stays in the queue. The handler runs in the
@@ -104,7 +104,7 @@ class FollowedJobs:
         with self._lock:
             job = self._announced.pop(job_id, None)
         self._on_followed()
-        followed = Followed(job_id, observer)
+        followed = Followed(job_id, follower)
         self._wait(followed, job)
         return followed.future
 
@@ -173,11 +173,11 @@ class FollowedJobs:
         self._keep_slots(limit - len(claimed))
         return Exchanged(ended=exchanged.ended, claimed=tuple(claimed))
 
-    def look(self, *, has_room: bool) -> float:
-        """Read the rows that are not read yet, and regularly the states of all jobs.
+    def seconds_to_wait(self, *, has_room: bool) -> float:
+        """Read the rows that are not read yet, and every `poll_seconds` the states of all jobs.
 
         Returns:
-            The seconds until the next look.
+            The seconds until the next read is due.
         """
         with self._lock:
             new = [job_id for job_id, waiters in self._waiting.items() if waiters[0].job is None]
@@ -195,7 +195,10 @@ class FollowedJobs:
         return 0.0 if new else max(0.0, self._next_look_at() - time.monotonic())
 
     def is_over(self) -> bool:
-        """Return whether no job waits. The next job that is followed then starts another executor."""
+        """Return whether no job waits. If so, forget the executor, which then ends.
+
+        The next followed job starts a new executor.
+        """
         with self._lock:
             if self._waiting and not self._is_closed:
                 return False
@@ -203,7 +206,7 @@ class FollowedJobs:
             return True
 
     def run(self, job: Job, write_end: EndWriter) -> None:
-        """Run a claimed job in the context of its follower."""
+        """Run a claimed job in the context of the caller of `follow`."""
         followed = self._claimed[str(job.claim_token)]
         try:
             # The context is copied, because the thread of the previous attempt may still run in it.
@@ -326,14 +329,14 @@ class FollowedJobs:
             self._not_ready = not_ready
             waiters = [followed for job_id in elsewhere for followed in self._waiting.get(job_id, ())]
         for followed in waiters:
-            followed.observer.running_elsewhere()
+            followed.follower.running_elsewhere()
         if ended:
             self._note_rows(ended)
 
     # Claims.
 
     def _takes(self, claimed: Job) -> bool:
-        """Find the follower of a claimed job. Without one, the job goes back to the queue at once."""
+        """Return whether this process still follows a claimed job. If not, the job goes back to the queue at once."""
         stopping = self._stopping(claimed.task_id)
         with self._lock:
             waiters = self._waiting.get(claimed.id)
@@ -407,12 +410,12 @@ class FollowedJobs:
     def _run(self, followed: Followed, claimed: Job, write_end: EndWriter) -> None:
         job: Job | None = claimed
         try:
-            if followed.observer.refuses():
+            if followed.follower.refuses():
                 self._hand_back(claimed)
             else:
-                job = followed.observer.run(claimed, followed.stopping, write_end)
+                job = followed.follower.run(claimed, followed.stopping, write_end)
                 if job is not None and not job.is_final:
-                    followed.observer.queued_again(claimed, job)
+                    followed.follower.queued_again(claimed, job)
                     self._wait(followed, job)
                     return
         except BaseException as error:  # noqa: BLE001 - it is raised where the future is waited for.

@@ -62,7 +62,7 @@ class JobClaim:
         return self.job.claim_token
 
     def confirm(self, asked_at: float) -> None:
-        """Note that the claim was valid at `asked_at`, by the clock `awake_or_asleep`.
+        """Store that the claim was valid at `asked_at`, by the clock `awake_or_asleep`.
 
         Pass the time before the database was asked, because the process may have been paused since.
         """

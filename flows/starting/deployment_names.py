@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.default_tenant import DEFAULT_TENANT
 from task_definitions import TaskDefinition
 
 #: The tag that every deployment of photojobs has in Prefect, and no other deployment.

@@ -3,9 +3,9 @@
 from contextlib import suppress
 
 from flows.process.runtime import Runtime
+from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import UnknownTenant
 from storage.library.errors import LibraryUnavailable
-from storage.lifecycle.step_jobs import DEFAULT_TENANT
 from storage.photos.projects import ProjectsRepository
 from task_definitions.wording import did_you_mean, shown
 

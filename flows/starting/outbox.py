@@ -44,7 +44,7 @@ def ask_prefect(tasks: TasksRepository, task: Task, connection: Connection | Non
 
 
 def _ask_after_commit(connection: Connection, task: Task) -> None:
-    """Have a thread ask Prefect for a flow run of a task after the transaction commits; return at once.
+    """Start a thread that asks Prefect for a flow run of a task after the transaction commits; return at once.
 
     The transaction is that of `connection`, which wrote the task. Prefect is not asked if this transaction, or the
     savepoint in which the task was written, is rolled back. With an asynchronous engine, Prefect is not asked either,

@@ -73,7 +73,7 @@ class Events:
         self._emit_for_job(job, state, error=job.error_message, counts=job.result.get("counts", {}))
 
     def items_recorded(self, job: Job, outcomes: Iterable[ItemOutcome]) -> None:
-        """Notify the listeners of a batch of ended items, by one event with the counts and the first failures."""
+        """Notify the listeners that items have ended, by one event with the counts and the first failures."""
         known = list(outcomes)
         failed = [(outcome.item_id, outcome.message) for outcome in known if outcome.status == "failed"]
         self._emit(

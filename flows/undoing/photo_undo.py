@@ -56,10 +56,14 @@ _WORDS = {
 
 @dataclass(slots=True, kw_only=True)
 class _Return(MoveGroup):
-    """A group of entries whose files move back, and the values of its row before and after the undo.
+    """The undo of a group of journal entries: the files that move back, and the row of the photo before and after it.
 
     Attributes:
+        group: the journal entries.
+        before: the photo's row before the undo; None if the photo has no row.
+        reversal: the photo's row after the undo.
         name: the name of the photo; empty if the entries concern a single file.
+        lacks_derivatives: whether a thumbnail or preview must be made after the undo.
         counted: the kinds and examples that the report counts after the rows were written.
     """
 
@@ -80,7 +84,7 @@ class _Return(MoveGroup):
 class PhotoUndo:
     """Undoes groups of journal entries about photos and single files, in batches.
 
-    The caller must hold the projects of the groups.
+    The caller must have claimed the projects of the groups.
 
     Attributes:
         failures: the failures for which a repetition may succeed.
@@ -109,7 +113,7 @@ class PhotoUndo:
             self._failed.add(group.photo_id)
 
     def keep(self, group: EntryGroup) -> None:
-        """Note that a group is not undone, so that older moves of the files of its photo are not undone either."""
+        """Leave a group as it is. Older moves of the files of its photo are then not undone either."""
         if group.photo_id is not None and _moves(group):
             self._kept.add(group.photo_id)
 
@@ -246,7 +250,7 @@ class _Returns(PhotoFilesChange[_Return]):
             if way.is_gone:
                 group.counted.append((CANNOT, f"{way.name}: the file is no longer in the trash"))
                 self._mark_unavailable(way, group)
-        self._settle_derivatives(group)
+        self._restore_derivatives(group)
         if group.photo_id is not None:
             self._states.put(group.photo_id, group.reversal.state, unneeded_tags=group.reversal.unneeded_tags)
         group.counted += _counted(group)
@@ -258,7 +262,7 @@ class _Returns(PhotoFilesChange[_Return]):
         if kind.is_photo and not has_other and state is not None:
             state[f"{kind}_available"] = 0
 
-    def _settle_derivatives(self, group: _Return) -> None:
+    def _restore_derivatives(self, group: _Return) -> None:
         """Remove the derivatives that the task had made, and mark missing ones in the row."""
         reversal, state = group.reversal, group.reversal.state
         old, new = (_place_of(self.ctx, self._places, known) for known in (group.before, state))
@@ -278,17 +282,17 @@ class _Returns(PhotoFilesChange[_Return]):
                 reason = f"its {kind} was removed, and no original is left to make a new one"
                 group.counted.append((CANNOT, f"{group.name}: {reason}"))
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         for folder in self._emptied:
             fsync_folder(folder)
-        super().settle()
+        super().finish()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         with self.ctx.transaction(enqueues=True, durable=True) as connection:
             outdated = self._states.changed_since(connection)
             for group in [group for group in self.done if group.photo_id in outdated]:
-                # The intents of the group stay, so the next job that holds its projects moves the files again.
+                # The intents of the group stay, so the next job that claims its projects moves the files again.
                 self._states.forget(group.photo_id or 0)
                 self.done.remove(group)
                 group.error = CannotComeBack("its row was changed during the undo")

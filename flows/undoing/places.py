@@ -21,8 +21,8 @@ class Places:
         self._projects: dict[int, Project] = {}
         self._by_folder: dict[str, int] = {}
 
-    def look(self) -> None:
-        """Read the current folder of each project."""
+    def refresh(self) -> None:
+        """Read the current folder of each project again."""
         with self._ctx.read() as connection:
             every = ProjectsRepository(connection).list_beside(self._ctx.tenant_id)
         self._projects = {project.id: project for project in every}

@@ -36,7 +36,7 @@ _FOLDER: Final = "project_folder"
 
 
 class ProjectUndo:
-    """Undoes one group of journal entries at a time. The caller must hold the projects of the group."""
+    """Undoes one group of journal entries at a time. The caller must have claimed the projects of the group."""
 
     def __init__(self, ctx: StepContext, places: Places, *, removed: set[int]) -> None:
         self._ctx = ctx
@@ -112,7 +112,7 @@ class ProjectUndo:
             mark_undone(connection, group.ids, now=ctx.now())
         name = str((row or restored or {}).get("project_name", ""))
         self._say(name, row, values, kept, restored=restored, is_removed=is_removed)
-        self._places.look()
+        self._places.refresh()
 
     def _restored_project(self, said: Mapping[str, Any], row: Mapping[str, Any] | None) -> dict[str, Any]:
         if row is not None:
@@ -234,7 +234,7 @@ class ProjectUndo:
         owner = self._places.owner(name)
         if owner is not None:
             raise CannotComeBack(f"folder {name} now belongs to project {owner.project_name}")
-        self._settle(entry, self._rename_back(entry, None))
+        self._mark_undone(entry, self._rename_back(entry, None))
 
     def _undo_manifest(self, entry: JournalEntry) -> None:
         ctx = self._ctx
@@ -272,7 +272,7 @@ class ProjectUndo:
                     row={"before": after, "after": before},
                 )
             )
-        self._settle(entry, changes)
+        self._mark_undone(entry, changes)
         ctx.report.count("manifests changed back", example=path)
 
     def _trashed_manifest(self, folder: ProjectFolder, project_id: int | None) -> str | None:
@@ -284,7 +284,7 @@ class ProjectUndo:
             known = journaled_targets(connection, found, project_id=project_id)
         return next((target for target in sorted(found) if target not in known), None)
 
-    def _settle(self, entry: JournalEntry, changes: list[FileChange]) -> None:
+    def _mark_undone(self, entry: JournalEntry, changes: list[FileChange]) -> None:
         """Mark an entry as undone. The mark must be durable before the undo of the next entry changes files."""
         ctx = self._ctx
         with ctx.transaction(durable=True) as connection:

@@ -75,17 +75,17 @@ class _Undo:
         photo_ids = [group.photo_id for group in groups if group.photo_id is not None]
         with self._ctx.read() as connection:
             held = current_projects(connection, photo_ids).union(*(group.project_ids() for group in groups))
-        self._places.look()
+        self._places.refresh()
         owners = (self._places.owner(folder) for group in groups for folder in _folders(group))
         held |= {owner.id for owner in owners if owner is not None}
         with self._ctx.exclusively(sorted(held)):
-            self._places.look()
+            self._places.refresh()
             self._photos.run(groups, away=self._places.empty_folders(held))
 
     def _undo_one(self, group: EntryGroup) -> None:
         try:
             with self._ctx.exclusively(sorted(group.project_ids())):
-                self._places.look()
+                self._places.refresh()
                 if not group.is_of_project and self._places.empty_folders(group.project_ids()):
                     raise CannotComeBack(UNMOUNTED)
                 self._projects.run(group)

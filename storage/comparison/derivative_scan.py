@@ -77,13 +77,13 @@ class DerivativeScan:
             self._name_derivatives_in_full(base_name for base_name, *_ in rows)
             self._connection.commit()
 
-    def unsettled(self) -> Iterator[list[tuple[int, str]]]:
+    def changed_files(self) -> Iterator[list[tuple[int, str]]]:
         """Yield batches of (photo id, file name) for each file that differs from its row in `photo_originals`.
 
         All files must have been staged. Read these batches before you ask for outdated derivatives and metadata.
         """
         self._find_owners()
-        self._fill(_FIND_UNSETTLED, {"project_id": self._project_id})
+        self._fill(_FIND_CHANGED_FILES, {"project_id": self._project_id})
         yield from self._pages()
 
     def unknown(self) -> Iterator[list[tuple[int, str]]]:
@@ -235,7 +235,7 @@ _FIND_FILES = """INSERT INTO staged_results (photo_id, file_name)
 
 _FIND_UNKNOWN = f"{_FIND_FILES} AND known.photo_id IS NULL"
 
-_FIND_UNSETTLED = f"""{_FIND_FILES} AND (
+_FIND_CHANGED_FILES = f"""{_FIND_FILES} AND (
         known.photo_id IS NULL OR known.missing_since IS NOT NULL
         OR coalesce(known.size_bytes, -1) <> staged.size_bytes OR coalesce(known.mtime_ns, -1) <> staged.mtime_ns
         OR coalesce(known.ctime_ns, -1) <> staged.ctime_ns

@@ -70,7 +70,7 @@ class LibraryTree:
         )
 
     def note_origins(self, pairs: Iterable[tuple[os.stat_result, Path]]) -> None:
-        """Store the original that each entry of the tree represents, as pairs of the entry's status and a path."""
+        """Store which original each entry of the tree represents: pairs of an entry's status and a path."""
         for batch in batched(pairs, _BATCH_SIZE):
             rows = [(*_identity(status), os.fsencode(path)) for status, path in batch]
             with self._lock:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, bindparam, func, insert, literal, sel
 
 from storage.database.column_types import UtcTimestamp
 from storage.database.tables import holds, job_items, jobs, photos, projects, task_items, task_projects
-from storage.default_tenant import DEFAULT_TENANT as DEFAULT_TENANT
+from storage.default_tenant import DEFAULT_TENANT
 from storage.lifecycle.notifications import notify
 from storage.lifecycle.pinned_definition import PinnedStep
 from storage.records import Task

@@ -16,8 +16,9 @@ from storage.lifecycle.job_items import write_rows
 from storage.lifecycle.step_jobs import is_active, of_tenant
 from storage.records import Photo
 
-#: The maximum number of names in a search for the original of a copy: the name itself, and its numbered forms.
-_MAX_COPIES = 20
+#: The maximum number of names in a search for the original of a copy: the name itself, and its forms with a number,
+#: `<name>_duplicate<n>`.
+_MAX_NAMES_SEARCHED = 20
 
 _tenant_names = table("tenant_names", column("photo_id"), column("project_id"), column("name_key"))
 
@@ -87,8 +88,8 @@ class DuplicateNames:
             yield ids
 
     def photos_like(self, name: str, *, but_for: int) -> list[int]:
-        """Return the ids of the tenant's photos with this name or a numbered form of it, except the photo `but_for`."""
-        keys = [name_key(name), *(name_key(f"{name}_duplicate{number}") for number in range(1, _MAX_COPIES))]
+        """Return the ids of the tenant's photos with this name or `<name>_duplicate<n>`, except the photo `but_for`."""
+        keys = [name_key(name), *(name_key(f"{name}_duplicate{number}") for number in range(1, _MAX_NAMES_SEARCHED))]
         statement = select(_tenant_names.c.photo_id).where(
             _tenant_names.c.name_key.in_(keys), _tenant_names.c.photo_id != but_for
         )

@@ -9,10 +9,11 @@ from storage.database.column_types import check_text
 from storage.database.engine import Access, Database
 from storage.database.given_values import among
 from storage.database.tables import TENANT_FOLDER_INDEX, jobs, photo_tags, photos, projects, tags
+from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import InvalidValue, UnknownProject, UnknownTag
 from storage.library.naming.names import unsafe_reason
 from storage.lifecycle.state_machine import lock_tasks_of
-from storage.lifecycle.step_jobs import DEFAULT_TENANT, is_active, of_tenant
+from storage.lifecycle.step_jobs import is_active, of_tenant
 from storage.photos.project_labels import project_label, read_reference
 from storage.records import Project
 from task_definitions.wording import did_you_mean, shown

@@ -98,11 +98,17 @@ PREPARE_POSTGRESQL = DriverStatement(
     is_planned_once=True,
 )
 
-#: The table `open` has the lanes in `:lanes` that are not on hold and have a free slot; `chosen` has the lanes to claim
-#: from. `free` is the number of slots that the statement may take. In a lane that is not locked, it may take only the
-#: slots that it frees itself: other transactions count these as taken until the commit. `stop` is the first lane with
-#: ready jobs for which this statement is not enough; later lanes are not chosen. `is_ready` is the condition that the
-#: lane has a ready job among those that the caller wants: for other jobs, another transaction would claim nothing.
+#: The tables from which a claim in lanes chooses:
+#:
+#: * `open` has the lanes in `:lanes` that are not on hold and have a free slot.
+#: * `open.free` is the number of slots that this statement may take in the lane. In a lane that is not locked, these
+#:   are only the slots that it frees itself: other transactions count them as taken until the commit.
+#: * `stop` is the first lane with a ready job that this statement cannot claim from: because of aging or fairness, or
+#:   because the lane must be locked first.
+#: * `chosen` has the lanes to claim from: those before `stop`, and `stop` itself if it has neither aging nor fairness.
+#:
+#: `is_ready` is the condition that the lane has a ready job of the kind that the caller wants. If it has none, another
+#: transaction would claim nothing, so the lane does not stop the claim.
 _LANES = f"""
     open AS MATERIALIZED (
         SELECT *, CASE WHEN slots IS NULL OR name = ANY({_LOCKED}) THEN room ELSE least(freed, room) END AS free

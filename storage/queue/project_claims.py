@@ -27,7 +27,7 @@ def claim_projects(
     claim_token: str,
     stale_seconds: float = STALE_SECONDS,
 ) -> bool:
-    """Claim all given projects for a running job; return False and claim none if another executor has one of them.
+    """Claim all given projects for a running job; claim none and return False if another executor has claimed one.
 
     Args:
         database: the database of the projects.
@@ -55,7 +55,7 @@ def release_projects(database: Database, project_ids: Sequence[int], *, job_id: 
         _release(connection, project_ids, job_id, claim_token)
 
 
-def holders(connection: Connection, project_id: int) -> list[int]:
+def claiming_jobs(connection: Connection, project_id: int) -> list[int]:
     """Return the ids of the running jobs that have claimed a project."""
     statement = (
         select(project_claims.c.job_id)

@@ -17,7 +17,7 @@ from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
 from storage.lifecycle.state_machine import HELD_BY_STEPS, get_task
 from storage.queue.holds import Hold, HoldsRepository
 from storage.queue.lanes import LanesRepository, lane_of
-from storage.queue.project_claims import holders
+from storage.queue.project_claims import claiming_jobs
 from storage.records import Job, Lane
 from storage.reports.executor_activity import Activity, read_activity
 from storage.reports.place_in_lane import LaneQueue, count_before, read_lane_queue
@@ -318,7 +318,7 @@ class WaitingReasons:
     def _projects(self, job: Job) -> Iterator[Reason]:
         if job.project_id is None:
             return
-        others = [holder for holder in holders(self._connection, job.project_id) if holder != job.id]
+        others = [other for other in claiming_jobs(self._connection, job.project_id) if other != job.id]
         if others:
             yield _waits(
                 "project",
@@ -371,7 +371,7 @@ class WaitingReasons:
 
 
 def _is_known(moment: datetime | None) -> bool:
-    """Return whether a moment is known; that of a row which another program inserted may not be readable as a time."""
+    """Return whether a time is known. Other programs may insert rows with a text that cannot be read as a time."""
     return moment is not None
 
 

@@ -1,4 +1,4 @@
-"""Stores how much this process prints besides results and errors: by default also progress and remarks."""
+"""Stores how much this process prints besides results, warnings and errors: by default also progress and remarks."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def is_verbose() -> bool:
 
 
 def is_quiet() -> bool:
-    """Return True if only results and errors are printed."""
+    """Return True if only results, warnings and errors are printed."""
     return _is_quiet

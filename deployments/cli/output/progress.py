@@ -133,7 +133,7 @@ def _watch(
             if view is not None:
                 view.show(step_progress(tasks.list_jobs(task_id)))
         except StorageError as error:
-            # The executors handle a busy database. The next read shows the progress.
+            # The executors repeat their calls while the database is busy. The next read shows the progress.
             logger.info("the progress could not be read: %s", error)
         took = time.monotonic() - began
         if has_finished:

@@ -27,7 +27,7 @@ UNFOLDED_COLUMNS = 10_000
 #: The number of spaces between two columns.
 GAP_COLUMNS = 2
 
-#: A cell with several words and more characters than this is prose, which a narrow terminal folds to this width.
+#: A cell with several words and more characters than this is a long text, which a narrow terminal folds to this width.
 PROSE_COLUMNS = 24
 
 
@@ -92,8 +92,9 @@ class Section:
 def table(section: Section) -> RenderableType:
     """Return a table as it fits into the terminal.
 
-    On a narrow terminal, prose is folded, and empty columns and the columns of `spared` are left out. If that is not
-    enough, each row becomes a paragraph with named values, because an id must not be broken in two.
+    If the table is too wide for the terminal, long texts are folded, and columns are left out until the table fits:
+    first the empty columns, then those in `section.spared`. If that is not enough, each row becomes a paragraph with
+    named values, because an id must not be broken in two.
     """
     shown_columns = {name: [_cell(row[index]) for row in section.rows] for index, name in enumerate(section.columns)}
     if output().is_terminal:

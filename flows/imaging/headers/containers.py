@@ -319,5 +319,5 @@ def _of_canon(read_at: Reader, start: int, end: int) -> ExifTags:
             for name, at, _ in boxes(read_at, inner + 16, stop):
                 if name in (b"CMT1", b"CMT2"):
                     folders[name] = read_tiff(_within(read_at, at))
-    # CMT2 is the EXIF folder. CMT1 has the camera, but only the date of the last change.
+    # The box CMT2 has the EXIF tags. CMT1 has the camera, but only the date of the last change.
     return folders.get(b"CMT2", ExifTags()).completed_by(folders.get(b"CMT1", ExifTags()))

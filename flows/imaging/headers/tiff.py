@@ -1,6 +1,7 @@
-"""Reads the structure of TIFF and BigTIFF files, which are folders of tags, up to limits of size and number.
+"""Reads the structure of TIFF and BigTIFF files, up to limits of size and number.
 
-Broken parts count as missing. `exif` and `tiff_pixels` interpret the tags.
+Such a file consists of TIFF folders (image file directories, IFD). A TIFF folder is a list of tags, for example for one
+page. Broken parts count as missing. `exif` and `tiff_pixels` interpret the tags.
 """
 
 import struct
@@ -46,7 +47,7 @@ class _Form:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tag of a folder. The value is read only when it is needed.
+    """One tag of a TIFF folder (IFD). The value is read only when it is needed.
 
     Attributes:
         place: the offset of the value field, which has the value itself if it is short.
@@ -94,7 +95,7 @@ Folder = dict[int, Entry]
 
 
 def read_pages(read_at: Reader) -> Iterator[Folder]:
-    """Yield the folders of a TIFF structure, one for each page. If a folder has a tag twice, the first entry counts."""
+    """Yield the TIFF folders of a file, one for each page. If a folder has a tag twice, the first one counts."""
     found = _form_of(read_at(0, 16))
     if found is None:
         return
@@ -107,7 +108,7 @@ def read_pages(read_at: Reader) -> Iterator[Folder]:
 
 
 def read_folder(read_at: Reader, offset: int) -> Folder:
-    """Return the folder at an offset, such as the EXIF folder of a page."""
+    """Return the TIFF folder at an offset, such as the folder with the EXIF tags of a page."""
     found = _form_of(read_at(0, 16))
     return {} if found is None else _read_folder(read_at, found[0], offset)[0]
 
@@ -126,7 +127,7 @@ def _form_of(head: bytes) -> tuple[_Form, int] | None:
 
 
 def _read_folder(read_at: Reader, form: _Form, offset: int) -> tuple[Folder, int]:
-    """Return a folder and the offset of the next folder; the offset is 0 after the last folder."""
+    """Return a TIFF folder and the offset of the next one; the offset is 0 after the last folder."""
     count_bytes = struct.calcsize(form.order + form.count)
     head = read_at(offset, count_bytes)
     if len(head) < count_bytes:

@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 
 
 class Wanted(TypedDict, total=False):
-    """What is made of an original; see `flows.imaging.thumbnail_and_preview.make_derivatives`."""
+    """What a call makes of an original; see `flows.imaging.thumbnail_and_preview.make_derivatives`."""
 
     thumbnail: Path | None
     preview: Path | None

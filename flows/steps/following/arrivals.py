@@ -1,4 +1,4 @@
-"""Handles names on disk that have no row: new photos get rows, and photos that a user moved keep their rows.
+"""Decides what becomes of files without a row: new photos get rows, and photos that a user moved keep their rows.
 
 A user moved a photo if its file is missing although its project is available, and a new file has the same size and
 contents. The row is updated only if exactly one photo and one file match.
@@ -39,7 +39,7 @@ _MAX_MISSING: Final = 100_000
 class Arrivals:
     """Collects names without rows, project by project, and finally updates the rows of photos that were moved by hand.
 
-    To update such a row, the step must hold two projects. `settle` does this while the step holds no other project.
+    To update such a row, the step must claim two projects. `follow_moves` does this while the step has no other claim.
 
     Attributes:
         found: for each photo whose missing file was found under a name without a row, the project of the photo.
@@ -55,7 +55,7 @@ class Arrivals:
         self._has_looked_everywhere = False
 
     def take(self, comparison: ProjectComparison, project: Project, folder: ProjectFolder) -> None:
-        """Insert the rows of new photos, and collect photos that were moved. The caller holds the project."""
+        """Insert the rows of new photos, and collect photos that were moved. The caller must claim the project."""
         for batch in comparison.new_names():
             self._ctx.checkpoint()
             _add_new(self._ctx, project, self._keep_moved(project, folder, batch))
@@ -78,8 +78,8 @@ class Arrivals:
             with suppress(LibraryError, OSError):
                 self._look_into(tenant.project(name))
 
-    def settle(self, *, adds_rows: bool = True, doomed: Collection[int] = ()) -> None:
-        """Update the rows of moved photos. The step must hold no project.
+    def follow_moves(self, *, adds_rows: bool = True, doomed: Collection[int] = ()) -> None:
+        """Update the rows of moved photos. The step must have claimed no project.
 
         Args:
             adds_rows: whether to insert rows for arrivals that prove to be new photos.
@@ -225,7 +225,7 @@ class Arrivals:
 
 
 def _add_new(ctx: StepContext, project: Project, names: Sequence[NewName]) -> None:
-    """Insert the rows of new photos, and request their post-processing. The caller must hold the project.
+    """Insert the rows of new photos, and request their post-processing. The caller must have claimed the project.
 
     A photo gets its row as soon as its file is seen, even if another program is still writing the file. Post-processing
     fails for an incomplete picture, and runs again after the file has changed.

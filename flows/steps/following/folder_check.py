@@ -47,7 +47,7 @@ def folder_check(ctx: StepContext) -> None:
     projects = checked_projects(ctx)
     arrivals = Arrivals(ctx)
     each_project(ctx, partial(_check, ctx, arrivals), projects=projects, skips_missing=True)
-    arrivals.settle()
+    arrivals.follow_moves()
 
 
 def _check(ctx: StepContext, arrivals: Arrivals, project: Project, folder: ProjectFolder) -> None:

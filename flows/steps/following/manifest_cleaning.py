@@ -31,7 +31,7 @@ def manifest_cleaning(ctx: StepContext) -> None:
         is_due = has_rows_to_remove(connection, ids, missing_before=ctx.now() - _grace(ctx))
     if is_due:
         arrivals.look_everywhere()
-        arrivals.settle(adds_rows=False)
+        arrivals.follow_moves(adds_rows=False)
     each_project(ctx, partial(_clean, ctx, arrivals), projects=projects, skips_missing=True)
 
 

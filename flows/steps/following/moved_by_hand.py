@@ -29,7 +29,7 @@ from storage.records import Photo, Project
 
 @dataclass(slots=True, kw_only=True)
 class _Following(MoveGroup):
-    """A photo whose row is updated to the new place of its file."""
+    """A photo whose row gets the new place of its file, because a user moved the file."""
 
     arrival: Arrival
     original: KnownOriginal
@@ -42,7 +42,7 @@ def follow(
 ) -> list[Arrival]:
     """Update the rows of photos of `source` whose files are in `target` now, or have another name.
 
-    The pairs are arrivals with the missing files that they match. The caller must hold both projects. A pair whose
+    The pairs are arrivals with the missing files that they match. The caller must claim both projects. A pair whose
     photo or file has changed since the matching is left for the next run.
 
     Returns:

@@ -14,7 +14,7 @@ from flows.handlers.step_context import StepContext
 from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
 from flows.imaging.metadata import PhotoMetadata
 from flows.steps.images.metadata_steps import add_metadata
-from flows.steps.images.observation import Observer, fingerprint_of, first_seen, with_fingerprint
+from flows.steps.images.observation import OriginalComparison, fingerprint_of, first_seen, with_fingerprint
 from flows.steps.images.photo_processing import PhotoResult, process_items
 from flows.steps.targets.photo_files import PhotoFiles, PhotoTask
 from storage.library.errors import UnsafePath
@@ -32,19 +32,19 @@ NOT_SUPPORTED = "not_supported"
 @step("generate_derivatives", unit="items", modifies_files=False)
 def generate_derivatives(ctx: StepContext) -> None:
     """Make the thumbnail and the preview of each photo."""
-    observer, force = Observer(ctx), _is_forced(ctx)
-    process_items(ctx, lambda task: _DerivativeWork(task, observer, force=force).run())
+    comparison, force = OriginalComparison(ctx), _is_forced(ctx)
+    process_items(ctx, lambda task: _DerivativeWork(task, comparison, force=force).run())
 
 
 @step("upload_postprocess", unit="items", modifies_files=False)
 def upload_postprocess(ctx: StepContext) -> None:
     """Make the thumbnail and the preview of each photo, read its metadata, and update its keep flags."""
-    observer, force = Observer(ctx), _is_forced(ctx)
+    comparison, force = OriginalComparison(ctx), _is_forced(ctx)
 
     def work(task: PhotoTask) -> PhotoResult:
-        derivatives = _DerivativeWork(task, observer, force=force, with_metadata=True)
+        derivatives = _DerivativeWork(task, comparison, force=force, with_metadata=True)
         result = derivatives.run()
-        add_metadata(result, task, observer, derivatives.metadata)
+        add_metadata(result, task, comparison, derivatives.metadata)
         result.values |= keep_flag_values(task.photo, task.files)
         return result
 
@@ -81,10 +81,12 @@ class _DerivativeWork:
             not decoded.
     """
 
-    def __init__(self, task: PhotoTask, observer: Observer, *, force: bool, with_metadata: bool = False) -> None:
+    def __init__(
+        self, task: PhotoTask, comparison: OriginalComparison, *, force: bool, with_metadata: bool = False
+    ) -> None:
         self.metadata: PhotoMetadata | None = None
         self._task = task
-        self._observer = observer
+        self._comparison = comparison
         self._force = force
         self._with_metadata = with_metadata
         self._result = PhotoResult()
@@ -123,7 +125,7 @@ class _DerivativeWork:
     def _make_needed(self) -> None:
         photo, folder, source = self._task.photo, self._task.folder, self._sources[0]
         path = folder.original(source.name)
-        self._original = self._observer.observe(photo.id, source, path, self._task.originals.get(source.name))
+        self._original = self._comparison.compare(photo.id, source, path, self._task.originals.get(source.name))
         paths = {
             DerivativeKind.THUMBNAIL: folder.thumbnail(photo.filename),
             DerivativeKind.PREVIEW: folder.preview_image(photo.filename),
@@ -148,7 +150,7 @@ class _DerivativeWork:
         return written.st_mtime_ns < self._sources[0].mtime_ns
 
     def _make(self, source: Path, paths: dict[DerivativeKind, Path]) -> None:
-        images, result, name = self._observer.images, self._result, self._task.photo.filename
+        images, result, name = self._comparison.images, self._result, self._task.photo.filename
         self._statuses = dict.fromkeys(paths, FAILED)
         anew = [kind for kind, path in paths.items() if not os.path.lexists(path)]
         known = fingerprint_of(self._original)
@@ -164,20 +166,20 @@ class _DerivativeWork:
         if made.source.content_hash is not None:
             # With the hash, a later run can distinguish a new modification time from new contents.
             known = made.source
-            self._original = with_fingerprint(self._original, known, now=self._observer.now)
+            self._original = with_fingerprint(self._original, known, now=self._comparison.now)
         self._statuses = dict.fromkeys(paths, made.status)
         if made.status == NOT_SUPPORTED:
             reason = made.reason or "cannot be decoded by this installation"
             result.counts.append(("not supported", named(name, reason)))
-            self._original = self._observer.with_hash(self._original, source)
-            result.derivatives = [self._observer.made_from(self._original, kind) for kind in paths]
+            self._original = self._comparison.with_hash(self._original, source)
+            result.derivatives = [self._comparison.made_from(self._original, kind) for kind in paths]
             return
         if known is None or known.content_hash is None or replace(known, content_hash=None) != used:
             known = images.take_fingerprint(source)
-            self._original = with_fingerprint(self._original, known, now=self._observer.now)
+            self._original = with_fingerprint(self._original, known, now=self._comparison.now)
         is_same = replace(known, content_hash=None) == used
         for kind in paths:
-            row = self._observer.made_from(self._original, kind)
+            row = self._comparison.made_from(self._original, kind)
             written = made.thumbnail if kind is DerivativeKind.THUMBNAIL else made.preview
             if written is not None:
                 row = replace(row, width=written.width, height=written.height, size_bytes=written.size_bytes)
@@ -190,8 +192,8 @@ class _DerivativeWork:
         source, result = self._sources[0], self._result
         statuses = self._statuses or dict.fromkeys(DerivativeKind, FAILED)
         original = result.originals.setdefault(source.name, first_seen(self._task.photo.id, source))
-        rows = [self._observer.made_from(original, kind) for kind in statuses]
-        result.error = self._observer.why_unusable(error, source, self._task.folder.path / source.name)
+        rows = [self._comparison.made_from(original, kind) for kind in statuses]
+        result.error = self._comparison.why_unusable(error, source, self._task.folder.path / source.name)
         if isinstance(result.error, SkipItem):
             statuses = dict.fromkeys(statuses, MISSING)
             rows = [replace(row, source_hash=UNKNOWN) for row in rows]
@@ -204,7 +206,7 @@ class _DerivativeWork:
                 path = task.folder.original(file.name)
                 seen = originals.get(file.name)
                 if seen is None:
-                    seen = self._observer.observe(task.photo.id, file, path, task.originals.get(file.name))
-                originals[file.name] = self._observer.with_hash(seen, path)
+                    seen = self._comparison.compare(task.photo.id, file, path, task.originals.get(file.name))
+                originals[file.name] = self._comparison.with_hash(seen, path)
             except (ImagingError, UnsafePath) as error:
                 self._result.counts.append(("originals not hashed", str(error)))

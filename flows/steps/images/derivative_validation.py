@@ -10,7 +10,7 @@ from flows.errors import named
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.imaging.errors import ImagingError
-from flows.steps.images.observation import Observer, is_other
+from flows.steps.images.observation import OriginalComparison, is_other
 from flows.steps.images.photo_processing import in_parallel
 from flows.steps.targets.target_projects import each_project
 from storage.batches import batched
@@ -45,8 +45,8 @@ def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder
     for files in batched(scan(folder), BATCH_SIZE):
         ctx.checkpoint()
         staged.add_originals(files)
-    for unsettled in staged.unsettled():
-        _observe(ctx, folder, unsettled)
+    for changed in staged.changed_files():
+        _update_originals(ctx, folder, changed)
     for kind in DerivativeKind:
         for ids in staged.outdated(kind):
             ctx.checkpoint()
@@ -59,9 +59,9 @@ def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder
     _ask_for_missing(ctx, project)
 
 
-def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int, str]]) -> None:
+def _update_originals(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int, str]]) -> None:
     """Write the current size, times and hash of files that differ from their rows."""
-    observer = Observer(ctx)
+    comparison = OriginalComparison(ctx)
     known = OriginalsRepository(ctx.database).get_many(list(dict.fromkeys(photo_id for photo_id, _ in files)))
 
     def look(named: tuple[int, str]) -> Original | Exception | None:
@@ -70,7 +70,7 @@ def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int,
             file = look_at(folder, name)
             if file is None or file.problem is not None:
                 return None
-            return observer.observe(photo_id, file, folder.original(name), known[photo_id].get(name))
+            return comparison.compare(photo_id, file, folder.original(name), known[photo_id].get(name))
         except (ImagingError, LibraryError, OSError) as error:
             return error
 
@@ -88,7 +88,7 @@ def _observe(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int,
     ctx.checkpoint()
     with ctx.transaction() as connection:
         OriginalsRepository(connection).save_many(originals)
-        mark_changed(connection, changed, now=observer.now)
+        mark_changed(connection, changed, now=comparison.now)
 
 
 def _ask_for_missing(ctx: StepContext, project: Project) -> None:

@@ -10,7 +10,7 @@ from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
 from flows.imaging.metadata import PhotoMetadata
-from flows.steps.images.observation import Observer, first_seen
+from flows.steps.images.observation import OriginalComparison, first_seen
 from flows.steps.images.photo_processing import PhotoResult, process_items, process_projects
 from flows.steps.targets.photo_files import PhotoTask
 from storage.photos.derivatives import METADATA, merged_meta
@@ -19,24 +19,26 @@ from storage.photos.derivatives import METADATA, merged_meta
 @step("metadata", unit="items", modifies_files=False)
 def metadata(ctx: StepContext) -> None:
     """Read the date, orientation, camera and size of each photo, and write them to its row."""
-    process_items(ctx, partial(_work, Observer(ctx)))
+    process_items(ctx, partial(_work, OriginalComparison(ctx)))
 
 
 @step("regenerate_metadata", unit="projects", modifies_files=False)
 def regenerate_metadata(ctx: StepContext) -> None:
     """Read the metadata of all photos of the projects again, and write them to the rows."""
-    process_projects(ctx, partial(_work, Observer(ctx)))
+    process_projects(ctx, partial(_work, OriginalComparison(ctx)))
 
 
-def _work(observer: Observer, task: PhotoTask) -> PhotoResult:
+def _work(comparison: OriginalComparison, task: PhotoTask) -> PhotoResult:
     result = PhotoResult()
-    add_metadata(result, task, observer)
+    add_metadata(result, task, comparison)
     if not result.counts and result.error is None:
         result.counts.append(("unchanged", task.photo.filename))
     return result
 
 
-def add_metadata(result: PhotoResult, task: PhotoTask, observer: Observer, found: PhotoMetadata | None = None) -> None:
+def add_metadata(
+    result: PhotoResult, task: PhotoTask, comparison: OriginalComparison, found: PhotoMetadata | None = None
+) -> None:
     """Read the metadata of a photo from its first source file, and add the changes of its rows to the result.
 
     If the first file lacks the camera or the date, these values are read from the next file. A row of the first file
@@ -52,20 +54,20 @@ def add_metadata(result: PhotoResult, task: PhotoTask, observer: Observer, found
     try:
         path = task.folder.original(first.name)
         if original is None:
-            original = observer.observe(task.photo.id, first, path, task.originals.get(first.name))
+            original = comparison.compare(task.photo.id, first, path, task.originals.get(first.name))
         if found is None:
-            found = observer.images.read_metadata(path)
+            found = comparison.images.read_metadata(path)
     except (ImageMissing, PoolClosed):
         raise
     except ImagingError as error:
         original, found = original or first_seen(task.photo.id, first), None
-        unusable = observer.why_unusable(error, first, task.folder.path / first.name)
+        unusable = comparison.why_unusable(error, first, task.folder.path / first.name)
         result.error = result.error or unusable
     result.originals[first.name] = original
     known = task.metadata_source
     is_current = known is not None and known.is_made_from(original)
     if not is_current:
-        result.derivatives.append(observer.made_from(original, METADATA))
+        result.derivatives.append(comparison.made_from(original, METADATA))
     if found is None:
         return
     for source in others:
@@ -73,7 +75,7 @@ def add_metadata(result: PhotoResult, task: PhotoTask, observer: Observer, found
             break
         # Photo editors often drop the metadata of the camera from the JPEG, but the RAW file still has them.
         try:
-            other = observer.images.read_metadata(task.folder.original(source.name))
+            other = comparison.images.read_metadata(task.folder.original(source.name))
         except PoolClosed:
             raise
         except ImagingError:

@@ -1,6 +1,7 @@
 """Compares an original on disk with its row, and hashes its contents again if its size or times differ.
 
-A thumbnail, a preview or metadata are current if they were made from the present contents of the original.
+Thumbnails, previews and metadata are up to date if they were made from the present contents of the original.
+`flows.imaging.fingerprint` decides by the file whether its contents have changed.
 """
 
 import time
@@ -18,10 +19,10 @@ from storage.photos.originals import Original
 
 
 class UnusableImage(PermanentStepError):
-    """An original cannot be decoded, or the path of its derivative leads through a symlink; the derivative fails."""
+    """A derivative cannot be made: its original cannot be decoded, or its path leads through a symlink."""
 
 
-class Observer:
+class OriginalComparison:
     """Compares originals with their rows during one job. Its methods may run in any thread.
 
     Attributes:
@@ -34,7 +35,7 @@ class Observer:
         self.now = ctx.now()
         self._settle_seconds = ctx.settings.settle_seconds
 
-    def observe(self, photo_id: int, file: ScannedFile, path: Path, known: Original | None) -> Original:
+    def compare(self, photo_id: int, file: ScannedFile, path: Path, known: Original | None) -> Original:
         """Return the new row of an original. It is equal to `known` if the file has not changed.
 
         The file is read only if its size or times differ from those in `known`.
@@ -73,12 +74,12 @@ class Observer:
         A file may be incomplete if it has changed since it was listed, or within the last `settle_seconds`. A later run
         then tries again.
         """
-        if isinstance(error, ImagingError) and self._is_unsettled(file, path):
+        if isinstance(error, ImagingError) and self._may_be_incomplete(file, path):
             return SkipItem(f"the file may be incomplete; a later run tries again: {error}")
         return UnusableImage(str(error))
 
     def made_from(self, original: Original, kind: str) -> Derivative:
-        """Return the row that says that a derivative or the metadata come from the present contents of an original."""
+        """Return the row of a derivative or of metadata that was made from the present contents of an original."""
         return Derivative(
             photo_id=original.photo_id,
             kind=kind,
@@ -87,7 +88,7 @@ class Observer:
             generated_at=self.now,
         )
 
-    def _is_unsettled(self, file: ScannedFile, path: Path) -> bool:
+    def _may_be_incomplete(self, file: ScannedFile, path: Path) -> bool:
         try:
             status = path.lstat()
         except OSError:
@@ -101,7 +102,7 @@ class Observer:
 
 
 def first_seen(photo_id: int, file: ScannedFile) -> Original:
-    """Return the first row of an original, without reading the file."""
+    """Return the row for an original that has no row yet, without reading the file."""
     return Original(
         photo_id=photo_id,
         name=file.name,

@@ -163,12 +163,12 @@ class _PhotoMove(PhotoFilesChange[_Move]):
         remove_stray_derivatives(self.folder, group.name)
         super().move(group)
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in self._moved):
             # The flag is set before the rows change: if it is not needed, a step runs in vain, but without it, photos
             # would stay without thumbnails.
             self.ctx.set_flag(NEED_DERIVATIVES, True)
-        super().settle()
+        super().finish()
 
     def write(self, connection: Connection) -> None:
         PhotoMovesRepository(connection).move_rows(self._moved, project_id=self._destination.id)

@@ -45,7 +45,7 @@ def _empty_trash(ctx: StepContext, project: Project, folder: ProjectFolder) -> N
     for batch in batched(due, BATCH_SIZE):
         errors += _purge(ctx, project, folder, batch)
     _journal_missed_removals(ctx, project, folder)
-    # Temporary files that crashed processes left: incomplete manifests, copies and derivatives, never the only copy.
+    # Crashed processes leave temporary files: incomplete manifests, copies and derivatives, but never the only copy.
     for path in (folder.path, folder.thumb, folder.preview):
         ctx.report.count(
             "unfinished files removed", remove_stale_temporaries(path, content_path=folder.library.content_path)

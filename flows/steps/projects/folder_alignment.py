@@ -8,7 +8,7 @@ from functools import partial
 
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.steps.projects.manifest_check import bring_manifest
+from flows.steps.projects.manifest_check import write_manifest_if_different
 from flows.steps.targets.journal_changes import folder_change
 from flows.steps.targets.target_projects import check_project, checked_projects, each_project
 from flows.steps.targets.whereabouts import manifest_id
@@ -79,7 +79,7 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
             # The manifest is written before the rename, so that the next run finds the folder after an interruption.
             ctx.checkpoint()
             check_project(ctx, project, folder)
-            bring_manifest(ctx, project, folder)
+            write_manifest_if_different(ctx, project, folder)
             # The number of attempts must be durable before the rename, because a later attempt relies on it.
             ctx.database.sync()
             rename_folder_without_overwrite(folder.path, target.path)

@@ -15,7 +15,7 @@ from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrivals import Arrivals
 from flows.steps.projects.folder_merge import FolderMerge, is_companion_folder
-from flows.steps.projects.manifest_check import bring_manifest
+from flows.steps.projects.manifest_check import write_manifest_if_different
 from flows.steps.targets.journal_changes import folder_change, relative_path
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project, compared
 from flows.steps.targets.whereabouts import (
@@ -84,7 +84,7 @@ class _Discovery:
         self._failures = Failures("folder")
 
     def run(self) -> None:
-        """Handle every folder, then every project whose folder is missing."""
+        """Find or create the project of each folder; then archive the projects whose folder is missing."""
         ctx = self._ctx
         known = {project.project_folder: project for project in self._projects.values()}
         tasks = len(self._on_disk)
@@ -95,15 +95,15 @@ class _Discovery:
                 # An earlier iteration may have found the folder's project under another name.
                 project = self._projects[known[name].id] if name in known else None
                 if project is not None and project.project_folder == name:
-                    self._settle_known(project)
+                    self._check_known(project)
                 else:
-                    self._settle_unknown(name)
+                    self._find_project(name)
             except StepTimeout:
                 raise
             except Exception as error:  # noqa: BLE001 - only this folder fails.
                 self._fail(name, error)
             ctx.progress(number + 1, tasks)
-        self._arrivals.settle()
+        self._arrivals.follow_moves()
         for project in list(self._projects.values()):
             ctx.checkpoint()
             if not project.is_archived:
@@ -126,7 +126,7 @@ class _Discovery:
             return owner is not None and took_project_along(self._ctx, owner, self._tenant.project(name))
         return False
 
-    def _settle_known(self, project: Project) -> None:
+    def _check_known(self, project: Project) -> None:
         ctx = self._ctx
         folder = ctx.folder_of(project)
         if project.is_archived:
@@ -140,7 +140,7 @@ class _Discovery:
                 self._take_in(project, folder)
             ctx.report.count("projects completed", example=project.project_name)
 
-    def _settle_unknown(self, name: str) -> None:
+    def _find_project(self, name: str) -> None:
         folder = self._tenant.project(name)
 
         def is_content(file: ScannedFile) -> bool:
@@ -256,7 +256,7 @@ class _Discovery:
             was_aligned = sanitize_folder_name(project.project_name) == project.project_folder
             name = folder.project_folder if was_aligned else project.project_name
             renamed = replace(project, project_name=name, project_folder=folder.project_folder)
-            bring_manifest(ctx, renamed, folder)
+            write_manifest_if_different(ctx, renamed, folder)
             with ctx.transaction(project_ids=[project.id]) as connection:
                 projects = ProjectsRepository(connection)
                 row = snapshot_project(connection, project.id)
@@ -289,7 +289,7 @@ class _Discovery:
     def _take_in(self, project: Project, folder: ProjectFolder) -> None:
         folder.create()
         self._add_rows(project, folder)
-        bring_manifest(self._ctx, project, folder)
+        write_manifest_if_different(self._ctx, project, folder)
 
     def _add_rows(self, project: Project, folder: ProjectFolder) -> None:
         with compared(self._ctx, project, folder) as comparison:

@@ -30,7 +30,7 @@ def manifest_of(project: Project) -> Manifest:
     )
 
 
-def bring_manifest(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
+def write_manifest_if_different(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
     """Write a project's manifest if it differs, and journal its previous contents. Return whether it was written.
 
     The journal and all earlier commits are made durable first, because later runs trust the manifest.
@@ -57,7 +57,7 @@ def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     with compared(ctx, project, folder) as comparison:
         _align_availability(ctx, comparison)
     ctx.checkpoint()
-    if bring_manifest(ctx, project, folder):
+    if write_manifest_if_different(ctx, project, folder):
         ctx.report.count("manifests written", example=project.project_name)
 
 

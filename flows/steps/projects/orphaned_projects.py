@@ -40,8 +40,8 @@ def orphaned_project_cleanup(ctx: StepContext) -> None:
         doomed = [project.id for project in projects if archived_as_gone(connection, project) is not None]
     if doomed:
         arrivals.look_everywhere()
-        arrivals.settle(adds_rows=False, doomed=doomed)
-    each_project(ctx, partial(_settle, ctx, renamed, arrivals), projects=projects)
+        arrivals.follow_moves(adds_rows=False, doomed=doomed)
+    each_project(ctx, partial(_archive_or_remove, ctx, renamed, arrivals), projects=projects)
 
 
 def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> None:
@@ -57,7 +57,7 @@ def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> Non
         )
 
 
-def _settle(
+def _archive_or_remove(
     ctx: StepContext, renamed: RenamedFolders, arrivals: Arrivals, project: Project, folder: ProjectFolder
 ) -> None:
     if not project.is_archived:

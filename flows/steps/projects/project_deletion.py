@@ -16,7 +16,7 @@ from storage.library.paths import ProjectFolder
 from storage.library.removal import remove_project_folder
 from storage.photos.projects import ProjectsRepository
 from storage.queue.jobs import JobsRepository
-from storage.queue.project_claims import holders
+from storage.queue.project_claims import claiming_jobs
 from storage.records import Project
 
 
@@ -30,9 +30,10 @@ def project_stop_processes(ctx: StepContext) -> None:
     projects = [*ctx.projects(), *(ctx.projects(archived=True) if ctx.job.scope != "global" else ())]
     was_interrupted = False
     for number, project in enumerate(projects):
-        # `ctx.project` is not used, because it waits for the jobs that hold the project, which this step cancels.
+        # `ctx.project` is not used, because it waits for the jobs that have claimed the project, which this step
+        # cancels.
         with ctx.transaction(enqueues=True, project_ids=[project.id]) as connection:
-            working = set(holders(connection, project.id)) - {ctx.job.id}
+            working = set(claiming_jobs(connection, project.id)) - {ctx.job.id}
             if not project.is_archived:
                 ProjectsRepository(connection).archive(project.id)
                 ctx.report.count("archived", example=project.project_name)

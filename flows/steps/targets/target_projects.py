@@ -1,4 +1,4 @@
-"""Iterates over the projects of a job, and checks whether a missing file may count as deleted.
+"""The loop of a handler over the projects of its job; decides whether a missing file may count as deleted.
 
 If the disk of a library, a tenant or a project is missing, the checks raise errors, so that no rows are removed. A
 project whose folder is missing is archived by the step `flows.steps.projects.orphaned_projects`, which also decides
@@ -52,7 +52,7 @@ def checked_projects(ctx: StepContext) -> list[Project]:
 def each_project(
     ctx: StepContext, work: ProjectWork, *, projects: Sequence[Project] | None = None, skips_missing: bool = False
 ) -> None:
-    """Call `work` for each project of the job, or for each of `projects`, and hold the project during the call.
+    """Call `work` for each project of the job, or for each of `projects`, and claim the project during the call.
 
     A failure is recorded, and the next project follows. A project that was archived, made active again or removed
     during the wait for it is left out. With `skips_missing`, projects without a folder are left out too, because their

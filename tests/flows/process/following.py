@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.process.executor import EndWriter
 from flows.process.followed_jobs import FollowedJobs
-from flows.process.observer import Observer
+from flows.process.job_follower import JobFollower
 from storage import Database
 from storage.queue.claims import new_worker_id
 from storage.queue.exchange import End
@@ -19,7 +19,7 @@ from tests.flows.conftest import quick_settings
 from tests.waiting import wait_until
 
 
-class Turn(Observer):
+class Turn(JobFollower):
     """The turn of a job: it runs until the test ends it."""
 
     def __init__(self) -> None:

@@ -322,7 +322,7 @@ def test_the_states_of_jobs_that_were_just_read_are_read_later(
     start_process: Any, enqueue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = list[str]()
-    job_states, look = heartbeats.job_states, FollowedJobs.look
+    job_states, look = heartbeats.job_states, FollowedJobs.seconds_to_wait
 
     def read_states(database: Database, job_ids: Any) -> Any:
         calls.append("read")
@@ -334,7 +334,7 @@ def test_the_states_of_jobs_that_were_just_read_are_read_later(
         return seconds
 
     monkeypatch.setattr(heartbeats, "job_states", read_states)
-    monkeypatch.setattr(FollowedJobs, "look", look_once)
+    monkeypatch.setattr(FollowedJobs, "seconds_to_wait", look_once)
     process, first, second = start_process(poll_seconds=3600.0), enqueue(), enqueue(priority=50)
     process.followed.announce([first, second])
     process.follow(first)

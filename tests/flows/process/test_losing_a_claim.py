@@ -372,7 +372,7 @@ def make_items(runtime: Runtime) -> Callable[[], list[dict[str, Any]]]:
 
 def test_an_executor_that_lost_its_job_frees_no_project_of_its_successor(rows: Database, tmp_path: Path) -> None:
     from storage import ProjectsRepository
-    from storage.queue.project_claims import claim_projects, holders, release_projects
+    from storage.queue.project_claims import claim_projects, claiming_jobs, release_projects
 
     project = ProjectsRepository(rows).create(project_name="Alps", project_folder="alps")
     jobs = JobsRepository(rows)
@@ -388,4 +388,4 @@ def test_an_executor_that_lost_its_job_frees_no_project_of_its_successor(rows: D
     release_projects(rows, [project.id], job_id=first.id, claim_token=str(first.claim_token))
 
     with rows.connect() as connection:
-        assert holders(connection, project.id) == [second.id]
+        assert claiming_jobs(connection, project.id) == [second.id]

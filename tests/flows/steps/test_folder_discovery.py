@@ -334,14 +334,14 @@ def test_one_folder_that_fails_does_not_stop_the_others(studio, folder, monkeypa
 
     folder("A", ["fox.jpg"])
     folder("B", ["fox.jpg"])
-    write = folder_discovery.bring_manifest
+    write = folder_discovery.write_manifest_if_different
 
     def failing(ctx, project, folder):
         if folder.project_folder == "A":
             raise OSError("no space left")
         return write(ctx, project, folder)
 
-    monkeypatch.setattr(folder_discovery, "bring_manifest", failing)
+    monkeypatch.setattr(folder_discovery, "write_manifest_if_different", failing)
     job = _discover(studio)
     assert job.status == "queued"
     assert job.error_message.startswith("1 of 2 folders failed; the first: A: no space left")

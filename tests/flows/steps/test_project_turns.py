@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flows.handlers import project_hold
+from flows.handlers import project_claim
 from flows.steps.targets import target_projects
 from task_definitions.step_types import BUILTIN_STEP_TYPES
 
@@ -26,7 +26,7 @@ def test_steps_that_change_a_projects_files_take_turns_and_others_wait_for_nobod
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     studio.photo(iceland, "fox", "jpg")
     is_at_work, may_go_on, has_to_wait = threading.Event(), threading.Event(), threading.Event()
-    list_names, claim_projects = target_projects.list_names, project_hold.claim_projects
+    list_names, claim_projects = target_projects.list_names, project_claim.claim_projects
 
     def list_slowly(folder: Any) -> Iterator[Any]:
         if folder.project_folder == "Iceland" and not is_at_work.is_set():
@@ -41,7 +41,7 @@ def test_steps_that_change_a_projects_files_take_turns_and_others_wait_for_nobod
         return is_held
 
     monkeypatch.setattr(target_projects, "list_names", list_slowly)
-    monkeypatch.setattr(project_hold, "claim_projects", claim)
+    monkeypatch.setattr(project_claim, "claim_projects", claim)
     with ThreadPoolExecutor(2) as threads:
         try:
             first = threads.submit(studio.run, "folder_check", project_id=iceland.id)

@@ -64,7 +64,7 @@ def test_a_file_belongs_to_the_first_photo_whose_name_differs_only_in_spelling(
     _add_photos(database, _project(database, "Norway"), ["elk"])
     with _staged(database, project, ["fox", "Fox", "OWL", "Owl", "elk"]) as (_, scan):
         found = [(fox, "fox.jpg"), (other_fox, "Fox.jpg"), (owl, "OWL.jpg"), (owl, "Owl.jpg")]
-        for batches in (scan.unsettled, scan.unknown, scan.unsettled):
+        for batches in (scan.changed_files, scan.unknown, scan.changed_files):
             assert sorted(row for batch in batches() for row in batch) == sorted(found)
 
 
@@ -79,7 +79,7 @@ def test_the_derivative_of_a_long_name_is_found_if_the_file_differs_in_spelling(
         scan.begin(project.id)
         scan.add_derivatives(DerivativeKind.THUMBNAIL, [made])
         scan.add_originals([_file(name.upper())])
-        assert len([row for batch in scan.unsettled() for row in batch]) == 1
+        assert len([row for batch in scan.changed_files() for row in batch]) == 1
         assert list(scan.outdated(DerivativeKind.THUMBNAIL)) == []
 
 

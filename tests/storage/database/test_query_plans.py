@@ -33,7 +33,7 @@ from storage.queue.exchange_statements import (
     exchange_statement,
 )
 from storage.queue.holds import HoldsRepository
-from storage.queue.project_claims import claim_projects, holders, release_projects
+from storage.queue.project_claims import claim_projects, claiming_jobs, release_projects
 from storage.queue.rescue import give_back_lost, rescue_stale
 from storage.records import JobStatus
 from storage.reports.ended_jobs import Place, ended_jobs
@@ -127,7 +127,7 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
     def hold_project(job_id: int) -> None:
         claim_projects(database, [1], job_id=job_id, claim_token="token")
         with database.connect() as connection:
-            holders(connection, 1)
+            claiming_jobs(connection, 1)
         release_projects(database, [1], job_id=job_id, claim_token="token")
 
     return {

@@ -15,7 +15,7 @@ from deployments.cli.options.parameters import Flag, Json, Several
 from deployments.cli.output.terminal import confirm, print_json, print_outcome, print_table, remark, say
 from deployments.library.new_project import add_project
 from deployments.status.queue_figures import project_figures
-from storage.lifecycle.step_jobs import DEFAULT_TENANT
+from storage.default_tenant import DEFAULT_TENANT
 from storage.photos.verification import Amount, Coverage, VerificationRepository
 from storage.settings import Settings
 from task_definitions.wording import quantity, size_in_words

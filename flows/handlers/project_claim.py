@@ -1,4 +1,7 @@
-"""Holds projects for a job. While a job holds a project, no other job that modifies files works on that project."""
+"""Claims projects for a job. While a job has claimed a project, no other job that modifies files works on it.
+
+`storage.queue.project_claims` decides when a project is free.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def hold_projects(ctx: "StepContext", project_ids: Sequence[int]) -> Iterator[None]:
-    """Wait until all of the projects are free, and hold them while the block runs.
+def claimed_projects(ctx: "StepContext", project_ids: Sequence[int]) -> Iterator[None]:
+    """Wait until all of the projects are free, and claim them while the block runs.
 
     Raises:
         ClaimLost, StepTimeout, StopRequested: raised by `StepContext.checkpoint` during the wait.

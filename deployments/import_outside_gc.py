@@ -1,6 +1,6 @@
 """Imports modules that the garbage collector never searches, for processes that run for long.
 
-`python -m deployments.imported_for_good MODULE` imports the module in this way, and calls its `main`.
+`python -m deployments.import_outside_gc MODULE` imports the module in this way, and calls its `main`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 
 
 @contextmanager
-def imported_for_good() -> Iterator[None]:
+def imported_outside_gc() -> Iterator[None]:
     """Import modules in this block without garbage collection; no later collection searches them either.
 
     Prefect's modules create hundreds of thousands of objects, which exist as long as the process. The search for
@@ -33,6 +33,6 @@ def launched(module: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    with imported_for_good():
+    with imported_outside_gc():
         imported = import_module(sys.argv[1])
     imported.main()

@@ -1,4 +1,4 @@
-"""A job that this process follows, and the observer that runs the job when it gets a slot in this process.
+"""A job that this process follows, and the follower that runs the job when it gets a slot in this process.
 
 To follow a job is to wait for its end, in whichever process it runs.
 """
@@ -14,11 +14,11 @@ from flows.process.executor import EndWriter
 from storage.records import Job
 
 
-class Observer(ABC):
+class JobFollower(ABC):
     """Runs a followed job when it gets a slot, and is notified if another executor runs it or it is queued again."""
 
     def refuses(self) -> bool:
-        """Return whether this observer must not run the job.
+        """Return whether this follower must not run the job.
 
         The job then goes back to the queue, and this process no longer follows it.
         """
@@ -35,10 +35,12 @@ class Observer(ABC):
         """
 
     def running_elsewhere(self) -> None:  # noqa: B027 - optional.
-        """Handle the news that another executor runs the job. This method must return quickly."""
+        """Called when another executor runs the job. Does nothing by default. The method must return quickly."""
 
     def queued_again(self, before: Job, job: Job) -> None:  # noqa: B027 - optional.
-        """Handle the news that the job went back to the queue, for another attempt or because it had to stop.
+        """Called when the job went back to the queue, for another attempt or because it had to stop.
+
+        Does nothing by default.
 
         Args:
             before: its row when it was claimed.
@@ -47,11 +49,11 @@ class Observer(ABC):
 
 
 class Followed:
-    """A job that this process follows, with its observer and the future of its end."""
+    """A job that this process follows, with its follower and the future of its end."""
 
-    def __init__(self, job_id: int, observer: Observer) -> None:
+    def __init__(self, job_id: int, follower: JobFollower) -> None:
         self.job_id = job_id
-        self.observer = observer
+        self.follower = follower
         self.future: Future[Job | None] = Future()
         self.context = copy_context()
         #: The row of the job as it was last read.
