@@ -190,7 +190,7 @@ def _prepare_runs(runtime: Runtime) -> None:
         revived = revive_runs_left_behind(runtime)
         skipped = skip_missed_runs()
     except httpx.TransportError as error:
-        raise RunnerFailed(f"Prefect's server does not answer: {error}") from error
+        raise RunnerFailed(f"Prefect's server does not answer: {error}. Check that it runs, and try again.") from error
     except Exception as error:  # noqa: BLE001 - the runner must start anyway.
         logger.warning("flow runs without a process, and missed ones, could not be read from Prefect: %s", error)
         return

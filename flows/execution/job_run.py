@@ -192,7 +192,8 @@ def _fail_or_retry(
         message = f"{type(error).__name__}: {message}"
     deadline = context.claim.deadline
     if isinstance(error, StepTimeout) and deadline is not None and time.monotonic() >= deadline:
-        message = f"timed out: ran for longer than its step's timeout_seconds ({policy.timeout_seconds:g} seconds)"
+        limit = f"{policy.timeout_seconds:g} seconds"
+        message = f"timed out: ran for longer than its step's timeout_seconds ({limit}); raise it if the work is sound"
     known = isinstance(error, PhotojobsError | OSError)
     logger.warning("job %d (%s): %s", job.id, job.type, message, exc_info=None if known else error)
     jobs = JobsRepository(runtime.database)

@@ -53,11 +53,13 @@ def open_source(path: Path) -> Iterator[SourceFile]:
     except FileNotFoundError as error:
         raise ImageMissing(f"{path.name}: the file does not exist.") from error
     except OSError as error:
-        raise UnreadableImage(f"{path.name}: the file cannot be opened ({error.strerror}).") from error
+        raise UnreadableImage(
+            f"{path.name}: the file cannot be opened ({error.strerror}). Check disk and permissions."
+        ) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadableImage(f"{path.name}: it is not a regular file.")
+            raise UnreadableImage(f"{path.name}: it is not a regular file. Replace it with one.")
         if status.st_size == 0:
             raise UnreadableImage(f"{path.name}: the file is empty.")
         yield SourceFile(

@@ -224,7 +224,8 @@ class ProjectFolder:
         *folders, name = path.split("/")
         if len(folders) > MAX_FOLDERS:
             raise UnsafePath(
-                f"“{printable(path)}” is not a companion of a photo: its path has more than {MAX_FOLDERS} folders."
+                f"“{printable(path)}” is not a companion of a photo: its path has more than {MAX_FOLDERS} folders. "
+                "Move it nearer to its photo."
             )
         folder = self.path
         for part in folders:

@@ -157,7 +157,9 @@ def remove_derivative(path: Path) -> bool:
     folder = path.parent
     plain = path.is_absolute() and os.pardir not in path.parts and path.name not in {"", os.curdir, os.pardir}
     if not plain or folder.name not in {THUMB_FOLDER, PREVIEW_FOLDER}:
-        raise UnsafePath(f"{printable(str(path))} is not a derivative, so it is not removed.")
+        raise UnsafePath(
+            f"{printable(str(path))} is not a derivative, so it is not removed. Move originals to the trash instead."
+        )
     try:
         if not stat.S_ISDIR(folder.lstat().st_mode):
             raise UnsafePath(f"{printable(str(folder))} is not a folder, so nothing in it is removed. Remove it.")
@@ -261,7 +263,9 @@ def _status(source: Path, kind: str = "") -> os.stat_result:
     try:
         return source.lstat()
     except FileNotFoundError as error:
-        raise SourceMissing(f"{kind}{printable(str(source))} does not exist.") from error
+        raise SourceMissing(
+            f"{kind}{printable(str(source))} does not exist. Another program may have moved or removed it."
+        ) from error
 
 
 def _refuse_taken_name(source: Path, target: Path, names: FolderNames | None) -> None:

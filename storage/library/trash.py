@@ -86,7 +86,8 @@ def trash_place(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
     inside = file.relative_to(project.path).as_posix() if file.is_relative_to(project.path) else ""
     if inside != MANIFEST_NAME and (not inside or inside == os.curdir or project.companion(inside) != file):
         raise UnsafePath(
-            f"{printable(str(file))} is not in {project.path}, so it is not moved to that project's trash."
+            f"{printable(str(file))} is not in {project.path}, so it is not moved to that project's trash. "
+            "Name the project that has the file."
         )
     moment = at.astimezone(UTC).strftime(_STAMP_FORMAT)[:-3]
     mark = f"{moment}Z_{secrets.token_hex(6)}_"

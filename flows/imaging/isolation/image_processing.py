@@ -180,7 +180,9 @@ class ImagePool(ImageProcessing):
             except (DecoderCrashed, ImageTimeout) as error:
                 after_failure()
                 if self._closed:
-                    raise PoolClosed(f"{name}: the image pool was closed during the operation.") from error
+                    raise PoolClosed(
+                        f"{name}: the image pool was closed during the operation. Run the step again."
+                    ) from error
                 raise
 
         try:
@@ -200,7 +202,7 @@ class ImagePool(ImageProcessing):
                 worker = self._idle.get()
                 if worker is None:
                     self._idle.put(None)
-                    raise PoolClosed(f"{name}: the image pool is closed.")
+                    raise PoolClosed(f"{name}: the image pool is closed. Open a new one.")
                 taken.append(worker)
             yield taken
         finally:
@@ -263,7 +265,7 @@ class InProcessImages(ImageProcessing):
     def _run(self, function: Callable[..., Result], source: Path, **options: Any) -> Result:
         with self._slots:
             if self._closed:
-                raise PoolClosed(f"{source.name}: image processing is closed.")
+                raise PoolClosed(f"{source.name}: image processing is closed. Open it again.")
             vips.set_threads(self._threads)
             return function(source, **options)
 

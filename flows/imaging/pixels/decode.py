@@ -362,7 +362,7 @@ def _is_heif(header: Any) -> bool:
 
 
 def _without_decoder(name: str) -> UnsupportedCodec:
-    more = "" if pillow.can_read_heic() else " photojobs[formats] has more decoders."
+    more = " Add a JPEG of the same name." if pillow.can_read_heic() else " photojobs[formats] has more decoders."
     return UnsupportedCodec(f"{name}: no installed decoder supports it.{more}")
 
 

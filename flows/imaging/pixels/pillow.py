@@ -80,7 +80,7 @@ def read_pixels(file: SourceFile) -> Any | None:
             plain = picture if picture.mode in _INTERPRETATIONS else picture.convert(_plain_mode(picture))
             data = plain.tobytes()
         except Exception as error:
-            raise UnreadableImage(f"{file.name}: the file is cut off or damaged.") from error
+            raise UnreadableImage(f"{file.name}: the file is cut off or damaged; restore it from a backup.") from error
         pyvips = vips.load_vips()
         image = pyvips.Image.new_from_memory(data, *plain.size, len(plain.getbands()), "uchar")
         image = image.copy(interpretation=_INTERPRETATIONS[plain.mode])
@@ -111,7 +111,7 @@ def _open(file: SourceFile) -> Iterator[Any | None]:
             picture = None
         except Exception as error:
             # A plug-in has recognized the format, so the file is damaged.
-            raise UnreadableImage(f"{file.name}: the file is cut off or damaged.") from error
+            raise UnreadableImage(f"{file.name}: the file is cut off or damaged; restore it from a backup.") from error
         yield picture
         if picture is not None:
             picture.close()

@@ -80,11 +80,15 @@ def read_raw(source: SourceFile, *, with_preview: bool) -> RawFile:
             return replace(described, pixels=preview.data.tobytes(), pixels_width=int(width), pixels_height=int(height))
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
         # LibRaw also raises this if it does not know the compression of the preview, such as JPEG XL.
-        raise NoEmbeddedPreview(f"{source.name}: LibRaw finds no readable embedded preview.") from error
+        raise NoEmbeddedPreview(
+            f"{source.name}: LibRaw finds no readable embedded preview. Add a JPEG of the same name."
+        ) from error
     except rawpy.LibRawFileUnsupportedError as error:
         tags = read_embedded(source.read_at, size_bytes=source.size_bytes).tags
         if tags.make or tags.model:
-            raise NoEmbeddedPreview(f"{source.name}: LibRaw does not know this camera or its compression.") from error
+            raise NoEmbeddedPreview(
+                f"{source.name}: LibRaw does not know this camera or its compression. Add a JPEG of the same name."
+            ) from error
         raise _unreadable(source, error) from error
     except rawpy.LibRawError as error:
         if not source.path.exists():

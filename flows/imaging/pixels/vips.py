@@ -12,8 +12,11 @@ from typing import Any, Final
 _ACCEPTED_LOADERS: Final = ("Jpeg", "Png", "Webp", "Tiff", "Heif")
 _REASONS: Final = (
     ("not a known|not in a known|unable to load from source", "it is not an image of an accepted format"),
-    ("premature end|end of file|truncat|unable to parse|bad seek|read error", "the file is cut off or damaged"),
-    ("pixel limit|too large|too big", "it is larger than its format allows"),
+    (
+        "premature end|end of file|truncat|unable to parse|bad seek|read error",
+        "the file is cut off or damaged; restore it from a backup",
+    ),
+    ("pixel limit|too large|too big", "it is larger than its format allows; save a smaller copy"),
 )
 _UNSUPPORTED_CODEC: Final = re.compile(
     r"unsupported (codec|feature|jpeg data precision)|compression format has not been built|no decod"

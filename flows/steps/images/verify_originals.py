@@ -257,7 +257,7 @@ class _Verification:
         """Compute the new row of an original from its contents, and add the row to the next batch."""
         before, name, now = wanted.original, wanted.name, self._now
         if reading is None:
-            self._ctx.report.count("to be read", example=name)
+            self._ctx.report.count("originals to be read", example=name)
         elif isinstance(reading, ImageMissing):
             self._ctx.report.count("missing", example=name)
         elif isinstance(reading, Exception):

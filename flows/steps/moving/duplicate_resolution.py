@@ -187,7 +187,7 @@ def _plan(
         return None
     original = copies.original_of(photos[0], files)
     if original is not None:
-        ctx.report.count("copies", example=f"{old_name}: has the same contents as {original}")
+        ctx.report.count("copies not renamed", example=f"{old_name}: has the same contents as {original}")
         return None
     name = free.take(old_name, files)
     targets = [name_key(path) for _, path in files.renamed(name, old=old_name)]

@@ -88,7 +88,7 @@ def _move_photos(ctx: StepContext, destination: Project, project: Project, photo
         if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in photos):
             ctx.set_flag(NEED_DERIVATIVES, True)
         for photo in photos:
-            ctx.report.count("already there", example=photo.filename)
+            ctx.report.count("photos already there", example=photo.filename)
             yield photo, None
         return
     with ctx.exclusively([project.id, destination.id]):

@@ -279,7 +279,7 @@ class _Discovery:
             merge = FolderMerge(ctx, found.folder, target, twin)
             refusal = merge.refusal()
             if refusal is not None:
-                ctx.report.count("not merged", example=f"{name} into {twin.project_name}: {refusal}")
+                ctx.report.count("folders not merged", example=f"{name} into {twin.project_name}: {refusal}")
                 return False
             merge.run()
             self._add_rows(twin, target)
@@ -299,13 +299,13 @@ class _Discovery:
         ctx = self._ctx
         if manifest_id(folder) not in (None, project.id):
             reason = "its folder now belongs to another project"
-            ctx.report.count("kept archived", example=f"{project.project_name}: {reason}")
+            ctx.report.count("projects kept archived", example=f"{project.project_name}: {reason}")
             return
         with ctx.exclusively([project.id]), ctx.transaction(project_ids=[project.id]) as connection:
             restored = ProjectsRepository(connection).restore(project.id)
         if restored is not None:
             self._remember(restored)
-            ctx.report.count("reactivated", example=project.project_name)
+            ctx.report.count("projects reactivated", example=project.project_name)
 
     def _archive_if_gone(self, project: Project) -> None:
         ctx = self._ctx

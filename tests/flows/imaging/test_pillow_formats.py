@@ -120,7 +120,7 @@ def test_jpeg_xl_keeps_its_metadata_without_a_decoder(tmp_path: Path, is_compres
     assert (made.status, inspect_image(path).status) == ("not_supported", "not_supported")
     assert (read_metadata(path).make, read_metadata(path).taken_at) == (SEEN.make, SEEN.taken_at)
     # What can be had is there, so nothing is offered.
-    assert made.reason == "a.jxl: no installed decoder supports it."
+    assert made.reason == "a.jxl: no installed decoder supports it. Add a JPEG of the same name."
 
 
 def test_a_compressed_box_that_is_broken_or_too_large_costs_only_itself(

@@ -102,7 +102,7 @@ def test_without_a_preview_or_without_rawpy_it_is_not_supported(
     made = make_derivatives(tmp_path / "a.dng", **targets)
     assert (made.status, made.reason) == (
         "not_supported",
-        "a.dng: LibRaw finds no readable embedded preview.",
+        "a.dng: LibRaw finds no readable embedded preview. Add a JPEG of the same name.",
     )
     (tmp_path / "b.dng").write_bytes(raw_file(jpeg))
     monkeypatch.setattr(raw, "load_rawpy", lambda: None)
@@ -170,7 +170,9 @@ def test_a_camera_that_libraw_does_not_know_is_not_supported_rather_than_broken(
     (tmp_path / "a.raw").write_bytes(raw_file(jpeg, camera=("Newmaker", "Model 9"), sensor_compression=34999))
     for made in (make_derivatives(tmp_path / "a.raw", **targets), inspect_image(tmp_path / "a.raw")):
         assert made.status == "not_supported"
-        assert made.reason == "a.raw: LibRaw does not know this camera or its compression."
+        assert made.reason == (
+            "a.raw: LibRaw does not know this camera or its compression. Add a JPEG of the same name."
+        )
     assert read_metadata(tmp_path / "a.raw").model == "Model 9"
 
 

@@ -151,7 +151,7 @@ def test_files_that_are_synced_again_and_again_pile_up_no_copies(studio: Any) ->
     for _ in range(2):
         job = studio.run("duplicate_resolution", scope="global")
         assert name_of(studio, again) == "x"
-        assert job.result["examples"] == {"copies": ["x: has the same contents as second/x_duplicate1"]}
+        assert job.result["examples"] == {"copies not renamed": ["x: has the same contents as second/x_duplicate1"]}
 
 
 def test_a_copy_of_a_photo_keeps_its_name(studio: Any) -> None:
@@ -161,7 +161,7 @@ def test_a_copy_of_a_photo_keeps_its_name(studio: Any) -> None:
     copy = studio.photo(second, "x", "jpg", contents=same)
     job = studio.run("duplicate_resolution", scope="global")
     assert name_of(studio, copy) == "x"
-    assert job.result["examples"] == {"copies": ["x: has the same contents as first/x"]}
+    assert job.result["examples"] == {"copies not renamed": ["x: has the same contents as first/x"]}
 
 
 def test_a_photo_with_a_file_that_cannot_be_touched_is_left_whole(studio: Any, tmp_path: Path) -> None:

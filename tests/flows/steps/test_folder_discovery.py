@@ -233,7 +233,7 @@ def test_nothing_is_merged_if_a_file_of_one_name_differs(studio, known, folder, 
     job = _discover(studio)
     assert before.items() <= studio.disk().items()
     assert [one.project_folder for one in _projects(studio)] == ["Iceland", "iceland"]
-    assert different in job.result["examples"]["not merged"][0]
+    assert different in job.result["examples"]["folders not merged"][0]
 
 
 def test_two_folders_of_one_name_that_share_no_photo_are_two_projects(studio, known, folder, clock):
@@ -274,7 +274,7 @@ def test_a_project_whose_folder_is_gone_is_archived_and_comes_back_with_it(studi
     studio.run("project_scavenge", scope="global")
     assert "tenant/Iceland/fox.jpg" in studio.disk()
     job = _discover(studio)
-    assert job.result["examples"]["reactivated"] == ["Iceland"]
+    assert job.result["examples"]["projects reactivated"] == ["Iceland"]
     assert not ProjectsRepository(studio.database).get_by_id(project.id).is_archived
 
 

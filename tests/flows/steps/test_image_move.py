@@ -132,7 +132,7 @@ def test_moving_twice_changes_nothing_more(studio, clock):
     clock.advance(seconds=60)
     again = _move(studio, norway, *ids)
     assert again.status == "completed"
-    assert again.result["counts"] == {"already there": 2}
+    assert again.result["counts"] == {"photos already there": 2}
     assert [item.status for item in JobsRepository(studio.database).list_items(again.id)] == ["done", "done"]
     assert studio.everything() == before
 
