@@ -16,6 +16,7 @@ from flows.api.start import start_task
 from flows.execution.plain_run import run_plainly
 from flows.execution.rolling_window import RollingWindow, Source, StepSource
 from flows.handlers.step_context import StepContext
+from flows.process.job_follower import JobFollower
 from flows.process.runtime import Runtime
 from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.records import Job
@@ -155,9 +156,18 @@ def test_the_drain_flow_takes_up_jobs_that_come_while_others_wait_for_their_next
 @pytest.mark.xdist_group("prefect")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_best_job_is_next_in_the_drain_flow_although_its_lane_has_a_full_window(
-    prefect_api: str, patient: Runtime, stage: Any
+    prefect_api: str, patient: Runtime, stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = JobsRepository(patient.database)
+    followed: list[int] = []
+    follow = patient.followed.follow
+
+    def follow_and_note(job_id: int, follower: JobFollower) -> Any:
+        future = follow(job_id, follower)
+        followed.append(job_id)
+        return future
+
+    monkeypatch.setattr(patient.followed, "follow", follow_and_note)
     for gate in ("held", "opened"):
         payload = {"gate": gate}
         jobs.enqueue(tenant_id="many", type="wait_at_gate", scope="global", priority=60, payload=payload)
@@ -168,8 +178,8 @@ def test_the_best_job_is_next_in_the_drain_flow_although_its_lane_has_a_full_win
         try:
             wait_until(lambda: len(stage.started) == 2, what="both threads are busy")
             late.append(jobs.enqueue(tenant_id="other", type="count", scope="global", priority=55))
-            wait_until(lambda: _reread(jobs, late[0]).heartbeat_at, what="the flow waits for the late one")
-            stage.gates["opened"].set()
+            wait_until(lambda: late[0].id in followed, what="the flow waits for the late one")
+            stage.gates.setdefault("opened", threading.Event()).set()
             wait_until(lambda: _reread(jobs, late[0]).status == "completed", what="the late one has run")
         finally:
             for gate in ("held", "opened"):
