@@ -26,6 +26,7 @@ from deployments.errors import PortInUse, PrefectHomeTooNew, PrefectServerFailed
 from deployments.server.kept_process import end_process, kept_process
 from deployments.server.server_log import SERVER_LOG
 from deployments.server.telemetry_off import NO_TELEMETRY
+from deployments.server.without_proxy import direct_environment
 from storage.database.private_files import make_private_folder, open_private
 
 #: How long a start may take. The first start creates the server's database, which takes 15 seconds on a slow disk.
@@ -40,6 +41,9 @@ LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
 # The library is loaded at import: between fork and exec, a child of a process with threads must not load a library.
 _libc = ctypes.CDLL(None)
+
+#: Opens URLs without a proxy, whatever the environment names.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @contextmanager
@@ -89,7 +93,7 @@ def embedded_server(
     lock_of_leases = home / "concurrency_leases" / "expirations.lock"
     auth_string = auth_string_of(home)
     note_address(home, url)
-    client = _client_environment(home, url, auth_string)
+    client = _client_environment(home, url, auth_string) | direct_environment(name)
     of_server = client | _server_environment(url, auth_string, is_open=host != LOOPBACK)
     with ExitStack() as stack:
         log = stack.enter_context(open_private(log_path))
@@ -197,7 +201,7 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Pa
         if process.poll() is not None:
             raise PrefectServerFailed(f"Prefect's server ended with code {process.returncode}; see {log_path}")
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:  # noqa: S310 - our own http URL.
+            with _direct.open(f"{url}/health", timeout=2) as answer:
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
