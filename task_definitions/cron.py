@@ -66,7 +66,8 @@ def check_cron(text: str) -> str:
     weekdays = _values(parts[4], _DAY_OF_WEEK)
     if parts[2] != "*" != parts[4]:
         _check_both_days(parts[2], parts[4], days, weekdays)
-    # This is also checked if a day of the week is given: plain cron would run on that day, but Prefect finds no time.
+    # This is also checked if a day of the week is given. Plain cron would then run on that day of the week, but Prefect
+    # would find no time at which to run.
     if min(days) > max(_LONGEST_MONTH_DAYS[month - 1] for month in months):
         raise ValueError(f"none of the given months has a day {min(days)}")
     if {2, 3} <= months and (left_out := _left_out_in_march(days)):

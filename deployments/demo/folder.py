@@ -22,7 +22,7 @@ class DemoState(StrEnum):
 
     MAKING = "making"
     MADE = "made"
-    REPAIRED = "mended"  # Existing folders contain this older word.
+    REPAIRED = "mended"  # The marker files of existing demo folders contain this older word.
 
 
 class DemoFolderRefused(DeploymentsError):

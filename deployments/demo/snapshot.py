@@ -20,7 +20,7 @@ class Snapshot:
     rows: dict[str, str]
 
     def differences(self, later: Snapshot) -> list[str]:
-        """Return the differences to a later snapshot, each as one line."""
+        """Return the differences between this snapshot and a later one, each as one line."""
         return [
             f"{what}: {name}"
             for before, after in ((self.files, later.files), (self.rows, later.rows))

@@ -18,7 +18,7 @@ from storage.reports.task_history import ChangedPhoto
 
 logger = logging.getLogger("photojobs.report")
 
-#: The size and quality of a picture on the sheet; each has about 6 kB.
+#: The size and quality of a picture on the sheet; a picture has about 6 kB.
 MINIATURE = Rendition(long_edge_pixels=240, quality=55, effort=4)
 
 #: The largest size of one picture, and of all pictures together. Pictures beyond it are left out.

@@ -200,7 +200,7 @@ def _last_start(states: Iterable[State]) -> State | None:
 
 
 def _our_runs(client: SyncPrefectClient, *types: StateType, ended_within: timedelta | None = None) -> list[FlowRun]:
-    """Return our flow runs in a state of these types, as Prefect lists them; by default however old."""
+    """Return our flow runs in a state of these types, as Prefect lists them; by default of any age."""
     ended = None if ended_within is None else FlowRunFilterEndTime(after_=datetime.now(UTC) - ended_within)  # type: ignore[arg-type]
     ours = FlowRunFilterTags(all_=[TAG])
     return all_flow_runs(client, FlowRunFilter(tags=ours, state=_in_state(*types), end_time=ended))

@@ -122,7 +122,7 @@ def _is_prose(cells: Sequence[str]) -> bool:
 
 
 def _least_width(columns: Mapping[str, Sequence[str]]) -> int:
-    """Return the width of the narrowest table in which only prose is folded."""
+    """Return the width of the narrowest table in which only long texts are folded."""
     width = 0
     for name, cells in columns.items():
         natural = max(map(cell_len, (name, *cells)))

@@ -130,7 +130,7 @@ def _of_primary_item(read_at: Reader, start: int, end: int) -> CodedColors | Non
 
 
 def _associations(content: bytes) -> Iterator[tuple[int, int]]:
-    """Yield each pair of an item's id and the number of one of its properties, from 1, in an `ipma` box."""
+    """Yield the pairs in an `ipma` box: the id of an item, and the number of one of its properties, counted from 1."""
     item_form, item_size = (">I", 4) if content[:1] > b"\0" else (">H", 2)
     index_form, index_size, mask = (">H", 2, 0x7FFF) if content[3:4] and content[3] & 1 else (">B", 1, 0x7F)
     at = 8

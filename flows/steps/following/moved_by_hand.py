@@ -80,7 +80,7 @@ def _current(
     folder: ProjectFolder,
     pairs: Sequence[tuple[Arrival, KnownOriginal]],
 ) -> dict[int, Photo]:
-    """Return, by id, the photos whose pair has not changed since it was matched.
+    """Return, by id, the photos of the pairs that have not changed since they were matched.
 
     This means: the photo still has the same project and name, and the file is the same and still has no row.
     """

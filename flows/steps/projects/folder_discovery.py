@@ -157,7 +157,7 @@ class _Discovery:
         for twin in self._twins(found) if self._ctx.settings.merge_folders and found.has_files else ():
             if self._merge(found, twin):
                 return
-        # Users copy folders on purpose, for example for prints. The project of a copy gets the name of its folder.
+        # Users copy folders on purpose, for example for prints. A copy becomes a project with the name of its folder.
         self._create(found, name=name if owner is not None else found.name)
 
     def _owner(self, found: _Found) -> Project | None:
@@ -252,7 +252,7 @@ class _Discovery:
     def _follow_rename(self, project: Project, folder: ProjectFolder) -> None:
         ctx = self._ctx
         with ctx.exclusively([project.id]):
-            # The project's name changes with the folder only if it matched the old one. Otherwise a user has chosen it.
+            # The project's name changes with the folder's name only if both were equal before. If not, a user chose it.
             was_aligned = sanitize_folder_name(project.project_name) == project.project_folder
             name = folder.project_folder if was_aligned else project.project_name
             renamed = replace(project, project_name=name, project_folder=folder.project_folder)
