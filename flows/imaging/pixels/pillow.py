@@ -16,15 +16,15 @@ from flows.imaging.pixels import vips
 from flows.imaging.source_file import SourceFile
 
 _ORIENTATION: Final = 0x0112
-#: Formats that store a rotation of their own. Pillow applies that rotation, so their EXIF orientation is ignored.
-_TURNED_BY_THEMSELVES: Final = frozenset({"HEIF", "AVIF"})
+#: Formats whose pixels and size Pillow returns upright: by a rotation of the format or, for TIFF, by the orientation.
+_TURNED_BY_PILLOW: Final = frozenset({"HEIF", "AVIF", "TIFF"})
 #: The libvips interpretations of Pillow's modes. Other modes are converted to gray, RGB or RGBA first.
 _INTERPRETATIONS: Final = {"L": "b-w", "LA": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
 
 
 @dataclass(frozen=True, slots=True)
 class PillowHeader:
-    """The size in pixels, the EXIF orientation (1 to 8) and the profile of stored pixels, as Pillow reads them."""
+    """The size, the EXIF orientation (1 to 8) and the profile of the pixels that Pillow returns."""
 
     width: int
     height: int
@@ -59,14 +59,14 @@ def read_header(file: SourceFile) -> PillowHeader | None:
     with _open(file) as picture:
         if picture is None:
             return None
-        orientation = 1 if picture.format in _TURNED_BY_THEMSELVES else picture.getexif().get(_ORIENTATION, 1)
+        orientation = 1 if picture.format in _TURNED_BY_PILLOW else picture.getexif().get(_ORIENTATION, 1)
         width, height = picture.size
         has_profile = bool(picture.info.get("icc_profile"))
         return PillowHeader(width, height, orientation if orientation in range(1, 9) else 1, has_profile)
 
 
 def read_pixels(file: SourceFile) -> Any | None:
-    """Return the stored pixels as a libvips image with profile and orientation; None if Pillow cannot read the format.
+    """Return the pixels as a libvips image with profile and orientation; None if Pillow cannot read the format.
 
     Raises:
         UnreadableImage: Pillow can read the format but cannot decode the picture.

@@ -43,7 +43,7 @@ def test_the_embedded_server_is_reached_past_the_proxy(tmp_path: Path, monkeypat
     monkeypatch.setattr(subprocess, "Popen", started)
     before = dict(os.environ)
     with embedded_server(tmp_path / "prefect") as url:
-        assert httpx.get(f"{url}/health").text == "true"
+        assert httpx.get(f"{url}/health", timeout=60).text == "true"
         with urllib.request.urlopen(f"{url}/health", timeout=60) as answer:
             assert answer.status == 200
         assert get_proxy(parse_uri(url.replace("http", "ws"))) is None

@@ -78,6 +78,23 @@ def test_the_picture_is_shown_in_its_size_and_colors(kind: str, picture: Any, tm
     assert (read.width, read.height, read.orientation or 1) == (64, 96, 1)
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_tiff_whose_pixels_pillow_reads_is_turned_once(picture: Any, tmp_path: Path, orientation: int) -> None:
+    turn = {1: 0, 3: 180, 6: 90, 8: 270}[orientation]
+    lying = Image.fromarray(picture(64, 96).numpy()).rotate(turn, expand=True)
+    lying.save(tmp_path / "a.tif", compression="zstd", tiffinfo={274: orientation})
+
+    made = make_derivatives(tmp_path / "a.tif", preview=tmp_path / "a.webp")
+
+    assert (made.status, made.width, made.height, made.orientation) == ("generated", 64, 96, orientation)
+    with Image.open(tmp_path / "a.webp") as shown:
+        assert shown.size == (64, 96)
+    for seen, color in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
+        assert seen == pytest.approx(color, abs=25)
+    read = read_metadata(tmp_path / "a.tif")
+    assert (read.width, read.height, read.orientation) == (*lying.size, orientation)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_pillow_it_is_not_supported_and_a_plan_says_the_same(
     kind: str, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
