@@ -1,6 +1,7 @@
 """The task runner of our flows: a waiting task run takes no thread, and states are sent to Prefect in batches.
 
-Prefect's own task engine runs all other tasks, and task runs that must first get a slot of a concurrency limit.
+Prefect's own task engine runs all other tasks, and task runs that must first get a slot of a concurrency limit. Both
+write the same log lines and states for a run, so the texts here are Prefect's.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class _JobRun(FollowedRun):
             self.record.set_state(Pending(message="The job went back to the queue."))
             return
         state: State[Any] = AwaitingRetry(scheduled_time=job.run_after, message=job.error_message)
-        self._logger.info("the job failed: %s; its next attempt starts at %s", job.error_message, job.run_after)
+        self._logger.info("Task run failed: %s - the next attempt starts at %s", job.error_message, job.run_after)
         self.record.set_state(state)
 
     def _record_running(self) -> None:
@@ -182,7 +183,7 @@ class _JobRun(FollowedRun):
         error = followed.exception()
         state: State[Any]
         if error is not None:
-            state = Failed(message=f"an unexpected error ended the run of this job: {type(error).__name__}: {error}")
+            state = Failed(message=f"Task run encountered an exception {type(error).__name__}: {error}")
         else:
             job = followed.result()
             state = state_unless_completed(job, self._parameters["job_id"]) or Completed()
@@ -190,7 +191,7 @@ class _JobRun(FollowedRun):
                 # Another executor began and ended the job between two reads of its row.
                 self.record.set_state(Running(timestamp=job.started_at))
         if state.is_failed():
-            self._logger.error("the job failed: %s", state.message)
+            self._logger.error("Task run failed with state: %r", state)
         self.record.set_state(state)
         self._logger.log(logging.INFO if state.is_completed() else logging.ERROR, "Finished in state %s", state)
         return state

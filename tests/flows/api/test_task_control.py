@@ -89,7 +89,7 @@ def test_a_retry_may_begin_at_a_step(runtime: Runtime, task_id: str, from_step: 
 
 
 @pytest.mark.parametrize(
-    ("from_step", "complaint"), [("cuont", 'Did you mean "count"'), (7, "steps 0 to 1"), (-1, "steps 0 to 1")]
+    ("from_step", "complaint"), [("cuont", 'Did you mean "count"'), (7, "from 0 to 1"), (-1, "from 0 to 1")]
 )
 def test_a_retry_from_a_step_that_is_none_changes_nothing(
     runtime: Runtime, task_id: str, from_step: int | str, complaint: str
