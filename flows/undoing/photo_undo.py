@@ -19,6 +19,7 @@ from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.image_move import DERIVATIVE_FOLDERS
 from flows.steps.targets.photo_files import PhotoFiles, file_moves
+from flows.undoing.added_files import AddedFiles, action_of
 from flows.undoing.places import Places
 from flows.undoing.reversal import MISSING, CannotComeBack, Reversal
 from flows.undoing.ways_back import FILE_ACTIONS, WayBack, find_ways
@@ -60,6 +61,7 @@ class _Return(MoveGroup):
 
     Attributes:
         group: the journal entries.
+        added: the moves of files that the photo got after the task.
         before: the photo's row before the undo; None if the photo has no row.
         reversal: the photo's row after the undo.
         name: the name of the photo; empty if the entries concern a single file.
@@ -69,6 +71,7 @@ class _Return(MoveGroup):
 
     group: EntryGroup
     ways: list[WayBack]
+    added: list[FileMove]
     before: dict[str, Any] | None
     reversal: Reversal
     name: str
@@ -133,10 +136,11 @@ class PhotoUndo:
         ctx = self._ctx
         with ctx.read() as connection:
             states = PhotoStates(connection, [group.photo_id for group in groups if group.photo_id is not None])
+        added_files = AddedFiles(ctx, self._places, groups)
         planned: list[_Return] = []
         for group in groups:
             try:
-                planned.append(self._plan(group, states))
+                planned.append(self._plan(group, states, added_files))
             except CannotComeBack as error:
                 self.keep(group)
                 report_left(ctx, group.entries, str(error))
@@ -147,7 +151,7 @@ class PhotoUndo:
             if one.error is not None:
                 self.fail(one.group, str(one.error))
 
-    def _plan(self, group: EntryGroup, states: PhotoStates) -> _Return:
+    def _plan(self, group: EntryGroup, states: PhotoStates, added_files: AddedFiles) -> _Return:
         if self._away & group.project_ids():
             raise CannotComeBack(UNMOUNTED)
         moved = _moves(group)
@@ -170,13 +174,15 @@ class PhotoUndo:
             self._check_names(ways, before)
         moves = [way.move for way in ways if way.move is not None]
         old, new = (_place_of(self._ctx, self._places, state) for state in (before, reversal.state))
+        added: list[FileMove] = []
         if old is not None and new is not None and old != new:
-            moves += file_moves(PhotoFiles(), *old, *new)
+            added = added_files.moves(group.photo_id, ways, old, new)
+            moves += [*added, *file_moves(PhotoFiles(), *old, *new)]
         # The folder of a project without a row belongs to no project, so `_Returns.owners` does not find the project.
         missing = group.project_id if self._places.project(group.project_id) is None else None
         name = str((reversal.state or before or {}).get("filename", ""))
         ids = missing, missing, group.photo_id
-        return _Return(moves, *ids, group=group, ways=ways, before=before, reversal=reversal, name=name)
+        return _Return(moves, *ids, group=group, ways=ways, added=added, before=before, reversal=reversal, name=name)
 
     def _check_place(self, photo_id: int | None, state: dict[str, Any] | None, reversal: Reversal) -> None:
         """Check that the row's project exists, and that no other photo has its name or `manifest_id`."""
@@ -309,6 +315,15 @@ class _Returns(PhotoFilesChange[_Return]):
                     photo_id=group.photo_id,
                     size_bytes=way.entry.size_bytes,
                 )
+        for move in group.added:
+            yield FileChange(
+                action=action_of(move),
+                source=self.path(move.source),
+                target=self.path(move.target),
+                project_id=self.owners(group, move)[0],
+                photo_id=group.photo_id,
+                size_bytes=move.size_bytes,
+            )
 
     def write(self, connection: Connection) -> None:
         ctx, now = self.ctx, self.ctx.now()
@@ -340,6 +355,8 @@ def _counted(one: _Return) -> Iterator[tuple[str, str]]:
             yield "files moved back", way.entry.source
         elif way.move is not None:
             yield _WORDS[FILE_ACTIONS[FileAction(way.entry.action)]], way.name
+    for move in one.added:
+        yield _WORDS[action_of(move)], printable(move.target.name)
 
 
 def _place_of(ctx: StepContext, places: Places, state: dict[str, Any] | None) -> tuple[ProjectFolder, str] | None:

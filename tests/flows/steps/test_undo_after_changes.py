@@ -175,6 +175,40 @@ def test_a_photo_whose_file_was_moved_back_by_hand_gets_its_row_back(studio: Any
     assert studio.disk() == before
 
 
+def test_files_that_a_photo_got_since_go_back_with_it_and_forth(studio: Any) -> None:
+    iceland, norway, photo_id = _moved_fox(studio, "jpg", "xmp")
+    studio.photo(norway, "foxglove", "jpg", "xmp")
+    late = {"fox.jpg.xmp": b"darktable", "fox.NEF": b"the RAW file", "NKSC_PARAM/fox.NEF.nksc": b"Nikon"}
+    moved, kept = studio.folder(norway).path, studio.disk()
+    for name, content in late.items():
+        (moved / name).parent.mkdir(exist_ok=True)
+        (moved / name).write_bytes(content)
+
+    def beside_fox(project: str) -> dict[str, bytes]:
+        added = {f"tenant/{project}/{name}": content for name, content in late.items()}
+        former = {name: kept[f"tenant/Norway/{name}"] for name in ("fox.jpg", "fox.xmp")}
+        rest = {name: content for name, content in kept.items() if "/Norway/fox." not in name}
+        return rest | added | {f"tenant/{project}/{name}": content for name, content in former.items()}
+
+    run_task(studio, "undo", scope="global", payload={"undo": "task"}, task_id="undo")
+    assert studio.disk() == beside_fox("Iceland")
+    assert studio.get_photo(photo_id).project_id == iceland.id
+
+    run_task(studio, "undo", scope="global", payload={"undo": "undo"}, task_id="undo of undo")
+    assert studio.disk() == beside_fox("Norway")
+    assert studio.get_photo(photo_id).project_id == norway.id
+
+
+def test_a_photo_whose_new_sidecar_has_no_free_name_at_its_former_place_stays(studio: Any) -> None:
+    iceland, norway, _ = _moved_fox(studio, "jpg")
+    for project in (iceland, norway):
+        (studio.folder(project).path / "fox.jpg.xmp").write_bytes(project.project_name.encode())
+    before = studio.everything()
+
+    assert "fox.jpg.xmp: another file has this name now" in _left(_undo(studio))
+    assert studio.everything() == before
+
+
 def test_a_file_comes_back_into_the_folder_that_its_project_has_now(studio: Any) -> None:
     iceland, photo_id = _removed_fox(studio, "jpg")
     studio.folder(iceland).path.rename(studio.root / "tenant" / "Andes")

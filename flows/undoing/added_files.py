@@ -1,0 +1,76 @@
+"""Finds files that photos got after a task moved or renamed them, such as a sidecar: they go back with their photos."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from flows.handlers.announced_moves import FileMove
+from flows.handlers.step_context import StepContext
+from flows.steps.targets.photo_files import PhotoFiles, file_moves, find_files
+from flows.undoing.places import Places
+from flows.undoing.reversal import CannotComeBack
+from flows.undoing.ways_back import WayBack
+from storage.history.journal import FileAction
+from storage.history.undo_entries import EntryGroup
+from storage.library.errors import FolderMissing, LibraryError
+from storage.library.naming.names import printable
+from storage.library.paths import ProjectFolder
+from storage.photos.photos import PhotosRepository
+from storage.records import Photo
+
+_CARRYING: Final = frozenset({FileAction.MOVED, FileAction.RENAMED})
+
+
+class AddedFiles:
+    """The files that the photos of some groups of entries have now. The caller must hold the photos' projects."""
+
+    def __init__(self, ctx: StepContext, places: Places, groups: Iterable[EntryGroup]) -> None:
+        self._files: dict[int, PhotoFiles] = {}
+        self._errors: dict[int, Exception] = {}
+        moved = {group.photo_id for group in groups if any(entry.action in _CARRYING for entry in group.entries)}
+        by_project: dict[int, list[Photo]] = defaultdict(list)
+        for photo in PhotosRepository(ctx.database).get_many([one for one in moved if one is not None]):
+            by_project[photo.project_id].append(photo)
+        for project_id, photos in by_project.items():
+            project = places.project(project_id)
+            try:
+                if project is not None:
+                    self._files |= find_files(ctx, ctx.folder_of(project), photos)
+            except FolderMissing:
+                continue
+            except (LibraryError, OSError) as error:
+                self._errors |= {photo.id: error for photo in photos}
+
+    def moves(
+        self,
+        photo_id: int | None,
+        ways: Sequence[WayBack],
+        old: tuple[ProjectFolder, str],
+        new: tuple[ProjectFolder, str],
+    ) -> list[FileMove]:
+        """Return the moves of a photo's files that have no way back of their own, from its current place to the former.
+
+        If the files of the photo do not move, because a user has moved them, there are none.
+
+        Raises:
+            CannotComeBack: the name that such a file would get is taken.
+            LibraryError, OSError: the photo's current folder could not be listed.
+        """
+        moving = [way for way in ways if way.move is not None]
+        if photo_id is None or not any(way.entry.action in _CARRYING for way in moving):
+            return []
+        if photo_id in self._errors:
+            raise self._errors[photo_id]
+        vacated, returning = {way.now for way in moving}, {way.back for way in moving}
+        every = file_moves(self._files.get(photo_id, PhotoFiles()), *old, *new)
+        moves = [move for move in every if not move.is_derivative and move.source not in vacated]
+        for move in moves:
+            if move.target in returning or (os.path.lexists(move.target) and move.target not in vacated):
+                raise CannotComeBack(f"{printable(move.target.name)}: another file has this name now")
+        return moves
+
+
+def action_of(move: FileMove) -> FileAction:
+    """Return the action of a file's move in the journal."""
+    return FileAction.RENAMED if move.source.parent == move.target.parent else FileAction.MOVED
