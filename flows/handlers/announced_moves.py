@@ -16,7 +16,7 @@ from storage.database.engine import Database
 from storage.history.move_intents import MoveIntent, forget_intents, pending_intents
 from storage.library.errors import Collision, LibraryError, SourceMissing
 from storage.library.naming.folder_names import FolderNames
-from storage.library.paths import Library
+from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER, Library
 from storage.library.transfer import move_without_overwrite, sync_moves
 from storage.photos.projects import ProjectsRepository
 
@@ -125,7 +125,9 @@ def interrupted(database: Database, project_ids: Collection[int]) -> list[MoveIn
 def take_back(database: Database, library: Library, intents: Sequence[MoveIntent]) -> int:
     """Move the files of interrupted moves back, because their rows still have the former places.
 
-    The caller must have claimed all projects that the intents name. A file that is at neither place is ignored.
+    The caller must have claimed all projects that the intents name. A file that is at neither place is ignored. A file
+    of another size may be another file. It is moved back only if another file of its group has certainly moved: then a
+    user has edited it.
 
     Returns:
         The number of files that were moved back.
@@ -134,10 +136,17 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
         LibraryError, OSError: a file could not be moved back; the intents stay.
     """
     places = _Places(database, library)
+    paths = [
+        (places.find(intent.source, intent.project_id), places.find(intent.target, intent.target_project_id))
+        for intent in intents
+    ]
+    moved = {
+        intent.group_id
+        for intent, (source, target) in zip(intents, paths, strict=True)
+        if source.parent.name not in (THUMB_FOLDER, PREVIEW_FOLDER) and _has_moved(source, target, intent.size_bytes)
+    }
     taken_back: list[tuple[Path, Path]] = []
-    for intent in reversed(intents):
-        source = places.find(intent.source, intent.project_id)
-        target = places.find(intent.target, intent.target_project_id)
+    for intent, (source, target) in zip(reversed(intents), reversed(paths), strict=True):
         if not os.path.lexists(target):
             continue
         if os.path.lexists(source):
@@ -146,7 +155,7 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
                 move_without_overwrite(source, target, names=FolderNames())
             except (Collision, SourceMissing):
                 continue
-        elif target.lstat().st_size != intent.size_bytes:
+        elif intent.group_id not in moved and not _has_moved(source, target, intent.size_bytes):
             continue
         source.parent.mkdir(parents=True, exist_ok=True)
         move_without_overwrite(target, source, names=FolderNames())
@@ -155,6 +164,10 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
     with database.begin() as connection:
         forget_intents(connection, list({intent.group_id for intent in intents}))
     return len(taken_back)
+
+
+def _has_moved(source: Path, target: Path, size_bytes: int) -> bool:
+    return not os.path.lexists(source) and os.path.lexists(target) and target.lstat().st_size == size_bytes
 
 
 class _Places:

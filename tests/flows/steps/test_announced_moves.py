@@ -170,6 +170,16 @@ def test_only_the_files_of_the_move_itself_return(studio: Any, announced: MoveGr
     assert (raw.source.exists(), raw.target.read_bytes()) == (False, b"another photo")
 
 
+def test_a_file_that_was_edited_after_an_interrupted_move_returns_with_its_group(
+    studio: Any, announced: MoveGroup, iceland: Any
+) -> None:
+    announced.carry_out()
+    announced.moves[2].target.write_bytes(b"edited since")
+    assert _take_back(studio, iceland.id) == 3
+    assert _where(announced) == ["s", "s", "s"]
+    assert announced.moves[2].source.read_bytes() == b"edited since"
+
+
 def test_a_file_that_has_both_names_as_two_files_keeps_them_and_the_others_return(
     studio: Any, announced: MoveGroup, iceland: Any
 ) -> None:
