@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 from benchmarks.databases import temporary_folder
 from benchmarks.measure import Options, Ratio, Report, command
@@ -71,7 +71,10 @@ def measure(url: str, count: int) -> dict[str, float]:
             items=({"photo_id": number} for number in range(1, count + 1)),
         )
     assert summary.task.status == "completed", summary.message
-    return {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    # `getrusage` is not used, because its peak may be that of the process which started this one.
+    status = Path("/proc/self/status").read_text()
+    [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return {"peak_mb": int(peak) / 1024}
 
 
 def _add_photos(database: Database, count: int) -> None:

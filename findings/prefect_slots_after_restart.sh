@@ -19,9 +19,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 python3 -m venv "$work/env"
-"$work/env/bin/pip" install -q prefect==3.9.1 2>/dev/null
+"$work/env/bin/pip" install -q --no-compile prefect==3.9.1
 export PREFECT_HOME="$work/home" PREFECT_SERVER_ANALYTICS_ENABLED=false PREFECT_LOGGING_LEVEL=ERROR
-"$work/env/bin/prefect" server database upgrade --yes > "$work/upgrade.log"
 
 # Each run of this program is one life of the server: its application answers requests until the program ends.
 cat > "$work/life.py" <<'PYTHON'
@@ -31,38 +30,45 @@ from pathlib import Path
 
 import httpx
 from prefect.server.api.server import create_app
+from prefect.server.database import provide_database_interface
+from prefect.settings import PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE, temporary_settings
 
-storage, life, file = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+life, folder = sys.argv[1], Path(sys.argv[2])
+
+
+async def live(http, storage):
+    """Ask the server, which keeps its leases in `storage`, what the task engine asks."""
+
+    async def take():
+        """What the task engine asks for the tag of a task run: a lease, or 423 while no slot is free."""
+        return await http.post("/increment-with-lease", json={"names": [name], "slots": 1, "lease_duration": 60})
+
+    name, file = f"tag:{storage}", folder / f"lease_{storage}"
+    if life == "first":
+        (await http.post("/", json={"name": name, "limit": 1})).raise_for_status()
+        file.write_text((await take()).raise_for_status().json()["lease_id"])
+        assert (await take()).status_code == 423
+        return
+    given_back = (await http.post("/decrement-with-lease", json={"lease_id": file.read_text()})).status_code
+    taken, next_task = (await http.get(f"/{name}")).json()["active_slots"], (await take()).status_code
+    print(f"leases in {storage}: to give the slot back: {given_back}; then {taken} of 1 is taken; the next task: {next_task}")
+    expected = {"memory": (204, 1, 423), "filesystem": (204, 0, 200)}
+    assert (given_back, taken, next_task) == expected[storage]
 
 
 async def main():
+    await provide_database_interface().create_db()
+    assert PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE.value().endswith(".memory")
     server = httpx.ASGITransport(create_app(ephemeral=True))
     async with httpx.AsyncClient(transport=server, base_url="http://server/api/v2/concurrency_limits", timeout=60) as http:
-
-        async def take():
-            """What the task engine asks for the tag of a task run: a lease, or 423 while no slot is free."""
-            return await http.post("/increment-with-lease", json={"names": [name], "slots": 1, "lease_duration": 60})
-
-        name = f"tag:{storage}"
-        if life == "first":
-            (await http.post("/", json={"name": name, "limit": 1})).raise_for_status()
-            file.write_text((await take()).raise_for_status().json()["lease_id"])
-            assert (await take()).status_code == 423
-            return
-        given_back = (await http.post("/decrement-with-lease", json={"lease_id": file.read_text()})).status_code
-        taken, next_task = (await http.get(f"/{name}")).json()["active_slots"], (await take()).status_code
-        print(f"leases in {storage}: to give the slot back: {given_back}; then {taken} of 1 is taken; the next task: {next_task}")
-        expected = {"memory": (204, 1, 423), "filesystem": (204, 0, 200)}
-        assert (given_back, taken, next_task) == expected[storage]
+        for storage in ("memory", "filesystem"):
+            module = f"prefect.server.concurrency.lease_storage.{storage}"
+            with temporary_settings({PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE: module}):
+                await live(http, storage)
 
 
 asyncio.run(main())
 PYTHON
-for storage in memory filesystem; do
-    if [ "$storage" != memory ]; then
-        export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="prefect.server.concurrency.lease_storage.$storage"
-    fi
-    for life in first second; do
-        "$work/env/bin/python" "$work/life.py" "$storage" "$life" "$work/lease"
-    done
+for life in first second; do
+    "$work/env/bin/python" "$work/life.py" "$life" "$work"
 done
