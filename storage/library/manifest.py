@@ -160,9 +160,10 @@ def _read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise ManifestUnreadable(f"{path} cannot be read: {error.strerror}. Check disk and permissions.") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ManifestUnreadable(f"{path} is not a regular file. Remove it.")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ManifestUnreadable(f"{path} is not a regular file. Remove it.")
         text = file.read(_MAX_MANIFEST_BYTES + 1)
     if len(text) > _MAX_MANIFEST_BYTES:
         raise ManifestUnreadable(

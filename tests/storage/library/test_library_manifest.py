@@ -154,3 +154,9 @@ def test_dying_while_writing_leaves_a_whole_manifest(project: ProjectFolder, cra
     for _ in crash_points(lambda: write_manifest(project, renamed, at=NOON)):
         assert read_manifest(project) in (ICELAND, renamed)
     assert read_manifest(project) == renamed
+
+
+def test_a_folder_in_place_of_the_manifest_is_named(project: ProjectFolder) -> None:
+    project.manifest_path.mkdir()
+    with pytest.raises(ManifestUnreadable, match=r"\.project\.yaml is not a regular file"):
+        read_manifest(project)
