@@ -24,10 +24,15 @@ class ProjectStillActive(PermanentStepError):
     """The files or rows of a project cannot be deleted because it is not archived."""
 
 
+class ProjectNotNamed(PermanentStepError):
+    """A job that deletes a project names no project, so it would delete all projects of its tenant."""
+
+
 @step("project_stop_processes", unit="projects")
 def project_stop_processes(ctx: StepContext) -> None:
     """Archive the project and cancel its other jobs."""
-    projects = [*ctx.projects(), *(ctx.projects(archived=True) if ctx.job.scope != "global" else ())]
+    _refuse_all_projects(ctx)
+    projects = [*ctx.projects(), *ctx.projects(archived=True)]
     was_interrupted = False
     for number, project in enumerate(projects):
         # `ctx.project` is not used, because it waits for the jobs that have claimed the project, which this step
@@ -74,9 +79,16 @@ def project_scavenge(ctx: StepContext) -> None:
     each_project(ctx, partial(_scavenge, ctx), projects=ctx.projects(archived=True))
 
 
-def _refuse_active(ctx: StepContext) -> None:
+def _refuse_all_projects(ctx: StepContext) -> None:
     if ctx.job.scope == "global":
-        return
+        raise ProjectNotNamed(
+            f"the job names no project, and {ctx.job.type} never works on all projects of a tenant. "
+            "Start it for one project, with the scope `project`."
+        )
+
+
+def _refuse_active(ctx: StepContext) -> None:
+    _refuse_all_projects(ctx)
     for project in ctx.projects():
         raise ProjectStillActive(
             f"project {project.id} ({project.project_name}) is active. "

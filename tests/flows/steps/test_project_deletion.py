@@ -99,6 +99,17 @@ def test_stopping_twice_changes_nothing_more(studio, clock):
     assert JobsRepository(studio.database).get_by_id(late.id).status == "canceled"
 
 
+@pytest.mark.parametrize("type", _STEPS)
+def test_a_job_that_names_no_project_deletes_nothing(studio, type):
+    studio.photo(studio.project("Iceland"), "fox", "jpg")
+    studio.photo(studio.project("Norway", archived=True), "owl", "jpg")
+    before = studio.everything()
+    job = studio.run(type, scope="global")
+    assert job.status == "failed"
+    assert "names no project" in job.error_message
+    assert studio.everything() == before
+
+
 @pytest.mark.parametrize("type", ["project_delete_files", "project_cleanup_db"])
 def test_an_active_project_is_never_deleted(studio, type):
     iceland = studio.project("Iceland")
@@ -118,7 +129,8 @@ def test_archived_projects_of_other_tenants_are_never_deleted(studio, type):
     studio.give_away(theirs, "other")
     before = studio.everything()
     assert run_queued_job(studio.runtime, queued.id).status == "completed"
-    assert studio.run(type, scope="global").status == "completed"
+    if type == "project_scavenge":
+        assert studio.run(type, scope="global").status == "completed"
     with pytest.raises(UnknownProject):
         studio.run(type, project_id=theirs.id)
     assert studio.everything() == before
@@ -127,11 +139,14 @@ def test_archived_projects_of_other_tenants_are_never_deleted(studio, type):
 def test_each_step_twice_changes_nothing_more(studio, clock):
     iceland = studio.project("Iceland", archived=True)
     studio.photo(iceland, "fox", "jpg")
+    jobs = JobsRepository(studio.database)
     for step in (*_STEPS[1:], "project_scavenge"):
-        assert studio.run(step, scope="global").status == "completed"
+        target = {"scope": "global"} if step == "project_scavenge" else {"project_id": iceland.id}
+        once, twice = (jobs.enqueue(tenant_id="tenant", type=step, **target) for _ in range(2))
+        assert run_queued_job(studio.runtime, once.id).status == "completed"
         before = studio.everything()
         clock.advance(seconds=60)
-        assert studio.run(step, scope="global").status == "completed"
+        assert run_queued_job(studio.runtime, twice.id).status == "completed"
         assert studio.everything() == before
 
 
