@@ -101,7 +101,7 @@ def remove_old_name(source: Path, target: Path, *, before: os.stat_result, place
     """Remove the old name of a file that was linked or copied to a new name.
 
     If the system refuses this, the new name is removed, so that the file is not at two places. If another file has
-    replaced one of the two, both stay.
+    replaced one of the two, or the file at the new name was written to, both stay.
 
     Args:
         source: the old name.
@@ -117,7 +117,7 @@ def remove_old_name(source: Path, target: Path, *, before: os.stat_result, place
     except OSError as error:
         if error.errno in _REFUSALS:
             with contextlib.suppress(OSError):
-                if os.path.samestat(source.lstat(), before) and os.path.samestat(target.lstat(), placed):
+                if os.path.samestat(source.lstat(), before) and _version(target.lstat()) == _version(placed):
                     target.unlink()
         raise
 
@@ -125,6 +125,10 @@ def remove_old_name(source: Path, target: Path, *, before: os.stat_result, place
 def are_on_one_file_system(source: Path, target: Path) -> bool:
     """Return whether a file and a target, which need not exist, are on the same file system."""
     return source.lstat().st_dev == target.parent.stat().st_dev
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _load_renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:

@@ -36,8 +36,8 @@ def remove_project_folder(project: ProjectFolder) -> bool:
     tenant = project.tenant
     if project.path.parent != tenant.path or tenant.path.parent != project.library.root:
         raise UnsafePath(
-            f"{printable(str(project.path))} is not directly in its tenant's folder, so it is not removed. Remove it "
-            "yourself."
+            f"{printable(str(project.path))} is not directly in its tenant's folder, so it is not removed. "
+            "Use a folder that `Library.project` returned."
         )
     if not project.library.tenant(tenant.tenant_id).path.is_dir():
         return False

@@ -162,7 +162,9 @@ def remove_derivative(path: Path) -> bool:
         )
     try:
         if not stat.S_ISDIR(folder.lstat().st_mode):
-            raise UnsafePath(f"{printable(str(folder))} is not a folder, so nothing in it is removed. Remove it.")
+            raise UnsafePath(
+                f"{printable(str(folder))} is not a folder, so nothing in it is removed. Replace it with a folder."
+            )
         if stat.S_ISDIR(path.lstat().st_mode):
             raise UnsafePath(f"{printable(str(path))} is a folder, so it is not removed. Move it to another place.")
         path.unlink()
@@ -222,6 +224,9 @@ def _finish_copy(source: Path, target: Path) -> bool:
     ):
         return False
     fsync_folder(target.parent)
+    # The comparison of large files takes seconds.
+    _refuse_changed(source, before)
+    _refuse_changed(target, after)
     source.unlink()
     return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -258,13 +259,19 @@ def test_a_file_whose_old_name_cannot_be_removed_gets_no_second_name(
 
 
 @two_file_systems
-@pytest.mark.parametrize("case", ["the disk fails", "it is gone", "it was replaced", "the copy was replaced"])
+@pytest.mark.parametrize(
+    "case", ["the disk fails", "it is gone", "it was replaced", "the copy was replaced", "an edit"]
+)
 def test_a_copy_stays_unless_the_original_is_certainly_there(
     file_system: str, photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
+    contents = CONTENTS[::-1] if case == "an edit" else CONTENTS
+
     def change() -> None:
         if case == "it is gone":
             photo.replace(photo.with_name("elsewhere.jpg"))
+        elif case == "an edit":
+            target.write_bytes(contents)
         elif case in ("it was replaced", "the copy was replaced"):
             replaced = photo if case == "it was replaced" else target
             other = replaced.with_name("other")
@@ -274,7 +281,30 @@ def test_a_copy_stays_unless_the_original_is_certainly_there(
     _refuse_removal(monkeypatch, photo, errno.EIO if case == "the disk fails" else errno.EPERM, before=change)
     with pytest.raises(OSError):
         move_without_overwrite(photo, target)
-    assert target.read_bytes() == CONTENTS
+    assert target.read_bytes() == contents
+
+
+@two_file_systems
+@pytest.mark.parametrize("change", ["the original is edited", "the copy is edited", "the copy is gone"])
+def test_the_move_that_finishes_an_interrupted_one_removes_no_newer_and_no_only_copy(
+    file_system: str, photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    shutil.copy2(photo, target)
+    digest = transfer.hash_contents
+
+    def change_after_comparison(path: Path) -> str:
+        found = digest(path)
+        if path == target:
+            if change == "the copy is gone":
+                target.unlink()
+            else:
+                (photo if change == "the original is edited" else target).write_bytes(CONTENTS[::-1])
+        return found
+
+    monkeypatch.setattr(transfer, "hash_contents", change_after_comparison)
+    with pytest.raises((SourceChanged, SourceMissing)):
+        move_without_overwrite(photo, target)
+    assert photo.read_bytes() == (CONTENTS[::-1] if change == "the original is edited" else CONTENTS)
 
 
 def _refuse_removal(
