@@ -34,12 +34,12 @@ class PhotoSelection(BaseModel):
     missing: tuple[Derivative, ...] = Field(
         default=(),
         title="Missing",
-        description="Only photos without at least one of these derivatives, including photos for which it failed.",
+        description="Only photos that lack at least one of these derivatives, also if making it failed.",
     )
     failed_only: bool = Field(
         default=False,
         title="Failed only",
-        description="Only photos whose thumbnail or preview failed. With a choice in Missing, only the chosen count.",
+        description="Only photos whose thumbnail or preview failed. If Missing is set, only its derivatives count.",
     )
     project_ids: tuple[ProjectReference, ...] = Field(
         default=(), title="Projects", description="Only photos of these projects; empty means all."
