@@ -20,6 +20,8 @@ from prefect.settings import get_current_settings
 from websockets import Subprotocol
 from websockets.asyncio.client import ClientConnection, connect
 
+from task_definitions.foreign_documents import parse_json
+
 logger = logging.getLogger("photojobs.prefect")
 
 #: A connection that was not used for this long is opened anew. Between two calls of `send` nothing answers the pings of
@@ -105,7 +107,7 @@ class EventSocket:
             ping_interval=None,
         )
         await self._connection.send(json.dumps({"type": "auth", "token": token}))
-        answer = json.loads(await self._connection.recv())
+        answer = parse_json(await self._connection.recv(), source="the answer of the websocket of Prefect's server")
         if answer["type"] != "auth_success":
             raise PermissionError(f"the server refused the password: {answer}")
         return self._connection
