@@ -192,19 +192,19 @@ _BUILTIN = (
         name="project_stop_processes",
         unit="projects",
         summary="Archives the project and cancels its other jobs.",
-        description="The first step of a deletion; it never cancels its own task.",
+        description="The first step of a deletion; it never cancels its own task. The job must name the project.",
     ),
     StepType(
         name="project_delete_files",
         unit="projects",
         summary="Removes the project's folder.",
-        description="Removes its files for good, without moving them to .trash.",
+        description="Removes its files for good, without moving them to .trash. The job must name the project.",
     ),
     StepType(
         name="project_cleanup_db",
         unit="projects",
         summary="Removes the project's photos, its tags and the project from SQL.",
-        description="Removes everything in one transaction.",
+        description="Removes everything in one transaction. The job must name the project.",
     ),
     StepType(
         name="project_scavenge",

@@ -25,13 +25,13 @@ class ProjectStillActive(PermanentStepError):
 
 
 class ProjectNotNamed(PermanentStepError):
-    """A job that deletes a project names no project, so it would delete all projects of its tenant."""
+    """A job that deletes a project names no project, so it would delete all projects of its tenant or of its photos."""
 
 
 @step("project_stop_processes", unit="projects")
 def project_stop_processes(ctx: StepContext) -> None:
     """Archive the project and cancel its other jobs."""
-    _refuse_all_projects(ctx)
+    _refuse_other_scopes(ctx)
     projects = [*ctx.projects(), *ctx.projects(archived=True)]
     was_interrupted = False
     for number, project in enumerate(projects):
@@ -79,16 +79,16 @@ def project_scavenge(ctx: StepContext) -> None:
     each_project(ctx, partial(_scavenge, ctx), projects=ctx.projects(archived=True))
 
 
-def _refuse_all_projects(ctx: StepContext) -> None:
-    if ctx.job.scope == "global":
+def _refuse_other_scopes(ctx: StepContext) -> None:
+    if ctx.job.scope != "project":
         raise ProjectNotNamed(
-            f"the job names no project, and {ctx.job.type} never works on all projects of a tenant. "
-            "Start it for one project, with the scope `project`."
+            f"the job names no project, and {ctx.job.type} never works on all projects of a tenant, or on the projects "
+            "of photos. Start it for one project, with the scope `project`."
         )
 
 
 def _refuse_active(ctx: StepContext) -> None:
-    _refuse_all_projects(ctx)
+    _refuse_other_scopes(ctx)
     for project in ctx.projects():
         raise ProjectStillActive(
             f"project {project.id} ({project.project_name}) is active. "

@@ -99,12 +99,13 @@ def test_stopping_twice_changes_nothing_more(studio, clock):
     assert JobsRepository(studio.database).get_by_id(late.id).status == "canceled"
 
 
+@pytest.mark.parametrize("scope", ["global", "photo_set"])
 @pytest.mark.parametrize("type", _STEPS)
-def test_a_job_that_names_no_project_deletes_nothing(studio, type):
+def test_a_job_that_names_no_project_deletes_nothing(studio, type, scope):
     studio.photo(studio.project("Iceland"), "fox", "jpg")
-    studio.photo(studio.project("Norway", archived=True), "owl", "jpg")
+    owl = studio.photo(studio.project("Norway", archived=True), "owl", "jpg")
     before = studio.everything()
-    job = studio.run(type, scope="global")
+    job = studio.run(type, scope=scope, items=[{"photo_id": owl}] if scope == "photo_set" else None)
     assert job.status == "failed"
     assert "names no project" in job.error_message
     assert studio.everything() == before
