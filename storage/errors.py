@@ -114,4 +114,4 @@ class CorruptPayload(StorageError):
 
 
 class CorruptDefinition(StorageError):
-    """A row's `tasks.definition_json` is not a pinned definition, so its task cannot continue."""
+    """`tasks.definition_json` of a task cannot be read as a definition, so the task cannot continue."""

@@ -106,9 +106,9 @@ def _check_both_days(day_part: str, weekday_part: str, days: set[int], weekdays:
             raise ValueError(f'the {of.name} "{part}" means every day; write "*"')
         if "*" in part:
             raise ValueError(
-                f'the {of.name} "{part}" contains "*", and the other day field is restricted, too: plain cron would '
-                "run if both fields match, Prefect if one field matches; write the days as numbers (then both programs "
-                "run if one field matches), or restrict only one of the two fields"
+                f'the {of.name} "{part}" contains "*", and the other day field is restricted, too. cron would run on '
+                "days that match both fields, Prefect on days that match one of them. Write the days as numbers, so "
+                "that both run if one field matches, or restrict only one of the two fields"
             )
 
 

@@ -1,4 +1,4 @@
-"""Checks free space and clocks."""
+"""Checks free space and clocks. `deployments.doctor.examination` calls each check."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ _AT_WORK = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 def checked_start(start: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """Wrap the function that starts the process of a flow run.
 
-    A run of a foreign deployment ends as `Failed`, and a scheduled run that overlaps an earlier one as `Skipped`.
+    A run whose deployment does not run a flow of photojobs ends as `Failed`. A scheduled run that overlaps an earlier
+    one ends as `Skipped`.
     """
     # Prefect logs a traceback for each exception at the start of a process, but a skipped run is not an error.
     logging.getLogger("prefect.runner.flow_run_executor").addFilter(_is_no_overlap)
@@ -68,7 +69,10 @@ async def _refuse_foreign(client: PrefectClient, run: FlowRun) -> None:
     else:
         reason = foreign_reason(await client.read_deployment(run.deployment_id))
     if reason is not None:
-        message = f"photojobs does not start this flow run: {reason}. Restart `photojobs up` to restore its deployment."
+        message = (
+            f"photojobs does not start this flow run: {reason}. Start a run of a deployment of photojobs; if this "
+            "deployment was changed, restart `photojobs up` to restore it."
+        )
         await client.set_flow_run_state(run.id, Failed(message=message), force=True)
         raise ForeignDeployment(f"flow run {run.id}: {message}")
 

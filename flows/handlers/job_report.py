@@ -1,4 +1,4 @@
-"""Collects the report of a job: what it changed and left unchanged, as counts with the first names.
+"""Collects the report of a job: what it changed and left unchanged, as counts with examples.
 
 The report is stored in `jobs.result_json` and shown as an artifact in Prefect.
 """

@@ -74,7 +74,8 @@ class LeftOut:
             for name, names in part.items()
         ):
             raise InvalidValue(
-                "payload", f"{LEAVE_OUT} must map projects, photos and folders to lists of ids and names"
+                "payload",
+                f"{LEAVE_OUT} must be a mapping; `projects` and `photos` are lists of ids, and `folders` of names",
             )
         return cls(**{name: frozenset(part.get(name, ())) for name in kinds})
 

@@ -44,7 +44,7 @@ class EventSocket:
         self._connection: ClientConnection | None = None
         self._used_at = 0.0
         api = get_current_settings().api
-        # Only Prefect Cloud asks for a key, and in another way.
+        # A key is for Prefect Cloud, whose authentication this socket does not support.
         self._is_usable = api.url is not None and api.key is None
 
     def __enter__(self) -> Self:

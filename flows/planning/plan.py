@@ -76,7 +76,7 @@ class PlannedStep:
         status: how the jobs of the step would end: `completed`, `failed`, or `skipped` if the step would not run.
         tally: the counted changes of the step.
         projects: the counted changes of each project, for at most 200 projects.
-        remarks: the counts in the step's report by kind, such as `skipped`, each with the first names.
+        remarks: the counts in the step's report by kind, such as `skipped`, each with its first examples.
         errors: the reasons why jobs of the step would fail.
         left: the reason for each file or photo, by name, that the step would leave unchanged. For an undo, these are
             the files and rows that cannot be restored.

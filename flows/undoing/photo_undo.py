@@ -99,9 +99,9 @@ class PhotoUndo:
         self._places = places
         self.failures: list[str] = []
         self.stuck: set[int] = set()
-        # The ids of photos of which the undo of a later move failed, or of which a later move is not undone. The undo
-        # of older moves of their files must wait for a repetition, or is refused.
+        #: Ids of photos with a later move whose undo failed. The undo of their older moves waits for a repetition.
         self._failed: set[int | None] = set()
+        #: Ids of photos with a later move that is not undone. The undo of their older moves is refused.
         self._kept: set[int | None] = set()
         self._away: Set[int] = frozenset()
 

@@ -20,7 +20,7 @@ from storage.photos.derivatives import METADATA, DerivativeKind
 GENERATED: Final = "generated"
 MISSING: Final = "missing"
 
-#: Columns that identify the photo's files. If one of them was changed after the task, the photo cannot be undone.
+#: Columns that identify a photo's files. If one of them changed after the task, the task's changes to the photo stay.
 _PLACE: Final = ("project_id", "filename")
 
 #: Values that are computed from the original. photojobs computes them again if they are missing.

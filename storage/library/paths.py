@@ -134,7 +134,7 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class TenantFolder:
-    """The folder of a tenant. `Library.tenant` creates it."""
+    """The folder of a tenant, which need not exist on disk. `Library.tenant` returns this object."""
 
     library: Library
     tenant_id: str

@@ -92,8 +92,8 @@ def restore(database: Database, archive: Path) -> None:
         taken = sorted(postgresql_archive.our_tables(names) if database.is_postgresql else names)
     if taken:
         raise RestoreFailed(
-            f"{database.url}: is not empty: it has {', '.join(taken[:5])}. Restore to a new database, check it, and "
-            "then set PHOTOJOBS_DATABASE_URL to it."
+            f"{database.url} is not empty; it has tables, such as {', '.join(taken[:5])}. Restore to a new database, "
+            "check it, and then set PHOTOJOBS_DATABASE_URL to it."
         )
     if not database.is_postgresql:
         _fill_sqlite(database, archive)

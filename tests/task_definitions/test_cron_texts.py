@@ -72,9 +72,9 @@ def test_a_cron_text_that_no_cron_understands_is_refused(text: str, problem: str
 
 
 BOTH_MATCH = (
-    'contains "*", and the other day field is restricted, too: plain cron would run if both fields match, Prefect if '
-    "one field matches; write the days as numbers (then both programs run if one field matches), or restrict only one "
-    "of the two fields"
+    'contains "*", and the other day field is restricted, too. cron would run on days that match both fields, Prefect '
+    "on days that match one of them. Write the days as numbers, so that both run if one field matches, or restrict "
+    "only one of the two fields"
 )
 LEFT_OUT = (
     "with these days of the month, Prefect would not run on {} March; end them at 28, as in 1-28/5, or add 29, 30 and "

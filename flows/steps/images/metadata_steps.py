@@ -41,8 +41,9 @@ def add_metadata(
 ) -> None:
     """Read the metadata of a photo from its first source file, and add the changes of its rows to the result.
 
-    If the first file lacks the camera or the date, these values are read from the next file. A row of the first file
-    that the result already has is up to date. `found` has the metadata of the first file, if they have just been read.
+    If the first file lacks the camera or the date, these values are read from the next file. If the result already has
+    a row for the first file, that row is up to date. `found` has the metadata of the first file, if they have just been
+    read.
 
     Raises:
         SkipItem: the photo has no file.

@@ -66,7 +66,10 @@ def _destination(ctx: StepContext) -> Project:
             raise DestinationUnusable(str(error)) from error
         has_photos = any(PhotosRepository(connection).iterate_project(project.id, batch_size=1))
     if project.is_archived:
-        raise DestinationUnusable(f"project {project.id} ({project.project_name}) is archived; restore it first")
+        raise DestinationUnusable(
+            f"project {project.id} ({project.project_name}) is archived; choose another one. If its folder was missing "
+            "and is back, `photojobs run folder_discovery` makes the project active again"
+        )
     try:
         folder = ctx.folder_of(project)
         if folder.exists():

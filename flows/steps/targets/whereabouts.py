@@ -52,8 +52,8 @@ def archived_as_gone(connection: Connection, project: Project) -> JournalEntry |
 def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
     """Return whether a folder whose manifest has the project's id is the renamed folder of the project and not a copy.
 
-    It is the renamed folder if no other folder has the old name. If another folder without a manifest has the old name,
-    it is the renamed folder if a photo in it is unchanged, because copies of files have another change time.
+    True if no other folder has the old name; False if another folder has this name and a manifest. If that folder has
+    no manifest, `folder` is the renamed one if it has an unchanged photo, because a copy has another change time.
     """
     if is_only_name(ctx, project, folder):
         return True

@@ -1,4 +1,4 @@
-"""Adds the engine's columns, tables and indexes; earlier programs can ignore them."""
+"""Adds the columns, tables and indexes that the older schema lacks; earlier programs can ignore them."""
 
 from collections.abc import Sequence
 from typing import Any
