@@ -136,17 +136,23 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
         LibraryError, OSError: a file could not be moved back; the intents stay.
     """
     places = _Places(database, library)
-    paths = [
-        (places.find(intent.source, intent.project_id), places.find(intent.target, intent.target_project_id))
-        for intent in intents
+    moves = [
+        (
+            intent,
+            places.find(intent.source, intent.project_id),
+            places.find(intent.target, intent.target_project_id),
+        )
+        for intent in reversed(intents)
     ]
     moved = {
         intent.group_id
-        for intent, (source, target) in zip(intents, paths, strict=True)
+        for intent, source, target in moves
         if source.parent.name not in (THUMB_FOLDER, PREVIEW_FOLDER) and _has_moved(source, target, intent.size_bytes)
     }
+    # Edited files return first: if a crash interrupts this call, the next one still finds that their groups have moved.
+    moves.sort(key=lambda move: not _is_only_at(move[1], move[2]) or _has_moved(move[1], move[2], move[0].size_bytes))
     taken_back: list[tuple[Path, Path]] = []
-    for intent, (source, target) in zip(reversed(intents), reversed(paths), strict=True):
+    for intent, source, target in moves:
         if not os.path.lexists(target):
             continue
         if os.path.lexists(source):
@@ -167,7 +173,11 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
 
 
 def _has_moved(source: Path, target: Path, size_bytes: int) -> bool:
-    return not os.path.lexists(source) and os.path.lexists(target) and target.lstat().st_size == size_bytes
+    return _is_only_at(source, target) and target.lstat().st_size == size_bytes
+
+
+def _is_only_at(source: Path, target: Path) -> bool:
+    return os.path.lexists(target) and not os.path.lexists(source)
 
 
 class _Places:

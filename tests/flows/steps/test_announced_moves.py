@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from storage import JobsRepository
 from storage.database.tables import projects
 from storage.history.move_intents import MoveIntent, write_intents
 from storage.library.naming.folder_names import FolderNames
+from storage.library.transfer import move_without_overwrite
 
 
 @pytest.fixture
@@ -178,6 +180,30 @@ def test_a_file_that_was_edited_after_an_interrupted_move_returns_with_its_group
     assert _take_back(studio, iceland.id) == 3
     assert _where(announced) == ["s", "s", "s"]
     assert announced.moves[2].source.read_bytes() == b"edited since"
+
+
+@pytest.mark.parametrize("edited", [0, 2])
+@pytest.mark.parametrize("returned", [0, 1, 2])
+def test_an_edited_file_also_returns_if_the_return_was_interrupted(
+    studio: Any, announced: MoveGroup, iceland: Any, monkeypatch: pytest.MonkeyPatch, edited: int, returned: int
+) -> None:
+    announced.carry_out()
+    announced.moves[edited].target.write_bytes(b"edited since")
+    moves = []
+
+    def move_until_death(source: Path, target: Path, **options: Any) -> None:
+        if len(moves) == returned:
+            raise OSError(errno.EIO, "died")
+        moves.append(source)
+        move_without_overwrite(source, target, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(announced_moves, "move_without_overwrite", move_until_death)
+        with pytest.raises(OSError, match="died"):
+            _take_back(studio, iceland.id)
+    _take_back(studio, iceland.id)
+    assert _where(announced) == ["s", "s", "s"]
+    assert announced.moves[edited].source.read_bytes() == b"edited since"
 
 
 def test_a_file_that_has_both_names_as_two_files_keeps_them_and_the_others_return(
