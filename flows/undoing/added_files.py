@@ -23,7 +23,7 @@ _CARRYING: Final = frozenset({FileAction.MOVED, FileAction.RENAMED})
 
 
 class AddedFiles:
-    """The files that the photos of some groups of entries have now. The caller must hold the photos' projects."""
+    """The files that the photos of some groups of entries have now. The caller must have claimed their projects."""
 
     def __init__(self, ctx: StepContext, places: Places, groups: Iterable[EntryGroup]) -> None:
         self._files: dict[int, PhotoFiles] = {}
