@@ -49,6 +49,8 @@ def _isolate_environment() -> Path:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     os.environ["PREFECT_HOME"] = str(folder / f"prefect-{worker}")
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    # A server writes events at the latest after this time; the default of 5 seconds is how long tests wait for them.
+    os.environ["PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL"] = "0.5"
     os.environ["DO_NOT_TRACK"] = "1"
     # Hundreds of processes are started: without its bytecode on disk each would compile everything that it imports.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -90,8 +92,11 @@ from storage.library.naming.names import unsafe_reason  # noqa: E402
 from storage.lifecycle.pinned_definition import PinnedDefinition  # noqa: E402
 from storage.queue.new_tasks import NewTask  # noqa: E402
 from task_definitions import StepType, TaskDefinition, detect_scope  # noqa: E402
+from tests.compiled_statements import compile_statements_once  # noqa: E402
 from tests.postgresql_databases import PostgresqlDatabases  # noqa: E402
 from tests.waiting import wait_until  # noqa: E402
+
+compile_statements_once()
 
 _STRICTNESS: dict[str, Any] = {
     "deadline": None,
@@ -251,6 +256,15 @@ def postgresql_databases(postgresql_server_url: str) -> Iterator[PostgresqlDatab
         pytest.fail(f"PostgreSQL at {server} cannot be used: {error}", pytrace=False)
     yield databases
     databases.close()
+
+
+@pytest.fixture(scope="session")
+def quick_flow_runs() -> Iterator[None]:
+    """Flow runs of this process send no heartbeats: with them, Prefect ends a flow run up to a second late."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
 
 
 @pytest.fixture

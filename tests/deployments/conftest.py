@@ -164,9 +164,15 @@ def shell(launch: Callable[..., subprocess.Popen[str]]) -> Callable[..., Ran]:
 
 
 @pytest.fixture(scope="session")
-def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the server of `prefect_url`."""
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="session")
+def prefect_url(prefect_home: Path, quick_flow_runs: None) -> Iterator[str]:
     """The API of a Prefect server that really runs; this process's own settings stay as they are."""
-    with embedded_server(tmp_path_factory.mktemp("prefect")) as url:
+    with embedded_server(prefect_home) as url:
         yield url
 
 

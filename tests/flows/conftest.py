@@ -129,7 +129,7 @@ def define(name: str, *steps: dict[str, Any], scope: str = "photo_set") -> TaskD
 
 
 @pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_api(tmp_path_factory: pytest.TempPathFactory, quick_flow_runs: None) -> Iterator[str]:
     """The API of a Prefect server that really runs."""
     from deployments.server.prefect_server import embedded_server
 

@@ -23,7 +23,6 @@ from deployments.deploying.runner_deployments import deployment_of, drain_deploy
 from deployments.embedded_server.guards import OwnPagesOnly
 from deployments.embedded_server.password import ADDRESS_FILE, AUTH_FILE, auth_string_of, login_link, use_password_of
 from deployments.errors import ForeignDeployment
-from deployments.server.prefect_server import embedded_server
 from deployments.serving.start_checks import checked_start, foreign_reason
 from storage import Settings
 from task_definitions import load_definitions
@@ -134,18 +133,10 @@ def test_a_command_finds_the_password_of_the_server_that_is_named_and_of_no_othe
     assert os.environ["PREFECT_API_AUTH_STRING"] == "my:own"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The API of an embedded server, and its folder."""
-    home = tmp_path_factory.mktemp("guarded")
-    with embedded_server(home) as url:
-        yield url, home
-
-
 @pytest.mark.prefect
 @pytest.mark.xdist_group("deploy")
-def test_without_password_or_token_the_server_does_nothing(server: tuple[str, Path]) -> None:
-    url, home = server
+def test_without_password_or_token_the_server_does_nothing(prefect_url: str, prefect_home: Path) -> None:
+    url, home = prefect_url, prefect_home
     flow = {"name": "forged"}
     assert httpx.get(f"{url}/health").status_code == 200
     assert httpx.get(f"{url}/admin/version").status_code == 401
@@ -167,7 +158,8 @@ def test_without_password_or_token_the_server_does_nothing(server: tuple[str, Pa
 
 @pytest.mark.prefect
 @pytest.mark.xdist_group("deploy")
-def test_a_deployment_that_would_run_programs_is_not_run(server: tuple[str, Path]) -> None:
+@pytest.mark.usefixtures("client")
+def test_a_deployment_that_would_run_programs_is_not_run() -> None:
     began: list[str] = []
 
     async def start(_command: list[str], **_options: Any) -> None:
@@ -221,14 +213,15 @@ def foreign_page(folder: Path) -> Iterator[str]:
         site.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.prefect
 @pytest.mark.browser
 @pytest.mark.xdist_group("deploy")
-def test_a_page_of_another_origin_can_neither_read_nor_start_anything(server: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_page_of_another_origin_can_neither_read_nor_start_anything(prefect_url: str, tmp_path: Path) -> None:
     from tests.browser.site import open_chromium
 
     require_chromium()
-    url, _ = server
+    url = prefect_url
     site_url = url.removesuffix("/api")
     fetch = """
         const [url, options, done] = [arguments[0], arguments[1], arguments[2]];

@@ -203,7 +203,7 @@ def test_a_run_from_the_form_completes_with_named_task_runs_tags_and_reports(dis
         lambda: "alps (#" in str(site.deployment("Maintenance")["parameter_openapi_schema"]),
         what="the new project comes into the forms",
     )
-    browser.open_form("Maintenance")
+    browser.open(f"/deployments/deployment/{site.deployment('Maintenance')['id']}/run")
     browser.choose("Project", "alps")
     run_id = browser.submit()
     browser.shows("Completed")

@@ -38,8 +38,10 @@ def fail_first(ctx: StepContext) -> None:
 
 
 @pytest.fixture
-def patient(runtime: Runtime) -> Iterator[Runtime]:
+def patient(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
     """A runtime with a window of four jobs, which repeats what failed after an hour."""
+    # While all jobs of the window wait for their next attempt, the run looks for others only after this time.
+    monkeypatch.setattr(StepSource, "look_seconds", 0.1)
     changes = {"retry_delay_seconds": 3600.0, "window_size": 4, "concurrency": 2}
     with Runtime(runtime.database, settings=runtime.settings.model_copy(update=changes)) as opened, opened.as_current():
         yield opened

@@ -46,8 +46,8 @@ def test_a_process_that_was_told_to_end_does_so_even_if_a_thread_of_it_never_doe
 
 def test_a_runner_whose_parent_is_killed_ends_even_if_something_of_it_waits_for_ever(tmp_path: Path) -> None:
     runner = (
-        "import signal, threading; from flows.orchestration.supervision import stop_runs_when_orphaned; "
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN); stop_runs_when_orphaned(end_within_seconds=0); "
+        "import signal, threading; from flows.orchestration import supervision; supervision.ORPHAN_SECONDS = 0.1; "
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); supervision.stop_runs_when_orphaned(end_within_seconds=0); "
         "print('here', flush=True); threading.Event().wait()"
     )
     parent = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]]).wait()"

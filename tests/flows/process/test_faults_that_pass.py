@@ -105,7 +105,8 @@ def test_a_worker_that_must_end_drains_what_runs(runtime: Runtime, stage: Any, f
 def test_a_worker_stops_within_the_drain_time_though_an_end_cannot_be_stored(
     runtime: Runtime, stage: Any, failing: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.process.executor.HAND_BACK_SECONDS", 5.0)
+    monkeypatch.setattr("flows.process.executor.HAND_BACK_SECONDS", 0.5)
+    monkeypatch.setattr(runtime, "settings", runtime.settings.model_copy(update={"drain_seconds": 0.5}))
     JobsRepository(runtime.database).enqueue(tenant_id="t", type="count", scope="global")
     failing("JobsRepository.claim with ends", DatabaseUnavailable, 1_000)
     worker = Worker(runtime)
