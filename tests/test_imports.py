@@ -1,8 +1,11 @@
-"""No module imports, through others, itself: a circle of files has no first one to read."""
+"""What the product imports: no circle of files, which has no first one to read, and no undeclared package."""
 
 from __future__ import annotations
 
+import re
+import sys
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions, requires
 
 import grimp
 import pytest
@@ -18,3 +21,21 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
         pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
+
+
+def test_every_package_that_is_imported_is_a_declared_dependency() -> None:
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None, include_external_packages=True)
+    imported = {module.partition(".")[0] for module in graph.modules} - sys.stdlib_module_names - set(PACKAGES)
+    declared = {_normalized(re.split(r"[^\w.-]", requirement)[0]) for requirement in requires("photojobs") or ()}
+    providers = packages_distributions()
+
+    undeclared = {
+        package for package in imported if declared.isdisjoint(map(_normalized, providers.get(package, [package])))
+    }
+
+    assert len(imported) > 20
+    assert undeclared == set()
+
+
+def _normalized(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
