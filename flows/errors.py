@@ -2,8 +2,9 @@
 
 from pathlib import PurePosixPath
 
+from storage.errors import CorruptPayload, InvalidValue
 from storage.library.errors import UnsafePath
-from task_definitions.errors import PhotojobsError
+from task_definitions.errors import DefinitionError, PhotojobsError
 
 
 class FlowsError(PhotojobsError):
@@ -15,8 +16,12 @@ class PermanentStepError(FlowsError):
 
 
 def is_repeatable(error: BaseException) -> bool:
-    """Return whether a repetition may succeed; False for a `PermanentStepError`, and for a path outside the library."""
-    return not isinstance(error, PermanentStepError | UnsafePath)
+    """Return whether another attempt may succeed.
+
+    It cannot after a `PermanentStepError`, with a path outside the library, with a payload or definition that cannot be
+    read, or with a value that the database refuses.
+    """
+    return not isinstance(error, PermanentStepError | UnsafePath | CorruptPayload | DefinitionError | InvalidValue)
 
 
 class SkipItem(FlowsError):

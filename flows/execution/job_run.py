@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flows.errors import ClaimLost, ExecutorStop, PermanentStepError, StepTimeout, StopRequested, reason_of
+from flows.errors import ClaimLost, ExecutorStop, StepTimeout, StopRequested, is_repeatable, reason_of
 from flows.execution.task_notes import note_end_of_task, note_start_of_task
 from flows.handlers.step import handler_of
 from flows.handlers.step_context import StepContext
@@ -26,19 +26,16 @@ from flows.process.executor import EndWriter
 from flows.process.job_claim import JobClaim
 from flows.process.retry_delay import backoff_seconds
 from flows.telemetry.log_fields import at_work_on
-from storage.errors import ConstraintViolated, CorruptDefinition, CorruptPayload, InvalidValue, UnknownTask
+from storage.errors import ConstraintViolated, CorruptDefinition, InvalidValue, UnknownTask
 from storage.queue.exchange import End
 from storage.queue.jobs import JobsRepository
 from storage.records import Job, JobStatus
-from task_definitions.errors import DefinitionError, PhotojobsError
+from task_definitions.errors import PhotojobsError
 
 if TYPE_CHECKING:
     from flows.process.runtime import Runtime
 
 logger = logging.getLogger("photojobs.jobs")
-
-#: Errors that another attempt cannot avoid.
-_PERMANENT = (PermanentStepError, CorruptPayload, DefinitionError, InvalidValue)
 
 #: How long a process that was asked to end may take to hand back a job or to store the job's end.
 HAND_BACK_SECONDS = 5.0
@@ -198,7 +195,7 @@ def _fail_or_retry(
     logger.warning("job %d (%s): %s", job.id, job.type, message, exc_info=None if known else error)
     jobs = JobsRepository(runtime.database)
     failures = job.attempts + 1
-    if isinstance(error, _PERMANENT) or failures >= policy.max_attempts:
+    if not is_repeatable(error) or failures >= policy.max_attempts:
         return end(JobStatus.FAILED, message, result=context.report.to_json())
     wait_seconds = backoff_seconds(
         failures, first_seconds=policy.retry_delay_seconds, longest_seconds=policy.max_retry_delay_seconds

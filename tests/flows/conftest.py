@@ -26,6 +26,7 @@ class Stage:
         self.gates: dict[str, threading.Event] = {}
         self.entered: dict[str, threading.Event] = {}
         self.failures: dict[str, int] = {}
+        self.error: Exception = RuntimeError()
         self.items: list[int] = []
 
 
@@ -58,6 +59,12 @@ def stumble(ctx: StepContext) -> None:
     if stage.failures.get(ctx.job.tenant_id, 0) > 0:
         stage.failures[ctx.job.tenant_id] -= 1
         raise OSError("stumbled")
+
+
+@step("refuse", unit="projects", modifies_files=False)
+def refuse(ctx: StepContext) -> None:
+    """Raises the error that it was given."""
+    raise stage.error
 
 
 @step("wait_at_gate", unit="projects", modifies_files=False)

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 from flows.api.start import start_task
+from flows.errors import PermanentStepError
 from flows.execution.worker import Worker, drain_queue
 from flows.process.runtime import Runtime
 from flows.testing import run_queued_job
 from storage import JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import jobs as job_table
+from storage.errors import CorruptPayload, InvalidValue
+from storage.library.errors import UnsafePath
+from task_definitions.errors import InvalidDefinition
 
 
 @pytest.fixture
@@ -81,6 +85,28 @@ def test_a_job_fails_with_its_reason_at_its_last_attempt(runtime: Runtime, stage
     ended = run_queued_job(runtime, job.id)
 
     assert (ended.status, ended.error_message) == ("failed", "OSError: stumbled")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermanentStepError("refused"),
+        UnsafePath("out of the library"),
+        CorruptPayload("no object"),
+        InvalidDefinition("no steps"),
+        InvalidValue("photos", "too large"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_job_is_not_repeated_after_an_error_that_a_repetition_cannot_avoid(
+    runtime: Runtime, stage: Any, error: Exception
+) -> None:
+    stage.error = error
+    job = JobsRepository(runtime.database).enqueue(tenant_id="user_0", type="refuse", scope="global", max_attempts=3)
+
+    ended = run_queued_job(runtime, job.id)
+
+    assert ended.status == "failed"
 
 
 def test_an_unknown_type_fails_at_once_and_says_so(runtime: Runtime, stage: Any) -> None:
