@@ -1,6 +1,6 @@
-"""Imports modules that the garbage collector never searches, for processes that run for long.
+"""Imports modules in a way that the garbage collector never searches them, for processes that run for long.
 
-`python -m deployments.import_outside_gc MODULE` imports the module in this way, and calls its `main`.
+`python -m deployments.import_outside_gc MODULE` imports MODULE in this way, and calls its function `main`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def imported_outside_gc() -> Iterator[None]:
 
 
 def launched(module: str) -> list[str]:
-    """Return the command that starts a process with the `main` of this module."""
+    """Return the command that starts a process, in which `main` of the module with this name runs."""
     return [sys.executable, "-m", __name__, module]
 
 

@@ -19,8 +19,8 @@ from task_definitions.wording import did_you_mean, shown
 
 _ROOM = "deployments.cli.commands"
 
-#: The groups of commands in the order of the help page. Each command has a name, a module and app in `commands`, and a
-#: summary.
+#: The commands by their group, in the order of the help page. Each command has three texts: its name, the place of its
+#: app as `module:variable` below `deployments.cli.commands`, and its summary.
 COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Begin": (
         ("init", "installation.init:app", "Create a settings file and a database for your folders of photographs."),
@@ -70,8 +70,8 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
 #: Each of these options shows a help page, wherever it is in a command line.
 HELP_FLAGS = frozenset({"--help", "-h"})
 
-# The groups are created once for all calls of `build_app`, because the module of a command keeps the group that it was
-# first put in. The help page would show the groups of a second call beside the first ones.
+# All calls of `build_app` use these same groups. A command's app is created once in a process, and keeps its first
+# group. With new groups, the help page of a second call would show each title twice.
 _GROUPS = {title: Group(title, sort_key=order) for order, title in enumerate(COMMANDS)}
 
 _HELP = "Declared pipelines for a photo library, run by Prefect, kept in SQL."

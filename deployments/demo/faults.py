@@ -22,16 +22,16 @@ from storage.records import Project
 #: The names of the broken files. Each name says what is wrong with the file.
 BROKEN = ("cut_off_halfway", "garbled_after_the_header", "text_named_like_a_photo", "empty_file")
 
-#: The number of photos in the project Lofoten that have the same name as a photo in the project Iceland.
+#: How many photos of the project Lofoten have the same name as a photo of the project Iceland.
 DUPLICATES = 5
 
-#: The number of photos in the folder of the project Iceland that have no row.
+#: How many photos in the folder of the project Iceland have no row.
 NEW_FILES = 12
 
-#: The number of rows in the project of the garden whose file does not exist.
+#: The number of rows without a file in the project about a garden.
 MISSING_FILES = 5
 
-#: The number of rows in the project whose folder does not exist.
+#: How many rows the project without a folder has.
 LOST_ROWS = 8
 
 #: The number of thumbnails that `spoil_derivatives` deletes, and of previews that it empties.

@@ -44,10 +44,10 @@ DEFAULT_LARGE_PHOTOS = 4
 #: How many consecutive photos show the same landscape.
 SHOTS_PER_SCENE = 25
 
-#: How many photos a process draws in one batch; each batch draws its scenes again.
+#: How many photos a process draws in one batch. Each batch draws the landscapes of its photos again.
 BATCH_SIZE = 50
 
-#: One of this many photos of Iceland has the tag `best`.
+#: Of this many photos of Iceland, one has the tag `best`.
 TAGGED_EVERY = 20
 
 #: The number of photos of the Alps that are marked for deletion.
@@ -210,7 +210,8 @@ def _children_ignore_interrupts() -> Iterator[None]:
 def _batches(shots: Sequence[Shot]) -> Iterator[list[Shot]]:
     large = [shot for shot in shots if shot.width > 1_000]
     small = [shot for shot in shots if shot.width <= 1_000]
-    # Large photos come first and one at a time, so that no process draws them while all others have finished.
+    # Large photos come first, each in a batch of its own. Drawn last, they would keep one process busy after all others
+    # have finished.
     yield from ([shot] for shot in large)
     for start in range(0, len(small), BATCH_SIZE):
         yield small[start : start + BATCH_SIZE]

@@ -16,7 +16,7 @@ class DemoProject:
 
     Attributes:
         name: the project's name.
-        share: its share of the library's photos.
+        share: the part of the library's photos that it has, from 0 to 1.
         prefix: the beginning of its file names; a number from `first_number` on follows.
         first_shot_at: when its first photo was taken, by the camera's clock.
         other_folder: the folder's name, if it differs from the project's name.

@@ -14,7 +14,7 @@ from storage.database.tables import photo_tags, photos, projects, tags
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of every file of a library and of every row of its projects and photos, as a text by name."""
+    """The state of a library: a text for each file and for each row of a project, photo or tag, by its name."""
 
     files: dict[str, str]
     rows: dict[str, str]

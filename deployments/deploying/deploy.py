@@ -141,7 +141,7 @@ def plan_deployments(
 def carry_out(client: SyncPrefectClient, plan: DeploymentPlan) -> None:
     """Create the pool and its queues if they are missing, and register and pause deployments.
 
-    Switches that users changed on the server are kept; see `registration.py`.
+    Deployments that users paused, and schedules that users switched off, stay so; see `registration.py`.
     """
     pool = plan.choice.name
     if plan.pool_template is not None:

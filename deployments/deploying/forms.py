@@ -36,7 +36,8 @@ _HIDDEN = ("source", "task_id", "items")
 #: The order of the form's fields; parameters that are not named here come last.
 _ORDER = (UNDO, "lane", "tenant_id", "select", "project_id", "force", "plan", "reason", "payload")
 
-#: The JSON schema of an empty criterion by its type; other criteria must be empty if "Every photo" is chosen.
+#: The JSON schema of an empty criterion, by the type of the criterion. If "Every photo" is chosen, all other criteria
+#: must be empty.
 _NOTHING: Mapping[str, dict[str, Any]] = {"boolean": {"const": False}, "string": {"type": "null"}}
 
 
@@ -131,7 +132,7 @@ def _selection_field(selection: dict[str, Any], choices: Choices) -> dict[str, A
     return {
         "type": "object",
         "properties": _in_order({**switches, **criteria}, [*switches, *criteria]),
-        # Only programs may send `missing`; a form shows properties, not pattern properties.
+        # `missing` is only for programs: a form shows properties, but no pattern properties.
         "patternProperties": {"^missing$": listed},
         "additionalProperties": False,
         "if": {"properties": {"every_photo": {"const": True}}, "required": ["every_photo"]},
@@ -153,7 +154,7 @@ def _without_empty_default(field: dict[str, Any]) -> None:
     # With a default of null, the form would open with "None" chosen; with an empty list, it would send that list.
     kinds = [kind for kind in field.get("anyOf", []) if kind.get("type") != "null"]
     if any(kind.get("type") == "object" for kind in kinds):
-        # A field for JSON keeps its default, so its editor is hidden until a user needs it.
+        # A form hides the editor of a JSON field that has a default until a user needs it.
         return
     if "default" in field and field["default"] in (None, [], False):
         del field["default"]

@@ -171,7 +171,7 @@ def _update_schedules(
         # A schedule that a user added stays.
         if _is_ours(schedule):
             client.delete_deployment_schedule(known.id, schedule.id)
-    # New schedules come last, because a renamed or deleted schedule may have had the same slug.
+    # New schedules come last, because their slug may have belonged to a schedule that was just renamed or deleted.
     if new:
         client.create_deployment_schedules(known.id, new)
 

@@ -1,9 +1,9 @@
 """Decides which definitions have a schedule, and for which tenants.
 
-A definition declares its schedule, and the settings may replace it or switch it off.
-`deployments.deploying.runner_deployments` makes a schedule of Prefect of it, whose scheduler plans and starts the runs;
-`deployments.status.planned_runs` reads its plan. `deployments.deploying.registration` keeps the switches of schedules
-that users set on the server, and `deployments.serving.start_checks` skips overlapping runs.
+A definition declares its schedule, and the settings may replace the schedule or switch it off.
+`deployments.deploying.runner_deployments` turns it into a schedule of Prefect. Prefect's scheduler plans and starts the
+runs, and `deployments.status.planned_runs` reads these plans. `deployments.deploying.registration` keeps a
+schedule inactive if a user switched it off on the server. `deployments.serving.start_checks` skips overlapping runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from task_definitions.wording import did_you_mean
 
 
 def schedule_of(definition: TaskDefinition, settings: Settings) -> Schedule | None:
-    """Return the schedule of a definition in the settings, else its own; None if it has none or is not global.
+    """Return the schedule that the settings give a definition, else the one that the definition declares.
+
+    None if the schedule is off, if there is none, or if the definition is not global.
 
     Raises:
         InvalidSettings: the value in the settings is not a schedule.
@@ -62,10 +64,14 @@ def schedules_without_effect(definitions: Mapping[str, TaskDefinition], settings
     found = []
     for name in settings.schedules:
         if name not in definitions:
-            found.append(f'schedules: there is no definition "{name}".{did_you_mean(name, definitions)}')
+            found.append(
+                f'schedules: there is no definition "{name}".{did_you_mean(name, definitions)} '
+                "`photojobs definitions list` shows all."
+            )
         elif definitions[name].scope is not Scope.GLOBAL:
             found.append(
-                f"schedules: {name} has the scope {definitions[name].scope}; only global definitions are scheduled."
+                f"schedules: {name} has the scope {definitions[name].scope}; only global definitions can have a "
+                "schedule. Remove this one."
             )
     return found
 

@@ -17,7 +17,7 @@ from storage.upkeep.integrity_rules import Severity
 
 _area = Area("database")
 
-#: A query for our tables that the database's user may not read and write.
+#: A query for those of our tables that the database's user may not read and write.
 _CLOSED_TABLES = text(
     """
     SELECT name FROM unnest(CAST(:tables AS text[])) AS name
@@ -30,7 +30,7 @@ _CLOSED_TABLES = text(
     """
 )
 
-#: A query for the sequences of our ids that the database's user may not use.
+#: A query for those sequences, from which new rows get their ids, that the database's user may not use.
 _CLOSED_SEQUENCES = text(
     """
     SELECT sequence FROM unnest(CAST(:tables AS text[])) AS name

@@ -23,8 +23,8 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        area: the area of the check: database, library, originals, Prefect, pictures, steps, space, schedules or
-            clocks.
+        area: the checked part of the installation: database, library, originals, Prefect, pictures, steps, space,
+            schedules or clocks.
         name: the name of the check, by which programs recognize it; it never changes.
         standing: the severity.
         says: the result, in a sentence.
@@ -40,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """Creates the findings of one area."""
+    """Creates findings with the same `Finding.area`."""
 
     name: str
 

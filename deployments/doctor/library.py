@@ -128,7 +128,7 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
     if odd:
         yield _area.warning(
             "trash",
-            f"{quantity(len(odd), 'project')} with .trash on another disk than the photographs: {', '.join(odd[:3])}.",
+            f".trash is on another disk than the photographs in {quantity(len(odd), 'project')}: {', '.join(odd[:3])}.",
             "Make .trash an ordinary folder of the project, so that a removal is a rename instead of a copy.",
         )
     elif count:
@@ -146,7 +146,7 @@ def examine_originals(database: Database) -> Iterator[Finding]:
     more = f" and {len(corrupt) - _NAMED} more" if len(corrupt) > _NAMED else ""
     yield _originals.problem(
         "contents",
-        f"{quantity(len(corrupt), 'original')} with changed contents, but the same size and times: "
+        f"The contents of {quantity(len(corrupt), 'original')} have changed, but not the size and times: "
         f"{', '.join(one.path for one in corrupt[:_NAMED])}{more}.",
         "Check the disk. `photojobs library verify` lists the corrupt originals: restore them from a backup, or accept "
         "them with --accept.",

@@ -20,7 +20,7 @@ from storage.settings import Settings
 
 _space, _clocks = Area("space"), Area("clocks")
 
-#: The bytes of free space below which work stops, so that it is a problem; below ten times this, it is a warning.
+#: Less free space is a problem, because work stops; less than ten times as much is a warning.
 NEEDED_BYTES = 200_000_000
 
 #: The largest tolerated difference of two clocks; a larger one makes waiting times and ages wrong.

@@ -18,7 +18,7 @@ with imported_outside_gc():
     from deployments.embedded_server.login import login_route
     from deployments.embedded_server.serial_writers import serialize_writers
 
-#: How long the server waits at its end for connections, which open pages keep.
+#: How long a stopping server waits for connections to close. A page in a browser keeps its connection open.
 SHUTDOWN_SECONDS = 3
 
 

@@ -37,7 +37,8 @@ def auth_string_of(home: Path) -> str:
     if known:
         return known
     made = f"{_USER}:{secrets.token_urlsafe(24)}"
-    # Another process may create the file at the same time. A link fails if the file exists, so the first one wins.
+    # Another process may create the file at the same time. `os.link` fails if the file exists, so the password of the
+    # first process stays.
     temporary = home / f".{AUTH_FILE}.{os.getpid()}"
     _write_private(temporary, made)
     try:

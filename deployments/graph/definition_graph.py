@@ -56,7 +56,7 @@ class GraphStep:
     """A step of a definition, or all follow-up jobs of one type.
 
     Attributes:
-        index: the position of the step in the definition; for follow-up jobs, the number of its steps.
+        index: the position of the step in the definition; for follow-up jobs, the number of the definition's steps.
         fans_out: whether the step has one job for each chunk of its photos.
         chunk_size: the largest number of photos in a job, if the step fans out.
         is_follow_up: whether handlers requested these jobs, which are not in the definition.

@@ -21,9 +21,10 @@ class NotCorrupt(DeploymentsError):
 def accept_original(database: Database, settings: Settings, path: str, *, tenant_id: str | None = None) -> None:
     """Read a corrupt original, and accept its current content as correct.
 
-    The next upkeep makes its thumbnail and preview again, and reads its metadata again.
+    The next upkeep makes the original's thumbnail and preview again, and reads its metadata again.
 
-    `path` is the path of the original below its tenant's folder; without `tenant_id`, of any tenant.
+    `path` is the path of the original below the folder of its tenant. Without `tenant_id`, the originals of all tenants
+    are searched.
 
     Raises:
         NotCorrupt: the original is not recorded as corrupt, or it changed meanwhile.

@@ -1,4 +1,4 @@
-"""Collects the numbers for Prometheus, which are the same in every process: those of the whole database.
+"""Collects numbers about the whole database for Prometheus; every process reports the same numbers.
 
 All are read from the tables, so jobs of every executor on every machine count, including flow runs whose process has
 ended. A scrape reads, from indexes, the jobs that wait or run and those that have ended since the previous scrape.
@@ -77,7 +77,7 @@ class QueueCollector(Collector):
         yield from self._counted.collect()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the current numbers; without a database, only `photojobs_database_up` 0 and the previous counts."""
+        """Yield the current numbers; if the database is down, `photojobs_database_up` 0 and the old counts."""
         with self._lock:
             try:
                 now = self._database.clock()
@@ -94,7 +94,9 @@ class QueueCollector(Collector):
                     )
                     lanes = LanesRepository(connection).list() if ended else ()
             except StorageError as error:
-                logger.warning("the metrics could not be read from the database: %s", error)
+                logger.warning(
+                    "the metrics could not be read from the database; the next scrape tries again: %s", error
+                )
                 yield _gauge("photojobs_database_up", "Whether the database answers.", 0)
             else:
                 self._count(ended, lanes)

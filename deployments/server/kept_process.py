@@ -108,7 +108,7 @@ class _KeptProcess:
                 failures += 1
                 if not self._let_go.is_set():
                     logger.error(
-                        "%s could not be started, and is started again: %s",
+                        "%s could not be started; trying again: %s",
                         self.name,
                         error,
                         exc_info=not isinstance(error, PhotojobsError),

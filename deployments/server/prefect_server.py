@@ -83,7 +83,7 @@ def embedded_server(
     if port is None:
         port = _free_port(host)
     elif not _is_free(host, port):
-        raise PortInUse(f"port {port} on {host} is taken by another program; stop it, or choose another port")
+        raise PortInUse(f"port {port} on {host} is taken by another program; stop that program, or choose another port")
     if not database_is_elsewhere():
         prepare_database(home)
     # A server that listens on all addresses is reached at the loopback address.
@@ -100,8 +100,8 @@ def embedded_server(
         log_begins_at = log.tell()
 
         def launch() -> subprocess.Popen[bytes]:
-            # A killed server may leave its lock, which names its process id. Prefect waits for the lock without end if
-            # a process has this id again, as the next server in a container.
+            # A killed server leaves its lock behind, which names its process id. If another process has this id now
+            # (in a container, the next server has it), Prefect would wait for the lock without end.
             lock_of_leases.unlink(missing_ok=True)
             return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments.
                 [sys.executable, "-m", "deployments.embedded_server", host, str(port), *hosts],
@@ -189,7 +189,8 @@ def _server_environment(url: str, auth_string: str, *, is_open: bool) -> dict[st
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{loopback},{loopback.replace(LOOPBACK, 'localhost')}",
         # A browser on another machine cannot reach our loopback address, so its pages need a relative URL.
         "PREFECT_UI_API_URL": "/api" if is_open else url,
-        # In memory, Prefect's default, the leases end with the server, and the slots that they hold stay taken forever.
+        # Prefect stores leases of concurrency slots in memory by default. They would be lost when the server ends, and
+        # their slots would stay taken forever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }

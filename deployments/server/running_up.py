@@ -81,7 +81,7 @@ def prefect_home(database: Database) -> Path:
 
 
 def server_home(database: Database) -> Path:
-    """Return the folder in which the server that `photojobs up` starts for this database keeps its runs."""
+    """Return the home folder of the Prefect server that `photojobs up` starts for this database."""
     return prefect_home(database) / SERVER_FOLDER
 
 

@@ -160,7 +160,7 @@ def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository, cras
 
 
 def report_ended_tasks(client: SyncPrefectClient, database: Database, crashed: Iterable[FlowRun]) -> int:
-    """Report to Prefect the end of tasks whose flow run died before it reported it; return how many there were.
+    """Report to Prefect the end of each task whose flow run died before that report; return how many there were.
 
     Prefect shows such a run as `Crashed`, or as `Running` if its runner died as well.
     """
@@ -184,7 +184,7 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database, crashed: I
 
 
 def _has_begun_nothing(task: Task | None, started: State | None) -> bool:
-    """Return True if a dead flow run has no task yet, or was started to retry its ended task and did not."""
+    """Return True if a dead flow run has no task yet, or was started to retry its ended task but did not."""
     return task is None or _is_after_end(started, task)
 
 
@@ -200,7 +200,7 @@ def _last_start(states: Iterable[State]) -> State | None:
 
 
 def _our_runs(client: SyncPrefectClient, *types: StateType, ended_within: timedelta | None = None) -> list[FlowRun]:
-    """Return our flow runs in a state of these types, as Prefect lists them; by default of any age."""
+    """Return our flow runs in a state of these types; with `ended_within`, only runs that ended so recently."""
     ended = None if ended_within is None else FlowRunFilterEndTime(after_=datetime.now(UTC) - ended_within)  # type: ignore[arg-type]
     ours = FlowRunFilterTags(all_=[TAG])
     return all_flow_runs(client, FlowRunFilter(tags=ours, state=_in_state(*types), end_time=ended))
@@ -304,7 +304,10 @@ def _will_begin(run: FlowRun) -> bool:
 def _attend_task(
     client: SyncPrefectClient, database: Database, task: Task, run: FlowRun | None, *, may_start: bool
 ) -> bool:
-    """Restart or request the flow run of an unattended task, or cancel or hold the task; return True if one starts."""
+    """Restart or request the flow run of a task that no process follows, or cancel or hold the task.
+
+    Return True if a flow run starts; without `may_start`, none starts.
+    """
     tasks = TasksRepository(database)
     state = None if run is None else run.state
     if run is None or state is None or state.type == StateType.COMPLETED:
@@ -325,7 +328,7 @@ def _attend_task(
 
 
 def _flow_runs(client: SyncPrefectClient, unattended: Iterable[Task]) -> dict[str | None, FlowRun]:
-    """Return the flow runs of the tasks that still exist in Prefect, by their ids."""
+    """Return those flow runs of the tasks that still exist in Prefect, by the ids of the flow runs."""
     ids = []
     for task in unattended:
         with suppress(TypeError, ValueError):

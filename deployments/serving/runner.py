@@ -81,7 +81,7 @@ class Serving:
         try:
             choices = await asyncio.to_thread(Choices.of_settings, self._settings)
         except StorageError as error:
-            self._say(f"the lists in the forms could not be updated: {error}")
+            self._say(f"the lists of choices in Prefect's forms could not be updated; trying again: {error}")
             return
         if choices == self._choices:
             return
@@ -91,7 +91,7 @@ class Serving:
         except (httpx.HTTPError, PrefectException) as error:
             # Forget the new lists, so that the next call updates the forms.
             self._choices = before
-            self._say(f"the forms could not be updated: {error}")
+            self._say(f"Prefect's forms could not be updated; trying again: {error}")
 
     def _update_forms(self) -> None:
         with get_client(sync_client=True) as client:
@@ -165,7 +165,7 @@ class Serving:
             for deployment in await asyncio.to_thread(self._watched):
                 self._leave_to_pool(deployment)
         except (httpx.HTTPError, PrefectException) as error:
-            self._say(f"the deployments could not be checked: {error}")
+            self._say(f"the deployments on Prefect's server could not be checked; trying again: {error}")
 
     def _watched(self) -> list[DeploymentResponse]:
         """Repair the schedules, and return the deployments that belong to a work pool."""

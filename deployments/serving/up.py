@@ -134,8 +134,8 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
     log_path = home / "runner.log"
 
     def launch() -> subprocess.Popen[bytes]:
-        # The request to stop is withdrawn here and not earlier, because the runner of an `up` that was just killed may
-        # still make the request.
+        # A file in `runs` asks flow runs to stop. It is removed only here, because the runner of an `up` that was just
+        # killed may still have written it.
         withdraw_stop(runs)
         _prepare_runs(runtime)
         ready.unlink(missing_ok=True)
@@ -192,7 +192,10 @@ def _prepare_runs(runtime: Runtime) -> None:
     except httpx.TransportError as error:
         raise RunnerFailed(f"Prefect's server does not answer: {error}. Check that it runs, and try again.") from error
     except Exception as error:  # noqa: BLE001 - the runner must start anyway.
-        logger.warning("flow runs without a process, and missed ones, could not be read from Prefect: %s", error)
+        logger.warning(
+            "the search for flow runs without a process, and for missed flow runs, failed: %s",
+            error,
+        )
         return
     if revived:
         logger.info("restarted %s that had no process", quantity(revived, "flow run"))
@@ -217,9 +220,11 @@ def _attending(runtime: Runtime) -> Iterator[None]:
                 attend(runtime)
                 if number % NAMING_ROUNDS == 0:
                     name_planned_runs()
-            except Exception as error:  # noqa: BLE001 - the server or database may be available again at the next look.
+            except Exception as error:  # noqa: BLE001 - the next search may find the server and database again.
                 logger.warning(
-                    "tasks that no process follows could not be found (%s); trying again in %s s", error, ATTEND_SECONDS
+                    "the search for tasks that no process follows failed (%s); trying again in %s s",
+                    error,
+                    ATTEND_SECONDS,
                 )
 
     thread = threading.Thread(target=run, name="photojobs-attendant", daemon=True)
@@ -252,5 +257,7 @@ def _only_one(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise AlreadyUp(f"another `photojobs up` or `serve` uses the folder {home}; stop it first") from None
+            raise AlreadyUp(
+                f"another `photojobs up` or `serve` uses the folder {home}; stop that one, or name another --folder"
+            ) from None
         yield

@@ -1,4 +1,4 @@
-"""What commands share.
+"""The parts that several commands use.
 
 `parameters` and `task_options` are options, `opening` opens the database, `named_server` checks the Prefect server that
 the environment names, and `exit_codes` has the exit codes.

@@ -48,7 +48,7 @@ def opened_database(
                 "library."
                 if has_library
                 else f"name your library in PHOTOJOBS_LIBRARY_ROOT, because {settings.library_root} is not a folder; "
-                "`photojobs init` sets up both."
+                "`photojobs init` sets up the library and a database."
             )
             raise NoDatabaseYet(
                 f"{database.path}: this database does not exist. Name another in PHOTOJOBS_DATABASE_URL, or {remedy}"
@@ -69,7 +69,7 @@ def opened_database(
 def opened_runtime(
     settings: Settings, *, upgrade: bool = True, create: bool = False, needs_library: bool = False
 ) -> Iterator[Runtime]:
-    """Open the database as `opened_database` does; in the block, a runtime on it is the current one."""
+    """Open the database as `opened_database` does; in the block, the current `Runtime` uses this database."""
     from flows.process.runtime import Runtime
 
     with (

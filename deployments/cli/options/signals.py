@@ -24,7 +24,7 @@ def handling(handle: Callable[..., object], *signals: signal.Signals) -> Iterato
 def removing_temporary_files() -> Iterator[None]:
     """Raise SystemExit in the block on SIGTERM, so that context managers in it remove their files.
 
-    Tasks need no such end, because they survive their process.
+    Commands that run tasks do not use this, because a task survives the end of its process.
     """
 
     def end(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The options of `photojobs run`, `start` and `plan`; checks them, and makes the request for a task of them."""
+"""The options of `photojobs run`, `start` and `plan`; checks them, and builds the request for a task from them."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def command_pages(app: App) -> Iterator[CommandPage]:
 
 
 def command_usage(root: App, path: Sequence[str]) -> str:
-    """Return how the command with these words is called, for example `photojobs undo [OPTIONS] TASK`."""
+    """Return the usage of the command with these words, for example `photojobs undo [OPTIONS] TASK`."""
     from cyclopts.help import format_usage
 
     return str(format_usage(root, path)).removeprefix("Usage: ").strip()

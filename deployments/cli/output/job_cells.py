@@ -15,7 +15,7 @@ MESSAGE_CHARACTERS = 120
 
 
 def progress_of(job: Job) -> str:
-    """Return the progress of a job as `done/total`, or only the finished number if the total is not known."""
+    """Return the progress of a job as `done/total`, or only the number of finished items if the total is not known."""
     if job.progress_total is None:
         return str(job.progress_done or "")
     return f"{job.progress_done or 0}/{job.progress_total}"

@@ -58,7 +58,7 @@ class StepProgress:
 
     @property
     def counted(self) -> str:
-        """The finished number and the total as a text, in items if their number is known, else in jobs."""
+        """How much of the step is done, such as `3/10`: in items if their total is known, else in jobs."""
         if self.total:
             return f"{self.done}/{self.total}"
         return f"{self.ended_jobs}/{quantity(self.jobs, 'job')}"
@@ -134,7 +134,7 @@ def _watch(
                 view.show(step_progress(tasks.list_jobs(task_id)))
         except StorageError as error:
             # The executors repeat their calls while the database is busy. The next read shows the progress.
-            logger.info("the progress could not be read: %s", error)
+            logger.info("the progress could not be read; trying again: %s", error)
         took = time.monotonic() - began
         if has_finished:
             return

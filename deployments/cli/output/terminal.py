@@ -74,7 +74,7 @@ def warn(text: str) -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Section:
-    """A table of plain values; None becomes an empty cell. On a page, the name of its first column is its title.
+    """A table of plain values; None becomes an empty cell. The name of the first column is also the table's title.
 
     Attributes:
         columns: the names of the columns.
@@ -90,7 +90,7 @@ class Section:
 
 
 def table(section: Section) -> RenderableType:
-    """Return a table as it fits into the terminal.
+    """Return a table that fits into the terminal.
 
     If the table is too wide for the terminal, long texts are folded, and columns are left out until the table fits:
     first the empty columns, then those in `section.spared`. If that is not enough, each row becomes a paragraph with
@@ -131,7 +131,7 @@ def _least_width(columns: Mapping[str, Sequence[str]]) -> int:
 
 
 def _cell(value: Any) -> str:
-    # Tables show minutes; the page of a single task or job shows seconds.
+    # Tables show moments to the minute; `tasks show` and `jobs show` show them to the second.
     return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else shown(value)
 
 

@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def usage_error(root: App, error: CycloptsError) -> str:
-    """Return the message of an error of Cyclopts; it also has the usage of the command if that can help."""
+    """Return the message of an error of Cyclopts, followed by the usage of the command if that can help."""
     error.verbose = False
     path = tuple(error.command_chain or ())
     if not path or not isinstance(error, UnusedCliTokensError | MissingArgumentError | UnknownOptionError):
@@ -53,5 +53,6 @@ def _fits(option: OptionHelp, word: str) -> bool:
 
 
 def _how_unlikely(option: OptionHelp) -> tuple[bool, bool]:
-    # Values that few options accept say most about the option. Few users have more than one tenant.
+    # An option that accepts only numbers or certain words is more likely than one that accepts any text. --tenant is
+    # the least likely one, because few users have more than one tenant.
     return option.names[0] == "--tenant", not option.choices and option.takes not in ("INT", "FLOAT")

@@ -71,8 +71,9 @@ def test_a_schedule_that_starts_nothing_is_named() -> None:
         schedules={"maintenance_globl": "off", "maintenance": "0 3 * * *", "folder_discovery": "off"}
     )
     assert schedules_without_effect(load_definitions(), settings) == [
-        'schedules: there is no definition "maintenance_globl". Did you mean "maintenance_global"?',
-        "schedules: maintenance has the scope project; only global definitions are scheduled.",
+        'schedules: there is no definition "maintenance_globl". Did you mean "maintenance_global"? '
+        "`photojobs definitions list` shows all.",
+        "schedules: maintenance has the scope project; only global definitions can have a schedule. Remove this one.",
     ]
 
 

@@ -72,7 +72,7 @@ def draw(
 
 def _of_definition(name: str) -> DefinitionGraph:
     definition = load_definitions(Settings.load().definitions, strict=False).get_or_raise(name)
-    # The picture has the lanes of a new database, because a definition can be drawn before a database exists.
+    # A definition can be drawn before a database exists, so the picture shows the lanes that a new database has.
     return graph_of_definition(definition, step_types())
 
 

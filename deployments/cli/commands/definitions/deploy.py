@@ -76,6 +76,6 @@ def _write_prefect_yaml(
     from deployments.deploying.prefect_yaml import render_prefect_yaml
     from flows.starting.deployment_names import DRAIN
 
-    # The file always contains the deployment for standalone jobs.
+    # `render_prefect_yaml` always adds Drain Queue, the deployment for standalone jobs.
     chosen = [definitions.get_or_raise(name) for name in names if name != DRAIN] if names else definitions.values()
     write_file(file, render_prefect_yaml(chosen, settings, pool=pool))

@@ -173,7 +173,10 @@ def _since_deployed(here: Definitions) -> tuple[DefinitionDifference, ...]:
 
         deployed = deployed_definitions(client)
     for path in deployed.unreadable:
-        warn(f"{path}: the deployment's description no longer contains the definition; deploy or serve it again")
+        warn(
+            f"{path}: not compared, because the deployment's description no longer contains the definition. Run "
+            "`photojobs deploy`, or restart `photojobs up`, to write the description again."
+        )
     return compare_definitions(deployed.definitions, here)
 
 

@@ -21,7 +21,7 @@ from task_definitions.wording import did_you_mean, shown
 #: The JSON Schema for editors, beside the definitions. It is hidden, so that it is not read as a definition.
 SCHEMA_FILE = ".photojobs.schema.json"
 
-#: The default steps of a new definition: they check, and make only safe repairs.
+#: The steps of a new definition if `--step` is not given. They only check, and make safe repairs.
 DEFAULT_STEPS = ("manifest_check", "derivative_validation")
 
 app = App(name="new")
@@ -130,7 +130,7 @@ def _check_steps(types: Sequence[str]) -> None:
         if word not in known
     ]
     if len(types) > MAX_STEPS:
-        problems.append(f"--step: a definition has at most {MAX_STEPS} steps.")
+        problems.append(f"--step: a definition has at most {MAX_STEPS} steps. Leave some out.")
     if problems:
         raise BadInput("\n".join(problems))
 

@@ -44,7 +44,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /, *, install: Flag = Fals
 
 
 def _start_completing_in_zsh(script: Path) -> None:
-    """Switch on completion in the start file of zsh, which does not load it by itself."""
+    """Add the line that switches on completion to the start file of zsh; zsh has it switched off by default."""
     start_file = Path.home() / ".zshrc"
     text = start_file.read_text(errors="surrogateescape") if start_file.exists() else ""
     if str(script.parent) in text and "compinit" not in text:

@@ -24,9 +24,9 @@ SECONDS_PER_DAY = 86_400
 def upgrade_database(*, json: Json = False) -> None:
     """Upgrade the database to the newest schema, in place.
 
-    A database file of an earlier program keeps every row and id, and that program can still use it. Before the
-    upgrade, the file is copied to a file beside it. A database with the newest schema is not changed. `photojobs db
-    check` shows what an upgrade would do.
+    If the file belongs to a program from before photojobs, every row and id is kept, and that program can still use
+    the file. Before the upgrade, an SQLite file is copied to a backup in the same folder. A database with the newest
+    schema is not changed. `photojobs db check` shows what an upgrade would do.
     """
     from storage.upkeep.schema_upgrade import upgrade
 
@@ -77,7 +77,11 @@ def check_database(*, json: Json = False) -> int:
         }
     )
     rows = [
-        (name, count.rows, ", ".join(f"{number} {status or 'without'}" for status, number in count.by_status.items()))
+        (
+            name,
+            count.rows,
+            ", ".join(f"{number} {status or 'without a status'}" for status, number in count.by_status.items()),
+        )
         for name, count in sorted(report.counts.items())
     ]
     if rows:

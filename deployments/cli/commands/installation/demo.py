@@ -101,7 +101,7 @@ def demo(
     if place.state is DemoState.MAKING:
         _make(place, database, photos)
     else:
-        say(f"{place.path} already exists; the demo works on the same library again.")
+        say(f"{place.path} already exists; the demo works on the library in this folder again.")
     with Runtime(database, settings=settings) as runtime, runtime.as_current():
         remark("Starting Prefect's server …")
         with embedded_server(place.prefect_home) as url:
@@ -206,7 +206,7 @@ def _print_library(place: DemoFolder, made: DemoLibrary, *, large: int) -> None:
 
 
 def _print_repaired(database: Database, nights: Sequence[TaskSummary]) -> None:
-    """Print the changes of upkeep, with the first names of each kind."""
+    """Print the changes that upkeep made; for each kind of change, only the first few names."""
     counts: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], list[str]] = {}
     for summary in nights:
@@ -224,7 +224,7 @@ def _print_repaired(database: Database, nights: Sequence[TaskSummary]) -> None:
 
 
 def _print_sameness(before: Snapshot, after: Snapshot) -> None:
-    """Print the differences that a second run made, or that it made none."""
+    """Print what a second run changed, or that it changed nothing."""
     _title("Run again")
     differences = before.differences(after)
     if not differences:

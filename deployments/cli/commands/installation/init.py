@@ -215,9 +215,9 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
             f"{_listed(survey.deeper)}. A project's photographs must be directly in its folder."
         )
     for folder in survey.unreadable:
-        yield f"this folder cannot be read: {folder}"
+        yield f"{folder} cannot be read. Correct its permissions."
     for name in survey.unsafe:
-        yield f"this folder cannot be a project: {name}"
+        yield f"this folder cannot be a project until you rename it: {name}"
     if survey.sharing:
         yield (
             f"pictures with the same base name count as one photo: {_listed(survey.sharing, separator='; ')}. If they "
@@ -227,8 +227,8 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
     twice = sorted(name for name, count in folders.items() if count > 1)
     if twice:
         yield (
-            f"several tenants have a folder of this name: {_listed(twice)}. If another program uses the same database "
-            "file, only one of these folders can become a project."
+            f"several tenants have a folder of the same name: {_listed(twice)}. If another program uses the same "
+            "database file, only one of these folders can become a project."
         )
 
 

@@ -253,7 +253,7 @@ def _change(
 
 
 def _filters(database: Database, options: JobOptions, settings: Settings) -> dict[str, Any]:
-    """Return the values of the columns that the options name; None for any value."""
+    """Return the value that each column must have; None for a column that may have any value."""
     task, tenant = options.task, options.tenant
     return {
         "status": options.status,

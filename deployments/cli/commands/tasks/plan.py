@@ -88,7 +88,10 @@ def print_plan(made: Plan) -> None:
             warn(f"{step.type} would fail: {reason.splitlines()[0]}")
     say(f"{made.message}. Nothing has been changed.")
     if made.saved_as is not None:
-        remark(f"`photojobs run --plan {made.saved_as}` carries out the plan; it leaves out what changes until then.")
+        remark(
+            f"`photojobs run --plan {made.saved_as}` carries out the plan. It leaves out files and rows that have "
+            "changed by then."
+        )
 
 
 def plan_document(made: Plan) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from storage.reports.task_summary import TaskSummary
 
 
 def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
-    """Start a task, run it to its end, and return its summary; Prefect then shows the task's flow run.
+    """Start a task, run it to its end, and return its summary; afterwards, Prefect's pages show its flow run.
 
     The runtime must be the current one.
 
@@ -26,7 +26,7 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
         RunBroken: the flow run ended before the task.
     """
     tasks = TasksRepository(runtime.database)
-    # The server is started later, because that takes long, and unknown projects or photos must be reported at once.
+    # This call reports unknown projects and photos at once, so it precedes the start of the server, which takes long.
     tasks.start(request.new)
     if is_shown:
         remark(f"task {request.new.id} begins")

@@ -30,7 +30,7 @@ from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
 from storage.settings import Settings
 
-#: How many files and rows that cannot be restored are named.
+#: The largest number of warnings about files and rows that cannot be restored.
 MAX_SHOWN = 20
 
 app = App(name="undo")
