@@ -1,4 +1,4 @@
-"""Stores all state: SQL tables, repositories, the state machine, and the library on disk. It does not use Prefect.
+"""Stores all state: SQL tables, repositories, the state machine, and the library on disk. It never uses Prefect.
 
 Each folder is a room with one purpose. `docs/architecture.md` lists the rooms and what each of them decides.
 

@@ -15,14 +15,14 @@ Row = TypeVar("Row", bound=_Row)
 
 
 def batched(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
-    """Yield the values in their order, in lists of at most `size`; a list is read when it is needed."""
+    """Yield lists of at most `size` values, in order. The values of a list are read only when the list is requested."""
     iterator = iter(values)
     while batch := list(islice(iterator, size)):
         yield batch
 
 
 def pages(read: Callable[[int], Sequence[Row]]) -> Iterator[Sequence[Row]]:
-    """Yield rows in batches, in order of id. `read` gets the id of the last row so far, and returns the next rows."""
+    """Yield rows in batches, in order of id. `read` gets the last id so far (at first 0) and returns the next rows."""
     last_id = 0
     while page := read(last_id):
         yield page

@@ -42,7 +42,7 @@ class SchemaMismatch(StorageError):
 
 
 class ConstraintViolated(StorageError):
-    """A row violates a constraint of its table, and no other error is more precise; nothing was written."""
+    """A row would violate a constraint of its table, and no other error class fits better; nothing was written."""
 
 
 class InvalidValue(StorageError):

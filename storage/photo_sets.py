@@ -1,6 +1,6 @@
 """Finds the photos that a job works on, with their projects, and checks that a payload fits into one job.
 
-Handlers use this module. So do programs that process jobs themselves. The module reads rows, never files.
+This module is for handlers, and for programs that process jobs themselves. It reads rows, never files.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -111,7 +111,10 @@ def chunk_photo_ids(photo_ids: Iterable[int], size: int = MAX_ITEMS_PER_JOB) -> 
 def validate_payload_size(
     payload: Mapping[str, Any] | Sequence[Any] | None, max_items: int = MAX_ITEMS_PER_JOB
 ) -> PayloadSize:
-    """Check the length of the longest list in a payload, such as `items` or `photo_ids`, or of a list given instead."""
+    """Check that the longest list in a payload, such as `items`, has at most `max_items` entries.
+
+    `payload` may also be a list.
+    """
     lists: dict[str, Any] = dict(payload) if isinstance(payload, Mapping) else {"payload": payload}
     name, count = max(
         ((str(key), len(value)) for key, value in lists.items() if isinstance(value, list | tuple | set | frozenset)),

@@ -1,7 +1,7 @@
 """Finds outdated derivatives (thumbnails and previews) and metadata of one project at a time, by temporary tables.
 
-`DerivativeScan.outdated` has the rule. This module does not access the library: callers write scanned files to the
-temporary tables, and get ids of photos.
+`DerivativeScan.outdated` defines when a derivative is outdated. This module does not access the library: callers write
+scanned files to the temporary tables, and get ids of photos.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -106,7 +106,7 @@ class DerivativeScan:
         yield from self._ids(_FIND_OUTDATED_METADATA, {"project_id": self._project_id, "kind": METADATA})
 
     def _find_owners(self) -> None:
-        """Give each file that differs in spelling from the name of its photo the base name of the photo."""
+        """Stage files whose names are spelled differently from their photo's name under the photo's base name."""
         for table in ("staged_strangers", "staged_names"):
             self._connection.exec_driver_sql(f"DELETE FROM {table}")
         self._connection.execute(text(_FIND_STRANGERS), {"project_id": self._project_id})

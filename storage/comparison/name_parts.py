@@ -1,4 +1,4 @@
-"""Stores the rows and file names of one project: a few in memory, and more of them in parts in a temporary file.
+"""Stores the rows and file names of one project: in memory if they are few, else in parts in a temporary file.
 
 All spellings of a name are in the same part. Each part can therefore be compared separately, and memory does not grow
 with the size of the project.

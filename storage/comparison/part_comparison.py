@@ -18,8 +18,8 @@ from storage.photos.availability import Availability
 #: A function that describes the file with a given name in the project; it returns None if the file no longer exists.
 Look = Callable[[str], ScannedFile | None]
 
-# A number stores which files a base name has. It has a bit for each kind of file that exists, a bit for each kind of
-# which a file has a problem, and a bit that is always set, so that a name with only a sidecar is not 0.
+# One number stores which files a base name has: one bit for each kind of file that exists, one bit for each kind with a
+# file that has a problem, and one bit that is always set. So a base name with only a sidecar is not 0.
 _KINDS: Final = (FileKind.JPG, FileKind.RAW, FileKind.OTHER)
 _KIND_BITS: Final = {kind: 1 << place for place, kind in enumerate(_KINDS)}
 _ODD_PLACES: Final = len(_KINDS)
@@ -73,7 +73,7 @@ class PartComparison:
         self._strangers = self._known.keys() - {row[1] for row in part.rows}
 
     def differing_availability(self) -> list[Availability]:
-        """Return the photos whose availability differs from the disk, in order of id.
+        """Return the photos whose availability flags differ from the files on disk, in order of id.
 
         If all files of a kind have a problem, the flag of this kind is unchanged.
         """

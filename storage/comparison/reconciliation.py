@@ -59,9 +59,10 @@ class ProjectComparison:
         self._parts.add(NamePart(names=listed.names, odd_names=odd_names))
 
     def differing_availability(self) -> Iterator[list[Availability]]:
-        """Yield batches of photos whose availability differs from the disk.
+        """Yield batches of photos whose availability flags differ from the files on disk.
 
-        If all files of a kind have a problem, such as a symlink or an unreadable file, its flag is unchanged.
+        If all files of a kind have a problem, such as a symlink or an unreadable file, the flag of this kind is
+        unchanged.
         """
         return self._found(PartComparison.differing_availability)
 
@@ -132,7 +133,7 @@ def has_available_photos(connection: Connection, project_id: int) -> bool:
 def known_names(
     connection: Connection, project_id: int, names: Sequence[str], *, but_for: Sequence[int] = ()
 ) -> set[str]:
-    """Return the names among `names` that photos of the project have, in the same spelling; ignore photos `but_for`."""
+    """Return the names among `names` that a photo of the project has in the same spelling, except photos `but_for`."""
     statement = select(photos.c.filename).where(photos.c.project_id == project_id, photos.c.filename.in_(names))
     if but_for:
         statement = statement.where(photos.c.id.not_in(but_for))

@@ -1,9 +1,8 @@
-"""Limits the time that a PostgreSQL server may take to answer, and the wait for threads that wait for an answer.
+"""Limits how long a process waits for an answer of a PostgreSQL server, and for the end of a thread.
 
-The client process enforces the limits.
-
-Timeouts of PostgreSQL and TCP do not detect a frozen server, because its machine still acknowledges packets. Use the
-limit only for statements that are short by design: claims, ends and heartbeats.
+The process itself enforces the limits. Timeouts of PostgreSQL and TCP do not detect a frozen server, because its
+machine still acknowledges packets. Use the limit only for statements that are short by design: claims, ends and
+heartbeats of jobs.
 """
 
 from __future__ import annotations

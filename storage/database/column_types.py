@@ -21,7 +21,7 @@ Identifier = BigInteger().with_variant(Integer, "sqlite")
 #: The largest integer that both databases store.
 MAX_INTEGER = 2**63 - 1
 
-#: The limits for reading a stored document. They exceed our limits for writing, because other programs write, too.
+#: The limits for reading a stored document. They exceed our limits for writing, because other programs also write.
 _STORED_BOUNDS = Bounds(max_bytes=16 * 1024 * 1024, max_depth=64)
 
 #: The largest integer in columns for counts, such as progress, attempts and slots.

@@ -96,7 +96,7 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
     if state.startswith("23"):
         return ConstraintViolated(f"{place}: {detail}; nothing was written. Give values that this constraint allows.")
     if type(error).__name__ in ("OperationalError", "AdminShutdown", "ConnectionTimeout", "InterfaceError") or (
-        # Classes for connections, logins, transaction states, and faults of the server or its operating system.
+        # SQLSTATE classes for connections, logins, transaction states, and faults of the server or its system.
         state.startswith(("08", "25", "28", "3D", "57", "58", "XX"))
     ):
         return DatabaseUnavailable(f"{place}: {detail}. Check that the server runs and the URL is right.")

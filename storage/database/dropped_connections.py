@@ -18,7 +18,7 @@ from storage.database.answer_watch import AnswerWatch
 #: A connection that was idle for this number of seconds is tested by a query, because a network can drop it silently.
 SILENT_SECONDS = 30.0
 
-#: How many seconds a server may take to answer that query; a frozen server never answers.
+#: How many seconds a server may take to answer the test query; a frozen server never answers.
 ANSWER_SECONDS = 5.0
 
 _watch = AnswerWatch()

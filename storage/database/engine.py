@@ -38,7 +38,8 @@ from storage.errors import (
 #: The number of seconds that a statement waits for a lock before it fails with `DatabaseBusy`.
 BUSY_TIMEOUT_SECONDS = 30
 
-#: The number of seconds that a server may take for a claim, an end or a heartbeat, after the wait for a lock.
+#: The number of seconds that a server may take to claim jobs, end jobs or write heartbeats, not counting waits for
+#: locks.
 ANSWER_SECONDS = 15
 
 #: The number of connections that a process keeps open; heartbeats, claims and handlers need one each at the same time.
@@ -67,8 +68,8 @@ class Database:
         self.clock = clock or system_clock
         self._busy_timeout_seconds = busy_timeout_seconds
         self.engine = self._create_engine(str(url))
-        # Statements that are planned once have their own connections, because the setting for them is for a whole
-        # session and would slow other statements.
+        # Statements that are planned once have their own connections, because their setting applies to a whole session
+        # and would slow other statements.
         self._planning_once = (
             self._create_postgresql_engine(self.engine.url, plans_once=True) if self.is_postgresql else self.engine
         )
@@ -109,8 +110,8 @@ class Database:
         it has read. Keep the transaction short, because other writers wait.
 
         Args:
-            durable: whether to call `sync` after the commit. On SQLite, a power cut can undo the last commits since the
-                last sync, but never an earlier commit without the later ones.
+            durable: whether to call `sync` after the commit. On SQLite, a power cut can undo the newest commits since
+                the last sync, but never an older commit without the newer ones.
         """
         with self.engine.begin() as connection:
             yield connection
@@ -137,7 +138,7 @@ class Database:
 
     @contextmanager
     def begin_briefly(self, limit_seconds: float) -> Iterator[Connection]:
-        """Open a transaction as `begin` does; it fails if PostgreSQL takes longer than `limit_seconds` for it."""
+        """Open a transaction as `begin` does. The transaction fails if PostgreSQL takes longer than `limit_seconds`."""
         with self.begin() as connection:
             if not self.is_postgresql:
                 yield connection
@@ -358,8 +359,8 @@ _databases: weakref.WeakKeyDictionary[Any, Database] = weakref.WeakKeyDictionary
 class Access:
     """The access of a repository to its tables: through a `Database`, or through the caller's open connection.
 
-    With a caller's connection, all statements belong to the caller's transaction; it is never committed, rolled back or
-    closed here.
+    With a caller's connection, all statements belong to the caller's transaction. This object never commits or rolls
+    back that transaction, and never closes the connection.
     """
 
     def __init__(self, source: Database | Connection) -> None:

@@ -24,8 +24,8 @@ _NETWORK = {
     "tcp_user_timeout": 25_000,
 }
 
-#: After this number of seconds without a statement, the server ends a transaction and its session. A process that was
-#: frozen, or whose machine sleeps, then no longer keeps others from the rows that it locked.
+#: After this number of seconds without a statement, the server ends a transaction and its session. So a process that is
+#: frozen, or whose machine sleeps, does not keep rows locked.
 IDLE_TRANSACTION_SECONDS = 60
 
 #: The planner's methods that do not read rows by an index in order; they are switched off for some sessions.
@@ -59,8 +59,8 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
     if plans_once:
         settings |= dict.fromkeys(_OTHER_WAYS, "off")
     values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    # `off` becomes `on`, because a power cut must not lose a commit that was reported. Stricter settings are kept, and
-    # so is the user's own limit for idle transactions.
+    # `off` becomes `on`, because a power cut must not lose a commit that was reported. Stricter values, and the user's
+    # own limit for idle transactions, are kept.
     synchronous = "replace(current_setting('synchronous_commit'), 'off', 'on')"
     idle = "idle_in_transaction_session_timeout"
     idle_limit = f"coalesce(nullif(current_setting('{idle}'), '0'), '{IDLE_TRANSACTION_SECONDS}s')"
@@ -78,7 +78,7 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
         connection.autocommit = True
         (server_process, *_) = connection.execute(statement).fetchone()
         if server_process != connection.info.backend_pid and not looked_at_pooler:
-            # The connection reports another process id than the server, so there is a pooler between.
+            # The process id of the connection differs from that of the server, so there is a pooler between the two.
             _check_pooler(connection, engine.url)
             looked_at_pooler.append(True)
         connection.autocommit = False
@@ -99,8 +99,8 @@ def _check_encoding(connection: Any, url: URL) -> None:
 def _check_pooler(connection: Any, url: URL) -> None:
     """Refuse a pooler that shares one server connection among several clients.
 
-    A second connection shows whether the pooler does: in session mode, two connections never get the same server
-    process.
+    A pooler in session mode never gives two connections the same server process, so a second connection is opened and
+    its server process is compared.
     """
     import psycopg
 

@@ -1,6 +1,6 @@
 """Creates files and folders that only their owner can read: databases, backups, settings with a password, logs.
 
-Each file is created with its final mode. If the mode were set later, other users could open the file before that.
+Each file is created with its final mode. If the mode were set later, other users could open the file in the meantime.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The table `file_journal`: every move and removal of an original, written in the same transaction as the row change.
 
-For tasks, entries also have the rows and manifests before the change, so that an undo can restore them.
+Entries of a task also contain rows and manifests as they were before the change, so that an undo can restore them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -109,7 +109,7 @@ def write_journal(
 
 
 def journaled_targets(connection: Connection, targets: Sequence[str], *, project_id: int) -> set[str]:
-    """Return the paths among `targets` to which, according to an entry of the project, a file was moved."""
+    """Return the paths among `targets` to which a file was moved, according to the project's journal entries."""
     found: set[str] = set()
     for batch in batched(targets, _BATCH_SIZE):
         statement = select(file_journal.c.target).where(
@@ -177,7 +177,7 @@ def last_entry(connection: Connection, *, project_id: int, action: FileAction) -
 
 
 def withdraw_entry(connection: Connection, entry_id: int) -> None:
-    """Remove an entry that was written before its change, if the change was then not made."""
+    """Remove the entry of a change that was not made; the entry was written before the change."""
     connection.execute(delete(file_journal).where(file_journal.c.id == entry_id))
 
 

@@ -24,7 +24,7 @@ class MoveIntent(Record):
     """A file that is about to be moved.
 
     Attributes:
-        group_id: an id that all files have that move together or not at all.
+        group_id: the id of a group of files that move together or not at all.
         project_id: the project whose folder the file leaves; None if the folder belongs to no project.
         target_project_id: the project whose folder the file moves to.
         source: the file's path, relative to the library's root.

@@ -38,7 +38,7 @@ class PhotoStates:
         return self._wanted.get(photo_id, self._loaded.get(photo_id))
 
     def put(self, photo_id: int, state: dict[str, Any] | None, *, unneeded_tags: Sequence[int] = ()) -> None:
-        """Set the wanted state of a photo. `write` removes those of `unneeded_tags` that no photo has afterwards."""
+        """Set the wanted state of a photo. `write` removes each tag in `unneeded_tags` that no photo has then."""
         self._wanted[photo_id] = state
         self._new_tags.update(unneeded_tags)
 

@@ -9,7 +9,7 @@ from storage.database.tables import tags
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import TAG_IDS, difference, snapshot_photos, snapshot_projects
 
-#: The key in a journal entry for the ids of the tags that the change of a photo added to its project.
+#: The key in a photo's journal entry for the ids of tags that the change added to the photo's project.
 NEW_TAGS = "new_tags"
 
 #: Columns that are always read, because they identify the photo in the journal.
@@ -42,7 +42,10 @@ class RowChangesNote:
         self._projects = snapshot_projects(connection, project_ids) if project_ids else {}
 
     def take(self, *, tenant_id: str, remarks: Mapping[int, Mapping[str, Any]]) -> Iterator[FileChange]:
-        """Yield the rows that changed, without removed rows: the code that removes rows also writes their entries."""
+        """Yield the rows that changed, without removed rows: the code that removes rows also writes their entries.
+
+        `remarks` has further keys for the entries of photos, by photo id.
+        """
         projects = snapshot_projects(self._connection, list(self._projects)) if self._projects else {}
         for project_id, before in self._projects.items():
             found = difference(before, projects[project_id]) if project_id in projects else None

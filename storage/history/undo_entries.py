@@ -18,7 +18,7 @@ UNDO = "undo"
 #: The number of entries that are read at a time.
 PAGE_SIZE = 2_000
 
-#: One transaction writes all entries of a photo from one job, so the ids of these entries differ at most by this.
+#: The maximum difference between the ids of a photo's entries from one job, because one transaction writes all of them.
 _REACH = 10_000
 
 #: The actions that concern a whole project.
@@ -67,7 +67,7 @@ class EntryGroup:
 def iterate_groups(source: Any, *, task_id: str) -> Iterator[list[EntryGroup]]:
     """Yield the entries of a task that were not undone, as pages of groups, the newest first.
 
-    The entries are read from the `Database` `source`; no connection stays open between pages.
+    `source` is a `Database`. No connection stays open between pages.
     """
     before_id: int | None = None
     seen: set[int] = set()

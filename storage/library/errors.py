@@ -8,7 +8,7 @@ class LibraryError(StorageError):
 
 
 class UnsafePath(LibraryError):
-    """A tenant, folder or file name, or the entry on disk at that place, could lead out of its project."""
+    """The name of a tenant, folder or file, or the entry on disk with that name, could lead out of the project."""
 
 
 class LibraryUnavailable(LibraryError):
@@ -36,7 +36,7 @@ class Collision(LibraryError):
 
 
 class CrossesFileSystems(LibraryError):
-    """A folder cannot be renamed atomically to a path on another file system."""
+    """A folder cannot be renamed to another file system, or contains a mounted file system and cannot be removed."""
 
 
 class NotEnoughSpace(LibraryError):

@@ -1,4 +1,4 @@
-"""Reads and writes the manifest `.project.yaml`. It names a folder's project, even after a user renamed the folder."""
+"""Reads and writes the manifest `.project.yaml`, which identifies the project of a folder even after a rename."""
 
 import os
 import stat

@@ -34,8 +34,7 @@ class Library:
     Attributes:
         root: the root folder, which is made absolute; `~` is the home folder.
         ignored_names: files and folders of operating systems and storage systems, which are not part of the library.
-        origin: set if this is the shadow library of a plan: maps a path to the path with its contents; see
-            `content_path`.
+        origin: for the shadow library of a plan, the function that `content_path` calls; else None.
     """
 
     root: Path
@@ -76,7 +75,7 @@ class Library:
     def change_time_ns(self, folder: Path, name: str, status: os.stat_result) -> int:
         """Return the change time (ctime) of a file in nanoseconds since 1970; `status` is the file's status.
 
-        The name is joined to the folder only in a plan, because a scan would otherwise build a path for each file.
+        A path is built only in a plan, because a scan calls this method for each file.
         """
         if self.origin is None:
             return status.st_ctime_ns
@@ -325,7 +324,7 @@ def _safe_folder_names(folder: Path, ignored: IgnoredNames) -> Iterator[str]:
 
 
 def _refuse_symlink(path: Path) -> int | None:
-    """Return the mode of the file or folder at the path; None if nothing exists. Raise `UnsafePath` at a symlink."""
+    """Return the mode of the file or folder at the path; None if nothing exists. Raise `UnsafePath` for a symlink."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -336,7 +335,7 @@ def _refuse_symlink(path: Path) -> int | None:
 
 
 def _refuse_anything_but_a_folder(path: Path) -> bool:
-    """Return whether a folder exists at the path. Raise `UnsafePath` at anything else."""
+    """Return whether a folder exists at the path. Raise `UnsafePath` for anything else."""
     mode = _refuse_symlink(path)
     if mode is None:
         return False

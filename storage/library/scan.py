@@ -1,7 +1,7 @@
-"""Scans a project folder and yields its files, with the problems that they have. Changes nothing.
+"""Scans a project folder and yields its files with their problems. Changes nothing.
 
-`list_names` is for the comparison with the rows: it calls no `stat` for each file, which would take several times as
-long as the listing, because most file systems return the type of an entry with its name.
+`list_names` is for the comparison with the rows. It does not call `stat` for each file, because this would take several
+times as long as the listing. Most file systems return the type of an entry with its name.
 """
 
 import os
@@ -37,8 +37,8 @@ _is_plain = re.compile(rf"[ -\-0-\[\]-~][ -.0-\[\]-~]{{0,{MAX_NAME_BYTES - 1}}}"
 class ScannedFile:
     """One entry of a project folder.
 
-    If an entry has a problem, report it, but change neither the file nor its rows. If an entry is not hidden and has no
-    problem, `ProjectFolder.original` accepts its name.
+    If an entry has a problem, report the problem, but change neither the file nor its rows. If an entry is not hidden
+    and has no problem, `ProjectFolder.original` accepts its name.
 
     Attributes:
         name: the name on disk. It may have line breaks or surrogates if there is a problem, so show `printable_name`.

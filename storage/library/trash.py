@@ -31,7 +31,7 @@ class TrashName:
     """The parts of the name of an entry in the trash.
 
     Attributes:
-        original_name: the file's former name; empty if the entry is a folder with the file, which has its former name.
+        original_name: the file's former name; empty if the entry is a folder in which the file has its former name.
         trashed_at: when the file was moved to the trash, in UTC, with milliseconds.
     """
 

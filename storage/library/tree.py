@@ -59,7 +59,7 @@ class LibraryTree:
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE"):
             self._connection.execute(f"PRAGMA {pragma}")
         # Hard links share an inode, so only one of their names is stored. The thumbnail and the preview of a small
-        # image are an exception: they may be hard links of one file, so the column `derivatives` tells them apart.
+        # image are an exception: they may be hard links of one file, so the column `derivatives` distinguishes them.
         self._connection.executescript(
             "CREATE TABLE origins (inode INTEGER PRIMARY KEY, is_folder, size, mtime_ns, path BLOB);"
             + "".join(
@@ -70,7 +70,7 @@ class LibraryTree:
         )
 
     def note_origins(self, pairs: Iterable[tuple[os.stat_result, Path]]) -> None:
-        """Store which original each entry of the tree represents: pairs of an entry's status and a path."""
+        """Store which original each entry represents: `pairs` has the entry's status and the original's path."""
         for batch in batched(pairs, _BATCH_SIZE):
             rows = [(*_identity(status), os.fsencode(path)) for status, path in batch]
             with self._lock:

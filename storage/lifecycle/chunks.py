@@ -1,4 +1,4 @@
-"""Divides the items of `JobsRepository.enqueue_with_items` among jobs of at most 2000 items, its chunks.
+"""Divides the items of one `JobsRepository.enqueue_with_items` among several jobs (chunks) of at most 2000 items.
 
 The payload of each job has the index and the number of the chunks. `storage.lifecycle.step_jobs` makes the chunks of a
 task's steps.

@@ -1,4 +1,4 @@
-"""Notifies waiters in other processes on PostgreSQL that there may be work. On SQLite, the waiters poll."""
+"""On PostgreSQL, notifies waiting processes that there may be work. On SQLite, waiting processes poll."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def notify_followers(connection: Connection, task_ids: Sequence[str], *, now: da
 
 
 def fresh_since(now: datetime) -> datetime:
-    """Return the earliest time of a last heartbeat at which the waiting process still counts as alive."""
+    """Return the time since which a waiting process must have written a heartbeat to count as alive."""
     return now - timedelta(seconds=WAITER_STALE_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""The columns of `photos` that state which kinds of files exist, read and written for many rows at once."""
+"""Reads and writes the columns of `photos` that state which kinds of files exist, for many photos at once."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def write_availability(connection: Connection, changes: Sequence[Availability], 
 def _is_new_kind(kind: str) -> Any:
     was_known = exists().where(
         photo_originals.c.photo_id == photos.c.id,
-        # A row without a size was written for a missing file of unknown kind, so it may be a file of this kind.
+        # A row without a size was written for a missing file of unknown kind, so the file may be of this kind.
         (photo_originals.c.kind == kind) | photo_originals.c.size_bytes.is_(None),
         photo_originals.c.missing_since.is_not(None),
     )

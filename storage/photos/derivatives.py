@@ -42,7 +42,7 @@ class Derivative(Record):
 
     Attributes:
         kind: a `DerivativeKind`, or `METADATA`.
-        source_hash: the content hash that the original had then; None if the original never changed.
+        source_hash: the content hash of the original when the derivative was made; None if the original never changed.
         width: the width in pixels; None if no file was made. Then `height` and `size_bytes` are None, too.
     """
 

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows with values for all columns; a row with the same primary key gets the values of the new one."""
+    """Insert rows with values for all columns. An existing row with the same primary key gets the new values."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table)
     written = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}

@@ -1,4 +1,4 @@
-"""The rows for the verification of originals: originals to verify next, results, and the coverage of a library.
+"""Reads and writes the rows for the verification of originals: originals to verify next, results, and coverage.
 
 The step `verify_originals` reads the files.
 """

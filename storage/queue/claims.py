@@ -93,7 +93,7 @@ def claim_by_id(connection: Connection, claimant: Claimant, job_id: int) -> Job 
 
 
 def promote_due(connection: Connection, *, now: datetime) -> int:
-    """Make the delayed jobs ready whose `run_after` has passed; return how many. Claims read only ready jobs."""
+    """Make delayed jobs ready if their `run_after` has passed; return their number. Claims read only ready jobs."""
     statement = text(promote(is_postgresql=connection.dialect.name == "postgresql"))
     return connection.execute(statement.bindparams(bindparam("now", type_=UtcTimestamp)), {"now": now}).rowcount
 

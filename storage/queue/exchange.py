@@ -163,7 +163,7 @@ def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, f
             LanesRepository(connection).get(found.unknown_lane)
     # The list is extended after each transaction, so a later error does not lose the jobs that an earlier one claimed.
     claimed = found.claimed
-    # If the claim is still partial, `exchange` below claims from the lanes before the special lane first.
+    # If the claim is still partial, the call of `exchange` below first claims from the lanes before the special lane.
     if found.special_lane is not None and not found.is_partial:
         assert wanted.lanes is not None  # noqa: S101 - it is in `wanted.lanes`.
         claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit - len(claimed))

@@ -1,8 +1,8 @@
 """The complete statements of `storage.queue.exchange` for each database.
 
-On PostgreSQL one statement ends jobs and claims others. It can claim all jobs that need no lock of a lane. A claim
-that needs one runs `PREPARE_POSTGRESQL` first, which locks the lanes and passes their names to it in a setting of the
-transaction.
+On PostgreSQL one statement ends jobs and claims others. Without `PREPARE_POSTGRESQL`, this statement claims only jobs
+for which no lane must be locked. `PREPARE_POSTGRESQL`, which runs before the statement in the same transaction, locks
+lanes and stores their names in a setting of the transaction.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writes a new task: checks its values, and inserts the task, its items and the jobs of its first step.
 
-`_check_alone` refuses a task while another of the same definition, tenant and project runs, if it must run alone.
+`_check_alone` refuses an exclusive task while another task of the same definition, tenant and project runs.
 """
 
 from __future__ import annotations

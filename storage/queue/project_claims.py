@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, insert, select
 from storage.database.engine import Database
 from storage.database.tables import jobs, project_claims, projects
 
-#: Seconds without a heartbeat after which an executor counts as dead; the settings can change it.
+#: Seconds without a heartbeat after which an executor counts as dead; the setting `stale_seconds` replaces this number.
 STALE_SECONDS = 60.0
 
 

@@ -84,7 +84,7 @@ def rescue_stale(
 
 
 def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_attempts: int, reason: str) -> Rescued:
-    """Queue a job again that this process began and cannot end, and count the attempt; fail it if none is left.
+    """Queue a job again that this process began and cannot end, and count the attempt. If none is left, the job fails.
 
     Args:
         database: the database of the job.

@@ -177,7 +177,7 @@ class TasksRepository:
             return [Task.from_row(row) for row in connection.execute(statement).mappings()]
 
     def list_stuck(self, *, limit: int = 100) -> list[Task]:
-        """Return unfinished tasks whose current step has no unfinished job, for example because SQL ended the last."""
+        """Return unfinished tasks whose current step has no unfinished job, as after plain SQL ended the last job."""
         unfinished = select(jobs.c.id).where(
             jobs.c.task_id == tasks.c.id,
             jobs.c.step_index == tasks.c.step_index,

@@ -158,7 +158,7 @@ def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
 
 
 def missing_unique(connection: Connection) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return the tables and columns whose unique index is missing and can be created: without duplicates."""
+    """Return the tables and columns that lack a unique index and have no duplicates, so the index can be created."""
     missing = []
     for name in BASELINE_TABLES:
         table = read_table(connection, name)

@@ -27,9 +27,9 @@ class LegacyJobs:
     """The planned changes of `jobs_legacy`.
 
     Attributes:
-        merged: the number of its rows that `jobs` lacks and gets.
-        conflicts: the number of its rows whose id belongs to another job in `jobs`.
-        extra_columns: its columns that `jobs` lacks and gets.
+        merged: the number of rows of `jobs_legacy` that `jobs` lacks and gets.
+        conflicts: the number of rows of `jobs_legacy` whose id belongs to another job in `jobs`.
+        extra_columns: the columns of `jobs_legacy` that `jobs` lacks and gets.
         readers: the tables and views of other programs that refer to `jobs_legacy`.
     """
 

@@ -33,7 +33,7 @@ from task_definitions.wording import quantity
 
 
 def adopt(connection: Connection, plan: LegacyPlan, now: str) -> dict[str, int]:
-    """Upgrade the file to our first revision by the plan; return the number of added rows, by table.
+    """Upgrade the file to our first revision as planned; return the number of added rows, by table.
 
     The caller must begin the transaction with foreign keys off and `legacy_alter_table` on, drop the triggers before
     the call, and create them again afterwards.

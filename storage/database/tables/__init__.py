@@ -1,6 +1,7 @@
 """Declares all tables for SQLAlchemy Core. The migrations create the tables.
 
-The comments explain each table and column for people who write SQL. The reference page of the tables shows them.
+The comments explain each table and column for people who write SQL. The reference page of the tables shows these
+comments.
 
 Other programs use the first block of columns in `projects`, `photos`, `jobs` and `job_items`. Every column that
 photojobs added is nullable or has a default, so that those programs can insert rows without the column.

@@ -17,7 +17,7 @@ FOLDER_PATTERNS: Final = ("NKSC_PARAM/{file}.*", "CaptureOne/Settings*/{file}.*"
 #: The number of nested folders that a pattern may name below the project's folder.
 MAX_FOLDERS: Final = 2
 
-#: Google Takeout cuts the name of a JSON file to this number of characters, without `.json` and the number.
+#: Google Takeout cuts the name of a JSON file to this number of characters, not counting `.json` and the number.
 _TAKEOUT_CHARACTERS: Final = 46
 _TAKEOUT_SUFFIX: Final = "supplemental-metadata"
 _NUMBERED: Final = re.compile(r"(?P<title>.+)(?P<number>\(\d+\))", re.DOTALL)

@@ -35,7 +35,7 @@ class FolderNames:
         accepted_extensions: AcceptedExtensions = DEFAULT_EXTENSIONS,
         is_wanted: Callable[[str], bool] | None = None,
     ) -> Self:
-        """Scan a folder, and keep all names or, with `is_wanted`, only names whose base name it accepts.
+        """Scan a folder and keep its names; with `is_wanted`, only the names whose base name `is_wanted` accepts.
 
         Raises:
             FolderMissing: the folder does not exist.

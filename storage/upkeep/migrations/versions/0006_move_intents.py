@@ -1,4 +1,4 @@
-"""Adds the table of intended moves, by which moves that a crash interrupted are reverted."""
+"""Adds the table of intended moves, which is used to revert moves that a crash interrupted."""
 
 import sqlalchemy as sa
 from alembic import op
