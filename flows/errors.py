@@ -16,10 +16,10 @@ class PermanentStepError(FlowsError):
 
 
 def is_repeatable(error: BaseException) -> bool:
-    """Return whether another attempt may succeed.
+    """Return whether another attempt may succeed after this error.
 
-    It cannot after a `PermanentStepError`, with a path outside the library, with a payload or definition that cannot be
-    read, or with a value that the database refuses.
+    Another attempt cannot succeed after a `PermanentStepError`, with a path outside the library, with a payload or
+    definition that cannot be read, or with a value that the database refuses.
     """
     return not isinstance(error, PermanentStepError | UnsafePath | CorruptPayload | DefinitionError | InvalidValue)
 
@@ -49,7 +49,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def named(name: str, reason: str) -> str:
-    """Return `name: reason`. If the reason already begins with the name of the file, the result has that name once.
+    """Return `name: reason`. If the reason already begins with the name of the file, that name is not repeated.
 
     Args:
         name: the name of a project, the base name of a photo, or the path of a file.

@@ -61,7 +61,7 @@ class PlannedRun:
 
 
 def run_saved_plan(path: Path) -> PlannedRun:
-    """Run a saved plan in this process, except the projects and photos that have changed since.
+    """Run a saved plan in this process, except the projects and photos that have changed since it was made.
 
     The function first makes a fresh plan. If the changes of a project differ from the saved plan, the project is left
     out, and the result names it; for a photo set, only the photo is left out. The comparison repeats until the fresh
@@ -84,7 +84,7 @@ arun_saved_plan = in_thread(run_saved_plan)
 
 
 def prepare_run(saved: SavedPlan, runtime: Runtime) -> PreparedRun:
-    """Find the part of a saved plan that can still be run, without starting it. Raises as `run_saved_plan` does."""
+    """Return the part of a saved plan that can still be run; start no task. Raises the errors of `run_saved_plan`."""
     saved.check_settings(runtime.settings)
     return _Preparation(saved, runtime).prepare()
 
@@ -117,7 +117,7 @@ class _Preparation:
         raise PlanUnsettled(f"{self._saved.path}: the library changed while it was compared with the plan. Try again.")
 
     def _plan(self, new: NewTask, comparison: Comparison) -> bool:
-        """Plan the task again, for the comparison. Return whether it changes anything."""
+        """Add the changes of a fresh plan to the comparison. Return whether the fresh plan has any change."""
         comparison.forget_fresh()
         if self._items is not None and not self._items:
             return False
@@ -184,7 +184,7 @@ class _Preparation:
         return change.step >= len(steps) or steps[change.step].unit == "items"
 
     def _is_of_photo(self, change: Change) -> bool:
-        """Return whether the change disappears if one photo is left out of the task."""
+        """Return whether the task would no longer make the change if it left out one photo."""
         return self._saved.task.scope is Scope.PHOTO_SET and change.photo is not None and self._is_of_item_step(change)
 
     def _is_left_out(self, change: Change) -> bool:

@@ -98,7 +98,8 @@ def hold(
     tenants. The call joins the transaction of `connection`, if it is given.
 
     Raises:
-        InvalidValue: the kind is unknown, a text cannot be stored, or the tenant may not hold this.
+        InvalidValue: the kind is unknown, a text cannot be stored, or the tenant may not hold this task, tenant or
+            lane.
         UnknownTask: the task does not exist, or belongs to another tenant.
         UnknownLane: the lane does not exist.
     """
@@ -110,9 +111,9 @@ def hold(
 def release(
     kind: HoldKind | str, name: str, *, tenant_id: str | None = None, connection: Connection | None = None
 ) -> bool:
-    """Remove a hold, and return whether it existed. Its jobs can start unless another hold applies to them.
+    """Remove a hold, and return whether it existed. The jobs that it kept from starting can start again.
 
-    The arguments are those of `hold`.
+    A job that another hold also applies to still waits. The arguments have the same meaning as in `hold`.
 
     Raises:
         InvalidValue: the kind is not `task`, `tenant` or `lane`, or the tenant may not release this hold.
@@ -142,7 +143,7 @@ def _check_holder(source: Database | Connection, kind: HoldKind | str, name: str
     elif kind == HoldKind.LANE or (kind == HoldKind.TENANT and name != tenant_id):
         raise InvalidValue(
             "name",
-            f"tenant {shown(tenant_id)} may not hold or release {kind} {shown(name)}; name this tenant or its tasks",
+            f"tenant {shown(tenant_id)} may not hold or release {kind} {shown(name)}; name this tenant or a task of it",
         )
 
 

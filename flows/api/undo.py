@@ -74,5 +74,5 @@ def undo_arguments(task_id: str, *, tenant_id: str | None = None) -> dict[str, A
 
 
 def left_by(summary: TaskSummary) -> Mapping[str, str]:
-    """Return the reason for each file and row, by name, that an undo could not restore."""
+    """Return the names of the files and rows that an undo could not restore, each with the reason."""
     return {name: reason for step in summary.steps if step.type == DEFINITION for name, reason in step.left.items()}

@@ -1,6 +1,6 @@
-"""The `JobFollower` that runs a job in this process.
+"""Runs a followed job, whose end this process waits for.
 
-`flows.process.followed_jobs` calls it when the job gets a slot.
+`flows.process.followed_jobs` calls `FollowedRun` when the job gets a slot.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from flows.process.job_follower import JobFollower
 from flows.process.runtime import Runtime
 from storage.records import Job
 
-#: Shows the progress of a job; called with `done` and `total`.
+#: A function that shows the progress of a job. Its arguments are `done` and `total`.
 OnProgress = Callable[[int, int | None], None]
 
 
 class FollowedRun(JobFollower):
-    """Runs a followed job: a job whose end this process waits for, and that got a slot in this process."""
+    """Runs a followed job, whose end this process waits for, when the job gets a slot in this process."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime

@@ -43,7 +43,7 @@ HAND_BACK_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPolicy:
-    """The limits and parameters of a job, from its step in the definition, or from the settings if omitted there."""
+    """The limits and parameters of a job. They come from the job's step, or from the settings if the step has none."""
 
     max_attempts: int
     retry_delay_seconds: float
@@ -78,8 +78,8 @@ def run_claimed_job(
         trusted_seconds=2 * runtime.settings.heartbeat_seconds,
         stopping=stopping or threading.Event(),
     )
-    # Heartbeats begin first: if an error ends the run, a sweep finds the claim and counts an attempt. They go on until
-    # the end is written, so that no other process rescues a job whose work is done.
+    # Heartbeats begin first: if an error ends the run, a sweep finds the claim and counts an attempt. Heartbeats
+    # continue until the job's end is written, so that no other process rescues a job whose work is done.
     with runtime.heartbeat.for_claim(claim), at_work_on(job), runtime.tracing.job(job) as span:
         runtime.events.job_running(job)
         note_start_of_task(job, runtime)
@@ -119,7 +119,7 @@ def _run_to_an_end(
     on_progress: Callable[[int, int | None], None] | None,
     write_end: EndWriter | None,
 ) -> Job | None:
-    """Run the handler and write the outcome. Returns the row after that, or None if the claim was lost."""
+    """Run the handler and write the outcome. Return the job's new row, or None if the claim was lost."""
     job, jobs = claim.job, JobsRepository(runtime.database)
     end = partial(_end, claim, write_end or jobs.end)
     try:
@@ -160,7 +160,7 @@ def _run_to_an_end(
 
 
 def _interrupts_the_process(error: BaseException) -> bool:
-    # Python raises the errors of signals in the main thread only. In any other thread the handler raised the error.
+    # Python raises exceptions for signals only in the main thread. In any other thread, the handler raised the error.
     is_from_outside = not isinstance(error, Exception | SystemExit | ExecutorStop)
     return is_from_outside and threading.current_thread() is threading.main_thread()
 
@@ -190,7 +190,7 @@ def _fail_or_retry(
     deadline = context.claim.deadline
     if isinstance(error, StepTimeout) and deadline is not None and time.monotonic() >= deadline:
         limit = f"{policy.timeout_seconds:g} seconds"
-        message = f"timed out: ran for longer than its step's timeout_seconds ({limit}); raise it if the work is sound"
+        message = f"timed out: ran for longer than its step's timeout_seconds ({limit}); raise this limit for slow work"
     known = isinstance(error, PhotojobsError | OSError)
     logger.warning("job %d (%s): %s", job.id, job.type, message, exc_info=None if known else error)
     jobs = JobsRepository(runtime.database)
@@ -216,7 +216,7 @@ def _end(
     *,
     result: Mapping[str, Any] | None = None,
 ) -> Job | None:
-    """Write the end of a job. If the database refuses its content, fail the job with the reason."""
+    """Write the end of a job. If the database refuses the message or the result, fail the job with the reason."""
     job, token = claim.job, claim.token
     end = End(job_id=job.id, claim_token=token, status=status, error_message=message, result=result)
     try:

@@ -43,12 +43,12 @@ class _PlainStep(StepSource["Future[Job | None]"]):
         self.errors: list[BaseException] = []
 
     def begin(self, jobs: Sequence[Job]) -> Iterator[Future[Job | None]]:
-        """Follow the jobs."""
+        """Start to follow the jobs. Yield a future for the end of each job."""
         for job in jobs:
             yield self._runtime.followed.follow(job.id, FollowedRun(self._runtime))
 
     def note_ended(self, futures: Sequence[Future[Job | None]]) -> None:
-        """Keep the errors of the futures."""
+        """Collect the errors of the jobs that have ended, for `raise_error`."""
         self.errors += [error for future in futures if (error := future.exception()) is not None]
 
     def is_stopped(self) -> bool:

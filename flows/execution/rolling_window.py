@@ -34,9 +34,9 @@ AnyFuture = TypeVar("AnyFuture", bound=Future)
 
 
 class Source(ABC, Generic[AnyFuture]):
-    """Provides the jobs of a run, and begins them."""
+    """Provides the jobs that a run follows, and begins to follow them."""
 
-    #: The time between two reads for new jobs while others are followed.
+    #: The time between two searches for new jobs while other jobs are followed.
     look_seconds: ClassVar[float]
 
     @abstractmethod
@@ -45,7 +45,7 @@ class Source(ABC, Generic[AnyFuture]):
 
     @abstractmethod
     def begin(self, jobs: Sequence[Job]) -> Iterable[AnyFuture]:
-        """Follow these jobs. Returns a future for each, in their order."""
+        """Start to follow these jobs. Return a future for each job, in the same order."""
 
     @abstractmethod
     def not_ready(self) -> int:
@@ -56,7 +56,7 @@ class Source(ABC, Generic[AnyFuture]):
         """Return whether the run must begin no more jobs."""
 
     def note_ended(self, futures: Sequence[AnyFuture]) -> None:
-        """Called with the futures of followed jobs that have ended, for example to count them. Does nothing here."""
+        """Do nothing by default. The window calls this method with the futures of the jobs that have ended."""
 
 
 class RollingWindow(Generic[AnyFuture]):
@@ -86,7 +86,7 @@ class RollingWindow(Generic[AnyFuture]):
             self._changed.clear()
             source.note_ended(self._take_ended())
             room = min(self._size + source.not_ready(), MOST_FOLLOWED) - len(self._followed)
-            # New jobs are read several at a time, because each read also reads the followed jobs again.
+            # A read waits until there is room for several jobs, because each read also reads the followed jobs again.
             if 4 * room >= self._size and not source.is_stopped():
                 found = source.read(room, self._followed)
                 self._begin([job for job in found if job.id not in self._followed][:room], source)
@@ -151,7 +151,7 @@ def follow_steps(
 class StepSource(Source[AnyFuture]):
     """The unfinished jobs of a task's current step."""
 
-    # Only a retry adds jobs to a step that is running.
+    # The time can be long, because only a retry adds jobs to a step that is running.
     look_seconds = 5.0
 
     def __init__(self, task: Task, runtime: Runtime) -> None:
@@ -169,8 +169,8 @@ class StepSource(Source[AnyFuture]):
         found = retry_while_unavailable(
             lambda: tasks.unfinished_jobs(self._task, limit=limit), unless=self._stopping.is_set
         )
-        # Followed jobs may have ended since `limit` was computed, so only the number of new jobs shows whether there
-        # may be more of them.
+        # Followed jobs may have ended since `limit` was computed. So only the number of new jobs shows whether the step
+        # may have more new jobs.
         has_more = sum(job.id not in followed for job in found) >= room
         self._read_again_at = 0.0 if has_more else time.monotonic() + self.look_seconds
         return found

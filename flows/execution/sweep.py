@@ -27,9 +27,9 @@ SWEEP_SECONDS = 5.0
 #: The number of heartbeat intervals after which a job without heartbeats counts as abandoned by its executor.
 DOUBT_HEARTBEATS = 1.5
 
-#: The age of a claim, in heartbeat intervals, from which it counts as lost if its row names this process and the
-#: process does not know it: the database's answer to the claim was then lost. This time must be longer than the time
-#: for which a process relies on a claim without asking the database.
+#: A claim counts as lost after this number of heartbeat intervals if its row names this process, but the process does
+#: not know the claim, because the database's answer never arrived. This time must be longer than the time for which a
+#: process relies on a claim without asking the database.
 LOST_HEARTBEATS = 3
 
 
@@ -103,7 +103,7 @@ def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> None:
 
 
 class Sweeper:
-    """Sweeps in its own thread while the block of this context manager runs."""
+    """Calls `sweep` repeatedly in its own thread while the block of this context manager runs."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -126,9 +126,9 @@ class Sweeper:
                 if swept.requeued or swept.made_ready or swept.settled:
                     self._runtime.wakeups.notify()
             except StorageError as error:
-                logger.warning("a sweep failed; trying again: %s", error)
+                logger.warning("the sweep for lost jobs failed; trying again: %s", error)
             except Exception:
                 # The thread must continue, because this process would otherwise rescue no more jobs.
-                logger.exception("a sweep failed; trying again")
+                logger.exception("the sweep for lost jobs failed; trying again")
             if self._stopped.wait(self._interval_seconds):
                 return

@@ -51,7 +51,7 @@ def note_end_of_task(job: Job, runtime: Runtime) -> None:
 
 
 def task_ended_by(job: Job, runtime: Runtime) -> Task | None:
-    """Return the task that the end of this job ended, or None. If several executors call this, only one gets the task.
+    """Return the job's task if it ended with this job; None otherwise. Only one of several callers gets the task.
 
     Raises:
         StorageError: the database could not be read.

@@ -1,4 +1,4 @@
-"""Canceling and pausing a task from the process that runs it.
+"""Cancels or pauses a task that this process runs.
 
 The handlers of this process stop at once, without waiting for a heartbeat. `TasksRepository.cancel` in
 `storage.queue.tasks` decides what canceling a task does to its jobs, and `storage.queue.pauses` what a pause does.

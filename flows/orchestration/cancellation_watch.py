@@ -1,7 +1,7 @@
 """The watch that notices when a flow run is canceled, paused or resumed in Prefect.
 
 Prefect's runners and workers end the process of a canceled run. But for a run in the caller's own process, and for
-every paused run, Prefect only changes the state: without this watch the work would go on. The watch calls
+every paused run, Prefect only changes the state: without this watch, the work would continue. The watch calls
 `flows.execution.task_stops`, which cancels or pauses the task.
 """
 
@@ -81,13 +81,14 @@ class CancellationWatch:
         if state.type == StateType.PAUSED:
             must_end = bool(state.state_details.pause_reschedule) and run.deployment_id is not None
             if state.state_details.pause_reschedule and not must_end:
-                # The button in the UI suspends the run. Prefect can resume a suspended run only if it has a deployment,
-                # so this run becomes a paused one.
+                # The Pause button of the UI suspends a run. Prefect can resume a suspended run only if the run has a
+                # deployment. This run has none, so its state is changed from suspended to paused.
                 details = StateDetails(pause_timeout=state.state_details.pause_timeout, pause_reschedule=False)
                 paused: State[Any] = State(type=StateType.PAUSED, name="Paused", state_details=details)
                 client.set_flow_run_state(run.id, paused, force=True)
             if not self._is_paused or must_end:
-                # `suspended` is set first, because the call stops the work in another thread, which then reads it.
+                # `suspended` is set before the call, because `_pause` stops the work in another thread, and that thread
+                # then reads `suspended`.
                 self.suspended = state if must_end else None
                 self._pause(must_end)
                 self._is_paused = True

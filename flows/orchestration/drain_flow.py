@@ -66,8 +66,8 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
 class _StandaloneJobs(Source["PrefectFuture[Any]"]):
     """The standalone jobs that may run now, the best of each lane first. Each is followed once.
 
-    A worker claims from the lanes themselves. Here, a job has a task run before it is claimed. The task run
-    also represents later attempts of the job, and Prefect's engine may run it (see `JobTaskRunner.submit`).
+    A worker claims the best job of a lane without knowing the job before. This flow must know each job before a claim,
+    because each job gets a task run first. The task run also represents later attempts of the job.
     """
 
     look_seconds = 0.5
@@ -117,7 +117,7 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
     def note_ended(self, futures: Sequence[PrefectFuture[Any]]) -> None:
         """Count the jobs that ended, by their states."""
         for future in futures:
-            # The future has ended, but reads its final state only in `wait`.
+            # The task run has ended, but the future reads the final state only in `wait`.
             future.wait()
             self.ended[future.state.type.value.lower()] += 1
 

@@ -1,4 +1,4 @@
-"""The websocket by which Prefect's server accepts events. It accepts many of them sooner than by requests.
+"""Sends events to Prefect's server by websocket, which takes less time than requests if there are many events.
 
 Prefect's own client sends all its events in this way. `flows.orchestration.prefect_link` falls back to requests.
 """
@@ -24,15 +24,15 @@ from task_definitions.foreign_documents import parse_json
 
 logger = logging.getLogger("photojobs.prefect")
 
-#: A connection that was not used for this long is opened anew. Between two calls of `send` nothing answers the pings of
-#: the server, which closes a silent connection, by default after 40 seconds.
+#: A connection that was not used for this long is replaced by a new one. Between two calls of `send`, nothing answers
+#: the pings of the server, and the server closes a silent connection, by default after 40 seconds.
 FRESH_SECONDS = 10.0
 
 
 class EventSocket:
-    """A connection that is opened when it is needed. Only one thread may use it.
+    """A websocket connection for events, which is opened when it is needed. Only one thread may use it.
 
-    After an error, it is not opened again: the server or a proxy before it may not support websockets.
+    After an error, the connection is not opened again, because the server or a proxy may not support websockets.
 
     Args:
         answer_seconds: how long the server may take for the events of one call.
@@ -61,9 +61,10 @@ class EventSocket:
         return self._connection is not None and time.monotonic() - self._used_at < FRESH_SECONDS
 
     def send(self, events: Sequence[bytes]) -> bool:
-        """Send events in order, each as JSON in UTF-8. Returns whether the server has accepted all of them.
+        """Send events in order, each as JSON in UTF-8. Return whether the server has accepted all events.
 
-        If not, the caller must send all of them again in another way. The server ignores those that it already has.
+        If the result is False, the caller must send all events again by a request. The server ignores the events that
+        it already has.
         """
         if not self._is_usable:
             return False
@@ -82,8 +83,8 @@ class EventSocket:
             connection = await self._opened()
             for event in events:
                 await connection.send(event, text=True)
-            # The server answers the first ping when it has read all events. It reads the second one after it has worked
-            # on them, unless it refused one of them: then it has closed the connection.
+            # The server answers the first ping when it has read all events, and the second ping when it has processed
+            # them. If it refuses an event, it closes the connection, and the wait for the second answer fails.
             for _ in range(2):
                 await (await connection.ping())
 
@@ -115,7 +116,8 @@ class EventSocket:
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            # A handshake would wait for a server that does not read. All events of interest are confirmed.
+            # A closing handshake would wait for a server that does not answer. The handshake is not needed, because the
+            # server has already confirmed the events.
             connection.transport.abort()
             await connection.wait_closed()
 

@@ -43,7 +43,7 @@ Destination = Annotated[
 ]
 Items = Annotated[
     list[Item] | None,
-    Field(title="Photos, one by one", description="A list of photos instead of a selection; for programs."),
+    Field(title="Photos, one by one", description="A list of photos in place of a selection. Programs use this field."),
 ]
 Selection = Annotated[
     PhotoSelection | None,
@@ -52,24 +52,25 @@ Selection = Annotated[
 Force = Annotated[bool, Field(title="Force", description="Repeat work that is already done.")]
 Reason = Annotated[
     str | None,
-    Field(title="Reason", description="Why you start the task; stored with it.", max_length=500),
+    Field(title="Reason", description="Why you start the task. The reason is stored with the task.", max_length=500),
 ]
 Payload = Annotated[
     dict[str, Any] | None,
     Field(
         title="Payload",
-        description='Values for every job, as in {"force": true}. The description of a step type names what it reads.',
+        description='Values for every job, as in {"force": true}. The description of each step type names its keys.',
     ),
 ]
 Source = Annotated[
     str, Field(title="Source", description="Who or what started the task, for example user or maintenance.")
 ]
 IsPlan = Annotated[
-    bool, Field(title="Plan", description="Only show the planned changes, in an artifact; change nothing.")
+    bool, Field(title="Plan", description="Only show the planned changes, in an artifact. Nothing is changed.")
 ]
 TaskToUndo = Annotated[str | None, Field(title="Task to undo", description="The id of the task to undo.", min_length=1)]
 TaskId = Annotated[
-    str | None, Field(title="Task id", description="Leave this empty. It names an existing task to continue.")
+    str | None,
+    Field(title="Task id", description="Leave this field empty. Programs set it to continue the task with this id."),
 ]
 
 #: The parameters that an error concerns, for errors that do not name one.
@@ -83,7 +84,7 @@ _PARAMETERS: tuple[tuple[type[PhotojobsError], tuple[str, ...]], ...] = (
 
 
 def parameters_model(function: Callable[..., Any]) -> type[BaseModel]:
-    """Return a model of a flow's function, with a field for each of its parameters."""
+    """Return a pydantic model with a field for each parameter of a flow's function."""
     fields: Any = {
         name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
@@ -92,7 +93,7 @@ def parameters_model(function: Callable[..., Any]) -> type[BaseModel]:
 
 
 def checked_parameters(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the given values converted to the flow's types, and the defaults of the others.
+    """Return the values of all parameters: the given values in the flow's types, and defaults for missing values.
 
     Raises:
         UnusableParameters: a value is not valid.
@@ -109,7 +110,7 @@ def checked_parameters(model: type[BaseModel], given: dict[str, Any]) -> dict[st
 
 
 def mistake(model: type[BaseModel], error: PhotojobsError, *, given: dict[str, Any]) -> str:
-    """Return one sentence that names the form's field and says what is wrong with its value."""
+    """Return one sentence that names the field of the form and says what is wrong with the field's value."""
     if isinstance(error, UnusableParameters):
         return str(error)
     if isinstance(error, InvalidValue) and error.name in model.model_fields:

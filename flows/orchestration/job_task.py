@@ -1,4 +1,4 @@
-"""The generic Prefect task, of which each run represents one job and ends in the job's state.
+"""The generic Prefect task. Each of its runs represents one job, and ends in the state of the job.
 
 The task run runs the job, or waits until another process has run it.
 """

@@ -1,7 +1,7 @@
 """The task runner of our flows: a waiting task run takes no thread, and states are sent to Prefect in batches.
 
-Prefect's own task engine runs all other tasks, and task runs that must first get a slot of a concurrency limit. Both
-write the same log lines and states for a run, so the texts here are Prefect's.
+Prefect's own task engine runs all other tasks, and task runs that must first get a slot of a concurrency limit. This
+runner and the engine write the same log lines and states for a run, so the texts here are copies of Prefect's texts.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class _JobRun(FollowedRun):
             job = followed.result()
             state = state_unless_completed(job, self._parameters["job_id"]) or Completed()
             if job is not None and job.started_at is not None and self.record.task_run.start_time is None:
-                # Another executor began and ended the job between two reads of its row.
+                # The state Running is missing if another executor began and ended the job between two reads of its row.
                 self.record.set_state(Running(timestamp=job.started_at))
         if state.is_failed():
             self._logger.error("Task run failed with state: %r", state)

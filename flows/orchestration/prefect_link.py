@@ -45,13 +45,13 @@ BATCH_SIZE = 200
 #: From this number of events on, a connection is opened for them. For fewer, a request is quicker.
 SOCKET_BATCH_SIZE = 50
 
-#: The most events that are kept while the server is unavailable. Later ones are dropped; no work depends on them.
+#: The most events that are kept while the server is unavailable. Later events are dropped; no work depends on events.
 MOST_KEPT = 20_000
 
 #: The shortest time between two updates of one artifact, such as a job's progress bar.
 ARTIFACT_SECONDS = 1.0
 
-#: The thread ends after it had nothing to do for this long.
+#: The thread of the link ends after it has had nothing to do for this long.
 IDLE_SECONDS = 5.0
 
 #: How long the link waits for one answer of the server.
@@ -62,7 +62,7 @@ EXIT_SECONDS = 2.0
 
 Resource = dict[str, str]
 
-#: Makes requests to the server with the given client.
+#: A function that makes requests to the server with the given client.
 Call = Callable[["SyncPrefectClient"], object]
 
 
@@ -77,7 +77,7 @@ class _Sent:
 
 @dataclass(slots=True, eq=False)
 class _Question:
-    """A request to the server that is repeated; `at` is the time of the next one, on the monotonic clock."""
+    """A repeated request to the server. `at` is the time of the next request, on the monotonic clock."""
 
     ask: Call
     every_seconds: float
@@ -100,7 +100,7 @@ class PrefectLink:
         self._shown_at: dict[str, float] = {}
         self._is_showing = False
         self._questions: list[_Question] = []
-        #: Belongs to the thread.
+        #: Only the thread of the link uses the socket.
         self._socket: EventSocket
 
     def send(self, body: dict[str, Any], flow_run: FlowRun | None, flow_run_id: uuid.UUID | None = None) -> None:
@@ -117,7 +117,7 @@ class PrefectLink:
                 self._wake()
 
     def show(self, kind: str, show: Call) -> None:
-        """Call `show` soon. It replaces a waiting call of the same kind. A call that fails is logged and dropped."""
+        """Call `show` soon, in place of a waiting call of the same kind. A call that fails is logged and dropped."""
         with self._changed:
             self._artifacts[kind] = show
             self._wake()

@@ -1,8 +1,8 @@
 """The supervision of flow-run processes: they stop when `photojobs up` asks them to, or when `photojobs up` has died.
 
 `up` passes the name of its folder to the processes that it starts, in the environment. A flow-run process creates a
-file in the folder that is named by its process id, and keeps it locked while it lives. It regularly checks whether its
-parent process is alive, and whether `up` asks it to stop.
+file in the folder, with the process id as the file name, and keeps the file locked while it runs. The process regularly
+checks whether its parent process is alive, and whether `up` asks it to stop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import IO
 
 from storage.database.private_files import create_private, make_private_folder, open_private
 
-#: Set by `photojobs up` for the processes that it starts.
+#: The environment variable in which `photojobs up` passes its folder to the processes that it starts.
 FOLDER_VARIABLE = "PHOTOJOBS_UP_FOLDER"
 
 #: The time between two checks of a flow-run process.
@@ -93,7 +93,8 @@ def register(folder: Path, process_id: int) -> None:
     """Register this flow-run process with `photojobs up` until it ends."""
     make_private_folder(folder)
     mark = open_private(folder / f"{process_id}.run")
-    # The lock proves that the process is this one: after a crash, another process may get its id.
+    # A file without a lock belongs to a process that has died. Its process id alone proves nothing, because the system
+    # may give the id to another process.
     fcntl.flock(mark, fcntl.LOCK_EX)
     _marks.append(mark)
 

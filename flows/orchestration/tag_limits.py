@@ -1,4 +1,4 @@
-"""The tags that have a concurrency limit in Prefect. Only task runs with such tags must ask Prefect for a slot."""
+"""Finds the tags that have a concurrency limit in Prefect. Only task runs with such a tag must ask for a slot."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PAGE = 200
 
 
 class TagLimits:
-    """Reads the limits regularly after the first call of `concern`, until `close`.
+    """Reads the concurrency limits of Prefect's tags regularly, from the first call of `concern` until `close`.
 
-    While the server is unavailable, the limits of the last read count.
+    While the server is unavailable, the limits of the last read apply.
     """
 
     def __init__(self) -> None:

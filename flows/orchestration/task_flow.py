@@ -56,7 +56,7 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
     flow_run_id = flow_run.id
     if flow_run_id and task.flow_run_id != flow_run_id:
         tasks.link_flow_run(task_id, flow_run_id)
-    # If the task was paused, the user has pressed Resume or Retry.
+    # If the task was paused, it continues now, because the user has pressed Resume or Retry.
     resume_paused_task(runtime.database, task_id)
     runtime.events.listen(emit_to_prefect)
     runtime.events.task_running(task)
@@ -155,7 +155,7 @@ def _interrupted_at_once() -> Iterator[None]:
     By default Python would wait for the threads. The next start repairs interrupted work.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    # At a prompt or in a notebook, the process must outlive this run.
+    # At a prompt or in a notebook, Ctrl-C must not end the process.
     if not in_main_thread or hasattr(sys, "ps1") or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return

@@ -45,7 +45,7 @@ class TaskRunRecord:
 
     Args:
         task: the Prefect task.
-        parameters: the arguments of its call; plain values.
+        parameters: the arguments with which the task was called, as plain values.
         dependencies: the runs that produced each parameter.
         flow_run: the flow run of the task run.
         send: sends the body of an event.

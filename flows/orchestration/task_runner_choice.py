@@ -39,7 +39,7 @@ def task_runner_of(settings: Settings) -> TaskRunner[PrefectFuture[Any]]:
     if settings.dask_address is not None:
         runner: Any = DaskTaskRunner(address=settings.dask_address)
     else:
-        # Each waiting task run takes a thread. With few threads, the jobs that may run could not begin.
+        # Each waiting task run occupies a thread. If such runs occupied all threads, no job could begin.
         cluster = {
             "n_workers": settings.dask_workers,
             "threads_per_worker": DASK_THREADS,

@@ -87,7 +87,7 @@ def test_a_handler_that_never_looks_up_is_stopped_by_its_time_limit(runtime: Run
     [job] = TasksRepository(runtime.database).list_jobs(started.task_id)
     assert job.status == "failed"
     assert job.error_message == (
-        "timed out: ran for longer than its step's timeout_seconds (0.1 seconds); raise it if the work is sound"
+        "timed out: ran for longer than its step's timeout_seconds (0.1 seconds); raise this limit for slow work"
     )
 
 
