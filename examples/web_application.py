@@ -1,7 +1,8 @@
 """A web application that starts tasks and lets its users follow them: `uvicorn examples.web_application:app`.
 
-The application decides who its user is, and so which tenant a request belongs to; here a header stands for that. Every
-call names the tenant, so a user sees and changes only tasks of that tenant. docs/how-to/web-application.md says why.
+The application decides which tenant a request belongs to. This example reads the tenant from a header; a real
+application takes it from the session of its user. Every call names the tenant, so a user sees and changes only tasks of
+that tenant. docs/how-to/web-application.md says why.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from task_definitions import PhotojobsError
 logger = logging.getLogger(__name__)
 app = FastAPI(title="Photographs")
 
-#: What users read of an error. The messages of photojobs are for operators: they name paths, databases and commands.
+#: The status and the text that users get for each kind of error. The messages of photojobs are for operators: they name
+#: paths, databases and commands.
 FOR_USERS: dict[type[PhotojobsError], tuple[int, str]] = {
     UnknownTask: (404, "There is no such task."),
     UnknownProject: (404, "There is no such project."),
-    ConstraintViolated: (409, "It exists already."),
+    ConstraintViolated: (409, "The same project or task exists already."),
     TaskConflict: (409, "The task is in a state that does not allow this."),
     InvalidValue: (422, "A value of the request is not allowed."),
     DatabaseFault: (503, "The service is not available at the moment. Please try again."),
@@ -33,7 +35,7 @@ FOR_USERS: dict[type[PhotojobsError], tuple[int, str]] = {
 
 
 def signed_in(x_tenant: Annotated[str, Header()]) -> str:
-    """The tenant of the request."""
+    """Return the tenant of the request."""
     return x_tenant
 
 
@@ -41,14 +43,14 @@ Tenant = Annotated[str, Depends(signed_in)]
 
 
 class Upload(BaseModel):
-    """A new project. Its folder is in the library already, with its photographs."""
+    """The request for a new project, whose folder with photographs is already in the library."""
 
     name: str = Field(min_length=1)
     folder: str = Field(min_length=1)
 
 
 class Progress(BaseModel):
-    """How far a task is."""
+    """How far a task is, as users see it."""
 
     task_id: str
     status: str
@@ -57,7 +59,7 @@ class Progress(BaseModel):
 
     @classmethod
     def of(cls, summary: TaskSummary) -> Progress:
-        """What users see of a task."""
+        """Return the part of a summary that users may see."""
         return cls(task_id=summary.task.id, status=summary.task.status, message=summary.message, jobs=summary.jobs)
 
 
@@ -74,26 +76,26 @@ def add_project(upload: Upload, tenant: Tenant) -> dict[str, Any]:
 
 @app.post("/projects/{project_id}/upkeep", status_code=202)
 async def start_upkeep(project_id: int, tenant: Tenant) -> dict[str, Any]:
-    """Start a task from a coroutine; another tenant's project is unknown."""
+    """Start the upkeep of a project from a coroutine; a project of another tenant is answered with 404."""
     task = await astart_task(type="maintenance", tenant_id=tenant, project_id=project_id)
     return {"task_id": task.task_id, "flow_run_id": task.flow_run_id}
 
 
 @app.get("/tasks/{task_id}")
 async def follow(task_id: str, tenant: Tenant) -> Progress:
-    """How far a task is."""
+    """Return how far a task is."""
     return Progress.of(await atask_status(task_id, tenant_id=tenant))
 
 
 @app.post("/tasks/{task_id}/cancel")
 async def cancel(task_id: str, tenant: Tenant) -> Progress:
-    """End a task; what is done stays done."""
+    """Cancel a task; finished work is kept."""
     return Progress.of(await acancel_task(task_id, tenant_id=tenant, reason="canceled by its user"))
 
 
 @app.post("/tasks/{task_id}/retry", status_code=202)
 async def retry(task_id: str, tenant: Tenant) -> Progress:
-    """Run again what failed or was canceled."""
+    """Run the failed and canceled jobs of a task again."""
     return Progress.of(await aretry_task(task_id, tenant_id=tenant))
 
 

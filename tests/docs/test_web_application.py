@@ -1,4 +1,4 @@
-"""What clients of `examples/web_application.py` are answered. `tests/deployments/test_up.py` runs its tasks."""
+"""The answers of `examples/web_application.py`. `tests/deployments/serving/test_up.py` runs its tasks."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_clients_read_a_sentence_for_each_mistake(ask: Callable[..., httpx.Respo
     ]
 
     assert [(answer.status_code, answer.json()["detail"]) for answer in answers] == [
-        (409, "It exists already."),
+        (409, "The same project or task exists already."),
         (422, "A value of the request is not allowed."),
         (404, "There is no such project."),
         (404, "There is no such task."),
