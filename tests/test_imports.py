@@ -1,4 +1,4 @@
-"""What the product imports: no circle of files, which has no first one to read, and no undeclared package."""
+"""The product has no circular imports and imports no undeclared package; a circle has no file to read first."""
 
 from __future__ import annotations
 

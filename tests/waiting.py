@@ -1,4 +1,4 @@
-"""Waiting for what threads, processes and servers do."""
+"""Waits for conditions that threads, processes and servers cause."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 Found = TypeVar("Found")
 
-#: A test that waits longer has failed.
+#: A test fails if it waits longer than this.
 LIMIT_SECONDS = 120.0
 
 
@@ -20,16 +20,16 @@ def wait_until(
     limit_seconds: float = LIMIT_SECONDS,
     pause_seconds: float = 0.01,
 ) -> Found:
-    """Wait until a condition gives something true, and return that.
+    """Wait until a condition returns something true, and return that value.
 
     Args:
-        condition: is asked again and again.
-        what: is waited for; the words of the failure, or what makes them.
-        limit_seconds: after which it has failed.
-        pause_seconds: between two looks; longer after a look that took long, which may have cost a server as much.
+        condition: called again and again.
+        what: the awaited event as a text for the error message, or a function that returns this text.
+        limit_seconds: the longest wait.
+        pause_seconds: the pause between two calls; it is longer after a slow call, to spare a busy server.
 
     Raises:
-        AssertionError: it did not become true in time.
+        AssertionError: the condition did not become true in time.
     """
     give_up_at = time.monotonic() + limit_seconds
     while True:

@@ -1,6 +1,7 @@
-"""The pictures of `README.md` and `docs/how-to/prefect-ui.md`: `python -m tests.browser.screenshots [folder]`.
+"""`python -m tests.browser.screenshots [FOLDER]`: makes the pictures of `README.md` and `docs/how-to/prefect-ui.md`.
 
-By default into `docs/images`. A small library, a real `photojobs up`, and Chromium that does what the page says.
+The default folder is `docs/images`. The command starts `photojobs up` on a small library, and Chromium follows the
+steps of the page.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from tests.browser.site import Browser, Site, draw, small_site
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
-#: Small enough to be read beside the text.
+#: The size of the browser window: small enough that a picture of it is readable in the text.
 WIDTH, HEIGHT = 1200, 820
 
 
 def main(folder: Path) -> None:
-    """Take all of them."""
+    """Make all pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pj-") as home, small_site(Path(home)) as site:
         browser = Browser(site, width=WIDTH, height=HEIGHT)
@@ -62,7 +63,7 @@ def _take(browser: Browser, site: Site, folder: Path) -> None:
 
 
 def _take_maintenance(browser: Browser, site: Site, folder: Path) -> None:
-    """Global Maintenance of a library in which previews are missing and a photo is new."""
+    """Make a picture of Global Maintenance of a library with missing previews and a new photo."""
     _lose_previews(site)
     draw(site.folder / "library" / "user_0" / "Harbour", ("ferry",))
     run_id = site.press("Global Maintenance")
@@ -94,7 +95,7 @@ def _save(browser: Browser, folder: Path, name: str, shown: WebElement) -> None:
     browser.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", shown)
     browser.settle()
     browser.driver.save_screenshot(str(folder / f"{name}.png"))
-    # A palette is a quarter of the size, and pages of flat colors lose nothing by it.
+    # A palette reduces a file to a quarter of its size, and pages with few colors look the same.
     _with_palette(folder / f"{name}.png")
 
 

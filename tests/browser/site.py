@@ -1,4 +1,4 @@
-"""A small library with a real `photojobs up` on it, and Chromium to look at it with."""
+"""Starts `photojobs up` on a small library, and controls its pages with Chromium."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ eventually = partial(wait_until, limit_seconds=120.0, pause_seconds=0.1)
 
 
 class Site:
-    """A running `photojobs up` with the API and the pages of its server."""
+    """The API and the pages of the server of a running `photojobs up`."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
@@ -50,7 +50,7 @@ class Site:
         return self.api.press_run(self.deployment(name), **parameters)
 
     def ended(self, run_id: str) -> dict[str, Any]:
-        """The flow run when it has ended."""
+        """Wait until the flow run has ended; return it."""
 
         def look() -> dict[str, Any] | None:
             run = self.api.flow_run(run_id)
@@ -61,7 +61,7 @@ class Site:
 
 
 def draw(folder: Path, names: tuple[str, ...]) -> None:
-    """A folder with small photographs."""
+    """Draw small photographs into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
         image: Any = pyvips.Image.gaussnoise(640, 480, mean=90 + 20 * number, sigma=25).cast("uchar")
@@ -70,7 +70,7 @@ def draw(folder: Path, names: tuple[str, ...]) -> None:
 
 @contextmanager
 def small_site(folder: Path) -> Iterator[Site]:
-    """`photojobs up` on a library with two projects, which are known already."""
+    """Run `photojobs up` on a library with two projects, whose rows exist already, during the block."""
     library = folder / "library"
     draw(library / "user_0" / "Alps", ("ridge", "summit", "valley"))
     draw(library / "user_0" / "Harbour", ("boats", "quay"))
@@ -108,7 +108,7 @@ def small_site(folder: Path) -> Iterator[Site]:
 
 
 def chromium() -> str | None:
-    """Where Chromium is; None where it is not installed."""
+    """Return the path of Chromium; None if it is not installed."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -124,7 +124,7 @@ def artifacts(site: Site, run_id: str) -> dict[str, str]:
 
 
 def open_chromium(*, width: int = 1280, height: int = 900, arguments: Sequence[str] = ()) -> webdriver.Chrome:
-    """A Chromium without a window."""
+    """Start Chromium without a window."""
     options = webdriver.ChromeOptions()
     options.binary_location = chromium() or ""
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", *arguments):
@@ -134,7 +134,7 @@ def open_chromium(*, width: int = 1280, height: int = 900, arguments: Sequence[s
 
 
 class Browser:
-    """Chromium on the pages of a site, told what to do in the words that a user sees."""
+    """Chromium on the pages of a site; methods name buttons and fields by the words that a user sees."""
 
     def __init__(self, site: Site, *, width: int = 1280, height: int = 900) -> None:
         self.site = site
@@ -145,7 +145,7 @@ class Browser:
         self.driver.get(f"{self.site.url}/v2{path}")
 
     def find(self, xpath: str) -> WebElement:
-        """The first element that can be seen, as soon as there is one."""
+        """Wait for a visible element, and return the first one."""
         found: WebElement = eventually(lambda: self._visible(xpath), what=lambda: f"{xpath} on {self._page()}")
         return found
 
@@ -161,7 +161,7 @@ class Browser:
                 self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
                 element.click()
             except WebDriverException as error:
-                # The page was drawn anew meanwhile.
+                # The page has been drawn again meanwhile.
                 refused = str(error.msg)
                 return False
             return True
@@ -175,7 +175,7 @@ class Browser:
         """Choose an option of a list in the form."""
         self.click(f"{_field(field)}//button[starts-with(@aria-label, 'Select ')]")
         self.click(f"//*[@role='option'][contains(., '{option}')]")
-        # A list of which several may be chosen stays open.
+        # A list in which several entries can be chosen stays open.
         self.driver.find_element(By.TAG_NAME, "body").send_keys(Keys.ESCAPE)
         self.find(f"{_field(field)}//*[contains(text(), '{option}')]")
 
@@ -192,27 +192,27 @@ class Browser:
         return self.find(f"//*[contains(text(), '{text}')]")
 
     def open_form(self, deployment: str) -> None:
-        """From the list of deployments to the form of one, as a user goes."""
+        """Open the form of a deployment from the list of deployments, as a user does."""
         self.open("/deployments?limit=50")
         self.click(f"//a[normalize-space()='{deployment}']")
         self.click("//button[normalize-space()='Run']")
         self.click("//*[@role='menuitem'][contains(., 'Custom')]")
         self.find("//*[normalize-space()='Submit']")
-        # A menu that closes while the page changes may leave it deaf to clicks; a user loads it again.
+        # If a menu closes while the page changes, the page may ignore clicks. A user would load it again.
         self.driver.refresh()
         self.find("//*[normalize-space()='Submit']")
 
     def submit(self) -> str:
-        """Press Submit, open the run that was made, and return its id."""
+        """Press Submit, open the page of the new run, and return the id of the run."""
         before = {run["id"] for run in self.site.api.find("flow_runs")}
-        # A list that is still closing takes the first click for itself.
+        # A list that is still closing would receive the first click.
         eventually(lambda: self._visible("//*[@role='option']") is None, what="no list is open")
         submit = "//button[normalize-space()='Submit' and not(@disabled)]"
         again_at = 0.0
 
         def made() -> str | None:
             nonlocal again_at
-            # A busy server may refuse a run for the moment; a user presses again, too.
+            # A busy server may refuse a run. A user would press the button again.
             if time.monotonic() > again_at and (button := self._visible(submit)):
                 button.send_keys(Keys.ENTER)
                 again_at = time.monotonic() + PRESS_AGAIN_SECONDS
@@ -224,7 +224,7 @@ class Browser:
         return run_id
 
     def settle(self) -> None:
-        """Wait until the page is drawn: nothing is loading, and it looks the same twice."""
+        """Wait until the page is complete: nothing is loading, and its content is the same twice in a row."""
         before = ""
 
         def is_settled() -> bool:
@@ -250,6 +250,6 @@ def _is_displayed(element: WebElement) -> bool:
 
 
 def _field(title: str) -> str:
-    # The form's own grouping: the label and what belongs to it.
+    # A group of the form contains a label and its field.
     label = f"//label[normalize-space()='{title}' or normalize-space()='{title} (Optional)']"
     return f"{label}/ancestor::div[contains(concat(' ', @class, ' '), ' group ')][1]"

@@ -1,6 +1,6 @@
-"""What a user does in Prefect's pages: look at what failed, cancel.
+"""A user looks at failures and cancels or pauses runs in Prefect's pages.
 
-A run from the form: `deployments/serving/test_up.py`.
+`deployments/serving/test_up.py` tests a run that is started from the form.
 """
 
 from __future__ import annotations

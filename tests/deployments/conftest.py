@@ -1,4 +1,4 @@
-"""The command as a user runs it (`shell`), and the same without a process of its own (`command`)."""
+"""Fixtures that run the command: in a separate process as a user does (`shell`), and in this process (`command`)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from storage.database.engine import Database
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-#: The command of this environment.
+#: The path of the installed command.
 PHOTOJOBS = Path(sys.executable).with_name("photojobs")
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of a command."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -41,7 +41,7 @@ class Ran:
 
     @property
     def complaints(self) -> list[str]:
-        """What it printed on stderr, line by line; every line of it must be the command's own."""
+        """The lines on stderr; each must come from the command itself, and not from a library."""
         lines = self.err.splitlines()
         assert all(line.startswith("photojobs: ") for line in lines), self.err
         return [line.removeprefix("photojobs: ") for line in lines]
@@ -73,7 +73,7 @@ class Place:
         }
 
     def files(self) -> set[str]:
-        """Everything that lies in the working folder."""
+        """The names of everything in the working folder."""
         return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*")}
 
 
@@ -94,14 +94,14 @@ def place_database(place: Place, sqlite_url: str) -> Iterator[Database]:
 
 @pytest.fixture(autouse=True)
 def _logs_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logging belongs to the whole process, and this one is of the tests: a command in it leaves it alone."""
+    """Keep commands from setting up logging, which belongs to the whole process, and so to all tests."""
     monkeypatch.setattr(logs, "set_up_logs", lambda **_: None)
 
 
 @pytest.fixture
 def command(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Runs a command line in this process, in the folder of `place`: `command("jobs", "list", PREFECT_API_URL=url)`."""
-    # Processes of its own for the images: the tests of imaging have them, and those that start the command.
+    """Run a command line in this process, in the folder of `place`: `command("jobs", "list", PREFECT_API_URL=url)`."""
+    # Images are decoded in this process. Tests of imaging, and tests that start the command, use separate processes.
     for name, value in (place.environment | {"PHOTOJOBS_IMAGE_ISOLATION": "false"}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(place.folder)
@@ -118,12 +118,12 @@ def command(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """These variables for a command in this process, where Prefect has read its settings already."""
+    """Set these variables for the block, also in the settings that Prefect has read in this process already."""
     with pytest.MonkeyPatch.context() as patched, ExitStack() as stack:
         for name, value in variables.items():
             patched.setenv(name, value)
         if url := variables.get("PREFECT_API_URL"):
-            import prefect.main  # noqa: F401 - sets up Prefect's logging, which a command keeps off the terminal.
+            import prefect.main  # noqa: F401 - this sets up Prefect's logging, which a command keeps away from the terminal.
             from prefect.logging.handlers import PrefectConsoleHandler
             from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -136,7 +136,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 @pytest.fixture
 def launch(place: Place) -> Callable[..., subprocess.Popen[str]]:
-    """Starts the installed command in the folder of `place` and leaves it running."""
+    """Start the installed command in the folder of `place`, and leave it running."""
 
     def start(*words: object, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -153,7 +153,7 @@ def launch(place: Place) -> Callable[..., subprocess.Popen[str]]:
 
 @pytest.fixture
 def shell(launch: Callable[..., subprocess.Popen[str]]) -> Callable[..., Ran]:
-    """Runs the installed command in the folder of `place`: `shell("run", "maintenance", PREFECT_API_URL=url)`."""
+    """Run the installed command in the folder of `place`: `shell("run", "maintenance", PREFECT_API_URL=url)`."""
 
     def run(*words: object, **environment: str) -> Ran:
         process = launch(*words, **environment)
@@ -171,14 +171,14 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def prefect_url(prefect_home: Path, quick_flow_runs: None) -> Iterator[str]:
-    """The API of a Prefect server that really runs; this process's own settings stay as they are."""
+    """The API of a running Prefect server; the settings of this process are not changed."""
     with embedded_server(prefect_home) as url:
         yield url
 
 
 @pytest.fixture
 def client(prefect_url: str) -> Iterator[SyncPrefectClient]:
-    """A client of the server of `prefect_url`, which has no deployment of this test afterwards."""
+    """A client of the server of `prefect_url`; the deployments of a test are deleted after the test."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as opened:
@@ -189,13 +189,13 @@ def client(prefect_url: str) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture
 def prefect_databases(prefect_url: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The SQLite files of the Prefect servers of this process, that of `prefect_url` among them."""
+    """The SQLite files of the Prefect servers of this process, including the server of `prefect_url`."""
     return [path for path in tmp_path_factory.getbasetemp().glob("prefect[0-9]*/**/prefect.db") if path.is_file()]
 
 
 @pytest.fixture
 def make_images() -> Callable[[Path, int], None]:
-    """Makes a folder with so many small photographs."""
+    """A function that creates a folder with this number of small photographs."""
 
     def make(folder: Path, count: int) -> None:
         import pyvips

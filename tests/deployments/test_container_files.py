@@ -1,4 +1,4 @@
-"""Dockerfile and compose.yaml: safe as they stand, and naming only what there is. Linters run in `.ci/run`."""
+"""Dockerfile and compose.yaml are safe, and name only files and settings that exist. `.ci/run` also lints them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_image_has_every_package_and_does_not_run_as_root() -> None:
     assert copied == set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
     assert re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE) == ["$UID"]
     assert "--constraint constraints.txt" in DOCKERFILE
-    # Nothing that is not named gets into the image's build.
+    # `.dockerignore` excludes everything, and then names what the build may use.
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert ignored[0] == "*"
     assert {f"!{name}" for name in copied} <= set(ignored)

@@ -1,4 +1,4 @@
-"""Jobs in the processes of a Dask cluster: each opens its own runtime, and the state machine does the rest."""
+"""Jobs run in the processes of a Dask cluster, each of which opens its own runtime."""
 
 from __future__ import annotations
 

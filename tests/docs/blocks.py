@@ -1,4 +1,4 @@
-"""The fenced blocks of a page, and the inline code beside them."""
+"""Reads the fenced blocks and the inline code of a page."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Block:
 
     Attributes:
         page: the page's name.
-        line: where it stands in it.
-        language: the first word behind the fence.
-        title: the name of the file that it shows, where it shows one.
-        parsed_only: why it is not run, where a comment before it says so.
-        text: what it holds.
+        line: the number of its first line in the page.
+        language: the first word after the fence.
+        title: the name of the file that the block shows, if any.
+        parsed_only: the reason why the block is not run, if a comment before it gives one.
+        text: the lines of the block.
     """
 
     page: str
@@ -36,7 +36,7 @@ class Block:
 
 
 def blocks_of(page: str, markdown: str) -> list[Block]:
-    """The fenced blocks of a page, in order."""
+    """Return the fenced blocks of a page, in order."""
     found = []
     for match in _FENCE.finditer(markdown):
         marker = _PARSED_ONLY.search(markdown[: match.start()])
@@ -55,5 +55,5 @@ def blocks_of(page: str, markdown: str) -> list[Block]:
 
 
 def inline_code(markdown: str) -> list[str]:
-    """What stands between backticks outside of blocks, each on one line."""
+    """Return the texts between backticks outside of blocks, each on one line."""
     return [" ".join(found.split()) for found in re.findall(r"`([^`]+)`", _FENCE.sub("", markdown))]

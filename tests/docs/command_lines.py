@@ -1,4 +1,4 @@
-"""Command lines as pages show them: of which program, with what environment, and whether our command takes them."""
+"""Reads command lines in pages, and checks that the command `photojobs` accepts them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from cyclopts import App
 
 from deployments.cli.command_line import build_app
 
-#: Words in capitals stand for what a reader has to put there, in usage and in running text.
+#: Words in capitals are placeholders for values of the reader, in usage and in running text.
 _STANDS_FOR_SOMETHING = re.compile(r"[A-Z_]+|[A-Z_]+=.*|…|\.\.\.|\[.*")
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """One command.
+    """One command line of a page.
 
     Attributes:
         words: the program and its arguments.
-        environment: the variables that are set for it alone.
-        output: the file that its output goes to.
-        expected: what the page shows of its output; None where it shows nothing.
+        environment: the variables that are set only for this command.
+        output: the file to which the output is redirected.
+        expected: the output that the page shows; None if it shows none.
     """
 
     words: tuple[str, ...]
@@ -37,9 +37,9 @@ class CommandLine:
 
 
 def command_lines(text: str) -> Iterator[CommandLine]:
-    """The commands of a console block.
+    """Yield the commands of a console block.
 
-    Where a line begins with `$ `, those lines are the commands, and what follows each is its output.
+    If a line begins with `$ `, only such lines are commands, and the lines after each are its output.
     """
     text = text.replace("\\\n", " ")
     if not re.search(r"^\$ ", text, re.MULTILINE):
@@ -52,10 +52,10 @@ def command_lines(text: str) -> Iterator[CommandLine]:
 
 
 def check_words(words: list[str]) -> None:
-    """See that our command has these commands and options, whatever their values.
+    """Check that `photojobs` has this command and these options, with any values.
 
     Raises:
-        AssertionError: it has not.
+        AssertionError: the command or an option does not exist.
     """
     app, path = build_app(), ["photojobs"]
     rest = [word for word in words if word not in ("--verbose", "--help", "--version")]
@@ -71,10 +71,10 @@ def check_words(words: list[str]) -> None:
 
 
 def parse_words(words: list[str]) -> None:
-    """See that our command takes this command line as it is.
+    """Check that `photojobs` accepts this command line.
 
     Raises:
-        CycloptsError: it does not.
+        CycloptsError: the command line is refused.
     """
     words = [word for word in words if word != "--verbose"]
     if words and words != ["--help"] and words != ["--version"]:
@@ -94,7 +94,7 @@ def _read(line: str, *, expected: str | None) -> Iterator[CommandLine]:
             part = part[1:]
         output = None
         if "|" in part:
-            # What reads the output is not ours.
+            # The program that reads the output is not ours.
             part = part[: part.index("|")]
         if ">" in part:
             place = part.index(">")

@@ -1,4 +1,4 @@
-"""Findings have the form that findings/README.md gives. Whether the behaviours are still so, `findings/run` sees."""
+"""Findings have the form that findings/README.md describes. `findings/run` checks that the behavior is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference pages in `docs/` are those of the code as it is, and leave nothing out."""
+"""The reference pages in `docs/` match the current code, and are complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site's navigation has every page. Whether links lead somewhere, `mkdocs build --strict` sees."""
+"""The site's navigation has every page. `mkdocs build --strict` checks the links."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_links_of_a_file_beside_the_pages_are_read_from_where_it_stands() -> Non
 
 @pytest.mark.parametrize("page", sorted(str(file.relative_to(ROOT)) for file in DOCS.rglob("*.md")))
 def test_what_belongs_to_an_entry_of_a_list_is_indented_by_four_spaces(page: str) -> None:
-    """GitHub takes two or three spaces as well; for MkDocs the list ends there, and its numbers begin again."""
+    """GitHub accepts two or three spaces too, but MkDocs then ends the list, and numbers the next entry 1."""
     text = "\n" + (ROOT / page).read_text(encoding="utf-8")
     without_code = re.sub(r"^( *)(`{3,}).*?^\1\2`*$", r"\1CODE", text, flags=re.MULTILINE | re.DOTALL)
 
@@ -60,7 +60,7 @@ def test_what_belongs_to_an_entry_of_a_list_is_indented_by_four_spaces(page: str
 
 
 def test_every_guard_of_the_security_page_has_a_test_that_exists() -> None:
-    """A row whose last cell names no file of its own has its test in "the same file" as the row before it."""
+    """A row whose last cell is "the same file" has its test in the file of the row before it."""
     section = (DOCS / "explanation" / "security.md").read_text(encoding="utf-8").split("## Guards")[1].split("## ")[0]
     tests = [row.rpartition(" | ")[2] for row in section.splitlines() if row.startswith("| ")][2:]
     assert tests

@@ -47,25 +47,25 @@ from tests.docs.world import (
     running,
 )
 
-# One process makes the library once for all pages.
+# One process runs these tests, so that the library is made only once.
 pytestmark = pytest.mark.xdist_group("docs")
 
 ROOT = Path(__file__).parents[2]
 
-#: Every page whose blocks can be followed: all but the pages of Python, which show signatures.
+#: Every page whose blocks can be run: all except the pages about Python, which show signatures.
 FILES = sorted(
     str(file.relative_to(ROOT))
     for file in (*(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"), *ROOT.glob("*.md"))
     if not file.is_relative_to(ROOT / "docs" / "reference" / "python")
 )
 
-#: Pages that begin with folders of photographs, and neither settings nor a database.
+#: Pages whose reader has folders of photographs, but no settings and no database yet.
 FROM_PHOTOGRAPHS = {"docs/tutorial.md"}
-#: Pages about what to do when something failed.
+#: Pages about failures.
 AFTER_A_FAILURE = {"docs/how-to/recover.md", "docs/how-to/several-machines.md"}
-#: Pages about what an upkeep did.
+#: Pages about the changes of an upkeep.
 AFTER_A_COPY = {"docs/how-to/plan-and-undo.md"}
-#: Pages whose Python another test runs, because it needs rows of its own.
+#: Pages whose Python blocks need special rows; another test runs these blocks.
 PYTHON_ELSEWHERE = {"docs/quick_reference.md"}
 
 #: Languages of blocks that are only to be read, with the reason.
@@ -77,7 +77,7 @@ TO_READ = {
     "mermaid": "drawn when the site is built",
     "diff": "what became different",
 }
-#: Commands of ours that are parsed instead of run.
+#: Commands of `photojobs` that are parsed and not run.
 NOT_RUN = {
     "demo": "takes minutes",
     "up": "stays up",
@@ -88,7 +88,7 @@ NOT_RUN = {
     "definitions diff": "needs a Prefect server",
     "status --watch": "stays up",
 }
-#: Other programs, by what is done with them.
+#: Other programs, grouped by how the tests treat them.
 RUN_AS_THEY_ARE = {"cat", "cp", "echo", "head", "ls", "mkdir", "mv", "rm", "touch"}
 LOOKED_AT = {
     "python3": "makes an environment",
@@ -142,12 +142,12 @@ def make_reader(
     capsys: pytest.CaptureFixture[str],
     request: pytest.FixtureRequest,
 ) -> Callable[[str], Reader]:
-    """Somebody who reads a page and does what it says, in a world of their own."""
+    """A function that returns a reader, who runs the blocks of a page in a separate copy of the library."""
     monkeypatch.setattr(logs, "set_up_logs", lambda **_: None)
     monkeypatch.setattr(
         flows.api.start, "run_task", lambda **arguments: run_without_prefect(Runtime.current(), **arguments)
     )
-    # A page that registers a step of its own must not leave it to the tests that follow.
+    # A step type that a page registers must be removed again for later tests.
     registered = sys.modules["flows.handlers.step"]
     registered.load_steps()
     monkeypatch.setattr(registered._registry, "handlers", dict(registered._registry.handlers))
@@ -164,7 +164,7 @@ def make_reader(
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(world.home)
         if page.startswith("examples/"):
-            # The page of a package, which its reader has installed.
+            # The reader of this page has installed a package.
             monkeypatch.chdir((ROOT / page).parent)
             for module in Path().glob("*.py"):
                 exec(compile(module.read_text(), module.name, "exec"), {"__name__": module.stem})
@@ -188,10 +188,10 @@ class Reader:
         self._request = request
 
     def follow(self, block: Block) -> None:
-        """Do what a block says.
+        """Run a block in the way of its language.
 
         Raises:
-            KeyError: nothing is known to be done with its language.
+            KeyError: the language of the block is unknown.
         """
         if block.language in TO_READ:
             return
@@ -208,7 +208,7 @@ class Reader:
         code = compile(self.world.here(block.text), str(block), "exec")
         if block.parsed_only or block.page in PYTHON_ELSEWHERE:
             return
-        # What a block defines is a module's, where handlers are known by.
+        # The block runs as a module, because handlers are known by their module.
         self.names.setdefault("__name__", f"tests.docs.page_{block.line}")
         with running(self.world.home) as runtime, runtime.as_current():
             exec(code, self.names)
@@ -226,13 +226,13 @@ class Reader:
             connection.commit()
         with self._postgresql.connect() as rows:
             for statement in statements:
-                # Percent signs and colons are the statement's own.
+                # Percent signs and colons belong to the statement, and are no parameters.
                 rows.execute(text(statement.replace(":", "\\:").replace("\\:\\:", "::")))
             rows.rollback()
 
     @cached_property
     def _postgresql(self) -> Database:
-        """A PostgreSQL database with the projects of the library."""
+        """Return a PostgreSQL database with the projects of the library."""
         database: Database = self._request.getfixturevalue("postgresql_database")
         for name in ("alps", "sea"):
             ProjectsRepository(database).create(project_name=name, project_folder=name, tenant_id="user_0")
@@ -277,7 +277,7 @@ class Reader:
 
     def _console(self, block: Block) -> None:
         for shown in command_lines(self.world.here(block.text)):
-            # Each when its turn comes: the newest task may be that of the line before.
+            # Ids are inserted line by line, because the newest task may come from the line before.
             line = replace(shown, words=tuple(self._filled(word) for word in shown.words))
             try:
                 if line.program == "export":
@@ -322,7 +322,7 @@ class Reader:
         same(line, captured.out)
 
     def _filled(self, shown: str) -> str:
-        """The text with ids that exist in place of TASK_ID and JOB_ID: of what failed, else of what can be undone."""
+        """Return the text with ids for TASK_ID and JOB_ID: of failures, else of a task that can be undone."""
         if "TASK_ID" not in shown and "JOB_ID" not in shown:
             return shown
         with contextlib.closing(sqlite3.connect(self.world.home / "photojobs.db")) as rows:
@@ -336,7 +336,7 @@ class Reader:
 
 
 def same(line: CommandLine, printed: str) -> None:
-    """Hold what was printed against what the page shows; `...` stands for anything."""
+    """Compare the output with the output that the page shows, in which `...` is any text."""
     if line.expected is not None:
         flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
         assert doctest.OutputChecker().check_output(line.expected, printed, flags), (

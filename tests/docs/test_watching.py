@@ -1,4 +1,4 @@
-"""What the pages about watching show beside commands and settings: log lines, metrics, alerts, drawings."""
+"""Log lines, metrics, alerts and drawings in the pages about watching are correct."""
 
 from __future__ import annotations
 

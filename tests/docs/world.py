@@ -1,4 +1,4 @@
-"""The small library on which the snippets of a page are run: made once, copied for each page."""
+"""Makes the small library on which the snippets of pages run, and copies it for each page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flows import drain_queue, start_task
 from flows.process.runtime import Runtime
 from storage import Database, PhotoSelection, Settings, TaskSummary, summarize_task
 
-#: Where pages put things, and so where a page's own copy of the world has them.
+#: The folder that pages use in examples; it is replaced by a folder in the copy of each page.
 ROOTS = ("/srv/", "/home/me/")
 #: The folder with the library and the database.
 HOME = "srv/photos"
@@ -23,18 +23,18 @@ HOME = "srv/photos"
 
 @dataclass(frozen=True)
 class World:
-    """A folder that stands for the reader's machine."""
+    """A folder with the files that a page expects on its reader's machine."""
 
     root: Path
 
     @property
     def home(self) -> Path:
-        """Where the reader works: the folder with the library and the database."""
+        """The reader's working folder, with the library and the database."""
         return self.root / HOME
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where the database and the library are, and what makes a run short."""
+        """The environment variables that name the database and the library, and the settings of `haste`."""
         return {
             "PHOTOJOBS_DATABASE_URL": f"sqlite:///{self.home}/photojobs.db",
             "PHOTOJOBS_LIBRARY_ROOT": f"{self.home}/library",
@@ -43,7 +43,7 @@ class World:
 
     @property
     def haste(self) -> dict[str, str]:
-        """What makes a run short."""
+        """The settings that make a run short."""
         return {
             "PHOTOJOBS_IMAGE_ISOLATION": "false",
             "PHOTOJOBS_POLL_SECONDS": "0.02",
@@ -52,14 +52,14 @@ class World:
         }
 
     def here(self, text: str) -> str:
-        """The text with the reader's folders in this world."""
+        """Return the text with the folders of pages replaced by the folders of this world."""
         for root in ROOTS:
             text = text.replace(root, f"{self.root}/srv/")
         return text
 
 
 def make_photographs(world: World) -> None:
-    """Two folders with photographs, as a camera's user may have them."""
+    """Create two folders with photographs, as users of cameras have them."""
     for folder, names in {"alps": ("peak", "lake", "hut"), "sea": ("gull", "lake")}.items():
         target = world.home / "library" / "user_0" / folder
         target.mkdir(parents=True)
@@ -73,7 +73,7 @@ def make_photographs(world: World) -> None:
 
 
 def make_library(world: World) -> None:
-    """The photographs as projects in the database, with metadata and derivatives."""
+    """Add the photographs as projects to the database, with metadata and derivatives."""
     make_photographs(world)
     with running(world.home) as runtime:
         run_without_prefect(runtime, type="folder_discovery", tenant_id="user_0")
@@ -95,7 +95,7 @@ def damage(world: World) -> None:
 
 
 def run_without_prefect(runtime: Runtime, **arguments: Any) -> TaskSummary:
-    """What `run_task` does, by a worker in this process: a Prefect server takes seconds to start."""
+    """Do the same as `run_task`, but with a worker in this process, because a Prefect server takes seconds to start."""
     with runtime.as_current():
         started = start_task(**arguments)
         drain_queue(runtime=runtime)
@@ -104,7 +104,7 @@ def run_without_prefect(runtime: Runtime, **arguments: Any) -> TaskSummary:
 
 @contextmanager
 def running(home: Path) -> Iterator[Runtime]:
-    """A runtime on the database and the library of a world, by the settings of the environment."""
+    """Open a runtime on the database and the library of a world, with the settings of the environment."""
     settings = Settings.load(library_root=home / "library", image_isolation=False, poll_seconds=0.02, settle_seconds=0)
     database = Database(home / "photojobs.db")
     database.migrate()
@@ -114,6 +114,6 @@ def running(home: Path) -> Iterator[Runtime]:
 
 
 def copied(world: World, target: Path) -> World:
-    """A world of one's own, the same as another."""
+    """Return a copy of a world in a new folder."""
     shutil.copytree(world.root, target, dirs_exist_ok=True)
     return World(target)

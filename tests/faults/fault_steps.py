@@ -1,4 +1,4 @@
-"""Step types for runs in which executors die: they leave files, and a trace of who did what in which order."""
+"""Step types for runs in which executors die: they write files, and a trace of the process, action and order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from task_definitions import TaskDefinition, load_definitions
 
-#: How long each item takes; a death strikes in the middle of some.
+#: How long each item takes, so that some executors die in the middle of an item.
 ITEM_SECONDS = 0.03
 
 DEFINITION = {
@@ -29,7 +29,7 @@ DEFINITION = {
 
 
 def survivor() -> TaskDefinition:
-    """The definition that the fault tests run."""
+    """Return the definition that the fault tests run."""
     return load_definitions(DEFINITION, builtin=False)["survivor"]
 
 
@@ -41,7 +41,7 @@ def fault_write(ctx: StepContext) -> None:
 
 @step("fault_survey", unit="projects", modifies_files=False)
 def fault_survey(ctx: StepContext) -> None:
-    """Writes down which projects the task has."""
+    """Writes the projects of the task to the trace."""
     for project in ctx.projects():
         with ctx.project(project):
             _leave_file(ctx, "survey", str(project.id), project.project_name)
@@ -49,7 +49,7 @@ def fault_survey(ctx: StepContext) -> None:
 
 @step("fault_ask", unit="items", modifies_files=False)
 def fault_ask(ctx: StepContext) -> None:
-    """Asks for one more look at each photo; chunks and repetitions ask for the same ones."""
+    """Requests a follow-up job for each photo; repetitions request the same follow-up jobs again."""
     for batch in ctx.item_batches():
         ctx.enqueue("fault_follow", photo_ids=[item.photo.id for item in batch], priority=40)
     _write_items(ctx, "second")
@@ -88,7 +88,7 @@ def _leave_file(ctx: StepContext, stage: str, name: str, content: str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line in one system call, so that lines of several processes stand one after the other."""
+    """Append a line in one system call, so that lines of several processes are not mixed."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(descriptor, line.encode() + b"\n")

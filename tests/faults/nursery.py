@@ -1,6 +1,6 @@
-"""A process that has imported everything and forks executors on demand: a start then costs milliseconds, a death none.
+"""A process that has imported everything, and forks executors on request, so that a start takes only milliseconds.
 
-`Nursery` is the side of the test; `python -m tests.faults.nursery` is the other.
+A test uses `Nursery`, which starts `python -m tests.faults.nursery` and sends it requests.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _READY_SECONDS = 120.0
 
 
 class Nursery:
-    """Starts executors as processes of their own: `worker` runs a worker, `flow` the flow of a task.
+    """Starts each executor in a separate process: `worker` runs a worker, `flow` runs the flow of a task.
 
     Args:
-        environment: of the executors: `PHOTOJOBS_…` and, for flows, `PREFECT_API_URL`.
-        log: what they print.
-        module: imported before anything is forked.
+        environment: the environment of the executors: `PHOTOJOBS_…` and, for flows, `PREFECT_API_URL`.
+        log: the file for the output of the executors.
+        module: the module that is imported before an executor is forked.
     """
 
     def __init__(self, environment: Mapping[str, str], log: Path, *, module: str = "tests.faults.nursery") -> None:
@@ -60,14 +60,14 @@ class Nursery:
         return process_id
 
     def kill(self, process_id: int, number: int = signal.SIGKILL) -> None:
-        """Send a signal to an executor; one that has ended already is no matter."""
+        """Send a signal to an executor; do nothing if it has ended already."""
         try:
             os.kill(process_id, number)
         except ProcessLookupError:
             self._children.discard(process_id)
 
     def is_alive(self, process_id: int) -> bool:
-        """Whether the executor runs."""
+        """Return True if the executor runs."""
         try:
             os.kill(process_id, 0)
         except ProcessLookupError:
@@ -76,7 +76,7 @@ class Nursery:
         return True
 
     def wait_for_end(self, process_id: int, limit_seconds: float) -> bool:
-        """Wait until the executor has ended; False where it has not."""
+        """Wait until the executor has ended; return False if it still runs after this time."""
         give_up_at = time.monotonic() + limit_seconds
         while self.is_alive(process_id):
             if time.monotonic() > give_up_at:
@@ -85,7 +85,7 @@ class Nursery:
         return True
 
     def close(self) -> None:
-        """Kill every executor, and end."""
+        """Kill every executor, and end the process that forks them."""
         for process_id in list(self._children):
             self.kill(process_id)
         assert self._process.stdin is not None
@@ -126,7 +126,7 @@ def _run_flow(task_id: str) -> None:
 
 
 def main() -> None:
-    """Fork an executor for each line read: `worker`, or `flow TASK_ID`."""
+    """Fork an executor for each line of the standard input: `worker`, or `flow TASK_ID`."""
     for module in ("tests.faults.fault_steps", "storage.upkeep.schema_upgrade", "flows.execution.worker"):
         import_module(module)
     if "PREFECT_API_URL" in os.environ:
@@ -141,7 +141,7 @@ def main() -> None:
             sys.stdout.flush()
         else:
             _be(role, arguments)
-    # The test has ended, in whatever way; so do the executors that it left.
+    # The test has ended, so its executors end too.
     os.killpg(0, signal.SIGKILL)
 
 
@@ -153,7 +153,7 @@ def _be(role: str, arguments: list[str]) -> NoReturn:
     try:
         {"worker": _run_worker, "flow": _run_flow}[role](*arguments)
         code = 0
-    except BaseException:  # noqa: BLE001 - whatever it is, this process must not go on as a second nursery.
+    except BaseException:  # noqa: BLE001 - after any error, the fork must not continue with the loop of its parent.
         traceback.print_exc()
     finally:
         sys.stdout.flush()

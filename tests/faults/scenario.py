@@ -1,4 +1,7 @@
-"""One task, several executors, and deaths at random moments of a seed; then what must be true of rows and files."""
+"""Runs one task with several executors that die at random moments, and then checks rows and files.
+
+A seed determines the moments.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +30,15 @@ from tests.faults.fault_steps import survivor
 from tests.faults.nursery import Nursery
 from tests.faults.server import PrefectServer
 
-#: Photos of the task.
+#: The number of photos of the task.
 PHOTOS = 24
 
 TASK_ID = "survivor"
 
-#: Slots of the lane that the first steps share.
+#: The slots of the lane in which the first steps run.
 SLOTS = 3
 
-#: After so long without an end a scenario has failed.
+#: A scenario that has not ended after this time has failed.
 LIMIT_SECONDS = 120.0
 
 HEARTBEAT_SECONDS = 0.3
@@ -44,10 +47,10 @@ STALE_SECONDS = 1.5
 
 @dataclass
 class Outcome:
-    """What happened in a scenario.
+    """The result of a scenario.
 
     Attributes:
-        met: how often executors said that a fault of the database met them.
+        met: how often a fault of the database affected executors, according to their log.
     """
 
     seed: int
@@ -62,7 +65,7 @@ class Outcome:
 
 
 def environment(url: str, library: Path) -> dict[str, str]:
-    """The settings of executors that notice a death within seconds."""
+    """Return the environment of executors that notice the death of another executor within seconds."""
     return {
         "PHOTOJOBS_DATABASE_URL": url,
         "PHOTOJOBS_LIBRARY_ROOT": str(library),
@@ -75,7 +78,7 @@ def environment(url: str, library: Path) -> dict[str, str]:
 
 
 def prepare(database: Database, *, task_id: str) -> list[int]:
-    """Two projects with photos, and the task on them; returns the photos' ids."""
+    """Create two projects with photos, and a task for these photos; return the ids of the photos."""
     projects = [
         ProjectsRepository(database).create(project_name=name, project_folder=name, tenant_id="user_0")
         for name in (f"alps-{task_id}", f"coast-{task_id}")
@@ -108,16 +111,16 @@ def run_scenario(
     """Run the task to its end while executors are killed, frozen and cut off at random; then check everything.
 
     Args:
-        seed: of all that happens.
-        url: of an empty database.
+        seed: the seed of all random choices.
+        url: the URL of an empty database.
         folder: an empty folder for the library and the log.
-        faults: how many there are at most, before the executors are left in peace.
-        prefect: with a server, one of the executors is a flow run, and the server dies as well.
-        disk: that the database is on, if it can be filled.
-        only: this kind of fault alone.
+        faults: the largest number of faults; after them, the executors run without faults.
+        prefect: a server. If it is given, one of the executors is a flow run, and the server is killed too.
+        disk: the disk that contains the database, if it can be filled.
+        only: the only kind of fault; by default all kinds.
 
     Raises:
-        AssertionError: something is not as it must be; the message names the seed.
+        AssertionError: a check failed; the message names the seed.
     """
     outcome = Outcome(seed)
     library = folder / "library"
@@ -147,7 +150,7 @@ def run_scenario(
 
 @dataclass
 class Executors:
-    """The processes that run the task, each with what it is."""
+    """The processes that run the task, each with its role."""
 
     nursery: Nursery
     roles: list[str]
@@ -156,27 +159,27 @@ class Executors:
     started_at: list[float] = field(default_factory=list)
 
     def start(self) -> None:
-        """Start all of them."""
+        """Start all executors."""
         self.process_ids = [self.nursery.start(role) for role in self.roles]
         self.started_at = [time.monotonic()] * len(self.roles)
 
     def kill(self, place: int) -> None:
-        """Kill one, and start another in its place."""
+        """Kill the executor at this place, and start another in its place."""
         self.nursery.kill(self.process_ids[place])
         self.frozen.pop(self.process_ids[place], None)
         self._restart(place)
 
     def freeze(self, place: int, seconds: float) -> None:
-        """Stop one, to go on after so many seconds."""
+        """Freeze the executor at this place; `look` thaws it after this many seconds."""
         self.nursery.kill(self.process_ids[place], signal.SIGSTOP)
         self.frozen[self.process_ids[place]] = time.monotonic() + seconds
 
     def awake(self) -> list[int]:
-        """The places of those that are not frozen; the frozen ones shall live to see what went on without them."""
+        """Return the places of executors that are not frozen. Faults spare frozen ones, so that they continue later."""
         return [place for place, process_id in enumerate(self.process_ids) if process_id not in self.frozen]
 
     def look(self) -> None:
-        """Thaw those whose time has come, and start those again that ended though there is work."""
+        """Thaw executors whose time is over, and restart executors that ended although there is work."""
         for process_id, thaw_at in list(self.frozen.items()):
             if time.monotonic() >= thaw_at:
                 self.nursery.kill(process_id, signal.SIGCONT)
@@ -186,7 +189,7 @@ class Executors:
                 self._restart(place)
 
     def end(self) -> bool:
-        """Thaw all and have the workers end; False where one does not."""
+        """Thaw all executors, and end the workers; return False if one does not end."""
         for process_id in self.frozen:
             self.nursery.kill(process_id, signal.SIGCONT)
         for role, process_id in zip(self.roles, self.process_ids, strict=True):
@@ -200,11 +203,11 @@ class Executors:
 
 
 class Trouble:
-    """Faults at random moments while executors are at work.
+    """Makes faults at random moments while executors run jobs.
 
     Args:
         chance: chooses the moments and the faults.
-        only: this kind of fault alone.
+        only: the only kind of fault; by default all kinds.
     """
 
     def __init__(
@@ -226,14 +229,14 @@ class Trouble:
         }
 
     def make(self, outcome: Outcome, faults: int, *, limit_at: float) -> None:
-        """Strike until the task has ended, up to so many times; the outcome counts them."""
+        """Make faults until the task has ended, at most this many; count them in the outcome."""
         tasks = TasksRepository(self._database)
         next_fault_at = time.monotonic() + self._chance.uniform(0.05, 0.5)
         while not _is_final(tasks):
             assert time.monotonic() < limit_at, f"seed {outcome.seed}: did not end"
             self._executors.look()
             self._database_faults.look()
-            # An executor must be at work, else a death strikes nothing.
+            # A death has an effect only while an executor runs a job.
             is_due = sum(outcome.faults.values()) < faults and time.monotonic() >= next_fault_at
             if is_due and _is_at_work(self._database):
                 [kind] = self._chance.choices(list(self._weights), list(self._weights.values()))
@@ -248,7 +251,7 @@ class Trouble:
         if kind == "kill":
             self._executors.kill(place)
         elif kind == "freeze":
-            # A short stop, or one after which it thaws into a world that has gone on without it.
+            # A short freeze, or a freeze so long that the jobs of the executor have been given to others.
             self._executors.freeze(place, self._chance.choice([0.5, 3 * STALE_SECONDS]))
         elif kind == "cut off":
             self._database_faults.cut(self._chance.choice([30, 100]))
@@ -257,12 +260,12 @@ class Trouble:
             self._prefect.kill()
             self._prefect.start()
         else:
-            # For a moment, or for longer than the time after which a silent executor counts as dead.
+            # For a moment, or for longer than the time after which an executor without heartbeats counts as dead.
             self._database_faults.begin(kind, self._chance.choice([0.5, 2 * STALE_SECONDS]))
 
 
 def check(database: Database, library: Path, photo_ids: list[int], *, task_id: str = TASK_ID) -> list[str]:
-    """What is not as it must be, when the task has ended and the executors are gone."""
+    """Return what is wrong after the task and all executors have ended, each as a text."""
     problems: list[str] = []
     task = TasksRepository(database).get(task_id)
     if task.status != "completed":
@@ -311,9 +314,10 @@ def check(database: Database, library: Path, photo_ids: list[int], *, task_id: s
 
 
 def _ghosts(library: Path) -> list[str]:
-    """Executors that passed a checkpoint after another had taken over their job.
+    """Return a text for each executor that passed a checkpoint after another executor had taken over its job.
 
-    Not one that was frozen between its checkpoint and the line that it left: no program can close that gap for files.
+    An executor that was frozen between its checkpoint and its line in the trace does not count: no program can close
+    this gap for files.
     """
     latest: dict[int, str] = {}
     problems = []

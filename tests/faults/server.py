@@ -30,7 +30,7 @@ class PrefectServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def environment(self) -> dict[str, str]:
-        """What a process needs to talk to the server."""
+        """The environment variables with which a process reaches the server."""
         return {
             "PREFECT_API_URL": self.url,
             "PREFECT_HOME": str(self._home),
@@ -39,7 +39,7 @@ class PrefectServer:
         }
 
     def start(self) -> None:
-        """Start the server, and do not wait for it."""
+        """Start the server; return before it answers."""
         with (self._home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self._port)],
@@ -51,7 +51,7 @@ class PrefectServer:
             )
 
     def kill(self) -> None:
-        """End the server with no time to tidy up."""
+        """Kill the server by SIGKILL."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -1,6 +1,6 @@
-"""Executors die and freeze at random moments, their database has faults, and nothing is lost, done twice or left.
+"""Executors die and freeze at random moments, and their database has faults; no work is lost, done twice or left over.
 
-The small form: a few seeds. The long form is `python -m tests.faults`; what it showed stands in docs/proofs.md.
+These tests run a few seeds. `python -m tests.faults` runs many; docs/proofs.md has its results.
 """
 
 from __future__ import annotations

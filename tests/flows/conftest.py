@@ -1,4 +1,4 @@
-"""Step types made for tests, a runtime on a database of its own, and one real Prefect server for the session."""
+"""Fixtures of flow tests: step types, a runtime on a new database, and one running Prefect server for the session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from task_definitions import TaskDefinition, load_definitions
 
 
 class Stage:
-    """What the test's handlers did, and what they are told to do."""
+    """The actions of the handlers of a test, and the instructions for these handlers."""
 
     def __init__(self) -> None:
         self.started: list[tuple[str, int]] = []
@@ -35,7 +35,7 @@ stage = Stage()
 
 @step("note", unit="items", modifies_files=False)
 def note(ctx: StepContext) -> None:
-    """Notes its items."""
+    """Records its items in the stage."""
     stage.started.append((ctx.job.type, ctx.job.id))
     for batch in ctx.item_batches():
         for item in batch:
@@ -54,7 +54,7 @@ def count(ctx: StepContext) -> None:
 
 @step("stumble", unit="projects", modifies_files=False)
 def stumble(ctx: StepContext) -> None:
-    """Fails as often as it is told."""
+    """Fails as often as the stage says."""
     stage.started.append((ctx.job.type, ctx.job.id))
     if stage.failures.get(ctx.job.tenant_id, 0) > 0:
         stage.failures[ctx.job.tenant_id] -= 1
@@ -63,13 +63,13 @@ def stumble(ctx: StepContext) -> None:
 
 @step("refuse", unit="projects", modifies_files=False)
 def refuse(ctx: StepContext) -> None:
-    """Raises the error that it was given."""
+    """Raises the error that the stage contains."""
     raise stage.error
 
 
 @step("wait_at_gate", unit="projects", modifies_files=False)
 def wait_at_gate(ctx: StepContext) -> None:
-    """Waits until the test opens the gate, or it must stop."""
+    """Waits until the test opens the gate, or until the job must stop."""
     stage.started.append((ctx.job.type, ctx.job.id))
     key = str(ctx.payload.get("gate", "gate"))
     stage.entered.setdefault(key, threading.Event()).set()
@@ -80,7 +80,7 @@ def wait_at_gate(ctx: StepContext) -> None:
 
 @step("ask_for_more", unit="items", modifies_files=False)
 def ask_for_more(ctx: StepContext) -> None:
-    """Asks for a follow-up on each of its photos, twice."""
+    """Requests a follow-up job for each of its photos, twice."""
     for batch in ctx.item_batches():
         ids = [item.photo.id for item in batch]
         ctx.enqueue("note", photo_ids=ids, priority=60)
@@ -100,14 +100,14 @@ def _stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def runtime(tmp_path: Path, sqlite_url: str) -> Iterator[Runtime]:
-    """A runtime on SQLite and the system's clock, with short intervals."""
+    """A runtime on SQLite with the system's clock and short intervals."""
     database = Database(sqlite_url)
     with Runtime(database, settings=quick_settings(tmp_path)) as opened, opened.as_current():
         yield opened
 
 
 def quick_settings(folder: Path, **changes: Any) -> Settings:
-    """Settings with which nothing takes long."""
+    """Return settings with which nothing takes long."""
     library = folder / "library"
     library.mkdir(exist_ok=True)
     values: dict[str, Any] = {
@@ -125,19 +125,19 @@ def quick_settings(folder: Path, **changes: Any) -> Settings:
 
 @pytest.fixture(name="define")
 def _define() -> Callable[..., TaskDefinition]:
-    """Makes a definition: `define("name", {"type": …}, …, scope="global")`."""
+    """A function that makes a definition: `define("name", {"type": …}, …, scope="global")`."""
     return define
 
 
 def define(name: str, *steps: dict[str, Any], scope: str = "photo_set") -> TaskDefinition:
-    """A definition with these steps."""
+    """Return a definition with these steps."""
     mapping = {name: {"label": name.replace("_", " ").title(), "scope": scope, "steps": list(steps)}}
     return load_definitions(mapping, builtin=False)[name]
 
 
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory, quick_flow_runs: None) -> Iterator[str]:
-    """The API of a Prefect server that really runs."""
+    """The URL of the API of a running Prefect server."""
     from deployments.server.prefect_server import embedded_server
 
     with ExitStack() as stack:

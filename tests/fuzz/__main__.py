@@ -1,7 +1,7 @@
-"""`python -m tests.fuzz TARGET --minutes N`: gives a target inputs that are led by which code they reach.
+"""`python -m tests.fuzz TARGET --minutes N`: searches for inputs of a target that reach new code.
 
-An input that raises anything but an error of ours, takes longer than 10 s or needs more than 1 GiB ends the run with a
-code other than 0, and is kept in the file that is printed. `--corpus FOLDER` keeps the inputs that reach new code.
+The run fails if an input raises another error than a `PhotojobsError`, takes longer than 10 s, or needs more than
+1 GiB. It then prints the file that contains this input. `--corpus FOLDER` keeps the inputs that reach new code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     """Fuzz a target; libFuzzer ends the process."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("target", choices=TARGETS)
-    parser.add_argument("--minutes", type=float, default=60.0, help="how long (default 60)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long to search (default 60)")
     parser.add_argument("--corpus", type=Path, help="keep the inputs that reach new code in this folder")
     options = parser.parse_args()
     target = TARGETS[options.target]

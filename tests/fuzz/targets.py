@@ -1,4 +1,4 @@
-"""What takes input of others: each target reads bytes, and may refuse them by an error of ours alone."""
+"""The functions that read foreign input. Each target reads bytes, and may refuse them only by a `PhotojobsError`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _DEFINITION = {
 
 @dataclass(frozen=True)
 class Target:
-    """Something to be fuzzed, and valid inputs from which the fuzzer begins."""
+    """A function to be fuzzed, with valid inputs from which the fuzzer begins."""
 
     read: Callable[[bytes], object]
     seeds: tuple[bytes, ...]

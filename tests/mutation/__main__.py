@@ -1,6 +1,7 @@
 """`python -m tests.mutation PART`: changes one operator, number, branch or word of SQL at a time, and runs the tests.
 
-Works on a copy of the project. A change that no test notices is printed: it needs a test, or a reason in the proofs.
+The command works on a copy of the project. It prints each change that no test notices: such a change needs a test, or a
+reason in docs/proofs.md.
 """
 
 from __future__ import annotations
@@ -102,24 +103,30 @@ PARTS = {
 
 
 def main() -> int:
-    """Try the mutants, and print which survived; the exit code is 1 if fewer than the wanted share were noticed."""
+    """Try the mutants, and print those that no test noticed; the exit code is 1 if the tests noticed too few."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--sample", type=int, help="try so many, chosen by chance; by default all")
-    parser.add_argument("--seed", type=int, default=16, help="the seed of the choice (default 16)")
-    parser.add_argument("--minutes", type=float, help="try no further mutant after so many minutes; by default all")
-    parser.add_argument("--wanted", type=float, default=0.9, help="the share of mutants to be noticed (default 0.9)")
+    parser.add_argument(
+        "--sample", type=int, help="try this number of mutants, chosen at random (default: all mutants)"
+    )
+    parser.add_argument("--seed", type=int, default=16, help="the seed of the random choice (default 16)")
+    parser.add_argument(
+        "--minutes", type=float, help="begin no further mutant after this many minutes (default: no limit)"
+    )
+    parser.add_argument(
+        "--wanted", type=float, default=0.9, help="the share of mutants that tests must notice (default 0.9)"
+    )
     options = parser.parse_args()
     modules, tests = PARTS[options.part]
     with tempfile.TemporaryDirectory(prefix="pj-") as name, _postgresql(Path(name, "pg")):
         project = Path(name, "project")
         _copy_project(project)
-        # The processes that tests start take the copy, too.
+        # Processes that tests start import the copy too.
         os.environ["PYTHONPATH"] = str(project)
         modules = [str(path.relative_to(project)) for module in modules for path in _files(project / module)]
         chosen = _chosen(project, modules, seed=options.seed, sample=options.sample)
         trials = Trials(project, tests)
-        # The tests of every trial copy the databases that the first run has migrated.
+        # The tests of all trials copy the databases that the first run migrated.
         os.environ["_PHOTOJOBS_TEST_TEMPLATES"] = tempfile.mkdtemp(prefix="templates_", dir=name)
         trials.measure(modules)
         print(f"{len(trials.seconds)} tests, {len(chosen)} mutants", flush=True)  # noqa: T201
@@ -149,7 +156,7 @@ def _try(trials: Trials, mutant: Mutant) -> bool:
 
 @contextmanager
 def _postgresql(folder: Path) -> Iterator[None]:
-    """One server for all trials, unless one is named."""
+    """Start one server for all trials, unless the environment names a server."""
     if "PHOTOJOBS_TEST_POSTGRES_URL" in os.environ:
         yield
         return

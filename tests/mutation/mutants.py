@@ -1,4 +1,4 @@
-"""The mutants of a module: its source with one operator, number, branch or word of SQL changed."""
+"""Makes the mutants of a module; in each, one operator, number, branch or word of SQL is changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cosmic_ray import plugins
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 
-#: What a word of SQL becomes. All of it is tried in texts that contain a statement or a part of one.
+#: Patterns of SQL with their replacements. They are tried in all texts that contain a statement or a part of one.
 _SQL = (
     (r"\bAND\b(?! lanes\.max| :max| lane\.max)", "OR"),
     (r"\bOR\b", "AND"),
@@ -46,13 +46,13 @@ class Mutant:
     module: str
     source: str
     diff: str
-    #: The lines of the statement that was changed; empty if the change concerns more than what those lines run.
+    #: The lines of the changed Python statement; empty if tests that do not run these lines may notice the change too.
     lines: frozenset[int]
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change of a module that can be made."""
+    """A possible change of a module; `mutant` makes it."""
 
     module: str
     line: int
@@ -60,7 +60,7 @@ class Change:
     is_of_sql: bool
 
     def mutant(self, source: str) -> Mutant | None:
-        """The changed module; None if Python sees an error or a meaningless comparison in it."""
+        """Return the changed module; None if Python reports an error or a meaningless comparison in it."""
         changed = self.make()
         if changed is None or changed == source or not _is_valid(changed):
             return None
@@ -69,7 +69,7 @@ class Change:
 
 
 def changes_of(module: str, source: str) -> list[Change]:
-    """All changes of a module."""
+    """Return all possible changes of a module."""
     tree = ast.parse(source)
     return [*_changes_of_python(module, source, tree), *_changes_of_sql(module, source, tree)]
 
@@ -80,7 +80,7 @@ def _changes_of_python(module: str, source: str, tree: ast.Module) -> Iterator[C
     for name in plugins.operator_names():
         operator_type = plugins.get_operator(name)
         if operator_type.arguments():
-            continue  # It changes a variable that must be named.
+            continue  # Such an operator changes a variable whose name must be given.
         operator = operator_type()
         places = (place for node in nodes for place, _ in operator.mutation_positions(node))
         for number, place in enumerate(places):
@@ -89,7 +89,7 @@ def _changes_of_python(module: str, source: str, tree: ast.Module) -> Iterator[C
 
 
 def _idle_places(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where the code does nothing when it runs: annotations, and the mark of keyword-only parameters."""
+    """Yield the places of code without effect at run time: annotations, and the mark of keyword-only parameters."""
     for node in ast.walk(tree):
         for each in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             if each is not None:
@@ -134,7 +134,7 @@ def _diff(module: str, source: str, changed: str) -> str:
 
 
 def _lines_of(tree: ast.Module, line: int) -> frozenset[int]:
-    """The lines that run when the innermost statement at this line does; none if it runs once for many tests."""
+    """Return the lines of the innermost statement at this line; none if it runs once for many tests."""
     cached = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.decorator_list)
     if any(node.lineno <= line <= (node.end_lineno or line) for node in cached):
         return frozenset()

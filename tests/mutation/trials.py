@@ -1,6 +1,6 @@
 """Runs the tests that execute a changed line, in a process that has already imported the libraries.
 
-Each trial is a fork: pytest, SQLAlchemy and the like are imported once, and one PostgreSQL server serves all trials.
+Each trial runs in a fork, so the large libraries are imported once. One PostgreSQL server serves all trials.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LIBRARIES = (
     "_pytest.doctest",
     "PIL.Image",
 )
-#: A change may lead to a loop without end: a trial that takes this much longer than the tests took has noticed it.
+#: A change may cause an endless loop. It counts as noticed if a trial takes this much longer than its tests took.
 _TIMES_LONGER = 4.0
 _SECONDS_MORE = 30.0
 #: With `--dist` of pyproject.toml and `-n0`, pytest-cov would not note which test runs a line.
@@ -51,7 +51,7 @@ _OPTIONS = ("-q", "-n0", "--dist=no", "-p", "no:cacheprovider", "-W", "ignore::p
 
 @dataclass
 class Trials:
-    """Tests of a copy of the project, and what is known of them."""
+    """The tests of a copy of the project: how long each takes, and which lines it runs."""
 
     project: Path
     tests: Sequence[str]
@@ -63,7 +63,7 @@ class Trials:
     _moments: itertools.count[int] = field(default_factory=lambda: itertools.count(1_000_000_000))
 
     def measure(self, modules: Sequence[str]) -> None:
-        """Run all tests once without any change, to learn how long each takes and which lines it runs."""
+        """Run all tests once without a change; record how long each takes and which lines it runs."""
         for name in _LIBRARIES:
             importlib.import_module(name)
         with tempfile.TemporaryDirectory(prefix="pj-") as folder:
@@ -78,7 +78,7 @@ class Trials:
                 seconds=3600,
             )
             if code != 0:
-                sys.exit("The tests fail without any change.")
+                sys.exit("The tests fail without any change. Fix them first.")
             self.seconds = json.loads(durations.read_text())
             data = CoverageData(str(lines))
             data.read()
@@ -88,10 +88,10 @@ class Trials:
                     line: {each.partition("|")[0] for each in names} for line, names in contexts.items()
                 }
             if not data.measured_contexts() - {""}:
-                sys.exit("It was not recorded which test runs a line.")
+                sys.exit("pytest-cov did not record which test runs which line. Check the versions in constraints.txt.")
 
     def is_noticed(self, mutant: Mutant) -> bool:
-        """Whether a test fails on this mutant."""
+        """Return True if a test fails with this mutant."""
         chosen = self._tests_for(mutant)
         if not chosen:
             return False
@@ -110,21 +110,21 @@ class Trials:
             self._write(path, original)
 
     def _tests_for(self, mutant: Mutant) -> list[str]:
-        """The tests that run the changed lines, those that have noticed most mutants first, then the fastest."""
+        """Return the tests that run the changed lines, sorted by how many mutants they have noticed, then by time."""
         lines = self.tests_of[mutant.module]
         chosen = set().union(*(lines.get(line, ()) for line in mutant.lines)) if mutant.lines else {""}
-        # What was run outside a test, as at an import, may concern all of them.
+        # Lines that ran outside a test, for example at an import, may affect all tests.
         names = set(self.seconds) if "" in chosen else chosen & set(self.seconds)
         return sorted(names, key=lambda name: (-self._noticed[name], self.seconds[name]))
 
     def _write(self, path: Path, source: str) -> None:
         path.write_text(source)
-        # The bytecode of another mutant of the same size must not count as that of this one.
+        # Python must not take the bytecode of another mutant of the same size for that of this mutant.
         moment = next(self._moments)
         os.utime(path, (moment, moment))
 
     def _in_fork(self, run: Callable[[], int], *, seconds: float) -> int:
-        """Run a function in a fork, with a temporary folder of its own; a fork that takes too long gives 1."""
+        """Run a function in a fork with a separate temporary folder; return 1 if the fork takes too long."""
         with tempfile.TemporaryDirectory(prefix="pj-", ignore_cleanup_errors=True) as folder:
             pid = os.fork()
             if pid == 0:
@@ -138,7 +138,7 @@ class Trials:
                     for name in [each for each in sys.modules if each.partition(".")[0] == "tests"]:
                         del sys.modules[name]
                     code = int(run())
-                except BaseException:  # noqa: BLE001 - a fork must not go on as its parent.
+                except BaseException:  # noqa: BLE001 - after any error, the fork must not continue with the code of its parent.
                     traceback.print_exc()
                 finally:
                     sys.stdout.flush()
@@ -168,14 +168,14 @@ def _code_of(pid: int, *, seconds: float) -> int:
 
 
 class _Durations:
-    """Writes how long each test took."""
+    """A pytest plug-in that writes how long each test took."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seconds: Mapping[str, float] = defaultdict(float)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        # The database of a test costs time before and after it.
+        # A test includes the time of preparing and emptying its database.
         self._seconds[report.nodeid] += report.duration  # type: ignore[index]
 
     def pytest_sessionfinish(self) -> None:
@@ -183,7 +183,7 @@ class _Durations:
 
 
 class _Failed:
-    """Writes which test failed."""
+    """A pytest plug-in that writes which test failed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""`python -m tests.pressure`: PostgreSQL under faults and pressure, and a soak; what it does to the work."""
+"""`python -m tests.pressure`: measures workers under faults and load of PostgreSQL, or runs a soak test."""
 
 from __future__ import annotations
 
@@ -12,13 +12,22 @@ from tests.pressure.soak import soak
 
 
 def main() -> int:
-    """Run it, and say what it showed; the exit code is 1 if something was not as it must be."""
+    """Run the cells or the soak test, and print the results; the exit code is 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.pressure", description=__doc__)
-    parser.add_argument("--cell", choices=CELLS, action="append", help="by default all")
-    parser.add_argument("--seconds", type=float, default=60, help="of each measurement of a cell (default 60)")
-    parser.add_argument("--soak", type=float, metavar="MINUTES", help="in place of the cells: `up` and two workers")
-    parser.add_argument("--tasks", type=float, default=20, help="tasks a minute of a soak (default 20)")
-    parser.add_argument("--seed", type=int, default=1, help="of the faults of a soak (default 1)")
+    parser.add_argument(
+        "--cell", choices=CELLS, action="append", help="a cell to run; may be given several times (default: all cells)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="the length of each measurement of a cell (default 60)"
+    )
+    parser.add_argument(
+        "--soak",
+        type=float,
+        metavar="MINUTES",
+        help="run a soak test of `up` and two workers in place of the cells, for this long",
+    )
+    parser.add_argument("--tasks", type=float, default=20, help="tasks per minute in a soak test (default 20)")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of the faults in a soak test (default 1)")
     options = parser.parse_args()
     problems: list[str] = []
     with tempfile.TemporaryDirectory(prefix="pj-", ignore_cleanup_errors=True) as name:

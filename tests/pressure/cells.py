@@ -1,6 +1,6 @@
-"""Cells of faults and pressure: what two workers do before, during and after, and how they stop in the middle of it.
+"""Cells: measure the throughput of two workers before, during and after a disturbance, and stop them during it.
 
-After the chaos and pressure cells of the public harness hardbyte/postgresql-job-queue-benchmarking.
+The cells are modeled on the chaos and pressure cells of the public harness hardbyte/postgresql-job-queue-benchmarking.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from tests.pressure.server import PostgresServer
 from tests.pressure.workers import CONCURRENCY, DRAIN_SECONDS, SETTINGS, WORKERS, Workers
 from tests.waiting import wait_until
 
-#: What a job waits, in seconds; it bounds what the workers can do, so that a busy machine does not decide.
+#: How long each job waits, in seconds. The waits limit the throughput, so that it does not depend on a busy machine.
 WORK_SECONDS = 0.25
 
-#: From the end of a disturbance until `after` begins, in seconds: a worker that was killed has to start.
+#: Seconds from the end of a disturbance to the begin of the measurement `after`, in which a killed worker starts again.
 SETTLE_SECONDS = 5.0
 
-#: Beside the setting `drain_seconds`, what the end of a Python process on a busy machine may take.
+#: How long the end of a Python process may take on a busy machine, in addition to the setting `drain_seconds`.
 _STOP_MORE_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A disturbance and what must be left of the throughput.
+    """A disturbance, and the part of the throughput that must remain.
 
     Attributes:
-        least: of the throughput after it, in terms of that before.
-        counts_during: whether that during it counts as well.
-        leaves_running: whether a stop in the middle of it may leave jobs to a rescue: of a worker that was killed, or
-            because the database cannot be reached.
+        least: the smallest accepted throughput after the disturbance, as a part of the throughput before it.
+        counts_during: whether the throughput during the disturbance must reach `least` too.
+        leaves_running: whether jobs may stay `running` after a stop during the disturbance, because their worker was
+            killed or the database cannot be reached. A rescue then queues them again.
     """
 
     name: str
@@ -67,7 +67,7 @@ CELLS = {
 
 @dataclass
 class Passage:
-    """What a cell showed: jobs a second, and the seconds of the stop."""
+    """The result of a cell: jobs per second, and the duration of the stop in seconds."""
 
     cell: Cell
     before: float = 0.0
@@ -86,20 +86,20 @@ class Passage:
 
 
 def run_cell(cell: Cell, folder: Path, *, seconds: float, settle_seconds: float = SETTLE_SECONDS) -> Passage:
-    """Run a cell on a server of its own.
+    """Run a cell on a separate server.
 
     Args:
-        cell: which.
-        folder: empty.
-        seconds: of each of the three measurements.
-        settle_seconds: from the end of the disturbance until the last one begins.
+        cell: the cell.
+        folder: an empty folder.
+        seconds: the length of each of the three measurements.
+        settle_seconds: the time from the end of the disturbance to the begin of the last measurement.
     """
     passage = Passage(cell)
     capacity = WORKERS * CONCURRENCY / WORK_SECONDS
     with PostgresServer(folder / "pg") as server:
         database = Database(server.url)
         database.migrate()
-        # The workers alone decide how many jobs run.
+        # Only the workers limit how many jobs run.
         LanesRepository(database).change("normal", slots=0)
         with Programs(folder, server.url, **SETTINGS) as programs:
             workers = Workers(programs)
@@ -140,7 +140,7 @@ def _throughput(load: Load, database: Database, seconds: float) -> float:
 
 
 def _stop(passage: Passage, stand: Stand) -> None:
-    """Stop the workers in the middle of the same disturbance."""
+    """Stop the workers during the same disturbance."""
     with passage.cell.disturb(stand):
         threading.Event().wait(1.0)
         limit_seconds = DRAIN_SECONDS + _STOP_MORE_SECONDS

@@ -1,4 +1,4 @@
-"""What happens to the server, the sessions and the workers while a block lasts."""
+"""Context managers that disturb the server, the sessions or the workers during their block."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from tests.pressure.load import Load
 from tests.pressure.server import MAX_CONNECTIONS, PostgresServer
 from tests.pressure.workers import Workers
 
-#: Seconds between two times that all sessions are ended.
+#: Seconds from one end of all sessions to the next.
 _CUT_SECONDS = 0.5
 
-#: Sessions that read the same tables again and again, each in transactions of so many seconds.
+#: The number of sessions that read the same tables again and again, and the seconds of each of their transactions.
 _READERS = 4
 _READ_SECONDS = 8.0
 
-#: Jobs that arrive at once.
+#: The number of jobs that are added at once.
 BURST_JOBS = 5_000
 
-#: What a server is offered under overload, of what the workers can do.
+#: The rate of new jobs in an overload, as a multiple of the rate that the workers can do.
 _OVERLOAD = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stand:
-    """What a disturbance may use.
+    """The objects that a disturbance acts on.
 
     Attributes:
-        period_seconds: between two kills of a worker.
+        period_seconds: the seconds between two kills of a worker.
     """
 
     server: PostgresServer
@@ -43,7 +43,7 @@ class Stand:
 
 @contextmanager
 def server_restart(stand: Stand) -> Iterator[None]:
-    """The server is shut down for as long as the block lasts, at most ten seconds."""
+    """Shut the server down during the block, for at most ten seconds."""
     stand.server.stop()
     timer = threading.Timer(10.0, stand.server.start)
     timer.start()
@@ -57,7 +57,7 @@ def server_restart(stand: Stand) -> Iterator[None]:
 
 @contextmanager
 def backends_killed(stand: Stand) -> Iterator[None]:
-    """All sessions of the workers are ended twice a second."""
+    """End all sessions of the workers twice a second."""
     with _repeated(stand.server.cut, _CUT_SECONDS):
         yield
 
@@ -86,7 +86,7 @@ def pool_exhausted(stand: Stand) -> Iterator[None]:
 
 @contextmanager
 def worker_crash(stand: Stand) -> Iterator[None]:
-    """One of the two workers is killed, and started again at the end of the block."""
+    """Kill one of the two workers, and start it again at the end of the block."""
     stand.workers.kill(0)
     try:
         yield
@@ -96,7 +96,7 @@ def worker_crash(stand: Stand) -> Iterator[None]:
 
 @contextmanager
 def repeated_kills(stand: Stand) -> Iterator[None]:
-    """One of the two workers is killed and started again, time after time."""
+    """Kill and restart one of the two workers again and again."""
 
     def kill() -> None:
         stand.workers.kill(0)
@@ -108,7 +108,7 @@ def repeated_kills(stand: Stand) -> Iterator[None]:
 
 @contextmanager
 def idle_transaction(stand: Stand) -> Iterator[None]:
-    """A transaction that has written stays open, so that no dead row can be cleared away."""
+    """Keep a transaction open that has written, so that VACUUM cannot remove dead rows."""
     with stand.server.session() as session:
         session.execute("BEGIN")
         session.execute("SELECT pg_current_xact_id()")
@@ -117,7 +117,7 @@ def idle_transaction(stand: Stand) -> Iterator[None]:
 
 @contextmanager
 def overlapping_snapshots(stand: Stand) -> Iterator[None]:
-    """Four sessions read the tables again and again, each within snapshots that overlap those of the others."""
+    """Let four sessions read the tables again and again, so that the snapshots of the sessions overlap."""
     ended = threading.Event()
 
     def read(number: int) -> None:
@@ -144,14 +144,14 @@ def overlapping_snapshots(stand: Stand) -> Iterator[None]:
 
 @contextmanager
 def sustained_overload(stand: Stand) -> Iterator[None]:
-    """Half as many jobs again arrive as the workers can do."""
+    """Add jobs at one and a half times the rate that the workers can do."""
     with stand.load.offering(_OVERLOAD):
         yield
 
 
 @contextmanager
 def burst(stand: Stand) -> Iterator[None]:
-    """Thousands of jobs arrive at once."""
+    """Add thousands of jobs at once."""
     stand.load.add(BURST_JOBS)
     yield
 

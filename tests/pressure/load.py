@@ -1,4 +1,4 @@
-"""Jobs for the workers: as many wait as keep all of them at work, or more arrive than they can do."""
+"""Adds jobs for the workers: enough to keep all of them busy, or more than they can do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage import Database, JobsRepository
 from storage.database.tables import jobs
 from storage.errors import StorageError
 
-#: So many seconds of work wait, at least.
+#: The queue always has at least this many seconds of work.
 BACKLOG_SECONDS = 2.0
 
 _PAUSE_SECONDS = 0.1
@@ -22,12 +22,12 @@ _MOST_AT_ONCE = 500
 
 
 class Load:
-    """Adds jobs from a thread of its own. Use it as a context manager.
+    """Adds jobs from a separate thread. Use it as a context manager.
 
     Args:
-        database: whose jobs they are.
-        work_seconds: what a job waits.
-        capacity: jobs a second that the workers could do if they cost nothing else.
+        database: the database to which the jobs are added.
+        work_seconds: how long the handler of each job waits.
+        capacity: the jobs per second that the workers could do if a job took no other time.
     """
 
     def __init__(self, database: Database, *, work_seconds: float, capacity: float) -> None:
@@ -48,7 +48,7 @@ class Load:
 
     @contextmanager
     def offering(self, factor: float) -> Iterator[None]:
-        """For the time of the block, add jobs at a rate, whatever waits: the capacity times so much."""
+        """During the block, add jobs at `factor` times the capacity, however many jobs wait."""
         self._offered = factor * self._capacity
         try:
             yield
@@ -56,30 +56,30 @@ class Load:
             self._offered = None
 
     def add(self, count: int) -> None:
-        """Add jobs, all that there is room for in a transaction at a time."""
+        """Add this many jobs, in transactions that are not too large."""
         while count > 0:
             self._jobs.enqueue_many([self._job] * min(count, _MOST_AT_ONCE))
             count -= _MOST_AT_ONCE
 
     def completed_between(self, begin: datetime, end: datetime) -> int:
-        """How many jobs were completed in this time."""
+        """Return how many jobs were completed in this time."""
         within = (jobs.c.status == "completed") & (jobs.c.finished_at >= begin) & (jobs.c.finished_at < end)
         with self._database.connect() as connection:
             return int(connection.execute(select(func.count()).where(within)).scalar_one())
 
     def running(self) -> list[int]:
-        """The ids of the jobs that run."""
+        """Return the ids of the running jobs."""
         with self._database.connect() as connection:
             return list(connection.execute(select(jobs.c.id).where(jobs.c.status == "running")).scalars())
 
     def are_completed(self, job_ids: Sequence[int]) -> bool:
-        """Whether all of these are completed."""
+        """Return True if all of these jobs are completed."""
         ended = select(func.count()).where(jobs.c.id.in_(job_ids), jobs.c.status == "completed")
         with self._database.connect() as connection:
             return bool(connection.execute(ended).scalar_one() == len(job_ids))
 
     def statuses(self) -> dict[str, int]:
-        """How many jobs have each status."""
+        """Return how many jobs have each status."""
         with self._database.connect() as connection:
             return {
                 status: int(count)
@@ -104,7 +104,7 @@ class Load:
                 missing = BACKLOG_SECONDS * self._capacity - waiting
                 self.add(int(max(missing, 0) if offered is None else offered * passed))
             except StorageError:
-                # The server is away.
+                # The server does not answer.
                 continue
 
     def _waiting(self) -> int:

@@ -1,4 +1,4 @@
-"""What a process holds at a moment, as Linux says it."""
+"""Reads the memory, threads and open files of a process from Linux."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessFigures:
-    """Memory in units of 1,048,576 bytes, threads, and open files of a process."""
+    """The memory of a process in units of 1,048,576 bytes, and the numbers of its threads and open files."""
 
     memory_mb: float
     threads: int
@@ -17,7 +17,7 @@ class ProcessFigures:
 
     @classmethod
     def of(cls, process_id: int) -> ProcessFigures | None:
-        """Those of a process; None if it is gone."""
+        """Return the figures of a process; None if the process has ended."""
         try:
             lines = Path(f"/proc/{process_id}/status").read_text().splitlines()
             files = len(os.listdir(f"/proc/{process_id}/fd"))
@@ -30,7 +30,7 @@ class ProcessFigures:
 
 
 def child_running(parent_id: int, module: str) -> int | None:
-    """The child of a process that runs `python -m MODULE`; None if there is none."""
+    """Return the id of the child process that runs `python -m MODULE`; None if there is none."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue

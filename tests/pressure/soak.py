@@ -1,4 +1,4 @@
-"""`photojobs up` and two workers on PostgreSQL for an hour, with tasks, kills and cuts: what grows, what is lost."""
+"""Runs `photojobs up` and two workers on PostgreSQL for an hour, with tasks and faults; checks growth and losses."""
 
 from __future__ import annotations
 
@@ -32,33 +32,34 @@ from tests.pressure.server import PostgresServer
 from tests.pressure.steps import TRACE
 from tests.waiting import wait_until
 
-#: Photos of each task.
+#: The number of photos of each task.
 PHOTOS = 12
 
-#: Each tenth task is started by a press of Run on its deployment, the others are taken up by a worker.
+#: One of ten tasks is started by a flow run of its deployment, as by a click on Run; workers run the other tasks.
 PRESSED_EVERY = 10
 
-#: Seconds between two faults, and between two looks at the processes.
+#: Seconds between two faults, and between two measurements of the processes.
 FAULT_SECONDS = 40.0
 LOOK_SECONDS = 10.0
 
-#: Kinds of faults, and how often each comes up.
+#: The kinds of faults, each with its relative frequency.
 FAULTS = {"flow run killed": 1, "worker killed": 2, "sessions cut": 2, "server restarted": 1}
 
-#: After the last task was started, all of them must end within so many seconds.
+#: All tasks must end within this many seconds after the start of the last one.
 PATIENCE_SECONDS = 300.0
 
-#: What the median of the last fifth of the looks may be: that of the second fifth times the first, plus the second.
+#: For each figure, a factor and an addend. The median of the last fifth of the measurements may be at most the median
+#: of the second fifth times the factor, plus the addend.
 GROWTH = {"memory_mb": (1.10, 8.0), "threads": (1.0, 8.0), "files": (1.0, 20.0), "connections": (1.0, 6.0)}
 
 
 @dataclass
 class Soak:
-    """What a soak showed.
+    """The result of a soak test.
 
     Attributes:
-        medians: of the second and of the last fifth of the looks, by process and figure.
-        problems: what is not as it must be.
+        medians: the medians of the second and the last fifth of the measurements, by process and figure.
+        problems: the failed checks, each as a text.
     """
 
     started: int = 0
@@ -79,14 +80,14 @@ class Soak:
 
 
 def soak(folder: Path, *, minutes: float, tasks_per_minute: float, seed: int, say: Callable[[str], None]) -> Soak:
-    """Run it; see the module.
+    """Run the soak test that the module describes.
 
     Args:
-        folder: empty.
-        minutes: for how long tasks are started.
-        tasks_per_minute: how many.
-        seed: of the faults.
-        say: told now and then how it stands.
+        folder: an empty folder.
+        minutes: for how many minutes tasks are started.
+        tasks_per_minute: how many tasks are started each minute.
+        seed: the seed of the faults.
+        say: called from time to time with the state as a text.
     """
     with PostgresServer(folder / "pg") as server:
         database = Database(server.url)
@@ -122,7 +123,7 @@ class _Run:
         self._task_ids: list[str] = []
         self._looks: dict[tuple[str, str], list[float]] = defaultdict(list)
         self._up = programs.start("up", "--port", "0", "--folder", str(programs.folder / "up"))
-        # The first is killed now and then; the other one is looked at, as it must stay flat.
+        # The first worker is killed from time to time. The other one is measured, because its memory must not grow.
         self._killed, self._kept = programs.start("worker"), programs.start("worker")
         address = wait_until(programs.address_of_up, what="photojobs up is up", limit_seconds=600)
         password = (programs.folder / "up" / "prefect" / AUTH_FILE).read_text().strip()
@@ -158,7 +159,7 @@ class _Run:
                 problems.append(f"{name} did not end within 60 s")
         self._api.close()
         found.started = len(self._task_ids)
-        # Not what is scheduled.
+        # Scheduled tasks do not count.
         ours, ids = tasks.c.type == "pressure", select(tasks.c.id).where(tasks.c.type == "pressure")
         with self._database.begin() as connection:
             found.attempts = connection.execute(select(func.sum(jobs.c.attempts))).scalar_one()
@@ -205,7 +206,7 @@ class _Run:
         try:
             start_task(type="pressure", tenant_id="user_0", items=self._items, task_id=task_id)
         except (StorageError, DBAPIError) as error:
-            # The database was away: the same id again.
+            # The database did not answer. Repeat the start with the same id.
             self._say(f"not started: {error}")
             return False
         self._task_ids.append(task_id)

@@ -1,4 +1,4 @@
-"""Step types for programs under pressure: they wait as real work does, and leave a line for everything they did."""
+"""Step types for programs under pressure: they wait, as real work does, and write a line for each photo."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from tests.faults.fault_steps import append_line
 
-#: What processes that tests start find these step types by; see `tests.scale.photo_set.install_step`.
+#: The package by which processes that tests start find these step types; see `tests.scale.photo_set.install_step`.
 MODULE = "tests.pressure.steps"
 
-#: Where every photo that was worked on leaves a line.
+#: The name of the file with a line for each processed photo.
 TRACE = "trace.jsonl"
 
-#: How long an item of `pressure_items` takes.
+#: How long `pressure_items` takes for an item.
 ITEM_SECONDS = 0.05
 
 DEFINITION = """
@@ -36,7 +36,7 @@ def pressure_wait(ctx: StepContext) -> None:
 
 @step("pressure_items", unit="items", modifies_files=False)
 def pressure_items(ctx: StepContext) -> None:
-    """Leaves a line for each photo."""
+    """Writes a line for each photo."""
     for batch in ctx.item_batches(size=3):
         for item in batch:
             threading.Event().wait(ITEM_SECONDS)

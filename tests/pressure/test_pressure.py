@@ -1,7 +1,7 @@
-"""PostgreSQL goes away, or gives no connection: the workers wait, go on as before, and stop in the middle of it.
+"""PostgreSQL stops, or allows no connection: the workers wait, continue as before, and can be stopped meanwhile.
 
-The small form: two cells, and half of the throughput will do. The long form is `python -m tests.pressure`; what it
-showed is in docs/proofs.md.
+These tests run two cells, and accept half of the throughput. `python -m tests.pressure` runs all cells; docs/proofs.md
+has its results.
 """
 
 from __future__ import annotations

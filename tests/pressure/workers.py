@@ -8,18 +8,18 @@ import time
 
 from tests.pressure.programs import Programs
 
-#: Workers, and jobs that each runs at a time.
+#: The number of workers, and the number of jobs that each runs at a time.
 WORKERS = 2
 CONCURRENCY = 4
 
-#: What a worker has for a stop.
+#: How long a worker may take to stop.
 DRAIN_SECONDS = 10.0
 
 SETTINGS = {"concurrency": CONCURRENCY, "heartbeat_seconds": 1, "stale_seconds": 6, "drain_seconds": DRAIN_SECONDS}
 
 
 class Workers:
-    """Starts all of them."""
+    """Starts, kills and stops the workers; creating it starts all of them."""
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
@@ -28,25 +28,25 @@ class Workers:
         self._is_stopping = False
 
     def kill(self, place: int) -> None:
-        """End one with no time to tidy up."""
+        """Kill the worker at this place by SIGKILL."""
         process = self._processes[place]
         self._killed.add(process.pid)
         process.kill()
         process.wait()
 
     def restart(self, place: int) -> None:
-        """Start one that has ended, unless all are to end."""
+        """Start the worker at this place again if it has ended, unless the workers are being stopped."""
         if not self._is_stopping:
             self._processes[place] = self._programs.start("worker")
 
     def dead(self) -> int:
-        """How many have ended."""
+        """Return how many workers have ended."""
         return sum(process.poll() is not None for process in self._processes)
 
     def stop(self, limit_seconds: float) -> tuple[float, list[int | None]]:
-        """Send SIGTERM to all; returns how long the slowest took, and their codes, None for one that did not end.
+        """Send SIGTERM to all workers; return the time until the last one ended, and their exit codes.
 
-        Those that were killed are left out.
+        The code is None for a worker that did not end. Killed workers are left out.
         """
         self._is_stopping = True
         began = time.monotonic()
@@ -64,5 +64,5 @@ class Workers:
         return time.monotonic() - began, codes
 
     def start_another(self) -> None:
-        """Start one when all have ended, for what they left."""
+        """Start one worker after all have ended, for the jobs that they left."""
         self._programs.start("worker")

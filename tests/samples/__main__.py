@@ -1,8 +1,8 @@
-"""`python -m tests.samples`: what photojobs reads from sample files of many cameras and programs, against exiftool.
+"""`python -m tests.samples`: compares what photojobs and exiftool read from sample files of many cameras and programs.
 
-`fetch FOLDER` gets the samples out of public packages: Pillow, pillow-heif and piexif as source archives from the
+`fetch FOLDER` takes the samples from public packages: Pillow, pillow-heif and piexif as source archives from the
 package index, ExifTool and KDE's image formats as source packages of Debian, for which apt must have them enabled.
-Nothing of them is kept in the repository. `compare FOLDER` reads every file of an accepted format below the folder.
+No sample is kept in the repository. `compare FOLDER` reads every file of an accepted format below the folder.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from storage.library.naming.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_E
 
 ARCHIVES: Final = ("pillow==13.0.0", "pillow-heif==1.8.1", "piexif==1.1.3")
 SOURCE_PACKAGES: Final = ("libimage-exiftool-perl", "kimageformats")
-#: The packages' own files that are broken or cut off, by parts of their names.
+#: Parts of the names of samples that are broken or cut off on purpose.
 BROKEN: Final = re.compile(
     r"corrupt|truncat|broken|empty\.|oom-|seek_too_large|notjpeg|syntax_|crash|timeout|segfault|invalid_header_length"
     r"|not_enough_data|expected_to_read|10ct_32bit|ultrahdr|gray_l\.jp2|graya_la\.jp2|balloon"
@@ -32,7 +32,7 @@ BROKEN: Final = re.compile(
 #: Below this share of agreement the command fails.
 LEAST_AGREEMENT: Final = 0.995
 
-# In the order in which a date is believed. Dates of films and of maker notes are not read, but for formats that have
+# The most reliable date comes first. Dates of films and of maker notes are not read, but for formats that have
 # no others.
 DATES: Final = (
     r"EXIF:\w+:DateTimeOriginal",
@@ -49,10 +49,13 @@ HEIF_TYPES: Final = ("image/heic", "image/heif", "image/avif", "image/heic-seque
 
 
 def main() -> int:
-    """Fetch or compare; the exit code is 1 if the agreement is too low."""
+    """Fetch or compare samples; the exit code is 1 if too few values agree."""
     parser = argparse.ArgumentParser(prog="python -m tests.samples", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, meaning in (("fetch", "get the samples"), ("compare", "read them and compare")):
+    for name, meaning in (
+        ("fetch", "download the samples"),
+        ("compare", "read the samples with both programs, and compare the values"),
+    ):
         commands.add_parser(name, help=meaning).add_argument("folder", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "fetch":
@@ -61,7 +64,7 @@ def main() -> int:
 
 
 def fetch(folder: Path) -> int:
-    """Get the archives and unpack them below a folder."""
+    """Download the archives, and unpack them below a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for archive in ARCHIVES:
         run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", archive], folder)
@@ -77,7 +80,7 @@ def run(command: list[str], folder: Path) -> None:
 
 
 def compare(folder: Path) -> int:
-    """Read every sample below a folder and say where photojobs and exiftool differ."""
+    """Read every sample below a folder, and print the values in which photojobs and exiftool differ."""
     accepted = JPG_EXTENSIONS | RAW_EXTENSIONS | OTHER_EXTENSIONS
     samples = [
         path
@@ -105,7 +108,7 @@ def say(line: str) -> None:
 
 
 def exiftool(samples: list[Path]) -> list[dict[str, Any]]:
-    """What exiftool says of each file: numbers as stored, names with their groups."""
+    """Return what exiftool reads from each file: numbers as stored, names with their groups."""
     names = ("DateTimeOriginal", "CreateDate", "ModifyDate", "DateCreated", "Orientation", "Make", "Model", "MIMEType")
     found = subprocess.run(
         ["exiftool", "-j", "-n", "-a", "-G0:1", *(f"-{name}" for name in names), "-@", "-"],
@@ -119,7 +122,7 @@ def exiftool(samples: list[Path]) -> list[dict[str, Any]]:
 
 
 def differences(pool: ImagePool, path: Path, tags: dict[str, Any], counts: Counter[str]) -> list[tuple[str, Any, Any]]:
-    """What differs for one file, as field, ours and theirs; counts what was compared."""
+    """Return the differences of one file: field, our value, value of exiftool. Add the compared values to `counts`."""
     try:
         read = pool.read_metadata(path)
     except ImagingError as error:
@@ -134,7 +137,7 @@ def differences(pool: ImagePool, path: Path, tags: dict[str, Any], counts: Count
         "plan": planned(pool, path),
     }
     stored = next((tags[name] for name in tags if re.fullmatch(r"EXIF:IFD0:Orientation", name)), None)
-    # HEIF turns its pictures itself; what EXIF repeats of it is not followed.
+    # A HEIF file states the rotation itself, so the rotation in its EXIF does not count.
     if stored and tags.get("File:File:MIMEType", tags.get("File:MIMEType")) not in HEIF_TYPES:
         pairs["orientation"] = (read.orientation, stored)
     counts.update(f"{field} compared" for field in pairs)
@@ -144,7 +147,7 @@ def differences(pool: ImagePool, path: Path, tags: dict[str, Any], counts: Count
 
 
 def planned(pool: ImagePool, path: Path) -> tuple[str, str]:
-    """What was foreseen for a file, and what becomes of it when its preview is made."""
+    """Return the status that `inspect` predicts for a file, and the status after its preview is made."""
     with tempfile.TemporaryDirectory(prefix="pj-") as folder:
         return (
             status_of(lambda: pool.inspect(path)),
@@ -160,7 +163,7 @@ def status_of(look: Callable[[], Derivatives]) -> str:
 
 
 def date_of(tags: dict[str, Any]) -> str:
-    """The first date that is one, to the second, as ISO 8601 text; empty if there is none."""
+    """Return the first valid date, to the second, as ISO 8601 text; empty if there is none."""
     for pattern in DATES:
         for name, value in tags.items():
             found = re.match(r"(\d{4}):(\d\d):(\d\d)(?: (\d\d:\d\d)(?::(\d\d))?)?", str(value))
@@ -171,7 +174,7 @@ def date_of(tags: dict[str, Any]) -> str:
 
 
 def text_of(tags: dict[str, Any], pattern: str) -> str | None:
-    """A text of exiftool without needless spaces, or None."""
+    """Return the first text of exiftool whose tag fits the pattern, without needless spaces; None if there is none."""
     return next((" ".join(str(tags[name]).split()) or None for name in tags if re.fullmatch(pattern, name)), None)
 
 

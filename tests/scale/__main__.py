@@ -1,4 +1,4 @@
-"""`python -m tests.scale`: a photo set of 1,000,000 items through a deployment of `photojobs up`, the long form."""
+"""`python -m tests.scale`: runs a photo set of 1,000,000 items in a deployment of `photojobs up`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from storage import Database, Settings
 from tests.prefect_api import PrefectApi
 from tests.scale.photo_set import DEFINITION, add_photos, chunks_of, install_step, pass_photo_set
 
-#: What a process may grow by from a fifth of the jobs on.
+#: How much the memory of a process may grow after a fifth of the jobs.
 MAX_GROWTH = 1.25
 
 
 def main() -> int:
-    """Run it, and say what it showed; the exit code is 1 where something was not as it must be."""
+    """Run the photo set, and print the results; the exit code is 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.scale", description=__doc__)
-    parser.add_argument("--items", type=int, default=1_000_000, help="how many (default 1,000,000)")
+    parser.add_argument("--items", type=int, default=1_000_000, help="the number of photos (default 1,000,000)")
     count = parser.parse_args().items
     with tempfile.TemporaryDirectory(prefix="pj-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -56,7 +56,7 @@ def _prepare(folder: Path) -> None:
         "PHOTOJOBS_DEFINITIONS": str(folder / "definitions.yaml"),
         "PYTHONPATH": os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", str(Path.cwd()))]),
     }
-    # For this process as well, which checks the definitions before it starts others.
+    # This process needs the step too, because it checks the definitions before it starts other processes.
     sys.path.insert(0, str(folder / "site"))
 
 

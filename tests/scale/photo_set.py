@@ -1,4 +1,4 @@
-"""A photo set of any size through a deployment of a running `photojobs up`: what becomes of it, and what it costs."""
+"""Runs a photo set of any size in a deployment of a running `photojobs up`, and measures memory and time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storage import MAX_ITEMS_PER_JOB, Database, TasksRepository
 from storage.reports.task_summary import summarize_task
 from tests.prefect_api import FINAL, PrefectApi
 
-#: A definition of one step that calls every photo done, and the package that brings the step.
+#: A definition of one step, which marks every photo as done, and the module with this step.
 DEFINITION = "look_at_all: {label: Look At All, scope: photo_set, steps: [{type: look_at, priority: 50}]}\n"
 STEP = '''
 from flows import StepContext, step
@@ -41,14 +41,14 @@ SELECT (SELECT id FROM projects WHERE project_folder = 'scale'), 'photo-' || i, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """What the run of a photo set showed.
+    """The result of the run of a photo set.
 
     Attributes:
-        message: of the flow run's final state.
-        parameters_bytes: of the flow run, as Prefect keeps them.
+        message: the message of the flow run's final state.
+        parameters_bytes: the size of the flow run's parameters, as Prefect stores them.
         early_mb: the largest resident size of the flow run's process until a fifth of the jobs had ended.
-        peak_mb: the same until its end.
-        slowest_page_seconds: the longest that an answer took of those from which Prefect's pages of the run are made.
+        peak_mb: the largest resident size until the end of the run.
+        slowest_page_seconds: the time of the slowest request among those that Prefect's pages of the run make.
     """
 
     state: str
@@ -63,13 +63,13 @@ class Passage:
 
 
 def install_step(folder: Path) -> None:
-    """Make the package that brings the step look installed, as pip would leave it in a folder of the path."""
+    """Write the module with the step, and metadata as of an installed package, into a folder of the import path."""
     make_installed(folder, name="photojobs-look-at", module="photojobs_look_at", steps=["look_at"])
     (folder / "photojobs_look_at.py").write_text(STEP)
 
 
 def make_installed(folder: Path, *, name: str, module: str, steps: Iterable[str]) -> None:
-    """Make a package look installed in a folder of the path, whose step types are functions of a module."""
+    """Write metadata as of an installed package into a folder of the import path; its step types are in `module`."""
     information = folder / f"{name.replace('-', '_')}-1.0.dist-info"
     information.mkdir(parents=True)
     (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
@@ -78,7 +78,7 @@ def make_installed(folder: Path, *, name: str, module: str, steps: Iterable[str]
 
 
 def add_photos(database: Database, count: int) -> None:
-    """A project of `user_0` with so many photos, which have no files. SQLite only."""
+    """Add a project of `user_0` with this many photos, which have no files. This works only on SQLite."""
     from sqlalchemy import text
 
     now = "2025-10-01T12:00:00.000Z"
@@ -90,13 +90,13 @@ def add_photos(database: Database, count: int) -> None:
 def pass_photo_set(
     api: PrefectApi, database: Database, runs: Path, *, look: Callable[[str], None] = lambda line: None
 ) -> Passage:
-    """Select every photo of `user_0` in the deployment Look At All, and see it to its end.
+    """Run the deployment Look At All for every photo of `user_0`, and wait for its end.
 
     Args:
-        api: of the server.
-        database: that `photojobs up` works on.
-        runs: the folder with the marks of its flow-run processes.
-        look: told now and then how far it is.
+        api: the API of the server.
+        database: the database of `photojobs up`.
+        runs: the folder with the marker files of its flow-run processes.
+        look: called from time to time with the progress as a text.
     """
     began = time.monotonic()
     run_id = api.press_run(api.deployment("look_at_all/Look At All"), select={"every_photo": True})
@@ -128,12 +128,12 @@ def pass_photo_set(
 
 
 def chunks_of(count: int) -> int:
-    """How many jobs a step over so many photos has."""
+    """Return the number of jobs of a step over this many photos."""
     return -(-count // MAX_ITEMS_PER_JOB)
 
 
 def _ask_for_pages(api: PrefectApi, run_id: str) -> float:
-    """Ask what the pages of a flow run ask; returns the seconds of the slowest answer."""
+    """Make the requests that the pages of a flow run make; return the seconds of the slowest answer."""
     of_run = {"flow_runs": {"id": {"any_": [run_id]}}}
     slowest = 0.0
     for method, path, body in (

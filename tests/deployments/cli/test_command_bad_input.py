@@ -1,4 +1,4 @@
-"""Whatever is wrong with a command line is said in one line, with exit code 2, and nothing is written."""
+"""Each error in a command line is reported in one line, with exit code 2, and nothing is written."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_fraction_is_no_id_and_no_number_of_things() -> None:
 
     for line in lines:
         with suppress(CoercionError):
-            # The command is only parsed: one that took the number would otherwise start a server, or a worker.
+            # The command is only parsed, because a command that accepted the number would start a server or a worker.
             build_app().parse_args(line, exit_on_error=False, print_error=False)
             taken.append(line)
 

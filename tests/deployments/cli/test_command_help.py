@@ -19,7 +19,7 @@ from storage import Database, JobsRepository, PhotosRepository, ProjectsReposito
 
 Command = Callable[..., Any]
 
-#: Commands that stay, or need a Prefect server or another database: their examples are only parsed here.
+#: Commands that do not end, or need a Prefect server or another database. Their examples are only parsed here.
 PARSED_ONLY = (
     "init",
     "completion",
@@ -42,7 +42,7 @@ def _pages() -> dict[str, CommandPage]:
 
 
 def _words(line: str) -> list[str]:
-    """What the shell hands to the command in an example."""
+    """Return the words that the shell gives to the command in an example."""
     words = shlex.split(line.partition("|")[0].partition(">")[0].replace("<(", " ").removesuffix(")"))
     return words[words.index("photojobs") + 1 :]
 
@@ -84,7 +84,7 @@ def test_help_shows_options_examples_and_exit_codes_in_order(command: Command) -
 
 @pytest.fixture
 def full_place(command: Command, place: Any, place_database: Database) -> str:
-    """A place in which examples find what they name: two projects, photos, jobs, a task; the id of the task."""
+    """Create what examples name: two projects, photos, jobs and a task; return the id of the task."""
     projects, jobs = ProjectsRepository(place_database), JobsRepository(place_database)
     for name in ("Iceland", "Norway"):
         project = projects.create(project_name=name, project_folder=name)

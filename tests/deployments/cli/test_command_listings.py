@@ -1,4 +1,4 @@
-"""What the commands show of the tables, for people and for programs."""
+"""Commands list rows of the tables, for people and for programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Command = Callable[..., Any]
 
 @pytest.fixture
 def iceland(place_database: Database) -> int:
-    """A project with three photos, one of which has failed."""
+    """Create a project with three photos, one of which has failed; return its id."""
     project = ProjectsRepository(place_database).create(project_name="Iceland", project_folder="Iceland")
     PhotosRepository(place_database).create_many(
         [

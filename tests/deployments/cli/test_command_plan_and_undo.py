@@ -1,4 +1,4 @@
-"""`photojobs plan`, `run --plan` and `undo` as a user meets them: look, do what was read, and take it back."""
+"""`photojobs plan`, `run --plan` and `undo` as a user runs them: plan, carry out the plan, and undo it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
 @pytest.fixture(autouse=True)
 def _folders_are_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default a folder that is not called as its project is only reported: a rename is what these tests plan."""
+    """Let upkeep rename a folder whose name is not that of its project; by default, it only reports the folder."""
     monkeypatch.setenv("PHOTOJOBS_RENAME_USER_FILES", "rename")
 
 
@@ -35,7 +35,7 @@ def two_projects(
     make_images: Callable[[Path, int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Database:
-    """Two projects without rows for their two photographs each; the second has another name than its folder."""
+    """Create two projects, each with two photographs without rows; the second has another name than its folder."""
     monkeypatch.setenv("PHOTOJOBS_RENAME_USER_FILES", "rename")
     projects = ProjectsRepository(place_database)
     for name, folder in (("Iceland", "Iceland"), ("Alps 2024", "Alps")):
@@ -46,7 +46,7 @@ def two_projects(
 
 
 def everything(place: Any, database: Database) -> dict[str, Any]:
-    """All files with their contents and times, and all rows."""
+    """Return all files with their contents and times, and all rows."""
     found: dict[str, Any] = {
         str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in place.library.rglob("*") if path.is_file()
     }
@@ -57,7 +57,7 @@ def everything(place: Any, database: Database) -> dict[str, Any]:
 
 
 def originals(place: Any) -> dict[str, bytes]:
-    """What is neither made from the photographs nor thrown away, by its path."""
+    """Return the contents of all files except derivatives and the trash, by their paths."""
     return {
         path.relative_to(place.library).as_posix(): path.read_bytes()
         for path in place.library.rglob("*")
@@ -78,7 +78,7 @@ def test_a_plan_tells_what_would_be_done_and_changes_nothing(
     assert shown.out.splitlines()[-1].endswith("Nothing has been changed.")
     assert document["counts"] == {"rename_folder": 1, "write": 2, "add_row": 16, "make": 8, "change_row": 5}
     by_type = {step["type"]: step["projects"] for step in document["steps"]}
-    # A later step sees what an earlier one would have done: the folder under its new name.
+    # In a plan, a later step sees the changes of an earlier step: here the new name of the folder.
     assert by_type["folder_check"]["Alps 2024"]["counts"] == {"add_row": 2}
     assert "user_0/Alps 2024/.thumb/photo_0.webp" in str(by_type["upload_postprocess"]["Alps 2024"]["first"])
     assert everything(place, two_projects) == before

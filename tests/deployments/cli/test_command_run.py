@@ -1,4 +1,4 @@
-"""`photojobs run` as a user runs it: what it mends, says and returns, and how it stops."""
+"""`photojobs run` as a user runs it: its repairs, output and exit code, and how it stops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
 @pytest.fixture
 def broken_library(place: Any, place_database: Database) -> Database:
-    """A small library with a file without a row, a row without a file, old trash and no manifest."""
+    """Create a small library with a file without a row, a row without a file, old trash and no manifest."""
     project = ProjectsRepository(place_database).create(project_name="Iceland", project_folder="Iceland")
     folder = Library(place.library).project("user_0", "Iceland")
     folder.create()
@@ -40,7 +40,7 @@ def broken_library(place: Any, place_database: Database) -> Database:
 def test_upkeep_of_a_small_broken_library_is_done_and_summed_up(
     shell: Command, command: Command, prefect_url: str, broken_library: Database, place: Any
 ) -> None:
-    # The second run takes the row of a photo without a file: none goes at the first sight of its absence.
+    # Only the second run removes the row of a photo without a file, because a file must be missing in two runs.
     environment = {"PREFECT_API_URL": prefect_url, "PHOTOJOBS_MISSING_GRACE_SECONDS": "0"}
 
     ran = shell("run", "maintenance_global", **environment)
@@ -121,7 +121,7 @@ def test_a_server_that_does_not_answer_is_named_before_anything_is_written(
 
 
 def _package_with_a_step_that_never_ends(folder: Path) -> dict[str, str]:
-    """An installed package, as far as Python can tell, with a step type; returns the environment that has it."""
+    """Write a package with a step type and metadata as of an installed one; return the environment that has it."""
     package = folder / "package"
     information = package / "endless-1.0.dist-info"
     information.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What `photojobs status` tells: of everything that runs, waits, failed and comes, once or as it changes."""
+"""`photojobs status` shows what runs, waits, failed and comes next, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Command = Callable[..., Any]
 
 @pytest.fixture
 def busy(place_database: Database) -> dict[str, int]:
-    """One job that runs and fills its lane, one that waits, one that runs later, one that failed."""
+    """Create a running job that fills its lane, a waiting, a delayed and a failed job; return their ids."""
     jobs = JobsRepository(place_database)
     LanesRepository(place_database).change("normal", slots=1)
     jobs.enqueue(tenant_id="anna", type="metadata", progress_total=100)
@@ -49,7 +49,7 @@ def test_status_tells_what_runs_how_fast_and_what_waits_and_why(
     assert [executor["worker_id"] for executor in document["activity"]["alive"]] == ["host-1"]
     (failure,) = document["failures"]
     assert (failure["type"], failure["reason"], failure["count"]) == ("folder_check", "the share is away", 1)
-    # No server runs here, so that nothing is planned.
+    # No server runs in this test, so no run is planned.
     scheduled = {run["definition"]: (run["next_at"], run["standing"]) for run in document["schedules"]}
     assert scheduled["folder_discovery"] == scheduled["maintenance_global"] == (None, "no server")
 

@@ -1,4 +1,4 @@
-"""What a real bash and a real zsh complete with the script of `photojobs completion`."""
+"""bash and zsh complete commands and options with the script of `photojobs completion`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Command = Callable[..., Any]
 
 
 def _needs(shell: str) -> pytest.MarkDecorator:
-    """Without the shell a test is skipped with the reason, but in CI, which installs it, it fails."""
+    """Return a mark that skips a test if the shell is missing; in CI, which installs the shell, the test fails."""
     is_skipped = shutil.which(shell) is None and not os.environ.get("CI")
     return pytest.mark.skipif(is_skipped, reason=f"{shell} is not installed, and this test completes with it")
 
@@ -77,7 +77,7 @@ def test_a_new_zsh_completes_after_the_script_was_installed(
 
 
 def _read_until(terminal: int, wanted: str) -> str:
-    """What the terminal shows, up to the text that is waited for."""
+    """Return the output of the terminal up to the wanted text."""
     shown, give_up_at = "", time.monotonic() + 60
     while wanted not in shown:
         readable, _, _ = select.select([terminal], [], [], max(0.0, give_up_at - time.monotonic()))

@@ -1,4 +1,4 @@
-"""`photojobs db`: the commands say what was done, and their exit codes what became of it."""
+"""The commands of `photojobs db` print what they did, and return the right exit codes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def db(path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run `photojobs db …`; returns its exit code, stdout and stderr."""
+    """Run `photojobs db …`; return its exit code, stdout and stderr."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()

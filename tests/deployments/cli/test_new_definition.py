@@ -1,4 +1,4 @@
-"""`photojobs definitions new` writes what can be run, what editors complete, and never over anything."""
+"""`photojobs definitions new` writes a file that runs and that editors complete, and overwrites no file."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ READING = {
     "undo": ("undo --dry-run begun", True),
 }
 
-#: Each command that writes rows or files, or starts what does.
+#: Each command that writes rows or files, or starts something that writes them.
 WRITING = {
     "cancel",
     "db backup",
@@ -85,7 +85,7 @@ def test_every_command_is_known_as_one_that_reads_or_one_that_writes() -> None:
 
 @pytest.fixture(params=["missing", "empty", "of another program", "of an older program", "older", "newest"])
 def state(request: pytest.FixtureRequest, place: Any, _sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The state of the database file; its folder is as it was left by a process that closed it."""
+    """Put the database file into the state of this parameter; return the state. No process has the file open."""
     file = place.database_file
     (place.library / "user_0" / "alps").mkdir(parents=True)
     if request.param in ("older", "newest"):
@@ -150,7 +150,7 @@ def test_a_command_that_only_reads_changes_nothing_on_postgresql(
 
 
 def rows(connection: psycopg.Connection) -> dict[str, list[Any]]:
-    """Every table of a PostgreSQL database with its rows, and every sequence with its state."""
+    """Return every table of a PostgreSQL database with its rows, and every sequence with its state."""
     names = connection.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S', 'v')"
     ).fetchall()
@@ -161,7 +161,7 @@ def rows(connection: psycopg.Connection) -> dict[str, list[Any]]:
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """Every file below a folder with its bytes, and every folder."""
+    """Return every file below a folder with its bytes, and every folder."""
     return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
 
 

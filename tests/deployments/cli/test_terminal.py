@@ -1,4 +1,4 @@
-"""Tables on terminals of every width: nothing is broken in two that somebody reads or copies."""
+"""Tables fit on terminals of every width, and no word or id is broken in two."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = [(TASK, "completed", 12, "All four slots of the lane normal are taken by 
 
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch):
-    """Prints the table as on a terminal of so many columns."""
+    """A function that prints a table as on a terminal with this number of columns."""
 
     def at(width: int, *, spared: tuple[str, ...] = ()) -> str:
         console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, highlight=False)

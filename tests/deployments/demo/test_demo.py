@@ -1,4 +1,4 @@
-"""`photojobs demo` as a user runs it, in its small form: it mends what it made, and a second run changes nothing."""
+"""A small `photojobs demo` repairs the faults that it made, and a second run changes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_demo_repairs_its_library_and_a_second_run_changes_nothing(
     command: Callable[..., Any], place: Any, prefect_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "embedded_server", lambda _home: nullcontext(prefect_url))
-    # One with 24 megapixels takes longer than all others; the form as a command has it.
+    # A photo of 24 megapixels takes longer than all others, so only the test of the installed command draws one.
     monkeypatch.setattr(demo, "make_library", lambda *words, **options: make_library(*words, **options | SMALL))
 
     demonstrate(partial(command, PREFECT_API_URL=prefect_url), place)
@@ -59,7 +59,7 @@ def demonstrate(run: Callable[..., Any], place: Any) -> None:
     assert all(task.status == ("failed" if task.type == "process_photos" else "completed") for task in tasks)
     failed = [job for job in JobsRepository(database).list_by_tenant("ben") if job.status == "failed"]
     assert {job.type for job in failed} == {"metadata", "generate_derivatives"}
-    # Kept for a week: its disk may not be mounted.
+    # The rows of this project are kept for a week, because its disk may not be mounted.
     assert "Lost drive" in {project.project_name for project in ProjectsRepository(database).list()}
     database.close()
     with pytest.MonkeyPatch.context() as environment:

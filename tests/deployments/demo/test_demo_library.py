@@ -1,4 +1,4 @@
-"""The demo's library: photographs in all but what they show, the faults it promises, and no folder but its own."""
+"""The demo's library has drawn photographs with real metadata and the promised faults; no other folder is changed."""
 
 from __future__ import annotations
 

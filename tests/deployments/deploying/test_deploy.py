@@ -1,4 +1,4 @@
-"""`photojobs deploy` against a real server: what it registers, what it leaves alone, and what it refuses."""
+"""`photojobs deploy` on a real server: deployments that it registers, keeps, pauses or refuses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pool(client: SyncPrefectClient) -> str:
 
 @pytest.fixture
 def own(command: Callable[..., Any], place: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of this test's own definitions."""
+    """The file for the definitions of this test."""
     file = place.folder / "own.yaml"
     file.write_text(OWN)
     monkeypatch.setenv("PHOTOJOBS_DEFINITIONS", str(file))

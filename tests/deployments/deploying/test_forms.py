@@ -1,4 +1,4 @@
-"""The forms of deployments: what they offer, what they leave out, and what Prefect's server takes and refuses."""
+"""The forms of deployments: their fields and choices, and the values that Prefect's server accepts or refuses."""
 
 from __future__ import annotations
 

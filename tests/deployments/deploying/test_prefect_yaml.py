@@ -1,4 +1,4 @@
-"""The `prefect.yaml` of the project: in line with the definitions, and what Prefect's own command makes of it."""
+"""The project's `prefect.yaml` matches the definitions, and Prefect's own command deploys it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_prefect_deploys_all_of_it(client: SyncPrefectClient, prefect_url: str, 
         assert (found.entrypoint, found.work_queue_name) == (ours.entrypoint, ours.work_queue_name)
         assert declared_in(found.description) == definition, "what `definitions diff` reads back"
         assert (found.work_pool_name, sorted(found.tags)) == ("photos", sorted(ours.tags or []))
-        # Prefect makes a plain form of its own: the same parameters, without titles and lists to choose from.
+        # Prefect makes a plain form with the same parameters, but without titles and lists of choices.
         assert found.parameter_openapi_schema is not None
         assert set(ours._parameter_openapi_schema.properties) <= set(found.parameter_openapi_schema["properties"])
         assert [(each.schedule, each.parameters, each.slug) for each in found.schedules] == [
@@ -82,7 +82,7 @@ def test_prefect_deploys_all_of_it(client: SyncPrefectClient, prefect_url: str, 
 
 
 def prefect_deploy(prefect_url: str, place: Any, *words: str) -> subprocess.CompletedProcess[str]:
-    """Prefect's own command, in the folder of `place`."""
+    """Run `prefect deploy` in the folder of `place`."""
     return subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", *words],
         cwd=place.folder,

@@ -1,4 +1,4 @@
-"""What users switched on Prefect's server: kept by every way of registering, unless photojobs switched it itself."""
+"""Every kind of registration keeps the deployments and schedules paused that a user paused on Prefect's server."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def again(
     request: pytest.FixtureRequest, client: SyncPrefectClient, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Again]:
-    """Writes the definition file and registers what it declares, as a start, a reload, or `photojobs deploy`."""
+    """A function that writes the definition file and registers it: at a start, a reload, or by `photojobs deploy`."""
     for module in (runner, deploy):
         monkeypatch.setattr(module, "load_definitions", partial(load_definitions, builtin=False))
     running: list[Serving] = []
@@ -120,7 +120,7 @@ def test_a_schedule_that_a_user_switched_off_stays_off_and_follows_its_definitio
 
     (schedule,) = registered(client).schedules
     assert (cast("CronSchedule", schedule.schedule).cron, schedule.active) == ("45 5 * * *", False)
-    # Prefect empties them with the switch.
+    # Prefect empties the parameters when the schedule is switched.
     assert schedule.parameters == {"tenant_id": "user_0", "source": "schedule"}
 
 
@@ -145,7 +145,7 @@ def test_a_schedule_that_is_switched_off_and_on_while_it_is_served_keeps_its_ten
         runs = client.read_flow_runs(flow_run_filter=of_deployment, limit=200)
         return {(run.parameters.get("tenant_id"), run.parameters.get("source")) for run in runs}
 
-    # The server's scheduler may have read the schedules while they had no parameters, and write its runs later.
+    # The server's scheduler may have read the schedules without parameters, and writes their runs only now.
     wait_until(
         lambda: planned_parameters() == {("anna", "schedule"), ("ben", "schedule")},
         what="all planned runs have their parameters",
@@ -238,7 +238,7 @@ def test_a_deployment_of_a_work_pool_is_left_to_its_workers(
     client: SyncPrefectClient, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joins: str
 ) -> None:
     monkeypatch.setattr(runner, "load_definitions", partial(load_definitions, builtin=False))
-    # What a flow run of the runner would work on.
+    # A flow run that the runner started would use this database.
     monkeypatch.setenv("PHOTOJOBS_DATABASE_URL", f"sqlite:///{tmp_path}/photojobs.db")
     definition = load_definitions(file, builtin=False)["switched"]
     pool = f"pool-{uuid4().hex[:8]}"
@@ -257,7 +257,7 @@ def test_a_deployment_of_a_work_pool_is_left_to_its_workers(
         await served.update_choices()
         await polling.start(run_once=True)
 
-    # Beside the main thread, whose handlers of signals a runner takes.
+    # In a second thread, because a runner in the main thread would replace the signal handlers.
     with ThreadPoolExecutor() as threads:
         threads.submit(copy_context().run, asyncio.run, look()).result()
 

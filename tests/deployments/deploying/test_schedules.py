@@ -1,4 +1,4 @@
-"""When definitions run by themselves: as they declare it, or as the settings say instead."""
+"""Definitions are scheduled as they declare, or as the settings say in place of that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is planned in the nights in which the clocks change: the table of docs/explanation/schedules.md, row by row."""
+"""The runs that Prefect plans when the clocks change: the table of docs/explanation/schedules.md, row by row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NIGHTS = ((2026, 3, 29), (2026, 10, 25))
 
 
 def planned(schedule: Any, begin: datetime, end: datetime) -> list[datetime]:
-    """What Prefect's scheduler plans for a definition with that schedule."""
+    """Return the runs that Prefect's scheduler plans for a definition with this schedule."""
     definition = {"label": "X", "scope": "global", "schedule": schedule, "steps": [{"type": "manifest_check"}]}
     deployment = deployment_of(load_definitions({"x": definition}, builtin=False)["x"], Settings.load())
     (declared,) = deployment.schedules or []

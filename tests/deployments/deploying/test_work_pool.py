@@ -1,4 +1,4 @@
-"""Two workers of a Prefect work pool on one PostgreSQL database: urgent work and other work, in two processes."""
+"""Two workers of a Prefect work pool run urgent and other tasks in two processes on one PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_two_workers_share_a_database_and_each_lane_goes_by_rank(
     )
     assert deployed.code == 0, deployed.err
     tasks, jobs = TasksRepository(rows), JobsRepository(rows)
-    # The one slot of the normal lane is taken until both processes wait there, so that rank alone says who is next.
+    # The slot of the normal lane stays taken until both processes wait for it, so that only rank decides who is next.
     LanesRepository(rows).change("normal", slots=1)
     jobs.enqueue(tenant_id="other", type="manifest_check", scope="global", priority=50)
     blocking = jobs.claim_next("test", tenant_id="other")
@@ -124,7 +124,7 @@ def test_two_workers_share_a_database_and_each_lane_goes_by_rank(
         return "\n".join(path.read_text(errors="replace")[-4000:] for path in place.folder.glob("worker-*.log"))
 
     def waits(priority: int) -> bool:
-        """Whether a process waits for a job of this priority: it does for as many as it has free threads."""
+        """Return True if a process waits for a job of this priority; each free thread waits for one job."""
         found = jobs.list_by_tenant("user_0", status="queued", limit=100)
         return any(job.priority == priority and job.heartbeat_at is not None for job in found)
 
@@ -144,7 +144,7 @@ def test_two_workers_share_a_database_and_each_lane_goes_by_rank(
     normal = sorted((job for job in done if job.priority < 90), key=lambda job: started_at(job))
     assert [job.priority for job in normal] == [60, 60, 60, 40, 40, 40]
     assert [job.chunk_index for job in normal] == [0, 1, 2] * 2
-    # By what was done: a claim bears the moment at which it was asked for, which may be while another job ends.
+    # Compare by the work done, because the moment of a claim is that of its request, when another job may still run.
     worked_at = [[item.updated_at for item in jobs.list_items(job.id)] for job in normal]
     assert all(max(before) <= min(after) for before, after in pairwise(worked_at)), worked_at
     assert len({job.worker_id for job in done}) == 2

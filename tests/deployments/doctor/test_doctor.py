@@ -1,4 +1,4 @@
-"""What `photojobs doctor` finds, of things that are well and of each thing that is not."""
+"""`photojobs doctor` reports what works, and each kind of problem."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_little_space_is_a_warning_and_none_a_problem(
 
 @contextmanager
 def server_of_another_version(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Something that PREFECT_API_URL names, and that answers as a Prefect server of version 1.2.3 in 2025."""
+    """Run a server that answers like a Prefect server of version 1.2.3 in 2025; PREFECT_API_URL names it."""
 
     class Server(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

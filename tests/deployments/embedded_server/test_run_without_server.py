@@ -1,4 +1,4 @@
-"""`photojobs run` without a Prefect server: the work begins at once, and its flow run is in Prefect's history."""
+"""`photojobs run` without a Prefect server begins at once, and its flow run is in Prefect's history."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Command = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that other tests of this process use is not there."""
+    """Hide the server that other tests of this process use."""
     for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
         monkeypatch.delenv(name, raising=False)
 
@@ -39,7 +39,7 @@ def home(place: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def rows(home: Path) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
-    """Reads Prefect's database."""
+    """A function that reads rows from Prefect's database."""
 
     def read(query: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(home / "prefect.db")) as connection:
@@ -67,7 +67,7 @@ def test_the_run_is_in_prefects_history_as_if_prefect_had_run_it(
         states = api.get("/flow_run_states/", params={"flow_run_id": run["id"]}).raise_for_status().json()
         lines = api.post("/logs/filter", json={}).raise_for_status().json()
         graph = api.get(f"/flow_runs/{run['id']}/graph-v2").raise_for_status().json()
-        # Of one name there is one flow, whoever made it.
+        # Prefect has only one flow of each name, also if both the server and photojobs write it.
         flow = api.post("/flows/", json={"name": "folder_discovery"}).raise_for_status().json()
     assert run["id"] == task.flow_run_id
     assert (run["name"], run["flow_id"]) == ("folder_discovery (user_0)", flow["id"])
@@ -153,7 +153,7 @@ def test_a_database_that_exists_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def in_one_order(dump: str) -> list[str]:
-    """The lines of a dump; Alembic gives a remade table its constraints and indexes in an order of chance."""
+    """Return the lines of a dump with constraints and indexes sorted, because Alembic writes them in random order."""
     lines = (line.strip().rstrip(",") for line in dump.splitlines())
     groups = groupby(lines, key=lambda line: line.startswith(("CONSTRAINT ", "CREATE INDEX ", "CREATE UNIQUE INDEX ")))
     return [line for in_any_order, group in groups for line in (sorted(group) if in_any_order else group)]

@@ -1,4 +1,4 @@
-"""The embedded server's transactions in SQLite: what has read can write."""
+"""A transaction of the embedded server in SQLite can write after it has read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 
 def test_between_a_transactions_read_and_its_write_no_other_connection_writes(tmp_path: Path) -> None:
-    # Here, because Prefect's server takes a second to import, which each process that collects this would spend.
+    # The import is inside the function, because it would delay each process that collects the tests by a second.
     from deployments.embedded_server.serial_writers import SerialWriters
 
     file = tmp_path / "prefect.db"

@@ -1,4 +1,4 @@
-"""The server that photojobs starts answers its own pages and programs alone, and only with the password."""
+"""The server that photojobs starts answers only its own pages and programs, and only with the password."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_without_password_or_token_the_server_does_nothing(prefect_url: str, pre
     assert httpx.get(f"{url}/health").status_code == 200
     assert httpx.get(f"{url}/admin/version").status_code == 401
     assert httpx.get(f"{url}/csrf-token?client=a").status_code == 401
-    # A form of another page is sent as this, without asking first.
+    # A browser sends the form of another page with this type, without a preflight request.
     forged = {"Content-Type": "text/plain"}
     assert httpx.post(f"{url}/flows/", content='{"name": "forged"}', headers=forged).status_code == 403
     password = {"Authorization": headers_of(url)["Authorization"]}
@@ -196,7 +196,7 @@ def test_every_deployment_that_photojobs_makes_is_its_own() -> None:
 
 @contextmanager
 def foreign_page(folder: Path) -> Iterator[str]:
-    """A page on another port of this machine."""
+    """Serve a page on another port of this machine during the block; yield its URL."""
     (folder / "index.html").write_text("<!doctype html><title>another page</title>")
 
     class Quiet(SimpleHTTPRequestHandler):
@@ -231,7 +231,7 @@ def test_a_page_of_another_origin_can_neither_read_nor_start_anything(prefect_ur
     with foreign_page(tmp_path) as page:
         driver = open_chromium()
         try:
-            # The user is logged in, in this very browser.
+            # The user is logged in in the same browser.
             driver.get(login_link(site_url, os.environ["PREFECT_API_AUTH_STRING"]))
             assert driver.execute_async_script(fetch, f"{site_url}/ui-settings", {}) == "basic 200"
             driver.get(page)

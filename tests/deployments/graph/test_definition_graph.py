@@ -1,4 +1,4 @@
-"""A definition and a task are drawn with their lanes, priorities, fan-outs and states, whatever their names hold."""
+"""A definition and a task are drawn with lanes, priorities, fan-outs and states; names may contain any characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `photojobs init` finds in folders as people have them, and that it writes what was agreed to, no more."""
+"""`photojobs init` finds out how folders are arranged, and writes only what the user agreed to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Command = Callable[..., Any]
 
 @pytest.fixture
 def site(place: Any, command: Command, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, without a word of settings in the environment."""
+    """An empty working folder, without settings in the environment."""
     for name in ("PHOTOJOBS_DATABASE_URL", "PHOTOJOBS_LIBRARY_ROOT"):
         monkeypatch.delenv(name)
     folder: Path = place.folder / "site"
@@ -231,10 +231,10 @@ def test_on_a_terminal_it_asks(site: Path, place: Any) -> None:
 
 
 def _on_terminal(folder: Path, answers: list[str]) -> str:
-    """Run `photojobs init` on a terminal; each answer is typed when a question, ending in a colon, stands there."""
+    """Run `photojobs init` on a terminal; type an answer when the output ends with a colon, as a question does."""
     ours, theirs = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PHOTOJOBS_")}
-    # A question that fills the line exactly would lose its last space, and no answer would be typed.
+    # If a question filled the line exactly, its last space would be lost, and this function would not recognize it.
     environment["COLUMNS"] = "1000"
     process = subprocess.Popen(
         [PHOTOJOBS, "init"], cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs

@@ -1,4 +1,4 @@
-"""`photojobs library verify`, and where else corrupt originals are told of, until they are right or accepted."""
+"""`photojobs library verify` and other commands report corrupt originals until they are restored or accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Command = Callable[..., Any]
 
 @pytest.fixture
 def fox(place: Any, place_database: Database) -> Path:
-    """An original that was read just now, beside one that never was."""
+    """Create an original that has just been verified, and one that was never verified; return the first."""
     folder = place.library / "user_0" / "Iceland"
     folder.mkdir(parents=True)
     project = ProjectsRepository(place_database).create(project_name="Iceland", project_folder="Iceland")

@@ -1,4 +1,4 @@
-"""What Prometheus finds: the queue as it is, and what has ended since the scrape before; each counted once."""
+"""Prometheus reads the current queue, and each ended job exactly once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DASHBOARD = Path(__file__).parents[3] / "docs" / "observability" / "grafana-dash
 
 
 class Scrape:
-    """The numbers of one database, asked for as Prometheus does."""
+    """The numbers of one database, read as Prometheus does."""
 
     def __init__(self, database: Database) -> None:
         self.registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""Plots of benchmarks are SVG files that need nothing else, whatever was measured and whatever it is called."""
+"""Plots of benchmarks are self-contained SVG files, for all measurements and names."""
 
 from __future__ import annotations
 

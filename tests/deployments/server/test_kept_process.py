@@ -1,4 +1,4 @@
-"""A child process that is started again when it ends, and is gone when nobody needs it any more."""
+"""A kept child process is started again when it ends, and is ended with its block."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.waiting import wait_until
 
 
 class Children:
-    """Processes that live until they are told to end; what comes next says whether the next ones come up."""
+    """Starts processes that run until a signal; a list says which of the next starts succeed."""
 
     def __init__(self) -> None:
         self.launched: list[subprocess.Popen[bytes]] = []

@@ -1,4 +1,4 @@
-"""A Prefect server whose database is locked for a while."""
+"""A task is started while the database of the Prefect server is locked for some time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAME = "project_scavenge_global"
 
 
 class OpensAtTheFirstRepetition(logging.Handler):
-    """Ends the locks when `prefect_requests` says that it asks again."""
+    """A log handler that ends the locks when `prefect_requests` logs that it repeats a request."""
 
     def __init__(self, locks: ExitStack) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The embedded Prefect server: where it listens, and what it says where it cannot."""
+"""The embedded Prefect server listens only where it should, and reports why it cannot start."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_home_of_a_newer_prefect_is_named_with_what_to_do(tmp_path: Path) -> N
 
 
 def listening_addresses(port: int) -> set[str]:
-    """The IPv4 addresses, as the kernel writes them, on which anything listens on the port."""
+    """Return the IPv4 addresses, as the kernel writes them, on which a program listens on this port."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {row[1].split(":")[0] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
 
@@ -89,6 +89,6 @@ def test_a_lock_of_leases_that_a_killed_server_left_is_removed_before_the_next_s
         pass
 
     assert at_start == [False]
-    # Prefect gives no public name to its lock, so its program is read. The import of the server would take long.
+    # Prefect has no public name for its lock. This test reads the source, because an import of the server takes long.
     storage = Path(prefect.__file__).parent / "server/concurrency/lease_storage/filesystem.py"
     assert '"expirations.lock"' in storage.read_text(), "Prefect's lock of leases has another name now"

@@ -1,4 +1,4 @@
-"""What Prefect's server logs as an error reaches the user."""
+"""Errors in the log of Prefect's server are shown to the user."""
 
 from __future__ import annotations
 

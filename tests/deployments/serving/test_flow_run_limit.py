@@ -1,4 +1,4 @@
-"""`photojobs up` runs so many flow runs at a time as it may; the others wait in Prefect, and all come to their end."""
+"""`photojobs up` runs at most `max_flow_runs` flow runs at a time; the others wait in Prefect, and all end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_flow_runs_above_the_limit_wait_in_prefect_and_all_complete(
     monkeypatch.setenv("PHOTOJOBS_DEFINITIONS", str(place.folder / "definitions"))
     with started(place, place.folder / "up") as up, Runtime.open() as runtime, runtime.as_current():
         tasks, holds = TasksRepository(runtime.database), HoldsRepository(runtime.database)
-        # Whatever begins stays, until all of it was seen.
+        # Flow runs that begin do not end until the test has seen all of them.
         holds.hold("tenant", "user_0")
         with temporary_settings({PREFECT_API_URL: up.api_url, PREFECT_API_AUTH_STRING: up.password}):
             asked_for = [start_task(type="nightly_check", tenant_id="user_0") for _ in range(4)]
@@ -52,7 +52,7 @@ def test_flow_runs_above_the_limit_wait_in_prefect_and_all_complete(
             ),
             what="both are canceled, and their tasks",
         )
-        # One of those that waited has the place that became free.
+        # One of the waiting flow runs has started in the free place.
         others = [run for run in runs if run not in canceled.values()]
         _wait_for_full_house(up, others, waiting=len(others) - LIMIT)
 
@@ -78,7 +78,7 @@ def _wait_for_full_house(up: Up, runs: list[str], *, waiting: int) -> None:
 
 
 def most_at_once(up: Up, runs: list[str]) -> int:
-    """How many of the flow runs had a process, or one that started, at the same moment, as Prefect knows."""
+    """Return how many of the flow runs were running or starting at the same moment, according to Prefect."""
     changes = []
     for run in runs:
         states = up.api.get("/flow_run_states/", params={"flow_run_id": run}).raise_for_status().json()

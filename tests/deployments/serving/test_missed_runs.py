@@ -1,4 +1,4 @@
-"""Scheduled runs that were due while nothing ran."""
+"""Scheduled runs that were due while no runner was running."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 def test_of_the_runs_that_were_missed_only_the_latest_of_each_tenant_remains(
     prefect_url: str, prefect_databases: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # More runs than Prefect's server gives at a time.
+    # More runs than Prefect's server returns in one page.
     monkeypatch.setattr(attendant, "_PAGE_SIZE", 2)
     deployment_id = deployment_of(load_definitions()["regenerate_metadata"], Settings.load(schedules={})).apply()
     assert isinstance(deployment_id, UUID)
@@ -39,7 +39,7 @@ def test_of_the_runs_that_were_missed_only_the_latest_of_each_tenant_remains(
             for tenant in ("anna", "ben")
             for hours in (2, 3, 1)
         }
-        # Prefect's scheduler makes runs for the future alone, and its API none that look as if it had made them.
+        # Prefect's scheduler plans only future runs, and its API cannot create runs that look like planned ones.
         marked = 0
         for file in prefect_databases:
             with closing(sqlite3.connect(file, timeout=30)) as database, database:
@@ -55,6 +55,6 @@ def test_of_the_runs_that_were_missed_only_the_latest_of_each_tenant_remains(
         skipped_twice = {key: client.read_flow_run(run_id).state_name for key, run_id in runs.items()}
         client.delete_deployment(deployment_id)
     for states in (skipped_once, skipped_twice):
-        # After some seconds Prefect's server calls a run that was not taken late.
+        # After some seconds, Prefect's server sets a run that did not start to `Late`.
         assert {key for key, name in states.items() if name in {"Scheduled", "Late"}} == {("anna", 1), ("ben", 1)}
         assert {name for (_, hours), name in states.items() if hours > 1} == {"Skipped"}

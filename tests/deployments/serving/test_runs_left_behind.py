@@ -1,4 +1,4 @@
-"""Flow runs that no process runs: those that died before they had a task, were canceled, or are not yet due."""
+"""Flow runs without a process: they died before they had a task, were canceled, or are not due yet."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_runs_without_a_task_go_on_and_those_with_one_are_left_to_it(
     settings = Settings.load(database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder, schedules={})
     deployment = deployment_of(load_definitions()["project_scavenge_global"], settings)
     with get_client(sync_client=True) as client, suppress(ObjectNotFound):
-        # Of one that belongs to a work pool the pool's workers take care.
+        # Delete a deployment that another test moved to a work pool, because the pool's workers restart its runs.
         client.delete_deployment(client.read_deployment_by_name(deployment.full_name).id)
     deployment_id = deployment.apply()
     assert isinstance(deployment_id, UUID)
@@ -175,7 +175,7 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
         for task_id in (waiting, again):
             flow_run_id = run(Scheduled(), task_id=task_id)
             tasks.link_flow_run(task_id, str(flow_run_id))
-            # Prefect's server ends it at once: it has no process.
+            # Prefect's server ends the run at once, because it has no process.
             client.set_flow_run_state(flow_run_id, Cancelling())
         # The user thinks better of it.
         tasks.cancel(again)

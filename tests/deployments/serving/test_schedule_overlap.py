@@ -1,4 +1,4 @@
-"""Runs of one schedule do not pile up."""
+"""A scheduled run is skipped while an earlier run of the same schedule is unfinished."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_scheduled_run_starts_only_after_its_predecessor_of_the_same_tenant(
 
 
 def planned(databases: list[Path], moments: dict[UUID, datetime]) -> None:
-    """Make it look as if Prefect's scheduler had planned the runs for those moments; its API has no way to."""
+    """Change runs in Prefect's database to runs that its scheduler planned for these moments; the API cannot do so."""
     marked = 0
     for file in databases:
         with closing(sqlite3.connect(file, timeout=30)) as database, database:
@@ -78,7 +78,7 @@ def planned(databases: list[Path], moments: dict[UUID, datetime]) -> None:
 
 
 def starts(run_id: UUID) -> bool:
-    """Whether the runner would start a process for a run."""
+    """Return True if the runner would start a process for this run."""
     started: list[str] = []
 
     async def start(_command: list[str], **_options: Any) -> None:

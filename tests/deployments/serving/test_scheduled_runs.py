@@ -1,4 +1,4 @@
-"""That what is scheduled runs by itself under `photojobs up`, seen by time and not by rows."""
+"""`photojobs up` runs a scheduled definition when its moment has come."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFINITION = "ticking: {label: Ticking, scope: global, schedule: %s, steps: [{ty
 
 
 def asked(place: Any, *words: str) -> Any:
-    """What a command beside `up` prints; PREFECT_HOME would lead it elsewhere."""
+    """Return the output of a command beside `up`. It runs without PREFECT_HOME, which would name another server."""
     ran = subprocess.run(
         [PHOTOJOBS, *words, "--json"], cwd=place.folder, env=environment(place), capture_output=True, text=True
     )
@@ -40,7 +40,7 @@ def test_what_is_scheduled_is_planned_and_runs(place: Any, schedule: str) -> Non
 
     with started(place, place.folder / "up", is_scheduled=True) as up:
         runs = of_ticking(up)
-        # Planned as soon as it is served, not a scheduler's round later.
+        # The run is planned when the definition is served, and not only in the next round of the scheduler.
         assert any(run["state"]["type"] == "SCHEDULED" for run in runs)
         assert all(run["auto_scheduled"] for run in runs)
 

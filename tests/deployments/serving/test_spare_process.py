@@ -1,4 +1,4 @@
-"""The process that waits, all imported, for the next flow run."""
+"""A spare process, which has already imported everything, starts the next flow run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ENGINE = [sys.executable, "-m", "prefect.engine"]
 
 
 def without_run(**changed: str) -> dict[str, str]:
-    """What Prefect gives to a new process; the engine sees that it names no flow run, and ends with the code 1."""
+    """Return the environment of a new process without a flow run, so that Prefect's engine ends with code 1."""
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     return os.environ | settings | {"PREFECT__FLOW_RUN_ID": "no id"} | changed
 
 
 class Prefects:
-    """Prefect's own way to start a process, and what it was asked for."""
+    """Replaces Prefect's function that starts a process, and records its calls."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []
@@ -88,7 +88,7 @@ def test_other_settings_or_another_folder_need_a_new_process_and_one_without_a_r
         await run(spare, without_run())
         assert len(prefects.asked) == 3
 
-        # One that has ended is replaced, like one that was taken.
+        # A spare process that has ended is replaced, like one that a flow run took.
         assert spare._preparing is not None
         await spare._preparing
         assert spare._prepared is not None

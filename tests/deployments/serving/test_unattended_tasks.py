@@ -1,4 +1,4 @@
-"""Tasks that no flow run attends: `photojobs up` asks for flow runs, but not for more than a machine can bear."""
+"""`photojobs up` requests flow runs for tasks that no process follows, but at most `max_flow_runs` at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
     definition = load_definitions()["project_scavenge_global"]
     deployment_id = deployment_of(definition, settings).apply()
     assert isinstance(deployment_id, UUID)
-    # Two minutes from now: nothing has attended the tasks for so long.
+    # Two minutes later, no process has followed the tasks in the meantime.
     later = Database(f"sqlite:///{folder}/photojobs.db", clock=lambda: system_clock() + timedelta(minutes=2))
     with Runtime(later, settings=settings) as runtime, get_client(sync_client=True) as client:
         later.migrate()
@@ -51,7 +51,7 @@ def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
 
         first = asked_for()
         assert len(first) == 2
-        # Its process starts: it is left alone.
+        # Its process is starting, so the attendant does nothing.
         client.set_flow_run_state(first[0], Pending(), force=True)
         assert asked_for() == first
         assert client.read_flow_run(first[0]).state_name == "Pending"

@@ -1,4 +1,4 @@
-"""`photojobs up` as an operator runs it: pressed runs, definitions that come and go, and a death in the middle."""
+"""`photojobs up` as an operator runs it: runs started in Prefect's pages, changed definitions, and killed processes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ BROKEN = "odd_check: {label: Odd Check, scope: global, steps: [{type: manifest_c
 
 
 class Up:
-    """A running `photojobs up` and Prefect's API behind it."""
+    """A running `photojobs up`, with a client of the API of its Prefect server."""
 
     def __init__(self, process: subprocess.Popen[str], url: str, folder: Path) -> None:
         self.process = process
@@ -67,7 +67,7 @@ class Up:
 
 @contextmanager
 def started(place: Any, folder: Path, *, is_scheduled: bool = False) -> Iterator[Up]:
-    # A run that is pressed while a scheduled one of its kind is on is skipped: a test must not depend on the hour.
+    # Schedules are off, because a scheduled run would make other runs of its kind end as skipped.
     schedules = {} if is_scheduled else dict.fromkeys(load_definitions(), "off")
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("PREFECT_") and name != "DO_NOT_TRACK"
@@ -129,7 +129,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, Plac
 
 @pytest.fixture(scope="module")
 def discovered(running: tuple[Up, Place]) -> str:
-    """The flow run that made the folder a project, when it has ended."""
+    """Wait for the flow run that makes a project of the folder; return its id."""
     up, _ = running
     pressed = up.press_run("Folder Discovery")
     eventually(lambda: up.state(pressed)[0] in FINAL, what="the run ends")
@@ -174,7 +174,7 @@ def test_no_process_of_up_reports_on_its_use(running: tuple[Up, Place], discover
         for number, command in processes(place).items()
         if number != up.process.pid
     }
-    # The server, the runner, and the process that waits for the next run.
+    # These are the server, the runner and the spare process.
     for module in ("deployments.embedded_server", "deployments.serving.runner", "deployments.serving.spare_process"):
         assert any(module in command for command in found), module
     for command, environment in found.items():
@@ -217,7 +217,7 @@ def test_a_run_from_the_form_completes_with_named_task_runs_tags_and_reports(dis
     assert run["name"].startswith("maintenance (user_0, alps (#")
     first = min(each["start_time"] for each in site.api.task_runs(run_id).values() if each["start_time"])
     waited = [seconds_between(run["expected_start_time"], moment) for moment in (run["start_time"], first)]
-    # On a machine with nothing else to do 2.2 s and 2.4 s.
+    # On an idle machine this took 2.2 s and 2.4 s.
     assert waited[1] < 60, f"flow run after {waited[0]:.1f} s, first task run after {waited[1]:.1f} s"
     assert "# manifest_check" in artifacts(site, run_id)["manifest-check"]
 
@@ -247,7 +247,7 @@ def test_every_photo_of_a_large_set_passes_by_small_parameters(place: Any, defin
 
 @contextmanager
 def programs(place: Any, up: Up, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
-    """This process as a program that uses the same database and server."""
+    """A runtime in this process, as in a program that uses the same database and server."""
     for name, value in (place.environment | {"PREFECT_API_URL": up.api_url}).items():
         monkeypatch.setenv(name, value)
     access = {PREFECT_API_URL: up.api_url, PREFECT_API_AUTH_STRING: up.password}
@@ -256,7 +256,7 @@ def programs(place: Any, up: Up, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ru
 
 
 async def users_of_a_web_application(up: Up, runtime: Runtime) -> None:
-    """Start tasks through the example application, follow, cancel and retry them, as the users of two tenants."""
+    """As users of two tenants, start, follow, cancel and retry tasks in the example application."""
     application = httpx.ASGITransport(app=web_application.app)
     async with (
         httpx.AsyncClient(transport=application, base_url="http://app", headers={"X-Tenant": "user_0"}) as user,
@@ -301,7 +301,7 @@ def runtime_has(runtime: Runtime, task_id: str) -> bool:
 
 
 def processes(place: Any) -> dict[int, str]:
-    """The commands of processes that work on the database of `place`, besides this one, by their ids."""
+    """Return the commands of other processes that use the database of `place`, by their process ids."""
     commands = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""What `status` and `doctor` say of schedules: the plan of Prefect's server, and why nothing is planned."""
+"""`status` and `doctor` show the runs that Prefect's server has planned, and why no run is planned."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def definitions(schedule: Any) -> Definitions:
 
 @pytest.fixture
 def deployed(client: SyncPrefectClient) -> Iterator[UUID]:
-    """The deployment of a definition that runs nightly for two tenants, whose runs are planned."""
+    """The id of the deployment of a definition that runs each night for two tenants; its runs are planned."""
     settings = Settings.load(scheduled_tenants=("anna", "ben"))
     deployment = deployment_of(definitions("0 3 * * *")["planned"], settings)
     registration = begin_registration(client, deployment)
@@ -68,7 +68,7 @@ def test_status_shows_what_the_server_has_planned_and_what_users_switched(
     assert (when, standing, datetime.fromisoformat(next_at)) == ("0 3 * * * UTC", "planned", first)
     assert shown["planned", "ben"] == ("0 3 * * * UTC", "switched off", None)
     assert shown["planned", None][:2] == ("30 4 * * * Asia/Tokyo", "planned")
-    # This server serves no others.
+    # This server has no other deployments.
     assert shown["maintenance_global", "user_0"] == ("0 3 * * * UTC", "not served", None)
     assert "not run as planned" in command("status").out
 
@@ -97,7 +97,7 @@ def test_doctor_names_a_schedule_of_no_definition(
 
 
 class CannedServer(ServerApi):
-    """A server with one schedule that last changed long ago, and the given planned run of it."""
+    """A simulated server with one schedule, which was changed long ago, and with the given planned run."""
 
     def __init__(self, schedule: dict[str, Any], *, next_at: datetime | None) -> None:
         super().__init__("http://nowhere/api")

@@ -1,6 +1,6 @@
-"""Executors as processes of their own, for tests that send them signals, and step types that are led by files.
+"""Starts executors in separate processes, for tests that send them signals; files control their step types.
 
-`python -m tests.flows.execution.executor_process ROLE …` is the process, `Executor` the side of the test.
+A test uses `Executor`, which starts `python -m tests.flows.execution.executor_process ROLE …`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from task_definitions import TaskDefinition, load_definitions
 
-#: A test that waits longer for a process has failed.
+#: A test fails if it waits longer than this for a process.
 LIMIT_SECONDS = 120.0
 
 DEFINITIONS = {
@@ -44,13 +44,13 @@ DEFINITIONS = {
 
 
 def definition(name: str) -> TaskDefinition:
-    """One of the definitions of this module."""
+    """Return the definition of this module with this name."""
     return load_definitions(DEFINITIONS, builtin=False)[name]
 
 
 @step("linger", unit="library", modifies_files=False)
 def linger(ctx: StepContext) -> None:
-    """Runs until the file `gate` is there, or until it must stop."""
+    """Runs until the file `gate` exists, or until the job must stop."""
     folder = ctx.library.root
     (folder / "entered").write_text(str(os.getpid()))
     while not (folder / "gate").exists():
@@ -60,7 +60,7 @@ def linger(ctx: StepContext) -> None:
 
 @step("ignore_all", unit="library", modifies_files=False)
 def ignore_all(ctx: StepContext) -> None:
-    """Runs until the file `gate` is there, and looks at nothing else."""
+    """Runs until the file `gate` exists, without a checkpoint."""
     (ctx.library.root / "entered").touch()
     while not (ctx.library.root / "gate").exists():
         time.sleep(0.01)
@@ -68,7 +68,7 @@ def ignore_all(ctx: StepContext) -> None:
 
 @step("tick", unit="library", modifies_files=False)
 def tick(ctx: StepContext) -> None:
-    """Appends its process id and token to a file, again and again, until `gate` is there."""
+    """Appends its process id and token to a file again and again, until the file `gate` exists."""
     folder = ctx.library.root
     while not (folder / "gate").exists():
         time.sleep(0.005)
@@ -78,7 +78,7 @@ def tick(ctx: StepContext) -> None:
 
 @step("leave_mark", unit="library", modifies_files=False)
 def leave_mark(ctx: StepContext) -> None:
-    """Leaves the file `marked`."""
+    """Creates the file `marked`."""
     append_line(ctx.library.root / "marked", str(os.getpid()))
 
 
@@ -104,12 +104,12 @@ def append_line(path: Path, line: str) -> None:
 
 
 class Executor:
-    """A process that runs jobs. Use it as a context manager, which kills what is left of it.
+    """A process that runs jobs. As a context manager, it kills the process and its children at the end.
 
     Args:
         role: `run NAME` runs a definition, `follow NAME TASK_ID` the flow of a task, `serve NAME` its deployment,
             `worker` is the command's worker, `command …` any command of `photojobs`, which knows the definitions.
-        environment: added to that of this process.
+        environment: variables that are added to the environment of this process.
     """
 
     def __init__(self, role: str, environment: dict[str, str]) -> None:
@@ -126,18 +126,18 @@ class Executor:
             )
 
     def send(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         self.process.send_signal(number)
 
     def wait(self, limit_seconds: float = LIMIT_SECONDS) -> int:
-        """Wait until it has ended, and return its exit code."""
+        """Wait until the process has ended, and return its exit code."""
         try:
             return self.process.wait(limit_seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {limit_seconds:g} s:\n{self.output()}") from None
 
     def output(self) -> str:
-        """What it printed."""
+        """Return the output of the process."""
         return self._log.read_text(errors="replace")
 
     def __enter__(self) -> Self:
@@ -188,7 +188,7 @@ def _serve(name: str) -> None:
 
 
 if __name__ == "__main__":
-    # A shell that starts tests in the background has them ignore Ctrl-C, which children inherit.
+    # A process that a shell starts in the background ignores Ctrl-C, and its children inherit this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     {"run": _run, "follow": _follow, "serve": _serve, "worker": partial(_command, "worker"), "command": _command}[
         sys.argv[1]

@@ -1,4 +1,4 @@
-"""Real picture files, made here: pictures that lie in every orientation, EXIF byte by byte, RAW files, HEIC files."""
+"""Fixtures that write picture files: pictures in every orientation, EXIF byte by byte, RAW files and HEIC files."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def pyvips() -> Any:
 
 @pytest.fixture(scope="session")
 def picture(pyvips: Any) -> Callable[[int, int], Any]:
-    """An upright picture whose quarters have different colors, in which no turn or flip goes unseen."""
+    """An upright picture whose quarters have different colors, so that a test sees each turn and flip."""
 
     def make(width: int = 120, height: int = 80) -> Any:
         top_left, top_right, bottom_left, bottom_right = (
@@ -59,7 +59,7 @@ def detailed(pyvips: Any) -> Callable[[int, int], Any]:
 
 @pytest.fixture(scope="session")
 def lying() -> Callable[[Any, int], Any]:
-    """Store a picture as a camera would that was held as this EXIF orientation says, worked out from the standard."""
+    """Store a picture as a camera in this EXIF orientation does; the turns come from the text of the EXIF standard."""
 
     def store(upright: Any, orientation: int) -> Any:
         turned: dict[int, Callable[[], Any]] = {
@@ -78,7 +78,7 @@ def lying() -> Callable[[Any, int], Any]:
 
 
 def exiftool_program() -> str:
-    """Where exiftool is; without it a test fails in CI, and is skipped with the reason elsewhere."""
+    """The path of exiftool. Without exiftool, a test is skipped with the reason; in CI, it fails."""
     program = shutil.which("exiftool")
     if program is None:
         reason = "exiftool is not installed, and this test compares with it: apt install libimage-exiftool-perl"
@@ -90,7 +90,7 @@ def exiftool_program() -> str:
 
 @pytest.fixture(scope="session")
 def run_exiftool() -> Iterator[Callable[..., bytes]]:
-    """Run exiftool with these arguments and return its output: in one process, whose start costs more than its work."""
+    """Run exiftool with these arguments, and return its output. One process does all calls, as its start is slow."""
     with subprocess.Popen(
         [exiftool_program(), "-stay_open", "True", "-@", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -112,7 +112,7 @@ def run_exiftool() -> Iterator[Callable[..., bytes]]:
 
 @pytest.fixture
 def exiftool(run_exiftool: Callable[..., bytes]) -> Callable[[Path], dict[str, Any]]:
-    """What exiftool says of a file, as an independent opinion."""
+    """A function that returns the metadata that exiftool reads from a file, for comparison."""
 
     def read(path: Path) -> dict[str, Any]:
         [tags] = json.loads(run_exiftool("-json", "-n", path))
@@ -132,7 +132,7 @@ def write_tags(run_exiftool: Callable[..., bytes]) -> Callable[..., None]:
 
 
 def tiff_structure(folder: Tags, exif: Tags | None = None, *, order: str = "<", base: int = 0) -> bytes:
-    """A TIFF structure of one folder and its EXIF folder, as bytes; offsets count from `base`."""
+    """Return the bytes of a TIFF structure with one IFD and its EXIF IFD; offsets count from `base`."""
     folder = dict(folder)
     if exif is not None:
         folder[0x8769] = (LONG, 0)
@@ -184,9 +184,9 @@ def jpeg(picture: Callable[[int, int], Any]) -> bytes:
 
 @pytest.fixture(scope="session")
 def raw_file() -> Callable[..., bytes]:
-    """A RAW file: an empty sensor, and an embedded JPEG as its preview unless that is None.
+    """A function that returns a RAW file: an empty sensor, and an embedded JPEG as its preview, if one is given.
 
-    It is DNG, unless `camera` names the make and model of a camera whose RAW files are built like a TIFF.
+    The file is a DNG, unless `camera` names the make and model of a camera whose RAW files are built like a TIFF.
     """
 
     def make(
@@ -244,7 +244,7 @@ def raw_file() -> Callable[..., bytes]:
             second = mosaic
         first[0x8769] = (LONG, 0)
         exif = exif or {}
-        for _ in range(2):  # The second time, all sizes are known.
+        for _ in range(2):  # In the second pass, all sizes are known.
             at = 8
             sizes = len(_folder(first, at, "<"))
             exif_at = at + sizes
@@ -272,7 +272,7 @@ def raw_file() -> Callable[..., bytes]:
 
 @pytest.fixture(scope="session")
 def heic_file() -> bytes:
-    """A HEIC file whose boxes are in order, and whose picture only an HEVC decoder could read."""
+    """A HEIC file with valid boxes, whose picture only an HEVC decoder could read."""
 
     def box(kind: bytes, *content: bytes) -> bytes:
         body = b"".join(content)

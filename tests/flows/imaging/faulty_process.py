@@ -1,4 +1,4 @@
-"""An image process with further operations, which crash, hang, lie or tell what the process is like."""
+"""An image process with additional operations, which crash, hang, give wrong answers or report its state."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from flows.imaging.pixels import vips
 
 
 def main() -> None:
-    """Serve, as `flows.imaging.isolation.worker_process` does."""
+    """Serve requests as `flows.imaging.isolation.worker_process` does."""
     worker_process.main(
         {
             "abort": os.abort,
@@ -56,7 +56,7 @@ def _connect(port: int) -> str:
 
 
 def _tries(notes: str) -> int:
-    """How often this was called with these notes, in any process."""
+    """Return how often this function was called with these notes, in any process."""
     with Path(notes).open("a") as file:
         file.write(f"{os.getpid()} {threading.active_count()}\n")
     return len(Path(notes).read_text().splitlines())

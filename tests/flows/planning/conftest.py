@@ -1,4 +1,4 @@
-"""Worlds of the tests of plans: see `tests.flows.planning.worlds`."""
+"""Fixtures with random libraries for tests of plans: see `tests.flows.planning.worlds`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.flows.planning.worlds import NOW, LibrarySpec, World, picture
 
 @pytest.fixture(scope="session")
 def contents() -> dict[str, bytes]:
-    """What files of random photos hold, by what it is called."""
+    """The possible contents of files of random photos, by their names."""
     return {
         "picture": picture(),
         "dated": picture(DateTimeOriginal="2024:05:06 07:08:09"),
@@ -28,7 +28,7 @@ def contents() -> dict[str, bytes]:
 def make_world(
     tmp_path_factory: pytest.TempPathFactory, _sqlite_template: Path, contents: dict[str, bytes]
 ) -> Iterator[Callable[..., World]]:
-    """Make a world on SQLite: `make_world(spec, unaccepted_files="trash")`."""
+    """A function that creates a random library on SQLite: `make_world(spec, unaccepted_files="trash")`."""
     made: list[World] = []
 
     def make(spec: LibrarySpec, *, database: Database | None = None, **settings: Any) -> World:

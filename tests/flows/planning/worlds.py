@@ -1,4 +1,4 @@
-"""Random libraries with all kinds of faults, the same twice where that is needed, and all that can be seen of them."""
+"""Creates random libraries with all kinds of faults, and reads their files and rows for comparisons."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from storage.photos.originals import OriginalsRepository
 from storage.settings import Settings
 from storage.shadow.row_changes import MOMENTS
 
-#: When the libraries are looked at; the clock of every database in these tests stands there.
+#: The moment at which the clock of every database in these tests stands.
 NOW = datetime(2025, 10, 1, 12, tzinfo=UTC)
 
-#: Known of a derivative only when it has been made.
+#: Columns of a derivative whose values are known only after it was made.
 _MADE_WITH_IT = {"width", "height", "size_bytes", "source_hash"}
 
 
 @dataclass(frozen=True)
 class PhotoSpec:
-    """A photo of a random library: its files, and what its row says, if it has one."""
+    """A photo of a random library: its files, and the values of its row, if it has one."""
 
     name: str
     files: tuple[str, ...]
@@ -49,7 +49,8 @@ class PhotoSpec:
     status: str | None
     has_derivatives: bool
     is_tagged: bool
-    #: What a user has done with its files since: moved to the next project's folder, renamed there, renamed, or copied.
+    #: What a user did with the files by hand: moved them to the next project, with or without a new name, renamed them
+    #: in place, or copied them to the next project.
     by_hand: str | None = None
 
 
@@ -68,7 +69,7 @@ class ProjectSpec:
 
 @dataclass(frozen=True)
 class LibrarySpec:
-    """A random library: projects, and folders that no project has."""
+    """A random library: projects, and folders without a project."""
 
     projects: tuple[ProjectSpec, ...]
     loose: tuple[tuple[str, int | None, tuple[str, ...]], ...] = field(default=())
@@ -95,7 +96,7 @@ _photos = st.builds(
 
 @st.composite
 def libraries(draw: st.DrawFn) -> LibrarySpec:
-    """Libraries of a few projects and folders, in which anything may be wrong."""
+    """Draw a library of a few projects and folders with any faults."""
     names = draw(st.lists(st.sampled_from(["Iceland", "Alps", "iceland", "A/B"]), min_size=1, max_size=3, unique=True))
     made = []
     for number, name in enumerate(names):
@@ -120,7 +121,7 @@ def libraries(draw: st.DrawFn) -> LibrarySpec:
         st.lists(st.sampled_from(["IMG_1.jpg", "IMG_7.jpg"]), max_size=2, unique=True).map(tuple),
     )
     loose = draw(st.lists(folders, max_size=2, unique_by=lambda folder: folder[0]))
-    # One folder belongs to one project of a tenant at most.
+    # A folder belongs to at most one project of a tenant.
     taken: set[str] = set()
     unique = []
     for project in made:
@@ -141,7 +142,7 @@ def picture(**exif: str) -> bytes:
 
 
 class World:
-    """A library on disk with its database, and all that there is to see of both."""
+    """A random library on disk with its database; methods return the state of both."""
 
     def __init__(self, folder: Path, database: Database, contents: dict[str, bytes], **settings: Any) -> None:
         self.root = folder / "library"
@@ -154,7 +155,7 @@ class World:
                 heartbeat_seconds=5,
                 image_isolation=False,
                 retry_delay_seconds=0,
-                # A file that is unsettled for the plan might be settled for the run.
+                # Otherwise a file could be too new for the plan, but old enough for the later run.
                 settle_seconds=0,
                 **{"rename_user_files": "rename", **settings},
             ),
@@ -167,7 +168,7 @@ class World:
         self.runtime.close()
 
     def build(self, spec: LibrarySpec) -> None:
-        """Make the library."""
+        """Create the library and its rows."""
         (self.root / "tenant").mkdir(parents=True)
         (self.root / "other").mkdir()
         ProjectsRepository(self.database).create(project_name="Other", project_folder="other", tenant_id="other")
@@ -232,7 +233,7 @@ class World:
         kinds = set()
         for extension in spec.files:
             content = self._contents[spec.content]
-            # What was moved is known by its contents: mostly, they are no other photo's.
+            # A moved file is recognized by its contents, which are mostly not those of another photo.
             own = f"{project_id}/{spec.name}".encode() if spec.by_hand and spec.content != "empty" else b""
             (folder.path / f"{spec.name}.{extension}").write_bytes(content + own)
             kinds.add(str(self.library.accepted_extensions.describe(f"{spec.name}.{extension}").kind))
@@ -292,7 +293,7 @@ class World:
             move_to_trash(folder, file, at=NOW - timedelta(days=3 if kind == "old" else 0, hours=1))
 
     def photo_ids(self) -> list[int]:
-        """Of the tenant's active projects."""
+        """Return the ids of the photos in the tenant's active projects."""
         statement = (
             select(photos.c.id)
             .join(projects, projects.c.id == photos.c.project_id)
@@ -303,7 +304,7 @@ class World:
             return list(connection.execute(statement).scalars())
 
     def everything(self) -> dict[str, Any]:
-        """Every file with all that the disk tells of it but the time of reading, and every row of every table."""
+        """Return every file with all its properties except the access time, and every row of every table."""
         found: dict[str, Any] = {}
         for path in sorted(self.root.rglob("*")):
             status = path.lstat()
@@ -317,7 +318,7 @@ class World:
 
 
 def outcome(root: Path, database: Database) -> dict[str, Any]:
-    """What a run and its plan must agree on: names, kinds and sizes of files, and rows without moments."""
+    """Return what must be equal for a run and its plan: names, kinds and sizes of files, and rows without moments."""
     files = []
     for path in root.rglob("*"):
         place = path.relative_to(root)

@@ -1,4 +1,4 @@
-"""Processes that follow jobs, whose turns the test ends."""
+"""Simulated processes that follow jobs; a test ends the turn of each job."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Turn(JobFollower):
 
 
 class Process:
-    """What another process has."""
+    """The followed jobs and wake-ups of one simulated process."""
 
     def __init__(self, database: Database, folder: Path, **settings: Any) -> None:
         self.wakeups = Wakeups(database)

@@ -1,4 +1,4 @@
-"""A library on a real disk with its rows, a runtime to run steps on it, and a death at any point of a step."""
+"""Fixtures of step tests: a library on disk with rows, a runtime, and a death at any point of a step."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from storage.library.trash import parse_trash_name
 from storage.records import Job, Photo
 from storage.settings import Settings
 
-#: What a step may change; jobs and tasks tell of the run itself.
+#: The tables that a step may change, without those about the run itself, such as jobs and tasks.
 _TABLES = (projects, photos, tags, photo_tags, file_journal, photo_derivatives, photo_originals)
 _SYSTEM_CALLS = ("link", "unlink", "rename", "replace", "mkdir", "rmdir", "write")
 
 
 class Death(BaseException):
-    """The process died; nothing after this point happened."""
+    """A simulated death of the process; nothing after this point happens."""
 
 
 @dataclass
 class Studio:
-    """Makes projects and photos, on disk and in SQL, runs steps, and says what there is."""
+    """Creates projects and photos on disk and in SQL, runs steps, and returns files and rows."""
 
     runtime: Runtime
     database: Database
@@ -59,19 +59,19 @@ class Studio:
         return self.runtime.library.root
 
     def project(self, name: str, *, tenant_id: str = "tenant", archived: bool = False) -> Project:
-        """An empty project with its folder."""
+        """Create an empty project with its folder."""
         repository = ProjectsRepository(self.database)
         project = repository.create(project_name=name, project_folder=name, tenant_id=tenant_id)
         self.folder(project).create()
         return (repository.archive(project.id) if archived else None) or project
 
     def write_manifest(self, *projects: Project) -> None:
-        """Give projects their manifests, without which a folder that has none of their photos is unavailable."""
+        """Write the manifests of projects. Without a manifest and a known photo, a project would be unavailable."""
         for project in projects:
             replace_manifest(self.folder(project), manifest_of(project), at=self.database.clock())
 
     def give_away(self, project: Project, tenant_id: str) -> None:
-        """Make a project another tenant's, as no part of photojobs does; jobs that are queued still name its photos."""
+        """Move a project to another tenant, which photojobs never does; queued jobs still name its photos."""
         (self.root / tenant_id).mkdir(exist_ok=True)
         folder = self.folder(project).path
         folder.rename(self.root / tenant_id / folder.name)
@@ -91,7 +91,7 @@ class Studio:
         tagged: tuple[str, ...] = (),
         **columns: Any,
     ) -> int:
-        """A photo with the given files (`"jpg"`, `"NEF"`, `"jpg.xmp"`) and a row that knows of them; returns its id."""
+        """Create a photo with the given files (`"jpg"`, `"NEF"`, `"jpg.xmp"`) and a matching row; return its id."""
         folder = self.folder(project)
         accepted = self.runtime.library.accepted_extensions
         kinds = set()
@@ -108,7 +108,7 @@ class Studio:
         [photo_id] = PhotosRepository(self.database).create_many([row | columns])
         with self.database.begin() as connection:
             if not kinds & {"jpg", "raw", "other"}:
-                # Missing for longer than any grace.
+                # The file has been missing for longer than any `missing_grace_seconds`.
                 connection.execute(
                     photo_originals.insert().values(
                         photo_id=photo_id, name=name, kind="other", missing_since=datetime(2020, 1, 1, tzinfo=UTC)
@@ -140,13 +140,13 @@ class Studio:
             return [(row.project_id, row.name) for row in connection.execute(statement)]
 
     def journal(self) -> list[tuple[str, str, str | None]]:
-        """Action, source and target of every entry; names in the trash as they were before."""
+        """Return action, source and target of every entry; names in the trash are the original names."""
         with self.database.connect() as connection:
             rows = connection.execute(select(file_journal).order_by(file_journal.c.id)).mappings().all()
         return [(row["action"], row["source"], _plain(row["target"])) for row in rows]
 
     def disk(self) -> dict[str, bytes]:
-        """Every file below the root, by its path; names in the trash as they were before."""
+        """Return every file below the root by its path; names in the trash are the original names."""
         return {
             str(_plain(path.relative_to(self.root).as_posix())): path.read_bytes()
             for path in sorted(self.root.rglob("*"))
@@ -154,7 +154,7 @@ class Studio:
         }
 
     def everything(self) -> dict[str, Any]:
-        """The disk, names in the trash included, and all rows that a step may change."""
+        """Return all files, with their real names in the trash, and all rows that a step may change."""
         found: dict[str, Any] = {
             path.relative_to(self.root).as_posix(): path.read_bytes() if path.is_file() else None
             for path in sorted(self.root.rglob("*"))
@@ -166,7 +166,7 @@ class Studio:
         return found
 
     def outcome(self) -> dict[str, Any]:
-        """What two runs that came to the same end have in common, whatever happened on the way."""
+        """Return the files and values that are equal after two runs with the same result, also after interruptions."""
         found: dict[str, Any] = {name: file for name, file in self.disk().items() if TEMPORARY_PREFIX not in name}
         with self.database.connect() as connection:
             for table in (projects, photos, tags, photo_tags, photo_derivatives, photo_originals):
@@ -188,9 +188,9 @@ def _plain(path: str | None) -> str | None:
 
 @pytest.fixture
 def runtime(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Iterator[Runtime]:
-    """A runtime on the database of the test and a library with one tenant's folder.
+    """A runtime on the database of the test, with a library that has the folder of one tenant.
 
-    A test gives settings by `@pytest.mark.parametrize("runtime", [{"merge_folders": False}], indirect=True)`.
+    A test sets settings by `@pytest.mark.parametrize("runtime", [{"merge_folders": False}], indirect=True)`.
     """
     root = tmp_path / "library"
     (root / "tenant").mkdir(parents=True)
@@ -200,7 +200,7 @@ def runtime(request: pytest.FixtureRequest, database: Database, tmp_path: Path) 
         heartbeat_seconds=0.2,
         poll_seconds=0.05,
         image_isolation=False,
-        # Files that tests make are young.
+        # Files that tests create are new, so steps would wait for the end of their changes.
         settle_seconds=0,
         **{"rename_user_files": "rename", "merge_folders": True, **getattr(request, "param", {})},
     )
@@ -211,7 +211,7 @@ def runtime(request: pytest.FixtureRequest, database: Database, tmp_path: Path) 
 
 @pytest.fixture(scope="session")
 def jpeg() -> Callable[..., bytes]:
-    """A JPEG, with what its EXIF is to say: `jpeg(DateTimeOriginal="2024:05:06 07:08:09", Make="Nikon")`."""
+    """Return a JPEG with these EXIF values: `jpeg(DateTimeOriginal="2024:05:06 07:08:09", Make="Nikon")`."""
     from flows.imaging.pixels.vips import load_vips
 
     pyvips = load_vips()
@@ -238,7 +238,7 @@ def studio(runtime: Runtime, database: Database) -> Studio:
 
 
 class DeathAt:
-    """Dies at a change of the disk or a transaction of this thread, counted from 0; then nothing works any more."""
+    """Dies at the given change of the disk or transaction of this thread, counted from 0; then all calls fail."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -263,7 +263,7 @@ class DeathAt:
 
 
 class FailureAt(DeathAt):
-    """The disk fails once, at a change of this thread, counted from 0; after that all goes on."""
+    """Lets the disk fail once, at the given change of this thread, counted from 0; later changes work."""
 
     def point(self) -> None:
         if threading.get_ident() == self._thread:
@@ -293,7 +293,7 @@ def _disk_struck_by(strike: DeathAt) -> Iterator[pytest.MonkeyPatch]:
 
 @contextmanager
 def failing_at(number: int) -> Iterator[DeathAt]:
-    """Let the disk fail this thread once, at its n-th change."""
+    """Let the disk fail once, at the n-th change of this thread."""
     failure = FailureAt(number)
     with _disk_struck_by(failure):
         yield failure
@@ -301,7 +301,7 @@ def failing_at(number: int) -> Iterator[DeathAt]:
 
 @contextmanager
 def dying_at(number: int) -> Iterator[DeathAt]:
-    """Let this thread die at its n-th change of the disk or transaction."""
+    """Let this thread die at its n-th event; events are changes of the disk and transactions."""
     death = DeathAt(number)
     begin = Database.begin
 
@@ -318,7 +318,7 @@ def dying_at(number: int) -> Iterator[DeathAt]:
 
 @dataclass
 class Deaths:
-    """Runs the same step again and again on a fresh copy of the same studio, dying at every point in turn."""
+    """Runs the same step again and again on a new copy of the same library, and lets it die at each point in turn."""
 
     studio: Studio
     tmp_path: Path
@@ -331,10 +331,10 @@ class Deaths:
         is_repeated: bool = True,
         every: int = 1,
     ) -> Iterator[int]:
-        """Yield after each death, or other strike, and the repetition of the job, or its cancellation.
+        """Yield after each death or other fault, when the job has been repeated or canceled.
 
-        `prepare` makes rows and files and returns the id of a queued job. The studio is emptied before each round.
-        With `every`, the strikes are that many changes apart.
+        `prepare` creates rows and files, and returns the id of a queued job. The studio is emptied before each round.
+        With `every`, only one of this many changes has a fault.
         """
         number = 0
         while True:
@@ -355,7 +355,7 @@ class Deaths:
                 else:
                     jobs.cancel(job_id)
                 with self.studio.database.begin() as connection:
-                    # What a rescue does: the executor is dead, and holds no project any more.
+                    # Do the same as a rescue: the executor is dead, and its claims on projects end.
                     connection.execute(project_claims.delete())
                 if is_repeated:
                     ended = run_queued_job(self.studio.runtime, job_id)

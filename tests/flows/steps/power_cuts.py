@@ -1,4 +1,4 @@
-"""A power cut at any change of a step: library and database are reset to a state that their disks may hold then.
+"""Simulates a power cut at any change of a step: resets library and database to a state that is possible on the disk.
 
 The model is a pessimistic disk. A change of a folder (a name that came, went or changed) is there or not until the
 folder is synced, each by itself, except that a later change of the same name needs the earlier one. A file that moved
@@ -29,7 +29,7 @@ from storage.database.tables import project_claims
 from storage.library import exclusive_rename
 from tests.flows.steps.conftest import Death, DeathAt, Deaths, Studio
 
-#: Picks one of the states that a disk may hold.
+#: A function that chooses one of the possible states of a disk.
 Choice = Callable[[list[str]], str]
 
 
@@ -38,9 +38,9 @@ class Change:
     """One change of names that a power cut may take back.
 
     Attributes:
-        paths: the names that it concerns; of a rename the old one, then the new one.
-        unsynced: the folders that have not been synced since.
-        undo: takes it back.
+        paths: the changed names; for a rename the old name, then the new name.
+        unsynced: the folders that have not been synced since the change.
+        undo: undoes the change.
     """
 
     paths: tuple[str, ...]
@@ -48,7 +48,7 @@ class Change:
     undo: Callable[[], None]
 
     def lose(self, choose: Choice, kept: list[str]) -> None:
-        """Take it back or not, as far as no later change that is kept needs it; adds to these what is kept of it."""
+        """Undo or keep the change; keep it if a later kept change needs it. Add names of a kept change to `kept`."""
         needed = {path for path in self.paths if any(_overlap(path, later) for later in kept)}
         old, new = self.paths[0], self.paths[-1]
         is_between_folders = _folder(old) != _folder(new) and os.path.isfile(new)  # noqa: PTH113
@@ -72,7 +72,7 @@ class Change:
 
 @dataclass
 class PowerCut(DeathAt):
-    """Cuts the power at the n-th change of this thread, and remembers what is not on the disk by then."""
+    """Cuts the power at the n-th change of this thread, and records which changes are not on the disk then."""
 
     number: int
     root: Path
@@ -92,7 +92,7 @@ class PowerCut(DeathAt):
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Watch every change that this thread makes, and die at the n-th."""
+        """Record every change that this thread makes during the block, and die at the n-th change."""
         with pytest.MonkeyPatch.context() as patch:
             self._patch_contents(patch)
             self._patch_names(patch)
@@ -118,9 +118,10 @@ class PowerCut(DeathAt):
             yield
 
     def cut(self, seed: int) -> None:
-        """Reset library and database to a state that the disks may hold.
+        """Reset library and database to a state that is possible on the disks.
 
-        Seed 0 loses all that can be lost, 1 only of the database, 2 only of the library; the others lose by chance.
+        Seed 0 loses everything that can be lost, 1 only commits of the database, 2 only changes of the library. Other
+        seeds lose changes at random.
         """
         chance = random.Random(seed)
         choose: Choice = chance.choice if seed > 2 else itemgetter(0 if seed == 1 else -1)
@@ -140,7 +141,7 @@ class PowerCut(DeathAt):
             live.close()
 
     def close(self) -> None:
-        """Forget the snapshots."""
+        """Delete the snapshots of the database."""
         for snapshot, _ in self.commits:
             snapshot.close()
 
@@ -148,7 +149,7 @@ class PowerCut(DeathAt):
         path = self.database.path
         if path is None:
             return
-        # The heartbeat commits in another thread: an older state must not come after a newer one.
+        # The heartbeat commits in another thread. An older snapshot must not replace a newer one.
         with self.lock:
             snapshot = sqlite3.connect(":memory:", check_same_thread=False)
             with sqlite3.connect(str(path)) as live:
@@ -274,14 +275,14 @@ def _overlap(one: str, other: str) -> bool:
 
 @dataclass
 class PowerCuts:
-    """Runs the same step again and again on a fresh library, with the power cut at one change after the other."""
+    """Runs the same step again and again on a new library, and cuts the power at each change in turn."""
 
     studio: Studio
     deaths: Deaths
     tmp_path: Path
 
     def at(self, number: int, prepare: Callable[[Studio], int], *, seed: int) -> bool:
-        """Cut the power at one change, and repeat the job; False if the step ended before that."""
+        """Cut the power at this change, and repeat the job; return False if the step ended before this change."""
         self.deaths._empty()
         job_id = prepare(self.studio)
         graves = self.tmp_path / f"graves-{os.urandom(8).hex()}"
@@ -302,7 +303,7 @@ class PowerCuts:
         if not found.is_final:
             jobs.requeue(job_id)
             with self.studio.database.begin() as connection:
-                # What a rescue does: the executor is dead, and holds no project any more.
+                # Do the same as a rescue: the executor is dead, and its claims on projects end.
                 connection.execute(project_claims.delete())
             ended = run_queued_job(self.studio.runtime, job_id)
             assert ended.status == "completed", ended.error_message

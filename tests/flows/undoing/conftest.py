@@ -1,4 +1,4 @@
-"""Worlds for the tests of undo: see `tests.flows.planning.worlds`."""
+"""Fixtures with random libraries for tests of undo: see `tests.flows.planning.worlds`."""
 
 from tests.flows.planning.conftest import contents, make_world
 

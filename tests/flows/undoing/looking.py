@@ -1,4 +1,4 @@
-"""What an undo promises to bring back of a world, and running tasks on it."""
+"""Runs and undoes tasks on a random library, and reads the parts that an undo must restore."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DERIVED = ("thumbnail_status", "preview_status")
 
 @dataclass(frozen=True)
 class Cut:
-    """A power cut at the n-th change; the seed chooses what it takes back."""
+    """A power cut at the n-th change; the seed chooses which changes are lost."""
 
     number: int
     seed: int
@@ -37,14 +37,14 @@ class Cut:
 
 @dataclass(frozen=True)
 class Look:
-    """A world at a moment.
+    """The state of a random library at one moment.
 
     Attributes:
-        files: originals, sidecars, manifests and all else outside of hidden folders, with what they hold.
-        folders: the folders of projects, and others beside them.
-        trash: what lies in the trash, by its old name and what it holds; without what may be purged, and manifests.
-        rows: of projects, photos, tags and their links, without the moment of their last change.
-        statuses: of thumbnails and previews, by photo.
+        files: originals, sidecars, manifests and all other files outside of hidden folders, with their contents.
+        folders: the folders of projects, and other folders beside them.
+        trash: the files in the trash with their old names and contents; without manifests and files that may be purged.
+        rows: the rows of projects, photos, tags and their links, without the moment of their last change.
+        statuses: the statuses of thumbnails and previews, by photo.
         derivatives: the paths of thumbnails and previews.
     """
 
@@ -57,7 +57,7 @@ class Look:
 
 
 def look(world: World) -> Look:
-    """Look at everything."""
+    """Read the current state of a library."""
     files: dict[str, Any] = {}
     folders: set[str] = set()
     trash: list[tuple[str, bytes]] = []
@@ -65,7 +65,7 @@ def look(world: World) -> Look:
     for path in sorted(world.root.rglob("*")):
         place = path.relative_to(world.root)
         if path.name.startswith(TEMPORARY_PREFIX):
-            continue  # A power cut leaves such files; upkeep removes them.
+            continue  # A power cut leaves such files behind, and upkeep removes them.
         hidden = place.parts[2] if len(place.parts) > 2 else ""
         if hidden in (THUMB_FOLDER, PREVIEW_FOLDER):
             if path.is_file():
@@ -95,7 +95,7 @@ def look(world: World) -> Look:
 
 
 def start(world: World, name: str, task_id: str, **payload: Any) -> bool:
-    """Start a task of a built-in definition on project 2, on all photos, or on the tenant; False where it cannot."""
+    """Start a task of a built-in definition on project 2, all photos or the tenant; return False if it cannot start."""
     definition = DEFINITIONS[name]
     scope = definition.scope or Scope.PHOTO_SET
     ids = world.photo_ids()
@@ -105,7 +105,7 @@ def start(world: World, name: str, task_id: str, **payload: Any) -> bool:
         definition,
         task_id=task_id,
         tenant_id="tenant",
-        # 1 is another tenant's.
+        # Project 1 belongs to another tenant.
         project_id=None if scope is Scope.GLOBAL else 2,
         items=[{"photo_id": photo_id} for photo_id in ids] if scope is Scope.PHOTO_SET else None,
         payload=payload or None,
@@ -115,7 +115,7 @@ def start(world: World, name: str, task_id: str, **payload: Any) -> bool:
 
 
 def run(world: World, task_id: str, *, cut: Cut | None = None) -> Task:
-    """Run a task with what it asks for to its end, with a power cut in its first job, if one is given."""
+    """Run a task with its follow-up jobs to the end, with a power cut in its first job if `cut` is given."""
     tasks = TasksRepository(world.database)
     while True:
         task = tasks.settle(task_id)
@@ -141,7 +141,7 @@ def _cut_short(world: World, job: Job, cut: Cut) -> None:
             run_claimed_job(job, world.runtime)
         if power.is_dead:
             power.cut(cut.seed)
-            # What a rescue does.
+            # Do the same as a rescue.
             JobsRepository(world.database).increment_attempts(job.id)
             JobsRepository(world.database).requeue(job.id)
             with world.database.begin() as connection:
@@ -151,7 +151,7 @@ def _cut_short(world: World, job: Job, cut: Cut) -> None:
 
 
 def undo(world: World, task_id: str, undo_id: str, *, cut: Cut | None = None) -> dict[str, Any]:
-    """Undo a task; returns what the undo's first job reports."""
+    """Undo a task; return the report of the undo's first job."""
     assert start(world, "undo", undo_id, undo=task_id)
     task = run(world, undo_id, cut=cut)
     with world.database.connect() as connection:
