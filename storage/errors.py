@@ -72,8 +72,10 @@ class UnknownPhoto(StorageError):
     def __init__(self, photo_ids: Sequence[int], *, total: int | None = None) -> None:
         count = len(photo_ids) if total is None else total
         shown = ", ".join(str(photo_id) for photo_id in photo_ids[:5]) + (", …" if count > 5 else "")
-        noun = "photo id does" if count == 1 else "photo ids do"
-        super().__init__(f"items: {count} {noun} not exist for this tenant: {shown}. Nothing was started.")
+        noun, them = ("photo id does", "it") if count == 1 else ("photo ids do", "them")
+        super().__init__(
+            f"items: {count} {noun} not exist for this tenant: {shown}. Nothing was started. Leave {them} out."
+        )
         self.photo_ids = tuple(photo_ids)
 
 

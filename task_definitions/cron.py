@@ -66,7 +66,7 @@ def check_cron(text: str) -> str:
     weekdays = _values(parts[4], _DAY_OF_WEEK)
     if parts[2] != "*" != parts[4]:
         _check_both_days(parts[2], parts[4], days, weekdays)
-    # This is also checked if a day of the week is given. Plain cron would then run on that day of the week, but Prefect
+    # This check is also needed if a day of the week is given: plain cron would run on that day of the week, but Prefect
     # would find no time at which to run.
     if min(days) > max(_LONGEST_MONTH_DAYS[month - 1] for month in months):
         raise ValueError(f"none of the given months has a day {min(days)}")
@@ -81,8 +81,8 @@ def check_cron(text: str) -> str:
 def _left_out_in_march(days: set[int]) -> int | None:
     """Return the first of the given days of the month on which Prefect does not run in March; None if it runs on all.
 
-    If a text names day 31, for example, Prefect counts on from February to "31 February", which it reads as 3 March.
-    So it passes over 1 and 2 March.
+    If a text names day 31, for example, Prefect counts on from February to "31 February", which it reads as 3 March. So
+    Prefect skips 1 and 2 March.
     """
     for february in (28, 29):
         beyond = min((day for day in days if day > february), default=february)

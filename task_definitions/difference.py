@@ -20,8 +20,8 @@ class FieldDifference:
 
     Attributes:
         where: the place of the change: `label` for a field of the definition, `steps[2] metadata: priority` for a field
-            of a step, or `steps[2] metadata` for a whole step. The number of the step is that of the newer version if
-            it has the step, and begins with 0.
+            of a step, or `steps[2] metadata` for a whole step. The number counts from 0, in the newer version or, if
+            the newer version lacks the step, in the older version.
         kind: the kind of change; only whole steps are `moved`.
         before: the former value, or the former number of a moved step; None if the field or step was added.
         after: the new value, or the new number of a moved step; None if the field or step was removed.

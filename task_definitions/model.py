@@ -71,7 +71,7 @@ class StepDefinition(BaseModel):
         default=None,
         ge=1,
         le=MAX_ATTEMPTS,
-        description="The maximum number of attempts of a job; without it, the setting max_attempts decides.",
+        description="The maximum number of attempts of a job; by default, the setting max_attempts decides.",
     )
     retry_delay_seconds: float | None = Field(
         default=None,
@@ -79,7 +79,7 @@ class StepDefinition(BaseModel):
         ge=0,
         le=MAX_SECONDS,
         allow_inf_nan=False,
-        description="The wait before the second attempt; it doubles with each further attempt. Without it, the setting "
+        description="The wait before the second attempt; it doubles with each further attempt. By default, the setting "
         "retry_delay_seconds decides.",
     )
     timeout_seconds: float | None = Field(
@@ -88,7 +88,7 @@ class StepDefinition(BaseModel):
         gt=0,
         le=MAX_SECONDS,
         allow_inf_nan=False,
-        description="How long one attempt may take; without it, there is no limit.",
+        description="The maximum duration of one attempt; by default, there is no limit.",
     )
     chunk_size: StrictInt = Field(
         default=MAX_ITEMS_PER_JOB,

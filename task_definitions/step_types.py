@@ -68,15 +68,15 @@ _BUILTIN = (
         name="trash_maintenance",
         unit="projects",
         summary="Removes files that have been in .trash for longer than the time to live.",
-        description="The time begins when a file is moved to .trash. It is 24 hours; the setting trash_ttl_seconds "
-        "changes it. Only this step and the deletion of a whole project remove originals for good.",
+        description="A file's time to live begins when it is moved to .trash. It is 24 hours by default; the setting "
+        "trash_ttl_seconds changes it. Only this step and the deletion of a whole project remove originals for good.",
     ),
     StepType(
         name="orphaned_project_cleanup",
         unit="projects",
         summary="Archives projects whose folder is missing, and removes their rows on a later run.",
         description="Stops with an error if the library root is missing or empty, because nothing must be deleted if "
-        "a disk is not mounted. Before rows are removed, the rows of photos that a user moved follow their files.",
+        "a disk is not mounted. Before rows are removed, the rows of photos that a user moved are updated.",
     ),
     StepType(
         name="duplicate_resolution",
@@ -104,7 +104,7 @@ _BUILTIN = (
         name="folder_check",
         unit="projects",
         summary="Adds rows for new files on disk, and reports files of no accepted kind.",
-        description="New photos are post-processed. If a user moved a photo, its row is kept and follows the file. "
+        description="New photos are post-processed. If a user moved a photo, its row is kept and updated. "
         "Files of no accepted kind stay, unless the setting unaccepted_files is trash; hidden files, the manifest and "
         "sidecars always stay.",
     ),
@@ -113,7 +113,7 @@ _BUILTIN = (
         unit="projects",
         summary="Removes the rows of photos whose files have been missing for long.",
         description="Removes a row if all files of the photo are missing now and were already missing in a run at "
-        "least missing_grace_seconds ago. First, the rows of photos that a user moved follow their files.",
+        "least missing_grace_seconds ago. Before that, the rows of photos that a user moved are updated.",
     ),
     StepType(
         name="derivative_validation",
@@ -143,7 +143,7 @@ _BUILTIN = (
         name="metadata",
         unit="items",
         summary="Reads the date, orientation, camera and size of each photo into SQL.",
-        description="The date is the first of DateTimeOriginal, CreateDate and ModifyDate.",
+        description="The date is DateTimeOriginal or, if a photo has none, CreateDate or else ModifyDate.",
         modifies_files=False,
     ),
     StepType(
@@ -182,10 +182,10 @@ _BUILTIN = (
         name="verify_originals",
         unit="projects",
         summary="Reads originals again, and finds corrupt ones.",
-        description="Begins with the originals that were read longest ago, and stops after bytes_per_run; "
-        "megabytes_per_second limits the speed; 0 is no limit. If the contents of an original changed, but not its "
-        "size and times, the job fails and names the original and the time at which it was last correct. An edited "
-        "file is not a failure. Changes no file.",
+        description="Begins with the originals that were read longest ago. The parameter bytes_per_run limits the "
+        "bytes that a run reads, and megabytes_per_second its speed; 0 means no limit. If the contents of an original "
+        "changed, but not its size and times, the job fails and names the original and the time at which it was last "
+        "correct. An edited file is not a failure. Changes no file.",
         modifies_files=False,
     ),
     StepType(

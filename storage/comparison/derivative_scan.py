@@ -106,7 +106,7 @@ class DerivativeScan:
         yield from self._ids(_FIND_OUTDATED_METADATA, {"project_id": self._project_id, "kind": METADATA})
 
     def _find_owners(self) -> None:
-        """Stage files whose names are spelled differently from their photo's name under the photo's base name."""
+        """Give staged files the base names of their photos, if the two names differ only in case or Unicode form."""
         for table in ("staged_strangers", "staged_names"):
             self._connection.exec_driver_sql(f"DELETE FROM {table}")
         self._connection.execute(text(_FIND_STRANGERS), {"project_id": self._project_id})
@@ -210,11 +210,12 @@ _TABLES = (
     PRIMARY KEY (photo_id, file_name))""",
 )
 
-# On disk, the derivatives of a photo with a long base name have a shortened name. The base name replaces it here.
+# On disk, the derivatives of a photo with a long base name have a shortened name. The base name replaces the shortened
+# name.
 _NAME_IN_FULL = "UPDATE staged_derivatives SET base_name = :base_name WHERE base_name = :stem"
 
-# The base names of files that no photo has in this spelling. `EXCEPT` reads both tables once; for `NOT EXISTS`,
-# PostgreSQL may read all photos for each file, because it knows nothing about a temporary table.
+# Stores the base names of files that no photo has in this spelling. `EXCEPT` reads both tables once. For `NOT EXISTS`,
+# PostgreSQL may read all photos for each file, because PostgreSQL has no statistics of a temporary table.
 _FIND_STRANGERS = """INSERT INTO staged_strangers (base_name)
     SELECT base_name FROM staged_originals EXCEPT SELECT filename FROM photos WHERE project_id = :project_id"""
 

@@ -25,7 +25,7 @@ _KIND_BITS: Final = {kind: 1 << place for place, kind in enumerate(_KINDS)}
 _ODD_PLACES: Final = len(_KINDS)
 _IS_PHOTO: Final = (1 << 2 * _ODD_PLACES) - 1
 _IS_NAME: Final = _IS_PHOTO + 1
-#: The availability flags that a row should have, by the bits of its base name.
+#: The availability flags that a row should have, indexed by the number that stores the files of its base name.
 _FLAGS: Final = [tuple(bits >> place & 1 for place in range(len(_KINDS))) for bits in range(2 * _IS_NAME)]
 
 
@@ -48,7 +48,7 @@ class NewName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoWithoutFile:
-    """A photo that has no file on disk, and none according to its row."""
+    """A photo that has no file, neither on disk nor according to its row."""
 
     photo_id: int
     filename: str
@@ -109,7 +109,7 @@ class PartComparison:
         return sorted((new for new in found if new is not None), key=lambda new: new.name)
 
     def photos_without_file(self) -> list[PhotoWithoutFile]:
-        """Return the photos that have no file on disk and none according to their rows, in order of id."""
+        """Return the photos that have no file, neither on disk nor according to their rows, in order of id."""
         spelled = self._bits_of_owners()
         return [
             PhotoWithoutFile(photo_id=row[0], filename=row[1])
@@ -123,7 +123,8 @@ class PartComparison:
         if not self._strangers:
             return {}
         keys = {name_key(name) for name in self._strangers}
-        # Several rows may fit. A row whose own spelling has no file comes first: this file is probably its file.
+        # If several rows fit, a row without a file in its own spelling is preferred: the file probably belongs to that
+        # row.
         best: dict[str, tuple[bool, int]] = {}
         for row in self._rows:
             key = name_key(row[1])

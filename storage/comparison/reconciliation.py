@@ -71,7 +71,7 @@ class ProjectComparison:
         return self._found(PartComparison.new_names)
 
     def photos_without_file(self) -> Iterator[list[PhotoWithoutFile]]:
-        """Yield batches of photos that have no file on disk and none according to their rows."""
+        """Yield batches of photos that have no file, neither on disk nor according to their rows."""
         return self._found(PartComparison.photos_without_file)
 
     def unaccepted_names(self) -> Iterator[list[str]]:

@@ -28,7 +28,7 @@ _NETWORK = {
 #: frozen, or whose machine sleeps, does not keep rows locked.
 IDLE_TRANSACTION_SECONDS = 60
 
-#: The planner's methods that do not read rows by an index in order; they are switched off for some sessions.
+#: The methods of PostgreSQL's planner that do not read rows in the order of an index. Some sessions switch them off.
 _OTHER_WAYS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_sort")
 
 

@@ -17,7 +17,7 @@ _MOMENTS = frozenset(column.name for column in projects.columns if isinstance(co
 
 
 def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str] = ()) -> str | None:
-    """Return a text for the contents of a project, such as "3 photos" or "1 tag"; None if it has none.
+    """Return a text for the contents of a project, such as "3 photos" or "1 tag"; None if the project is empty.
 
     The tags `own_tags` do not count.
     """

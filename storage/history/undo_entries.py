@@ -97,7 +97,7 @@ def projects_removed_with_folder(connection: Connection, *, task_id: str) -> set
     statement = select(file_journal.c.project_id).where(
         file_journal.c.task_id == task_id,
         file_journal.c.action == str(FileAction.REMOVED),
-        # This leaves out files that were removed from a trash: their entries have no row.
+        # This condition leaves out files that were removed from a trash, because their entries have no row.
         file_journal.c.row_json.is_not(None),
         file_journal.c.project_id.is_not(None),
     )

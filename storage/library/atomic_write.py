@@ -14,7 +14,7 @@ from typing import Final
 
 from storage.library.errors import FolderMissing
 
-#: The prefix of temporary files. It hides them from scans, and distinguishes those that a crash left from users' files.
+#: The prefix of temporary files. The prefix hides them from scans, and shows that they are not files of users.
 TEMPORARY_PREFIX: Final = ".photojobs-tmp-"
 _TEMPORARY_NAME: Final = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}(\.[A-Za-z0-9]{1,8})?")
 _TOKEN: Final = re.compile(r"[0-9a-f]{16}")

@@ -147,7 +147,7 @@ def _has_contents(mapping: dict[str, Any], path: Path, wanted: Manifest) -> bool
         found = _manifest_of(mapping, path)
     except ManifestUnreadable:
         return False
-    # Of the other keys of the file, only the keys that `wanted` has are compared, because the rest is kept.
+    # Other keys of the file are compared only if `wanted` has them, too, because further keys are kept unchanged.
     return replace(found, other={}) == replace(wanted, other={}) and all(
         key in found.other and found.other[key] == value for key, value in wanted.other.items()
     )
@@ -195,7 +195,7 @@ def _manifest_of(mapping: dict[str, Any], path: Path) -> Manifest:
     if wrong or not isinstance(name, str) or not _is_id(identity) or created_at is None:
         values = ", ".join(f"{key}: {shown(mapping.get(key))}" for key in wrong)
         raise ManifestUnreadable(
-            f"{path}: {', '.join(wrong)} missing or not valid ({values}). Correct or remove the file."
+            f"{path}: missing or not valid: {', '.join(wrong)} ({values}). Correct or remove the file."
         )
     other = {key: value for key, value in mapping.items() if key not in _KEYS}
     return Manifest(name=name, id=identity, created_at=created_at, version=str(version), other=other)

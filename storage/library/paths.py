@@ -224,7 +224,7 @@ class ProjectFolder:
         if len(folders) > MAX_FOLDERS:
             raise UnsafePath(
                 f"“{printable(path)}” is not a companion of a photo: its path has more than {MAX_FOLDERS} folders. "
-                "Move it nearer to its photo."
+                "Move it to a folder nearer to its photo."
             )
         folder = self.path
         for part in folders:
@@ -267,7 +267,7 @@ class ProjectFolder:
         """
         if not self.library.root.is_dir():
             raise LibraryUnavailable(
-                f"Library root {self.library.root} is missing. Mount its disk, or make the folder yourself."
+                f"Library root {self.library.root} is missing. Mount its disk, or create the folder."
             )
         self.tenant.path.mkdir(exist_ok=True)
         self.path.mkdir(exist_ok=True)

@@ -224,7 +224,7 @@ def _finish_copy(source: Path, target: Path) -> bool:
     ):
         return False
     fsync_folder(target.parent)
-    # The comparison of large files takes seconds.
+    # The comparison of large files takes seconds, in which another program may have changed one of them.
     _refuse_changed(source, before)
     _refuse_changed(target, after)
     source.unlink()
@@ -243,7 +243,7 @@ def _copy(source: Path, target: Path) -> str:
                     remaining = remaining[os.write(descriptor, remaining) :]
         os.fsync(descriptor)
         if hasattr(os, "posix_fadvise"):
-            # This removes the copy from the page cache, so that the comparison reads the disk.
+            # This call removes the copy from the page cache, so that the comparison reads the disk.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)

@@ -148,7 +148,10 @@ def purge(entry: TrashEntry) -> None:
         CrossesFileSystems: a file system is mounted in the entry; its files stay.
     """
     if entry.name in {"", os.curdir, os.pardir} or "/" in entry.name or "\0" in entry.name:
-        raise UnsafePath(f"{printable(entry.name)} is not the name of an entry in the trash of {entry.project.path}.")
+        raise UnsafePath(
+            f"{printable(entry.name)} is not the name of an entry in the trash of {entry.project.path}. Use an entry "
+            "that `list_trash` returned."
+        )
     remove_tree(entry.path)
 
 

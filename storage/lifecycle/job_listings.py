@@ -44,7 +44,7 @@ def list_newest(
 
 
 def check_page(*, limit: int, offset: int = 0) -> None:
-    """Raise `InvalidValue` unless both are whole numbers from 0 that both databases accept."""
+    """Raise `InvalidValue` unless `limit` and `offset` are whole numbers from 0 that both databases accept."""
     check_integer(limit, name="limit", minimum=0)
     check_integer(offset, name="offset", minimum=0)
 

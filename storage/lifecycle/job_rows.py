@@ -90,7 +90,7 @@ def with_hold(connection: Connection, values: Mapping[str, Any]) -> dict[str, An
 
 
 def insert_lone_job(run: Runs, values: Mapping[str, Any], *, is_postgresql: bool) -> Job:
-    """Insert a queued job that has no project and no unique key, and wake waiters, with one statement."""
+    """Insert a queued job without project and unique key, and wake processes that wait for work, with one statement."""
     parameters = {name: value for name, value in values.items() if value is not None}
     return _insertion(tuple(parameters), is_postgresql).jobs(run, parameters)[0]
 
@@ -113,7 +113,7 @@ def _insertion(names: tuple[str, ...], is_postgresql: bool) -> JobStatement:
 
 
 def insert_job(connection: Connection, values: Mapping[str, Any]) -> Job:
-    """Insert a queued job, wake waiters, and return the job.
+    """Insert a queued job, wake the processes that wait for work, and return the job.
 
     If an unfinished job has the same unique key, that job is returned and nothing is inserted.
     """

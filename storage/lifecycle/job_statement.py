@@ -1,4 +1,4 @@
-"""Driver statements that return whole rows of `jobs`, such as claims and ends, which run for each job."""
+"""Driver statements that return whole rows of `jobs`, such as the statements that claim and end jobs."""
 
 from __future__ import annotations
 

@@ -191,7 +191,8 @@ def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: d
                 finished_at=None,
                 error_message=None,
                 attended_at=None,
-                # The old flow run ended with the task. If it was canceled, it must not cancel the reopened task.
+                # The old flow run ended with the task. If the old flow run was canceled, it must not cancel the
+                # reopened task.
                 flow_run_id=None if task.is_final else task.flow_run_id,
                 updated_at=now,
             )

@@ -92,7 +92,7 @@ def hold_on(connection: Connection, *, tenant_id: str, task_id: str | None) -> s
     ).scalar_one_or_none()
 
 
-#: A subquery for the hold on the row of `jobs` that a statement changes. It locks as `hold_on` does.
+#: A subquery for the hold on the row of `jobs` that a statement changes. The subquery locks the hold as `hold_on` does.
 HOLD_OF_JOB = (
     select(holds.c.kind)
     .where(

@@ -34,12 +34,13 @@ class PhotoSelection(BaseModel):
     missing: tuple[Derivative, ...] = Field(
         default=(),
         title="Missing",
-        description="Only photos that lack at least one of these derivatives, also if making it failed.",
+        description="Only photos that lack one of these derivatives, also if an attempt to make it failed.",
     )
     failed_only: bool = Field(
         default=False,
         title="Failed only",
-        description="Only photos whose thumbnail or preview failed. If Missing is set, only its derivatives count.",
+        description="Only photos whose thumbnail or preview failed. With Missing, only the derivatives chosen there "
+        "count.",
     )
     project_ids: tuple[ProjectReference, ...] = Field(
         default=(), title="Projects", description="Only photos of these projects; empty means all."

@@ -100,7 +100,7 @@ class VerificationRepository:
     def oldest(self, *, before: datetime) -> Iterator[list[tuple[int, Original]]]:
         """Yield batches of originals of all tenants with their projects' ids.
 
-        Originals that were never read come first. Then come those that were last read before the time `before`, the
+        Originals that were never read come first. Originals that were last read before the time `before` follow, the
         earliest first. Each batch is a new query, so that rows can be written in between.
         """
         checked_at, key = photo_originals.c.checked_at, (photo_originals.c.photo_id, photo_originals.c.name)

@@ -57,8 +57,8 @@ def claim_in_special_lane(
 ) -> list[Job]:
     """Claim up to `limit` jobs of a lane with aging or fairness, within its slots, best first.
 
-    With `job_ids`, claim only those of these jobs that are among the best waiting jobs of all processes, as many as the
-    lane has free slots.
+    With `job_ids`, claim only jobs in this list that are among the best N waiting jobs of all processes, where N is the
+    number of free slots.
     """
     free = max(0, free_slots(connection, lane))
     if job_ids is not None:
@@ -209,7 +209,7 @@ _RUNNING_BY_TENANT = text(f"""
 
 
 def place_in_time(job: Job | Row[Any]) -> datetime:
-    """Return when a job was created; the end of time if another program wrote a text that is no time."""
+    """Return when a job was created; the latest possible time if another program wrote a text that is not a time."""
     created_at: datetime | None = job.created_at
     return created_at or datetime.max.replace(tzinfo=UTC)
 

@@ -134,7 +134,7 @@ def exchange(
     claimed = found.claimed
     try:
         if found.is_partial and wanted is not None and limit > len(claimed):
-            # This claim comes before the settling, because jobs of next steps are claimed last.
+            # Tasks are settled after this claim, because the jobs of their next steps must be claimed last.
             rest = _one_round(access, claimant, wanted, limit - len(claimed), ())
             claimed += rest.claimed
             found.special_lane, found.unknown_lane, found.is_partial = rest.special_lane, rest.unknown_lane, False
@@ -151,7 +151,9 @@ def exchange(
             raise
         # The caller must get the claimed jobs, which are committed, so no error is raised.
         logger.warning(
-            "some jobs were claimed, but then the database failed (%s); the next sweep continues their tasks", error
+            "jobs were claimed, but the database failed (%s) before the tasks of ended jobs were continued; the next "
+            "sweep of a worker continues these tasks",
+            error,
         )
     return Exchanged(ended=tuple(found.ended), claimed=tuple(claimed))
 
@@ -168,7 +170,7 @@ def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, f
         assert wanted.lanes is not None  # noqa: S101 - it is in `wanted.lanes`.
         claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit - len(claimed))
         wanted = replace(wanted, lanes=wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :])
-    # The next step of a settled task may have new jobs, but none of `job_ids`.
+    # A settled task may have new jobs in its next step, but `job_ids` has none of these jobs.
     elif not found.is_partial and (not found.stuck or wanted.job_ids is not None):
         return
     if len(claimed) < limit and (wanted.lanes is None or len(wanted.lanes) > 0):

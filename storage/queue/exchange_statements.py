@@ -131,7 +131,7 @@ _LANES = f"""
             AND ({_LOCKED} IS NOT NULL OR NOT {_IS_DUE})
     )"""
 
-#: The tables `stop` and `chosen` for a claim within bounds of priority, regardless of lanes.
+#: The definitions of the tables `stop` and `chosen` for a claim within bounds of priority, regardless of lanes.
 _BOUNDS = f"""
     stop AS (SELECT CAST(NULL AS text) AS name, false AS is_plain WHERE false),
     chosen AS MATERIALIZED (

@@ -122,7 +122,7 @@ def _check_exists(connection: Connection, kind: HoldKind, name: str) -> None:
     if kind is HoldKind.LANE:
         LanesRepository(connection).get(name)
     elif kind is HoldKind.TASK and get_task(connection, name) is None:
-        raise UnknownTask(f"task {name} does not exist. `photojobs status` lists the latest ones.")
+        raise UnknownTask(f"task {name} does not exist. `photojobs status` lists the latest tasks.")
 
 
 def _jobs_under(kind: HoldKind, name: str) -> ColumnElement[bool]:
@@ -130,7 +130,7 @@ def _jobs_under(kind: HoldKind, name: str) -> ColumnElement[bool]:
 
 
 def _other_hold(kind: HoldKind) -> ScalarSelect[Any]:
-    """Return a subquery for the kind of another hold on the job, one that is not of `kind`; NULL if there is none."""
+    """Return a subquery for the kind of a hold on the job that is not of `kind`; NULL if there is no such hold."""
     if kind is HoldKind.TENANT:
         other, name = HoldKind.TASK, jobs.c.task_id
     else:

@@ -80,8 +80,8 @@ class JobReading:
     ) -> list[Job]:
         """Return the queued jobs that may be claimed now, best first.
 
-        They are due, not on hold, and no live executor waits for them. With `standalone`, only jobs without a task are
-        returned.
+        These jobs are due, not on hold, and no live executor waits for them. With `standalone`, only jobs without a
+        task are returned.
         """
         statement = ready_jobs(
             now=self._access.clock(),

@@ -112,8 +112,8 @@ class JobsRepository(JobReading):
         """Queue a job with its items, in one transaction; `progress_total` is the number of items.
 
         `items` is any iterable of mappings. Each mapping has `photo_id`, `filename` or both, and optionally `status`
-        and `message`. The iterable is read to its end before anything is written. It is never completely in memory.
-        Up to `MAX_ITEMS_PER_JOB` items make one job, which is returned. More items are refused, unless `auto_chunk` is
+        and `message`. The iterable is read to its end before anything is written, and is never completely in memory. Up
+        to `MAX_ITEMS_PER_JOB` items make one job, which is returned. More items are refused, unless `auto_chunk` is
         true: then a list of jobs is returned in order, and the payload of each job has `chunk_index` (from 0) and
         `total_chunks`. With a `unique_key`, a queued or running job of the same tenant and key is returned unchanged,
         without these items.

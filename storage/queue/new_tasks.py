@@ -121,7 +121,7 @@ def existing_task(task: Task | None, task_id: str) -> Task:
 
 def unknown_task(task_id: str) -> UnknownTask:
     """Return the error for a task that does not exist."""
-    return UnknownTask(f"task {task_id} does not exist. `photojobs status` lists the latest ones.")
+    return UnknownTask(f"task {task_id} does not exist. `photojobs status` lists the latest tasks.")
 
 
 def task_of_tenant(task: Task, tenant_id: str) -> Task:

@@ -1,7 +1,8 @@
 """Decides which running jobs are abandoned, because their executor died: queues them again, or fails them.
 
-A job without a heartbeat for `stale_seconds` is abandoned. It fails if no attempt is left. `flows.execution.sweep`
-calls this module every few seconds; `deployments.serving.attendant` restarts flow runs whose process died.
+A job without a heartbeat for `stale_seconds` is abandoned. An abandoned job fails if no attempt is left.
+`flows.execution.sweep` calls this module every few seconds; `deployments.serving.attendant` restarts flow runs whose
+process died.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_at
 def give_back_lost(
     database: Database, *, worker_id: str, known: Collection[str], older_than_seconds: float
 ) -> list[int]:
-    """Queue jobs of an executor again if it does not know that it has claimed them; return their ids.
+    """Queue jobs of an executor again if the executor does not know that it has claimed them; return their ids.
 
     Such jobs exist if the connection broke while a claim was committed, so that the result was lost. The executor has
     not begun such a job, so no attempt is counted. Use `give_up_attempt` for a job that the executor began.

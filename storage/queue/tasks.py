@@ -343,7 +343,7 @@ class TasksRepository:
                 if not state_machine.reopen_jobs(connection, jobs.c.task_id == task_id, now=now):
                     raise TaskConflict(
                         f"task {task_id} is {task.status} and none of its jobs failed, so there is nothing to retry; "
-                        "give a step to run it again from there"
+                        "give the step from which the task must run again"
                     )
             elif 0 <= from_step < len(pinned.steps):
                 connection.execute(delete(jobs).where(jobs.c.task_id == task_id, jobs.c.step_index >= from_step))

@@ -19,7 +19,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedJob:
-    """The end of a job. The creation time is None if another program wrote a text that is no time."""
+    """The end of a job. The creation time is None if another program wrote a text that is not a time."""
 
     id: int
     type: str
@@ -39,7 +39,7 @@ def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit:
     """Return the jobs that ended after a place and before a time, in the order of their ends.
 
     The time must be so far in the past that no open transaction can still end a job before it. The next call continues
-    from the place of the last job. A job whose end another program wrote as a text that is no time is left out.
+    from the place of the last job. A job is left out if another program wrote a text that is not a time as its end.
     """
     ended = jobs.c.finished_at
     statement = (

@@ -77,7 +77,7 @@ def explain_job(
     stale_seconds: float,
     why_not_run: Callable[[str], str | None] = lambda _: None,
 ) -> JobExplanation:
-    """Explain why a job has its current status, which may be any status.
+    """Explain the status of a job, whatever the status is.
 
     A running job without a heartbeat for `stale_seconds` counts as abandoned. `why_not_run` returns the reason why this
     installation cannot run a step type, or None if it can.
@@ -89,7 +89,7 @@ def explain_job(
     with access.read() as connection:
         row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
         if row is None:
-            raise UnknownJob(f"job {job_id} does not exist. `photojobs jobs list` shows the latest ones.")
+            raise UnknownJob(f"job {job_id} does not exist. `photojobs jobs list` shows the latest jobs.")
         waiting = WaitingReasons(connection, now=access.clock(), stale_seconds=stale_seconds, why_not_run=why_not_run)
         return waiting.explain(Job.from_row(row))
 
@@ -213,7 +213,7 @@ class WaitingReasons:
                 "held",
                 f'Its column held_by is "{printable(job.held_by)}", but no such hold exists.',
                 f"`photojobs release {'tenant' if job.held_by == 'tenant' else 'task'} "
-                f"{job.tenant_id if job.held_by == 'tenant' else job.task_id or 'ID'}` clears it.",
+                f"{job.tenant_id if job.held_by == 'tenant' else job.task_id or 'ID'}` clears this column.",
             )
 
     def _hold(self, hold: Hold) -> Reason:
@@ -251,7 +251,7 @@ class WaitingReasons:
             yield _blocked(
                 "slots",
                 f"The lane {lane.name} has no slots.",
-                f"`photojobs lanes set {lane.name} --slots N` gives it some.",
+                f"`photojobs lanes set {lane.name} --slots N` gives slots to the lane.",
             )
         elif lane.slots is not None and queue.running_count >= lane.slots:
             yield self._full(lane, queue)

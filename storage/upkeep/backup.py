@@ -85,7 +85,7 @@ def restore(database: Database, archive: Path) -> None:
             f"{archive}: is {kind}, so it cannot be restored into {database.url} ({other}). Name another file or "
             "another database."
         )
-    # This is checked before the database is opened, because opening a missing file creates it.
+    # Whether the file is new is checked before the database is opened, because opening a missing file creates it.
     is_new = database.path is not None and not database.path.exists()
     with contextlib.nullcontext() if is_new else database.connect() as connection:
         names = [] if connection is None else inspect(connection).get_table_names()

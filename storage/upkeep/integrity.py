@@ -227,9 +227,10 @@ def _wrong_references(connection: Connection) -> Iterator[Finding]:
         for wanted in reference.foreign_keys:
             found = next((key for key in keys if key.column.lower() == wanted.parent.name), None)
             if found is None or (found.table.lower(), found.on_delete) != (wanted.column.table.name, wanted.ondelete):
+                target = f"{found.table} ON DELETE {found.on_delete}" if found else "no table"
                 yield _error(
                     "wrong_reference",
-                    f"{name}.{wanted.parent.name} refers to {found.table if found else 'nothing'}, not to "
+                    f"{name}.{wanted.parent.name} refers to {target}, but must refer to "
                     f"{wanted.column.table.name} ON DELETE {wanted.ondelete}",
                     "Run `photojobs db backup`, and then rebuild the table with SQL.",
                 )

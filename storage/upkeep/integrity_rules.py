@@ -212,7 +212,8 @@ def _reference_rules() -> Iterator[Rule]:
                 condition=f"""{table.name}.{column} IS NOT NULL
                     AND NOT EXISTS (SELECT 1 FROM {parent} AS parent WHERE parent.id = {table.name}.{column})""",
                 problem=f"{column} refers to a row of {target} that does not exist",
-                remedy=f"`photojobs db upgrade` repairs it in an older file; else clear or correct {column} with SQL.",
+                remedy="`photojobs db upgrade` repairs this in a file of an older version; in other databases, correct "
+                f"{column} with SQL.",
             )
 
 
@@ -241,7 +242,7 @@ def _document_rules() -> Iterator[Rule]:
                 name="document_is_no_object",
                 table=table,
                 condition=f"{column} IS NOT NULL AND {condition}",
-                problem=f"{column} is not a JSON object, so the row cannot be run",
+                problem=f"{column} is not a JSON object, so the {table.removesuffix('s')} cannot be run",
                 remedy=_CORRECT,
                 dialect=dialect,
             )

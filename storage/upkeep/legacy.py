@@ -106,7 +106,7 @@ class LegacyPlan:
         if self.missing_indexes:
             lines.append(f"new indexes: {', '.join(index.name for index in self.missing_indexes)}")
         lines += [
-            f"index {index.name}: is renamed to {kept_index_name(index.name)}, because one of our indexes has that name"
+            f"index {index.name}: is renamed to {kept_index_name(index.name)}, because photojobs needs the old name"
             for index in self.renamed_indexes
         ]
         return tuple(lines)
@@ -118,7 +118,7 @@ def kept_index_name(name: str) -> str:
 
 
 def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
-    """Return the changes that an upgrade of this file would make; None if it has none of the `BASELINE_TABLES`.
+    """Return the changes that an upgrade of this file would make; None if the file has none of `BASELINE_TABLES`.
 
     Raises:
         SchemaMismatch: a table of another program has the name of one of our tables.
@@ -206,8 +206,8 @@ def check_ours(connection: Connection, place: str) -> None:
         taken = sorted((head.tables[name].columns.keys() - reference.columns.keys()) & table.columns.keys())
         if taken:
             raise SchemaMismatch(
-                f"{place}: another program uses names in its table {name} that photojobs needs for columns of its own: "
-                f"{', '.join(taken)}. Give other names to what is listed, then upgrade again."
+                f"{place}: photojobs needs columns in the table {name} whose names another program already uses there: "
+                f"{', '.join(taken)}. Rename the columns of the other program, then upgrade again."
             )
 
 

@@ -55,9 +55,9 @@ class LegacyJobs:
             count = quantity(len(self.extra_columns), "column")
             lines.append(f"jobs: gets {count} of jobs_legacy: {', '.join(self.extra_columns)}")
         if self.is_dropped:
-            lines.append(f"jobs_legacy: is dropped; jobs has all of its rows ({self.row_count})")
+            lines.append(f"jobs_legacy: is dropped, because jobs has all of its rows (rows: {self.row_count})")
         if self.conflicts:
-            lines.append(f"jobs_legacy: stays, because other jobs in jobs have some of its ids ({self.conflicts})")
+            lines.append(f"jobs_legacy: stays, because jobs uses its ids for other jobs (rows: {self.conflicts})")
         if self.readers:
             lines.append(f"jobs_legacy: stays, because other programs refer to it in {', '.join(self.readers)}")
         return lines

@@ -197,7 +197,7 @@ def _merge(connection: Connection, plan: LegacyJobs) -> int:
     values: dict[str, str] = {}
     for name, column in jobs.columns.items():
         known = reference.columns.get(name)
-        # In the order of preference: the old value, unless it is NULL, and the default.
+        # The new value is the old value or, if that is missing or NULL, the default.
         choices = [quote(name)] if name in plan.table.columns else []
         if known is not None and known.is_required and known.default is not None:
             choices.append(known.default)

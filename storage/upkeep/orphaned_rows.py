@@ -49,7 +49,7 @@ class Orphans:
     def change(self) -> str:
         """The change that an upgrade makes, as a sentence."""
         rows = "1 row refers" if self.count == 1 else f"{self.count} rows refer"
-        end = "the reference becomes NULL" if self.is_cleared else f"{self.parent} gets placeholders with these ids"
+        end = "the reference becomes NULL" if self.is_cleared else f"{self.parent} gets placeholder rows with these ids"
         return f"{self.table}.{self.column}: {rows} to missing {self.parent}; {end}"
 
 

@@ -22,8 +22,8 @@ BATCH_SIZE = 1_000
 #: The age in seconds up to which journal entries are kept; by default, files stay in `.trash` for this time.
 KEEP_JOURNAL_SECONDS = 86_400
 
-#: The maximum number of tasks, and of rows of `tasks` and `task_items` together, that one transaction removes. A task
-#: with more items is removed in a transaction of its own; a million items take about a second.
+#: One transaction removes at most this number of tasks, and at most this number of rows of `tasks` and `task_items`
+#: together. A task with more items is removed in a transaction of its own; a million items take about a second.
 TASKS_PER_BATCH = 50
 TASK_ITEMS_PER_BATCH = 50_000
 

@@ -145,7 +145,8 @@ def _check_no_foreign_tables(connection: Connection, database: Database) -> None
     taken = sorted({*inspect(connection).get_table_names(), *inspect(connection).get_view_names()} & {*metadata.tables})
     if taken:
         raise SchemaMismatch(
-            f"{database.url}: it already has {', '.join(taken)} of another program. Use another database or schema."
+            f"{database.url}: photojobs needs table names that another program already uses: {', '.join(taken)}. Use "
+            "another database or schema."
         )
 
 
@@ -260,7 +261,7 @@ def _check_downgrade(connection: Connection, database: Database, revision: str, 
     current = current_revision(connection)
     if current not in known or known.index(current) <= known.index(revision):
         raise SchemaMismatch(
-            f"{database.url}: its schema is {current or 'not ours'}, which is not newer than {revision}. Name an older "
+            f"{database.url}: its schema ({current or 'not of photojobs'}) is not newer than {revision}. Name an older "
             "revision."
         )
     if not force and inspect(connection).has_table("tasks"):

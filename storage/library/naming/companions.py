@@ -72,7 +72,7 @@ class Fit:
 
 
 def owner_keys(base_name: str) -> tuple[str, ...]:
-    """Return the keys of a photo: its companions have one of them as `Fit.key`."""
+    """Return the keys of a photo. Each companion of the photo has one of these keys as its `Fit.key`."""
     key = name_key(base_name)
     if len(base_name) < _TAKEOUT_CHARACTERS:
         return (key,)

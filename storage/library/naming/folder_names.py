@@ -17,7 +17,8 @@ _EXTENSION_BYTES = 10
 class FolderNames:
     """The names in one folder, so that a batch of moves scans the folder only once. The caller adds and discards names.
 
-    Only one thread may use an object. It does not notice files that other programs add; moves never overwrite these.
+    Only one thread may use an object. The object does not notice files that other programs add, but moves never
+    overwrite any file.
     """
 
     def __init__(self, names: Iterable[str] = (), *, accepted_extensions: AcceptedExtensions = DEFAULT_EXTENSIONS):

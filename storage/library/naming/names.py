@@ -11,8 +11,8 @@ from storage.library.errors import UnsafePath
 
 #: The maximum length of a file name on Linux, macOS and usual file systems of memory cards, in bytes of UTF-8.
 MAX_NAME_BYTES: Final = 255
-#: The maximum length of folder names that we make, in bytes of UTF-8. It leaves room for suffixes, and for the path
-#: limits of other systems.
+#: The maximum length of folder names that we make, in bytes of UTF-8. This length leaves room for suffixes, and for the
+#: path limits of other systems.
 MAX_FOLDER_NAME_BYTES: Final = 120
 
 # The backslash is no separator on POSIX, but the library may be shared with Windows or moved there.
@@ -115,6 +115,7 @@ def sanitize_folder_name(name: str, *, fallback: str = "project") -> str:
             continue
         elif is_decodable(character):
             kept.append(character)
-    # Removing characters makes others neighbors, which NFC may combine. A cut may leave dots or spaces at the end.
+    # NFC is applied again, because it may combine the neighbors of a removed character. A cut may leave dots or spaces
+    # at the end.
     whole = unicodedata.normalize("NFC", " ".join("".join(kept).split())).lstrip(". ")
     return cut_to_bytes(whole, MAX_FOLDER_NAME_BYTES).rstrip(". ") or fallback

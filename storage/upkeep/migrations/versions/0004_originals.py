@@ -38,7 +38,7 @@ FILL = f"""INSERT INTO photo_originals
 NAME_ALGORITHM = f"""UPDATE photo_derivatives SET source_hash = '{ALGORITHM}' || source_hash
     WHERE source_hash IS NOT NULL"""
 
-# These derivatives were made from an earlier state of the original, whose hash is unknown.
+# A derivative without a matching original was made from an earlier state of the original, whose hash is unknown.
 MARK_UNKNOWN = """UPDATE photo_derivatives SET source_hash = 'unknown' WHERE source_hash IS NULL AND NOT EXISTS (
     SELECT 1 FROM photo_originals AS original WHERE original.photo_id = photo_derivatives.photo_id
     AND original.name = source_name AND original.size_bytes = source_size_bytes

@@ -56,8 +56,9 @@ def downgrade() -> None:
     folders = list(connection.scalars(sa.text(twice)))
     if folders:
         raise SchemaMismatch(
-            f"Several tenants have a project folder of the same name (names: {len(folders)}, the first: {folders[0]}). "
-            "Older schemas allow each name once. Rename all but one folder of each name, and run folder_discovery."
+            f"Several tenants have project folders of the same name (number of such names: {len(folders)}; the first: "
+            f"{folders[0]}). Older schemas allow each name once. Rename all but one folder of each name, and run "
+            "folder_discovery."
         )
     op.drop_index(INDEX, "projects")
     if is_postgresql:
