@@ -1,4 +1,4 @@
-"""Fingerprints of originals, by which a changed file is detected. They are not for the search for duplicates.
+"""Fingerprints of originals, which show whether a file has changed. Other modules search for duplicates.
 
 `Fingerprint.is_of` decides by size and times whether a file must be read again, and `read_source` by the contents
 whether it has changed. `flows.steps.images.observation` writes the result to the row of the original.
@@ -33,7 +33,7 @@ class Fingerprint:
     content_hash: str | None = None
 
     def is_of(self, *, size_bytes: int, mtime_ns: int, ctime_ns: int) -> bool:
-        """Return whether the size and times are those of this fingerprint, so the file has probably not changed."""
+        """Return whether the size and times agree with this fingerprint. If so, the file is probably unchanged."""
         return (self.size_bytes, self.mtime_ns) == (size_bytes, mtime_ns) and self.ctime_ns in (None, ctime_ns)
 
 
@@ -88,7 +88,7 @@ def read_source(path: Path, known: Fingerprint, *, on_bytes: Callable[[int], Non
 def fingerprint_with_hash(
     source: SourceFile, hasher: ContentHasher | None = None, on_bytes: Callable[[int], None] = lambda _: None
 ) -> Fingerprint:
-    """Return the fingerprint of an open original, with its hash, or without if the file changed since it was opened.
+    """Return the fingerprint of an open original. The hash in it is None if the file changed since it was opened.
 
     Raises:
         UnreadableImage: the file cannot be read.

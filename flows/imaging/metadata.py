@@ -70,7 +70,8 @@ def _of_image(file: SourceFile) -> PhotoMetadata:
         tags = replace(embedded.tags, orientation=stored.orientation or embedded.tags.orientation)
         return _metadata(replace(embedded, tags=tags), file, width=stored.width, height=stored.height)
     tags = embedded.tags if embedded.tags != ExifTags() else _tags_of_block(image.header)
-    # The derivatives follow the decoder, which ignores the EXIF block of a PNG in a text or after the pixels.
+    # The decoder ignores the EXIF block of a PNG if it is in a text chunk or after the pixels. The orientation is that
+    # of the decoder, so that the row agrees with the derivatives.
     tags = replace(tags, orientation=image.orientation)
     xmp = embedded.xmp or _block(image.header, "xmp-data")
     return _metadata(replace(embedded, tags=tags, xmp=xmp), file, width=image.width, height=image.height)
@@ -81,7 +82,7 @@ def _of_raw(file: SourceFile) -> PhotoMetadata:
     tags = embedded.tags
     raw: RawFile | None = None
     try:
-        # If the format of a RAW file is unknown, the only tags may be those of its preview.
+        # If the format of a RAW file is unknown, only its embedded preview may have tags.
         raw = read_raw(file, with_preview=tags.taken_at is None)
     except NoEmbeddedPreview:
         with suppress(NoEmbeddedPreview):
@@ -103,7 +104,7 @@ def _tags_of_embedded(jpeg: bytes, name: str) -> ExifTags:
         tags = _tags_of_block(decode.open_memory(jpeg, name).header)
     except UnreadableImage:
         return ExifTags()
-    # LibRaw adds an EXIF block to a preview without one. It writes a missing date as the start of 1970 in local time.
+    # If a preview has no EXIF block, LibRaw adds one. In this block, the start of 1970 in local time means "no date".
     no_date = datetime.fromtimestamp(0).isoformat()
     return replace(
         tags,
@@ -137,7 +138,7 @@ def _moments(embedded: EmbeddedMetadata, file: SourceFile) -> Iterator[str | Non
     created_at, has_time = iptc_created_at(embedded.iptc)
     changed_at = embedded.tags.changed_at
     yield embedded.tags.taken_at
-    # A date with a time comes before XMP, which may have the same day without the time.
+    # An IPTC date with a time comes before XMP, because XMP may have the same day without the time.
     if has_time:
         yield created_at
     if embedded.xmp is not None:
@@ -147,5 +148,5 @@ def _moments(embedded: EmbeddedMetadata, file: SourceFile) -> Iterator[str | Non
         yield changed_at
     yield created_at
     yield sidecar_taken_at(file.path)
-    # The date of change comes last, because programs that edit the file set it to the current time.
+    # The date of change comes last, because a program that edits the file sets this date to the current time.
     yield changed_at

@@ -18,8 +18,8 @@ class SourceFile:
     Attributes:
         descriptor: the file descriptor for reading, which `open_source` closes.
         size_bytes: the size when the file was opened.
-        mtime_ns: the last change of the contents before that, in nanoseconds since 1970.
-        ctime_ns: the last change of the contents or status before that, in nanoseconds since 1970.
+        mtime_ns: the last change of the contents when the file was opened, in nanoseconds since 1970.
+        ctime_ns: the last change of the contents or status when the file was opened, in nanoseconds since 1970.
     """
 
     path: Path
@@ -34,7 +34,7 @@ class SourceFile:
         return self.path.name
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
-        """Return up to `size_bytes` bytes from an offset. At the end of the file, there are fewer bytes or none."""
+        """Return the bytes from an offset on, at most `size_bytes`; fewer or none at the end of the file."""
         # A damaged file may contain offsets or lengths that the system call does not accept.
         is_readable = 0 <= offset < self.size_bytes and size_bytes > 0
         return os.pread(self.descriptor, size_bytes, offset) if is_readable else b""
@@ -59,7 +59,7 @@ def open_source(path: Path) -> Iterator[SourceFile]:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadableImage(f"{path.name}: it is not a regular file. Replace it with one.")
+            raise UnreadableImage(f"{path.name}: it is not a regular file. Replace it with a regular file.")
         if status.st_size == 0:
             raise UnreadableImage(f"{path.name}: the file is empty.")
         yield SourceFile(

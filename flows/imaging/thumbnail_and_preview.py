@@ -1,6 +1,6 @@
 """Makes the thumbnail and the preview of an original by decoding it once, and writes both complete files or neither.
 
-`inspect_image` predicts from the header whether they can be made.
+`inspect_image` predicts from the header of an original whether its derivatives can be made.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ class _Opened:
     """An original whose header was read, with its upright size in pixels.
 
     Attributes:
-        image: the picture; of a RAW file, the embedded preview, or None if that is not a JPEG.
+        image: the picture. For a RAW file, it is the embedded preview, or None if the preview is not a JPEG.
         raw: the header of a RAW file; None for other files.
     """
 
@@ -216,7 +216,7 @@ def _decode(opened: _Opened, *, long_edge_pixels: int, max_seconds: float) -> An
         stored = vips.load_vips().Image.new_from_memory(raw.pixels, raw.pixels_width, raw.pixels_height, 3, "uchar")
         pixels = decode.reduce(stored.copy(interpretation="srgb"), long_edge_pixels=long_edge_pixels).copy_memory()
         return decode.turn_upright(pixels, raw.orientation) if _lies_as_the_sensor(stored, raw) else pixels
-    # Some cameras store a preview that is already upright, but LibRaw reports the orientation of the sensor for it.
+    # Some cameras store a preview that is already upright, although LibRaw reports the orientation of the sensor.
     is_to_turn = raw is None or _lies_as_the_sensor(image, raw)
     pixels = decode.decode(
         image, long_edge_pixels=long_edge_pixels, max_seconds=max_seconds, follow_orientation=is_to_turn
@@ -248,7 +248,7 @@ def _write_all(pixels: Any, wanted: list[tuple[Path, Rendition]]) -> dict[Path, 
         except BaseException as error:  # noqa: BLE001 - raised again below, in the thread of the caller.
             failures.append(error)
 
-    # WebP uses one thread for an image. If libvips may use several, a second thread encodes the thumbnail meanwhile.
+    # WebP uses one thread for an image. If libvips may use several, another thread encodes the second derivative.
     beside = [threading.Thread(target=write, args=job) for job in wanted[1:] if vips.threads() > 1]
     for thread in beside:
         thread.start()
@@ -267,7 +267,7 @@ def _fits(pixels: Any, rendition: Rendition) -> bool:
 
 
 def _write_both(pixels: Any, wanted: list[tuple[Path, Rendition]]) -> dict[Path, WrittenImage]:
-    """Write two derivatives with equal pixels as one file with two names, in the higher of the two qualities."""
+    """Write two derivatives with equal pixels as one file with two names (hard links), in the higher quality."""
     (first, _), (second, _) = wanted
     written = _write(pixels, first, max((rendition for _, rendition in wanted), key=attrgetter("quality")))
     link_new(second, first)

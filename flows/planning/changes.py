@@ -129,7 +129,7 @@ def file_change(
         type: the type of the step.
         owners: the owners by project folder.
         began_at: when the plan began. Newer entries of the trash were made by the plan itself.
-        describe: `AcceptedExtensions.describe`.
+        describe: the method `AcceptedExtensions.describe`, which finds the base name in a file name.
     """
     place = change.source or change.target
     assert place is not None  # noqa: S101 - a change has a source or a target.
@@ -211,7 +211,7 @@ def _photo_of(path: Path, describe: Any) -> str | None:
 
 
 def _text(path: Path, *, began_at: datetime) -> str:
-    # Each run gives another name in the trash to the same file, so the text has the file's original name.
+    # The text has the file's original name, because each run gives the file another name in the trash.
     if _is_own(path, began_at):
         parts = [part for part in path.parts[3:] if parse_trash_name(part) is None]
         names = parts or [(parsed.original_name if (parsed := parse_trash_name(path.name)) else path.name)]

@@ -19,7 +19,7 @@ def plan_markdown(plan: Plan) -> str:
 def _step(step: PlannedStep) -> list[str]:
     lines = ["", f"## {step.index + 1}. {step.type}", ""]
     if step.status == "skipped":
-        return [*lines, "Would not run."]
+        return [*lines, "The step would not run."]
     lines.append(f"{step.tally.in_words() or 'Nothing to do'}.")
     if step.tally.freed_bytes:
         lines[-1] = f"{lines[-1]} {step.tally.freed_bytes:,} bytes to free."

@@ -16,7 +16,7 @@ from flows.planning.plan import counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A project, folder or photo of a saved plan that is left out of its run.
+    """A project, folder or photo of a saved plan that is left out when the plan is run.
 
     Attributes:
         name: the name of the project, folder or photo for readers.
@@ -50,7 +50,7 @@ class Difference:
         if fresh is None:
             return f"this change is no longer needed: {_in_words(saved)}"
         if (saved.action, saved.path, saved.row) != (fresh.action, fresh.path, fresh.row):
-            return f"{_in_words(saved)} became {_in_words(fresh)}"
+            return f"the planned change was {_in_words(saved)}, and now is {_in_words(fresh)}"
         if saved.size_bytes != fresh.size_bytes:
             return f"{saved.path} has changed: it had {saved.size_bytes} bytes, and now has {fresh.size_bytes}"
         if saved.mtime_ns != fresh.mtime_ns:

@@ -128,8 +128,8 @@ class SavedPlan:
 
     Attributes:
         path: the file of the plan.
-        task: the planned task, with the definition when the plan was made.
-        settings: the values, when the plan was made, of the settings that affect the run.
+        task: the planned task, with the definition as it was when the plan was made.
+        settings: the settings that affect the run, with their values when the plan was made.
     """
 
     path: Path
@@ -143,7 +143,7 @@ class SavedPlan:
 
         Raises:
             PlanFileError: the file does not exist, or cannot be read.
-            DamagedPlan: it is not a plan, or is incomplete.
+            DamagedPlan: the file is not a plan, or is incomplete.
         """
         digest = hashlib.blake2b(digest_size=16)
         count = 0

@@ -117,7 +117,7 @@ def shadow_for(runtime: Runtime, new: NewTask, *, is_thorough: bool) -> Iterator
 
 
 def _copy_rows(real: Database, shadow: Database, new: NewTask) -> set[str] | None:
-    """Copy the rows, and return the project folders that the task can work on; None means all."""
+    """Copy the rows, and return the project folders on which the task can work; None means all folders."""
     looks_around = any(_looks_around(step.type) for step in new.definition.steps)
     with snapshot(real) as connection:
         project_ids = projects_in_reach(connection, new, of_whole_tenant=looks_around)

@@ -1,7 +1,7 @@
 """Makes the shadow of a library: the same folders and names, and empty (sparse) files of the same size and time.
 
-Steps work on the shadow as on the real library, which is only read. The content of a file is read from its original in
-the real library, which is found by the inode of the shadow's file, even if a step has moved that file.
+Steps work on the shadow as on the real library, and change only the shadow. The content of a file is read from its
+original in the real library. The inode of the shadow's file identifies the original, even after a step moved the file.
 """
 
 import os

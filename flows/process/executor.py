@@ -53,17 +53,16 @@ class Source(Protocol):
         """
 
     def seconds_to_wait(self, *, has_room: bool) -> float:
-        """Return how many seconds the executor may wait for a wakeup, because no job becomes due before.
+        """Return the seconds until the next delayed job is due; infinite if no delayed job is known.
 
-        The executor calls this method before it waits, because a job that becomes due sends no wakeup. The result is
-        infinite if no delayed job is known.
+        The executor waits no longer than this for a wakeup, because a job that becomes due sends no wakeup.
 
         Args:
             has_room: whether a thread is free for another job.
         """
 
     def is_over(self) -> bool:
-        """Return whether the executor must end. Called when no job runs and no job could be claimed."""
+        """Return whether the executor must end. The executor asks when no job runs and no job could be claimed."""
 
     def run(self, job: Job, write_end: EndWriter) -> None:
         """Run a claimed job to its end, in the thread that calls this."""
@@ -190,8 +189,6 @@ class Executor:
             if self._wakeups.wait(min(left, LOOK_SECONDS)):
                 return
 
-    # Exchanges.
-
     def _take_turn(self, turn: _Turn) -> _Turn:
         """Return the request with its result. If no exchange is running, make one for all waiting threads."""
         with self._changed:
@@ -264,7 +261,7 @@ class Executor:
             try:
                 thread.start()
             except RuntimeError as error:
-                # The system cannot start another thread now.
+                # The system cannot start another thread now, so the job goes back to the queue.
                 logger.warning(
                     "job %d: no thread could be started; it goes back to the queue: %s",
                     job.id,
@@ -275,8 +272,6 @@ class Executor:
                 self._source.give_back(job)
                 self._rest(self._settings.poll_seconds)
         return len(claimed)
-
-    # Threads.
 
     def _work(self, first: Job) -> None:
         thread, job = threading.current_thread(), first

@@ -91,7 +91,7 @@ class FollowedJobs:
             self._announced |= {job.id: job for job in jobs}
 
     def forget(self, job_id: int) -> None:
-        """Drop a row of `announce` that `follow` did not use, because a Dask worker followed the job."""
+        """Drop a row that `announce` kept and `follow` did not use, because a Dask worker followed the job."""
         with self._lock:
             self._announced.pop(job_id, None)
 
@@ -148,8 +148,6 @@ class FollowedJobs:
             self._wakeups.notify()
             wait_for_end(thread)
 
-    # The source of the executor.
-
     def exchange(self, ended: Sequence[End], limit: int) -> Exchanged:
         """Write the ends of jobs, and claim the best waiting jobs for which their lanes have free slots."""
         with self._lock:
@@ -174,7 +172,7 @@ class FollowedJobs:
         return Exchanged(ended=exchanged.ended, claimed=tuple(claimed))
 
     def seconds_to_wait(self, *, has_room: bool) -> float:
-        """Read the rows that are not read yet, and every `poll_seconds` the states of all jobs.
+        """Read the rows of new jobs and, every `poll_seconds`, the states of all jobs.
 
         Returns:
             The seconds until the next read is due.
@@ -225,8 +223,6 @@ class FollowedJobs:
         for followed in list(self._claimed.values()):
             followed.stopping.set()
 
-    # Waiting.
-
     def _wait(self, followed: Followed, job: Job | None) -> None:
         """Wait for the turn of a job; `job` is its row as last read, or None if it was not read yet."""
         if job is not None:
@@ -256,7 +252,7 @@ class FollowedJobs:
 
     def _start(self) -> None:
         if self._thread is None or not self._thread.is_alive():
-            # The first jobs were just read, so their states are read later, and not while the first claim is made.
+            # The rows of the first jobs were just read. So their states are read later, and not during the first claim.
             self._looked_at = time.monotonic()
             self._executor = Executor(self, settings=self._settings, wakeups=self._wakeups)
             run = self._executor.run
@@ -333,8 +329,6 @@ class FollowedJobs:
         if ended:
             self._note_rows(ended)
 
-    # Claims.
-
     def _takes(self, claimed: Job) -> bool:
         """Return whether this process still follows a claimed job. If not, the job goes back to the queue at once."""
         stopping = self._stopping(claimed.task_id)
@@ -404,8 +398,6 @@ class FollowedJobs:
             self._lanes = LanesRepository(self._database).list()
             self._lanes_read_at = time.monotonic()
         return self._lanes
-
-    # Running.
 
     def _run(self, followed: Followed, claimed: Job, write_end: EndWriter) -> None:
         job: Job | None = claimed

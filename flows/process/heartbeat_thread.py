@@ -84,7 +84,7 @@ class Heartbeat:
             return
         thread_id = threading.get_ident()
         try:
-            # An interrupt is sent under the lock, so none arrives within `set`, which would leave the event locked.
+            # Interrupts are sent under the lock, so no interrupt arrives within `set` and leaves the event locked.
             with self._lock:
                 self._limits[thread_id] = claim.deadline + TIMEOUT_GRACE_SECONDS
                 self._wake.set()
@@ -93,7 +93,7 @@ class Heartbeat:
             try:
                 self._lift_limit(thread_id)
             except StepTimeout:
-                # The exception arrived while the limit was being removed. A second one cannot follow so soon.
+                # The interrupt arrived while the limit was being removed. A second interrupt cannot follow so soon.
                 self._lift_limit(thread_id)
 
     @contextmanager

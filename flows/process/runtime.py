@@ -61,7 +61,8 @@ class Runtime:
         )
         self.pinned_definition = lru_cache(maxsize=256)(self._read_pinned_definition)
         self._lock = threading.Lock()
-        # The event of a task is kept while other objects use it. The latest events of stopped tasks are kept longer.
+        # The event of a task is kept while other objects use it. `_stopped` keeps the latest events of stopped tasks
+        # longer.
         self._stopping: WeakValueDictionary[str | None, threading.Event] = WeakValueDictionary()
         self._stopped: deque[threading.Event] = deque(maxlen=1_000)
         self._images: ImageProcessing | None = None
@@ -152,7 +153,7 @@ class Runtime:
             yield
         finally:
             with self._lock:
-                # `_stopping` alone would forget the event. Handlers of the stopped task may still run and look at it.
+                # `_stopping` alone would forget the event, but handlers of the stopped task may still need it.
                 if stopping.is_set():
                     self._stopped.append(stopping)
 

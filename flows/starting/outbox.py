@@ -99,5 +99,8 @@ def _committed(engine: Engine, task: Task) -> Task | None:
 
 
 def _is_current(found: Task | None, task: Task) -> bool:
-    """Return whether a row was read after the commit. Before, a new task has no row, and a retried task an old one."""
+    """Return whether the row `found` was read after the commit that wrote `task`.
+
+    Before the commit, a new task has no row, and a retried task has its old row.
+    """
     return found is not None and (not found.is_final or found.updated_at > task.updated_at)

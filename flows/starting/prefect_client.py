@@ -26,7 +26,8 @@ def impatient_client(*, answer_seconds: float) -> Iterator["SyncPrefectClient"]:
     settings: dict[str, Any] = {"timeout": answer_seconds}
     url = urlsplit(PREFECT_API_URL.value() or "")
     if url.scheme == "http" and url.hostname in _LOOPBACK:
-        # HTTP needs no certificates. Loading those of all authorities takes longer than all requests of a short run.
+        # HTTP needs no certificates. Loading the certificates of all authorities takes longer than the requests of a
+        # short run.
         settings["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),

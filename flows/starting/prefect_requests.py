@@ -86,8 +86,8 @@ def _ask(path: str, parameters: dict[str, Any], *, idempotency_key: str, unanswe
                 deployment.id, parameters=parameters, state=Scheduled(), idempotency_key=key
             )
             unanswered.discard(key)
-            # A flow run that has ended belongs to an earlier run of the task, unless this call created it, but the
-            # answer was lost.
+            # Prefect may return a flow run that has ended. It belongs to an earlier run of the task, unless an earlier
+            # request of this call created it and the answer was lost.
             if is_repeated or run.state is None or not run.state.is_final():
                 return str(run.id)
             key = f"{idempotency_key}:{run.id}"

@@ -98,7 +98,7 @@ def _jpeg_segments(read_at: Reader, start: int) -> Iterator[tuple[int, int, int]
         return
     for _ in range(_MAX_PARTS):
         marker = read_at(at, 4)
-        # The compressed picture begins with DA. All segments of interest come before it.
+        # The marker DA begins the compressed pixels. All segments of interest come before this marker.
         if len(marker) < 4 or marker[0] != 0xFF or marker[1] == 0xDA:
             return
         if marker[1] == 0xFF:
@@ -161,7 +161,11 @@ def _of_sigma(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
 
 
 def _of_sigma_properties(section: bytes) -> ExifTags:
-    """Return the tags of older Sigma cameras, which store pairs of offsets, counted in characters, into UTF-16 text."""
+    """Return the tags of an older Sigma camera.
+
+    The file has a UTF-16 text, and pairs of offsets into this text: the offset of a tag's name and of its value, both
+    in characters.
+    """
     count = min(number("<I", section[8:12]), _MAX_PARTS)
     text = section[24 + 8 * count :].decode("utf-16-le", errors="replace")
     pairs = [struct.unpack_from("<II", section, 24 + 8 * index) for index in range(count) if text]
@@ -200,7 +204,8 @@ def _of_ciff(read_at: Reader, heap: int, size_bytes: int) -> ExifTags:
             tag, length, offset = struct.unpack("<HII", entry)
             place = tag & 0xC000
             if place == 0 and tag & 0x3800 in (0x2800, 0x3000):
-                # Only a part of this heap or a smaller heap is read: a heap that contains itself would have no end.
+                # A heap that contains itself would be read forever. So another heap is read only if it is a part of
+                # this heap, or smaller.
                 if (start <= start + offset and start + offset + length < end) or length < end - start:
                     heaps.append((start + offset, start + offset + length))
             elif place == 0 and tag & 0x3FFF in (0x080A, 0x180E, 0x1810):

@@ -50,7 +50,7 @@ class Entry:
     """One tag of a TIFF folder (IFD). The value is read only when it is needed.
 
     Attributes:
-        place: the offset of the value field, which has the value itself if it is short.
+        place: the offset of the value field. The field has the value itself if the value is short, else its offset.
     """
 
     _read_at: Reader

@@ -177,5 +177,5 @@ def _lab(image: Any, lightness: Any, colors: Any, *, alpha_unit: int = 1) -> Any
     lab = lightness.bandjoin(colors)
     if image.bands > 3:
         lab = lab.bandjoin(image[3] / alpha_unit)
-    # The image is not marked as Lab yet, because libvips would assume the white point of sRGB when it reduces it.
+    # The image is not marked as Lab yet, because libvips would reduce a Lab image with the white point of sRGB.
     return lab.cast("float").copy(interpretation="multiband")

@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 
 
 class Wanted(TypedDict, total=False):
-    """What a call makes of an original; see `flows.imaging.thumbnail_and_preview.make_derivatives`."""
+    """The arguments of `flows.imaging.thumbnail_and_preview.make_derivatives` that say what to make of an original."""
 
     thumbnail: Path | None
     preview: Path | None
@@ -64,7 +64,7 @@ class ImageProcessing(ABC):
         """Stop image processing. Later calls raise `PoolClosed`. A second call has no effect."""
 
     def take_fingerprint(self, source: Path) -> Fingerprint:
-        """See `flows.imaging.fingerprint.take_fingerprint`. Runs in this process, because it decodes nothing."""
+        """See `flows.imaging.fingerprint.take_fingerprint`. It runs in this process, because it decodes no image."""
         return take_fingerprint(source)
 
     def read_source(
@@ -72,7 +72,7 @@ class ImageProcessing(ABC):
     ) -> SourceReading | None:
         """See `flows.imaging.fingerprint.read_source`. Returns None if a plan need not read the file.
 
-        Runs in this process, because it decodes nothing.
+        The method runs in this process, because it decodes no image.
         """
         return read_source(source, known, on_bytes=on_bytes)
 

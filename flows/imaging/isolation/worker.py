@@ -176,7 +176,7 @@ class _Process:
         return None
 
     def stop(self, *, at_once: bool = False) -> None:
-        """End the process. Call it once only."""
+        """End the process. Call this method only once."""
         self.connection.close()
         os.close(self._lifeline)
         if at_once:
@@ -277,7 +277,9 @@ class Worker:
         if self._process is None:
             self._process, self._successor = self._successor or self._new_process(), None
             if not self._process.is_ready(wait_seconds=START_SECONDS):
-                raise DecoderCrashed(f"{name}: the image process did not start ({self._ending()}). See standard error.")
+                raise DecoderCrashed(
+                    f"{name}: the image process did not start ({self._ending()}). Standard error shows the reason."
+                )
         return self._process
 
     def _receive(self, process: _Process, clock: "_Clock", *, name: str, timeout_seconds: float) -> bytes:
@@ -298,7 +300,7 @@ class Worker:
         late = clock.blamed(
             ImageTimeout(
                 f"{name}: decoding took longer than {timeout_seconds:g} seconds and was stopped. "
-                "Raise image_seconds if it is a real picture."
+                "Raise image_seconds if the file is a real picture."
             )
         )
         self.stop(at_once=True)

@@ -82,7 +82,7 @@ def _serve(connection: Connection, operations: Mapping[str, Operation]) -> None:
         answer = _answer(operations[request["operation"]], request["arguments"])
         answer["resident_bytes"] = _resident_bytes()
         try:
-            # File names may contain invalid Unicode, which the parser of the parent refuses, so it is replaced.
+            # File names may contain invalid Unicode. It is replaced, because the parser of the parent refuses it.
             connection.send_bytes(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
         except OSError:
             return
@@ -95,7 +95,7 @@ def _answer(operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
         return _failure(
             ImageTooLarge(
                 f"{Path(arguments['source']).name}: decoding needs more memory than image_memory_megabytes allows. "
-                "Raise this setting if it is a real picture."
+                "Raise this setting if the file is a real picture."
             )
         )
     except Exception as error:  # noqa: BLE001 - raised again in the parent.
@@ -123,7 +123,7 @@ def _resident_bytes() -> int:
         with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - a path object for each image costs more.
             return int(file.read().split()[1]) * _PAGE_BYTES
     except OSError:
-        # Systems other than Linux provide only the highest value so far.
+        # Systems other than Linux provide only the highest memory use so far.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 

@@ -147,7 +147,7 @@ def _xyz_of(primaries: int) -> list[list[float]]:
     colors = _PRIMARIES[1 if primaries == _UNSPECIFIED else primaries]
     columns = [(x / y, 1.0, (1 - x - y) / y) for x, y in colors]
     white = (_WHITE[0] / _WHITE[1], 1.0, (1 - sum(_WHITE)) / _WHITE[1])
-    # Cramer's rule gives how much of each primary makes white.
+    # Cramer's rule gives the share of each primary in white.
     whole = _determinant(columns)
     scales = [
         _determinant([white if other == index else column for other, column in enumerate(columns)]) / whole

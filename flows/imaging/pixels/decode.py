@@ -195,7 +195,7 @@ def check_size(width: int, height: int, *, name: str, limits: ImageLimits, whole
     if width * height > limits.max_pixels:
         raise ImageTooLarge(
             f"{name}: {width:,} x {height:,} pixels are more than the limit of {limits.max_pixels / 10**6:,g} "
-            "megapixels. Raise max_image_megapixels if it is a real picture."
+            "megapixels. Raise max_image_megapixels if the file is a real picture."
         )
     if max(width, height) > limits.max_edge_pixels:
         raise ImageTooLarge(
@@ -206,7 +206,7 @@ def check_size(width: int, height: int, *, name: str, limits: ImageLimits, whole
         raise ImageTooLarge(
             f"{name}: {width:,} x {height:,} pixels that can only be decoded as a whole take "
             f"{whole_bytes / 10**6:,.0f} MB, more than the limit of {limits.max_whole_bytes / 10**6:,.0f} MB. "
-            "Raise image_memory_megabytes if it is a real picture; the limit is a quarter of this setting."
+            "Raise image_memory_megabytes if the file is a real picture. The limit is a quarter of this setting."
         )
 
 
@@ -279,7 +279,8 @@ def _decode_by_libvips(image: OpenImage, long_edge_pixels: int, max_seconds: flo
         options["no_rotate"] = True
     has_profile = _has_profile(header)
     if image.colors is None and (has_profile or header.interpretation == "cmyk"):
-        # Other images are in sRGB already, and their conversion would take longer than all other work.
+        # Only these images are converted here. Most others are already in sRGB, and a conversion would take longer than
+        # all other work.
         options[_output_profile_option()] = "srgb"
 
     def reduced() -> Any:
@@ -290,10 +291,12 @@ def _decode_by_libvips(image: OpenImage, long_edge_pixels: int, max_seconds: flo
         if pixels is not None and not pixels.is_plain(header):
             return pixels.to_plain(header).thumbnail_image(long_edge_pixels, **options)
         if image.colors is not None and header.format == "ushort" and header.bands in (1, 3):
-            # `thumbnail_source` would round the values to 8 bits first; skies of HDR pictures would show steps.
+            # `thumbnail_source` is not used, because it rounds the values to 8 bits. In an HDR picture, the sky would
+            # show steps.
             deep = _resized(read_header(image.source, image.name), long_edge_pixels)
             return deep.autorot() if follow_orientation else deep
-        # libvips ignores `fail_on` as a separate option for sources (issue 5195), and would accept half a file.
+        # `fail_on` is part of the load options, because libvips ignores it as a separate option for sources (issue
+        # 5195). Without it, libvips would accept half a file.
         load_options = f"fail_on={_FAIL_ON}" if pixels is None else f"fail_on={_FAIL_ON},page={pixels.page}"
         if image.is_heif:
             load_options += ",unlimited"
@@ -362,8 +365,10 @@ def _is_heif(header: Any) -> bool:
 
 
 def _without_decoder(name: str) -> UnsupportedCodec:
-    more = " Add a JPEG of the same name." if pillow.can_read_heic() else " photojobs[formats] has more decoders."
-    return UnsupportedCodec(f"{name}: no installed decoder supports it.{more}")
+    advice = (
+        "Add a JPEG of the same name." if pillow.can_read_heic() else "Install photojobs[formats] for more decoders."
+    )
+    return UnsupportedCodec(f"{name}: no installed decoder supports it. {advice}")
 
 
 def _in_srgb(image: Any) -> Any:

@@ -5,12 +5,13 @@ from typing import Any, Final
 from flows.imaging.limits import Rendition
 from flows.imaging.pixels import vips
 
-#: The number of pixels from which samples are encoded. For smaller pictures, this would take as long as it saves.
+#: The number of pixels from which samples are encoded. For a smaller picture, the samples would take more time than
+#: effort 1 saves.
 _MIN_SAMPLED_PIXELS: Final = 4_000_000
 _TILE_PIXELS: Final = 128
 _TILES_ACROSS, _TILES_DOWN = 5, 3
 #: The largest accepted ratio of the size of samples with effort 1 to their size with effort 2. Whole pictures grow less
-#: than samples: of eight measured pictures, this bound accepts six, which grow by 1 to 9 %, 4 % on average.
+#: than their samples. This bound accepts six of eight measured pictures, and they grow by 1 to 9 %, 4 % on average.
 _MAX_GROWTH: Final = 1.09
 
 
@@ -18,7 +19,7 @@ def encode(image: Any, rendition: Rendition) -> bytes:
     """Return the image as a WebP file without metadata.
 
     Effort 1 takes two thirds of the time of effort 2. For a large picture, a few samples are encoded with both, and
-    effort 1 replaces effort 2 if it hardly enlarges the samples. This is true of many pictures with fine detail.
+    effort 1 replaces effort 2 if it hardly enlarges the samples, as in many pictures with fine detail.
     """
     effort = rendition.effort
     if effort == 2 and image.width * image.height >= _MIN_SAMPLED_PIXELS:

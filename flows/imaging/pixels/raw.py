@@ -99,4 +99,6 @@ def read_raw(source: SourceFile, *, with_preview: bool) -> RawFile:
 def _unreadable(source: SourceFile, error: Exception) -> UnreadableImage:
     detail = error.args[0] if error.args else type(error).__name__
     text = detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)
-    return UnreadableImage(f"{source.name}: LibRaw cannot read it ({text.strip()[:120]}).")
+    return UnreadableImage(
+        f"{source.name}: LibRaw cannot read it ({text.strip()[:120]}). The file is damaged, or is not a RAW file."
+    )

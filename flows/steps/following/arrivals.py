@@ -42,7 +42,8 @@ class Arrivals:
     To update such a row, the step must claim two projects. `follow_moves` does this while the step has no other claim.
 
     Attributes:
-        found: for each photo whose missing file was found under a name without a row, the project of the photo.
+        found: the photos with a missing file whose contents were found in a file without a row. The dictionary maps
+            the id of each photo to the id of its project.
     """
 
     def __init__(self, ctx: StepContext) -> None:
@@ -50,7 +51,7 @@ class Arrivals:
         self._ctx = ctx
         self._whereabouts = Whereabouts(ctx)
         self._missing: dict[int, list[KnownOriginal]] = {}
-        #: By project and base name, because two searches may find the same file.
+        #: The arrivals by project and base name, because two searches may find the same file.
         self._arrivals: dict[tuple[int, str], Arrival] = {}
         self._has_looked_everywhere = False
 
@@ -87,7 +88,7 @@ class Arrivals:
         """
         ctx = self._ctx
         if self._maybe_unmounted() - set(doomed) and not self._has_looked_everywhere:
-            # The other photos of such a project may be in folders that this step does not visit.
+            # A user may have moved the photos of a project without a folder to folders that this step does not visit.
             self.look_everywhere()
         but_for = self._maybe_unmounted() - set(doomed)
         arrivals, self._arrivals = list(self._arrivals.values()), {}
@@ -200,9 +201,10 @@ class Arrivals:
                     self._missing[known.size_bytes].append(known)
 
     def _maybe_unmounted(self) -> set[int]:
-        """Return the projects of arrivals whose folder is missing, unless more than half of their photos were found.
+        """Return the projects whose folder is missing, perhaps because their disk is not mounted.
 
-        The disks of these projects may not be mounted.
+        Only the projects of photos that arrivals match are checked. If more than half of the photos of a project were
+        found elsewhere, a user has moved them, and the project is not returned.
         """
         of_arrivals = {one.project_id for arrival in self._arrivals.values() for one in arrival.candidates}
         missing = [one for one in of_arrivals if self._whereabouts.state(one) is ProjectState.MISSING]
@@ -216,8 +218,8 @@ class Arrivals:
 
         photos = " or ".join(sorted(place(one.project_id, one.base_name) for one in arrival.candidates))
         self._leave(
-            f"{place(arrival.project_id, arrival.new.name)}: has the contents of {photos}, "
-            "but other files have the same contents"
+            f"{place(arrival.project_id, arrival.new.name)}: has the contents of {photos}, but it is not certain "
+            "which file was moved, because other files have the same contents"
         )
 
     def _leave(self, example: str) -> None:
@@ -227,8 +229,8 @@ class Arrivals:
 def _add_new(ctx: StepContext, project: Project, names: Sequence[NewName]) -> None:
     """Insert the rows of new photos, and request their post-processing. The caller must have claimed the project.
 
-    A photo gets its row as soon as its file is seen, even if another program is still writing the file. Post-processing
-    fails for an incomplete picture, and runs again after the file has changed.
+    A photo gets its row as soon as its file is found, even if another program is still writing the file. For an
+    incomplete picture, post-processing fails, and runs again after the file has changed.
     """
     if not names:
         return

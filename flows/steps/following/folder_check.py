@@ -22,7 +22,7 @@ from storage.library.trash import trash_place
 from storage.records import Project
 from task_definitions.wording import quantity
 
-#: Extensions of incomplete downloads and uploads. To move such a file would break the transfer.
+#: Extensions of incomplete downloads and uploads. Moving such a file would break its transfer.
 UNFINISHED_EXTENSIONS: Final = frozenset(
     {
         "!qb",

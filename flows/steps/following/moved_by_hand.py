@@ -82,7 +82,7 @@ def _current(
 ) -> dict[int, Photo]:
     """Return, by id, the photos of the pairs that have not changed since they were matched.
 
-    This means: the photo still has the same project and name, and the file is the same and still has no row.
+    In such a pair, the photo has the same project and name, and the file is unchanged and still has no row.
     """
     with ctx.read() as connection:
         taken = known_names(connection, target.id, [arrival.new.name for arrival, _ in pairs])

@@ -96,7 +96,7 @@ class _DerivativeWork:
     def run(self) -> PhotoResult:
         """Make the derivatives that are missing, failed or outdated, or all with `force`. Hash each image.
 
-        If a file fails that another program may still be writing, a later run tries it again.
+        A failure of a file that another program may still be writing is not final: a later run tries again.
 
         Raises:
             ImageMissing, PoolClosed, LibraryError, OSError: the image could not be read; a repetition may succeed.
@@ -164,7 +164,7 @@ class _DerivativeWork:
         self.metadata = made.metadata
         used = replace(made.source, content_hash=None)
         if made.source.content_hash is not None:
-            # With the hash, a later run can distinguish a new modification time from new contents.
+            # If only the modification time changes, a later run can see by the hash that the contents are the same.
             known = made.source
             self._original = with_fingerprint(self._original, known, now=self._comparison.now)
         self._statuses = dict.fromkeys(paths, made.status)

@@ -87,7 +87,7 @@ def add_metadata(
             make=found.make or other.make,
             model=found.model or other.model,
         )
-    # Values are cleared only if photojobs wrote them, because another program may have written the others.
+    # Only values that photojobs wrote are cleared. Another program may have written the other values.
     _add_values(result, task, found, clears=known is not None and not is_current)
 
 

@@ -133,7 +133,7 @@ def answers_and_pauses(
     *,
     threads: int | None = None,
 ) -> Iterator[tuple[Argument, Answer] | None]:
-    """Do the same as `in_parallel`, but also yield None whenever no answer has arrived for `WRITE_SECONDS`."""
+    """Yield the same as `in_parallel`, and None each time that no answer has arrived for `WRITE_SECONDS`."""
     threads = threads or _processes(ctx)
     waiting: dict[Future[Answer], Argument] = {}
     executor = ThreadPoolExecutor(threads, thread_name_prefix="photojobs-images")

@@ -1,4 +1,4 @@
-"""The step `folder_alignment`: it reports folders whose name differs from the name of their project.
+"""The step `folder_alignment`: it reports project folders whose name differs from the name of the project.
 
 With the setting `rename_user_files = "rename"`, the step renames these folders. Their contents do not change.
 """

@@ -31,7 +31,7 @@ def manifest_of(project: Project) -> Manifest:
 
 
 def write_manifest_if_different(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Write a project's manifest if it differs, and journal its previous contents. Return whether it was written.
+    """Write a project's manifest if it differs from the row; journal the previous one. Return whether it was written.
 
     The journal and all earlier commits are made durable first, because later runs trust the manifest.
     """
@@ -53,7 +53,7 @@ def write_manifest_if_different(ctx: StepContext, project: Project, folder: Proj
 
 
 def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    # The manifest is written last, so that the rows are right even if it cannot be written.
+    # The manifest is written last, so that the rows are right even if the manifest cannot be written.
     with compared(ctx, project, folder) as comparison:
         _align_availability(ctx, comparison)
     ctx.checkpoint()

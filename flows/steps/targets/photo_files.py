@@ -150,9 +150,13 @@ def find_files(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo])
 class _FileSearch:
     """Searches for the files of some photos of a project.
 
-    The search lists the folder once, and a second time if names may fit other photos better. If two of the photos'
-    names differ only in case, a file that fits neither exactly belongs to the later one. The function `known` returns
-    which of the given names are names of photos in the database.
+    The search lists the folder once, and a second time if a file may fit another photo better. If two of the photos
+    have names that differ only in case, a file that fits neither name exactly belongs to the later photo.
+
+    Args:
+        folder: the folder of the project.
+        names: the base names of the photos.
+        known: returns those of the given names that are names of photos in the database.
     """
 
     def __init__(
@@ -187,7 +191,7 @@ class _FileSearch:
         return any(fit.key in self._by_key for fit in self._accepted.fits(path))
 
     def _others(self, fits: Mapping[str, Sequence[Fit]]) -> dict[str, set[str]]:
-        """Return the names of other photos to which the found files may belong, by the keys of these names."""
+        """Return, by spelling key, the names of other photos to which the found files may belong."""
         keys: set[str] = set()
         spelled: set[str] = set()
         for possible in fits.values():
@@ -206,7 +210,7 @@ class _FileSearch:
         return others
 
     def _add_images(self, others: dict[str, set[str]], keys: Collection[str]) -> None:
-        """Add the names of images on disk that have one of these keys."""
+        """Add to `others` the base names of those images on disk that have one of these spelling keys."""
 
         def note(name: str) -> bool:
             stem = name.rpartition(".")[0]

@@ -43,7 +43,7 @@ def each_photo(ctx: StepContext, work: PhotosWork, photos_of: Callable[[int], It
 
 
 def each_item(ctx: StepContext, work: Callable[[Project, Sequence[Photo]], Worked]) -> None:
-    """Call `work` for the photos of the job's items, project by project, and end the items of the photos it yields.
+    """Call `work` for the photos of the job's items, project by project. End the item of each photo that `work` yields.
 
     If `work` raises `SkipItem`, `ProjectUnavailable`, `LibraryError` or `OSError`, the other items of the project end
     with this error.

@@ -328,7 +328,7 @@ def test_heic_without_a_decoder_is_not_supported_rather_than_broken(
     (tmp_path / "a.heic").write_bytes(heic_file)
     made = make_derivatives(tmp_path / "a.heic", **targets)
     assert made.status == "not_supported"
-    assert made.reason == "a.heic: no installed decoder supports it. photojobs[formats] has more decoders."
+    assert made.reason == "a.heic: no installed decoder supports it. Install photojobs[formats] for more decoders."
     assert_nothing_written(targets)
 
 
