@@ -149,7 +149,7 @@ class Report:
 
 
 def storable(text: str) -> str:
-    """Replace lone surrogates, which file names may contain and databases do not store, by question marks.
+    """Return the text with a question mark for each lone surrogate, which names may contain but databases do not store.
 
     Raises:
         InvalidValue: the text has a NUL character, which no file name has.
@@ -170,7 +170,7 @@ def _check_number(number: object, name: str) -> None:
 
 
 def store_report(connection: Connection, report: Report, *, claim: JobClaim) -> None:
-    """Write a report to the row of its job. If it cannot be stored, write nothing; the end of the job reports that."""
+    """Write a report to the row of its job. If it cannot be stored, write nothing; the job then fails at its end."""
     result = report.to_json()
     try:
         encode_json(result)

@@ -27,7 +27,7 @@ _OPEN = ("pending", "running")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetItem:
-    """An open item of a job, with its photo and the photo's project."""
+    """An item of a job that has not ended, with its photo and the photo's project."""
 
     item: JobItem
     photo: Photo
@@ -138,7 +138,7 @@ class JobTargets:
         priority: int,
         payload: Mapping[str, Any] | None,
     ) -> None:
-        """Enqueue follow-up work of a standalone job. Equal requests enqueue it once."""
+        """Enqueue follow-up work of a standalone job. Several equal requests enqueue the work only once."""
         digest = hashlib.blake2b(repr([item["photo_id"] for item in items]).encode(), digest_size=16).hexdigest()
         JobsRepository(connection).enqueue_with_items(
             tenant_id=self._job.tenant_id,
@@ -173,7 +173,7 @@ class JobTargets:
         if (target.project.tenant_id or DEFAULT_TENANT) != self._job.tenant_id:
             return ItemStatus.FAILED, "the photo belongs to another tenant"
         if target.photo.id in self.left_out.photos or target.project.id in self.left_out.projects:
-            return ItemStatus.SKIPPED, "was left out of the run"
+            return ItemStatus.SKIPPED, "the photo is left out of this run"
         if target.project.is_archived:
             return ItemStatus.SKIPPED, "the project is archived"
         return None

@@ -1,4 +1,4 @@
-"""A change of photos' files and rows: after an error, a crash or a power cut, all files are where their rows say.
+"""Changes files of photos together with their rows. After an error or a crash, all files are where their rows say.
 
 `flows.handlers.announced_moves` moves the files, and moves them back after an interruption.
 """
@@ -39,8 +39,8 @@ class PhotoFilesChange(Generic[Group]):
     3. The folders are synced.
     4. One transaction writes rows and journal of the groups that moved, and removes the intents.
 
-    An exception in 2 is followed by 3 and 4. If 4 is not reached, or a power cut undoes its commit, the next job that
-    claims the projects moves the files back; see `announced_moves`.
+    After an exception in step 2, steps 3 and 4 still run. If step 4 does not run, or a power cut undoes its commit, the
+    next job that claims the projects moves the files back; see `announced_moves`.
 
     Attributes:
         action: the action that the journal's entries of the moves have.
@@ -98,7 +98,7 @@ class PhotoFilesChange(Generic[Group]):
 
     def finish(self) -> None:
         """Write the rows of the groups that moved."""
-        # Moves that were taken back have changed folders, too.
+        # Files of the other groups may have moved and returned, so the folders of all groups are synced.
         sync_moves((move.source, move.target) for group in self.groups for move in group.moves)
         with self.transaction() as connection:
             rows = snapshot_photos(connection, self._photo_ids())

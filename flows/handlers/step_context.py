@@ -363,7 +363,7 @@ class StepContext:
     ) -> None:
         """Request follow-up jobs for photos, which run after the last step of this job's task.
 
-        The follow-up jobs have each photo once, even if another chunk, or a repetition of this job, requests it again.
+        The follow-up jobs work on each photo once, even if another chunk or attempt requests the photo again.
         The follow-up of a job without a task is a standalone job.
 
         Args:

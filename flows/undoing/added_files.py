@@ -23,7 +23,7 @@ _CARRYING: Final = frozenset({FileAction.MOVED, FileAction.RENAMED})
 
 
 class AddedFiles:
-    """The files that the photos of some groups of entries have now. The caller must have claimed their projects."""
+    """The present files of the photos in groups of journal entries. The caller must have claimed their projects."""
 
     def __init__(self, ctx: StepContext, places: Places, groups: Iterable[EntryGroup]) -> None:
         self._files: dict[int, PhotoFiles] = {}
@@ -49,9 +49,9 @@ class AddedFiles:
         old: tuple[ProjectFolder, str],
         new: tuple[ProjectFolder, str],
     ) -> list[FileMove]:
-        """Return the moves of a photo's files that have no way back of their own, from its current place to the former.
+        """Return the moves of those files of a photo that have no journal entry, from its current to its former place.
 
-        If the files of the photo do not move, because a user has moved them, there are none.
+        The result is empty if no file of the photo moves, because a user has already moved the files.
 
         Raises:
             CannotComeBack: the name that such a file would get is taken.

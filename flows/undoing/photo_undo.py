@@ -80,7 +80,7 @@ class _Return(MoveGroup):
 
     @property
     def photo_ids(self) -> list[int]:
-        """No photos, because `PhotoStates` writes the journal of the rows."""
+        """An empty list, because `PhotoStates` already writes the journal of the photo's row."""
         return []
 
 
@@ -116,7 +116,7 @@ class PhotoUndo:
             self._failed.add(group.photo_id)
 
     def keep(self, group: EntryGroup) -> None:
-        """Leave a group as it is. Older moves of the files of its photo are then not undone either."""
+        """Do not undo a group. If the group moved files of a photo, older moves of this photo are not undone either."""
         if group.photo_id is not None and _moves(group):
             self._kept.add(group.photo_id)
 
@@ -203,7 +203,7 @@ class PhotoUndo:
                 raise CannotComeBack("another photo has the same manifest_id now")
 
     def _check_names(self, ways: Sequence[WayBack], state: dict[str, Any]) -> None:
-        """Check that the files that move are those of the photo, and not others with a name that it had before."""
+        """Check that each file to move belongs to the photo now, and not to another photo with a former name of it."""
         describe, keys = self._ctx.library.accepted_extensions.describe, owner_keys(state["filename"])
         passed = {way.back for way in ways}
         for way in ways:

@@ -42,7 +42,7 @@ class ProjectUndo:
         self._ctx = ctx
         self._places = places
         self._removed = removed
-        #: The jobs and projects whose folders keep their names.
+        #: The job and the project of each change that could not be undone. The project's folder keeps its name.
         self._kept: set[tuple[int | None, int | None]] = set()
 
     def run(self, group: EntryGroup) -> None:

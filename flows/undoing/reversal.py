@@ -150,7 +150,7 @@ class Reversal:
 def _originals_before(now: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the rows of the originals before the task.
 
-    If they were read again since, the present rows of renamed files are kept, under the former names.
+    If the originals were read again after the task, their present rows are kept; renamed files get their former names.
     """
     if now == after:
         return before

@@ -101,7 +101,7 @@ def _find(
     is_here = before is not None or (os.path.lexists(now) and now not in vacated)
     is_there = os.path.lexists(back) and back not in vacated
     if is_here and is_there and not (before is None and now.samefile(back)):
-        # If `now` and `back` are the same file, a move was interrupted.
+        # `now` and `back` may be two names of one file, after an interrupted move. Here, they are two files.
         raise CannotComeBack(f"{printable(back.name)}: another file has this name now")
     if not is_here and is_there and not _has_size(back, entry.size_bytes):
         raise CannotComeBack(f"{printable(back.name)}: the file is missing, and another file has this name now")

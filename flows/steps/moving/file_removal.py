@@ -57,7 +57,7 @@ def file_removal(ctx: StepContext) -> None:
 
 
 def _remove_photos(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]) -> Worked:
-    """Move to the trash each file whose keep flag is 0 in the row of its photo; then yield each photo with its error.
+    """Move each file whose keep flag is 0 to the trash. Yield each photo with its error, if any.
 
     Raises:
         FolderMissing, FolderUnreadable: the folder cannot be read, so a file that was not found may still exist.
@@ -78,7 +78,7 @@ def _remove_photos(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Pho
 def _disk_error(
     ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo], files: dict[int, PhotoFiles]
 ) -> Exception | None:
-    """Return why missing files do not count as deleted; None if they do.
+    """Return the reason why missing files do not count as deleted; None if they count as deleted.
 
     This is checked once, before any file moves, because the step itself may move the last photo out of the folder.
     """

@@ -15,8 +15,8 @@ from storage.library.paths import ProjectFolder
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.records import Photo, Project
 
-#: Longer names, in bytes, may be cut before `_duplicate<n>` is added. Their beginnings then no longer show whether two
-#: names are variants of one name, so each long name is compared with all long names.
+#: The length in bytes above which a name may be cut before `_duplicate<n>` is added. The beginnings of cut names do not
+#: show whether the names are variants of one name. So a long name is compared with all long names.
 _LONG_NAME_BYTES: Final = 200
 
 _NUMBERED: Final = re.compile(r"_duplicate\d.*", re.DOTALL)
@@ -25,7 +25,7 @@ _NUMBERED: Final = re.compile(r"_duplicate\d.*", re.DOTALL)
 class FreeNames:
     """Finds free names in a project for photos that move there or are renamed.
 
-    A name is taken if a file in the folder has it, or a row without files, or if `is_taken` returns true for it.
+    A name is taken if a file in the folder or a row without files has the name, or if `is_taken` returns true for it.
 
     Raises:
         FolderMissing: the project has no folder.

@@ -26,7 +26,7 @@ from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.records import Photo, Project
 
-#: The flag that derivatives are missing. The `run_if` of a later step reads it.
+#: The flag that is set if derivatives are missing. The `run_if` of a later step reads this flag.
 NEED_DERIVATIVES: Final = "need_generate_derivatives"
 
 #: The folder of each kind of derivative.
@@ -87,7 +87,8 @@ def _destination(ctx: StepContext) -> Project:
 
 def _move_photos(ctx: StepContext, destination: Project, project: Project, photos: Sequence[Photo]) -> Worked:
     if project.id == destination.id:
-        # An earlier attempt moved these photos, or they were never elsewhere. Their derivatives may still be missing.
+        # These photos were always in the destination, or an earlier attempt moved them. In both cases, derivatives may
+        # be missing.
         if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in photos):
             ctx.set_flag(NEED_DERIVATIVES, True)
         for photo in photos:
@@ -168,8 +169,8 @@ class _PhotoMove(PhotoFilesChange[_Move]):
 
     def finish(self) -> None:
         if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in self._moved):
-            # The flag is set before the rows change: if it is not needed, a step runs in vain, but without it, photos
-            # would stay without thumbnails.
+            # The flag is set before the rows change. If the process then dies, an unneeded flag only lets a step run in
+            # vain, but a missing flag would leave photos without thumbnails.
             self.ctx.set_flag(NEED_DERIVATIVES, True)
         super().finish()
 

@@ -45,7 +45,8 @@ def _empty_trash(ctx: StepContext, project: Project, folder: ProjectFolder) -> N
     for batch in batched(due, BATCH_SIZE):
         errors += _purge(ctx, project, folder, batch)
     _journal_missed_removals(ctx, project, folder)
-    # Crashed processes leave temporary files: incomplete manifests, copies and derivatives, but never the only copy.
+    # Crashed processes leave temporary files: incomplete manifests, copies and derivatives. None of them is the only
+    # copy of a file.
     for path in (folder.path, folder.thumb, folder.preview):
         ctx.report.count(
             "unfinished files removed", remove_stale_temporaries(path, content_path=folder.library.content_path)
@@ -85,7 +86,7 @@ def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Seq
 
 
 def _journal_missed_removals(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    """Add removals by a crashed run or by a user to the journal, which has no entries for them yet."""
+    """Add to the journal the removals of files by a crashed run or by a user, for which it has no entries yet."""
     if not (folder.exists() and folder.trash.is_dir()):
         return
     before = ctx.now() - timedelta(seconds=ctx.settings.trash_ttl_seconds)
@@ -114,8 +115,8 @@ def _removed(project: Project, source: str, photo_id: int | None, size_bytes: in
 
 
 def _is_in_trash(folder: ProjectFolder, target: str) -> bool:
-    # Since the entry was written, only the project's folder may have been renamed, so the file's name in the trash is
-    # looked up. A file with a long name is one folder deeper.
+    # The project's folder may have been renamed since the entry was written, so only the file's name in the trash is
+    # used. A file with a long name is one folder deeper.
     *_, wrapping, name = PurePosixPath(target).parts
     return (folder.trash / name).exists() or (folder.trash / wrapping / name).exists()
 

@@ -52,9 +52,8 @@ def archived_as_gone(connection: Connection, project: Project) -> JournalEntry |
 def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
     """Return whether a folder whose manifest has the project's id is the renamed folder of the project and not a copy.
 
-    The result is True if no other folder has the old name, and False if another folder has the old name and a manifest.
-    If the other folder has no manifest, the result is True if `folder` has a photo with an unchanged change time,
-    because the files of a copy have new change times.
+    True if no other folder has the old name; False if another folder has this name and a manifest. If that folder has
+    no manifest, `folder` is the renamed one if it has an unchanged photo, because a copy has another change time.
     """
     if is_only_name(ctx, project, folder):
         return True
@@ -117,7 +116,7 @@ class RenamedFolders:
         """Return the name of the folder without a project whose manifest has the project's id, or None.
 
         Raises:
-            FolderUnreadable: no such folder was found, but one of the folders that cannot be read may be the folder.
+            FolderUnreadable: no such folder was found, but it may be one that cannot be read.
         """
         if self._by_id is None:
             self._by_id = self._look()
