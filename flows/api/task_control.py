@@ -73,7 +73,7 @@ def retry_task(
 
     Raises:
         UnknownTask: the task does not exist, or belongs to another tenant.
-        TaskConflict: the task has not ended, none of its jobs failed, or it has no such step.
+        TaskConflict: the task has not ended, none of its jobs failed, or the task has no step `from_step`.
     """
     source = _source(connection)
     tasks = TasksRepository(source)

@@ -26,11 +26,11 @@ class FollowedRun(JobFollower):
         self._runtime = runtime
 
     def run(self, job: Job, stopping: threading.Event, write_end: EndWriter) -> Job | None:
-        """Run a claimed job. Returns its row, or None if the row was removed."""
+        """Run a claimed job. Return the job's row, or None if the row was removed."""
         with self.running(job) as on_progress:
             return run_claimed_job(job, self._runtime, stopping=stopping, on_progress=on_progress, write_end=write_end)
 
     @contextmanager
     def running(self, job: Job) -> Iterator[OnProgress | None]:
-        """Enter this context while the job runs. It yields a function that shows the job's progress, or None."""
+        """Yield, while the job runs, a function that shows the job's progress; None if no progress is shown."""
         yield None

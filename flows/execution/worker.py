@@ -71,7 +71,7 @@ class Lanes:
     def run(self, job: Job, write_end: EndWriter) -> None:
         """Run a claimed job to its end."""
         ended = run_claimed_job(job, self._runtime, stopping=self._stopping, write_end=write_end)
-        # Several threads append to the list; a counter would miss some.
+        # Several threads append to the list at once. A shared counter could miss some of the jobs.
         self.ended.append("gone" if ended is None else ended.status)
 
     def give_back(self, job: Job) -> None:

@@ -183,7 +183,7 @@ def _load_all() -> None:
                 raise PluginError(f'{entry_point.value} is not a function with @step("{entry_point.name}")')
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a package may raise any error when it is loaded.
             package = entry_point.dist.name if entry_point.dist else entry_point.value
-            # If two packages declare the same type and both fail, both are named.
+            # If two packages declare the same type and both fail, both errors are kept.
             key = entry_point.name if entry_point.name not in _registry.broken else f"{entry_point.name} of {package}"
             reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
             _registry.broken[key] = PluginError(

@@ -18,8 +18,8 @@ class SourceFile:
     Attributes:
         descriptor: the file descriptor for reading, which `open_source` closes.
         size_bytes: the size when the file was opened.
-        mtime_ns: the last change of the contents when the file was opened, in nanoseconds since 1970.
-        ctime_ns: the last change of the contents or status when the file was opened, in nanoseconds since 1970.
+        mtime_ns: the time of the last change of the contents before the opening, in nanoseconds since 1970.
+        ctime_ns: the time of the last change of contents or status before the opening, in nanoseconds since 1970.
     """
 
     path: Path

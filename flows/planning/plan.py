@@ -317,8 +317,8 @@ class _Planner:
             yield row_change(one, step=step, type=type, owners=self._owners)
 
     def _know_projects(self, *, are_new: bool) -> None:
-        # A step may rename a project or its folder. The plan shows the name that the project had first, and maps each
-        # of its folders to it.
+        # A step may rename a project or its folder. The plan shows the first name of the project, and maps each folder
+        # of the project to this name.
         for project in ProjectsRepository(self._database).list(tenant_id=self._new.tenant_id):
             owner = Owner(project_id=None if are_new else project.id, name=project.project_name)
             self._folders.setdefault(project.project_folder, self._owners.setdefault(project.id, owner))

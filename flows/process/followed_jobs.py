@@ -114,9 +114,10 @@ class FollowedJobs:
             return [job_id for job_id in self._next_in_line if job_id in self._waiting]
 
     def not_ready(self, task_id: str | None) -> set[int]:
-        """Return the waiting jobs of a task that cannot begin in this process now; None means standalone jobs.
+        """Return the ids of the waiting jobs of a task that cannot begin in this process now.
 
-        Such a job runs in another process, or its next attempt is not due yet.
+        Such a job runs in another process, or its next attempt is not due yet. If `task_id` is None, the result has
+        the ids of standalone jobs.
         """
         with self._lock:
             return {job_id for job_id in self._not_ready & set(self._waiting) if self._is_of(task_id, job_id)}
@@ -127,7 +128,7 @@ class FollowedJobs:
         self._wakeups.notify()
 
     def abandon(self, task_id: str | None) -> None:
-        """Stop waiting for the jobs of a task; None means standalone jobs.
+        """Stop waiting for the jobs of a task, or for the standalone jobs if `task_id` is None.
 
         The caller must have set the event that `stopping` returns for the task. The jobs stay queued, and no longer
         keep jobs of lower ranks from being claimed.

@@ -138,7 +138,7 @@ class Runtime:
             return self._images
 
     def stopping(self, task_id: str | None) -> threading.Event:
-        """Return the event that is set when this process must stop work on a task; None means standalone jobs."""
+        """Return the event that stops work of this process on a task, or on standalone jobs if `task_id` is None."""
         with self._lock:
             return self._event(task_id)
 
@@ -158,7 +158,7 @@ class Runtime:
                     self._stopped.append(stopping)
 
     def stop_task(self, task_id: str | None) -> None:
-        """Stop working on a task in this process; None means standalone jobs.
+        """Stop work of this process on a task, or on standalone jobs if `task_id` is None.
 
         Running jobs are handed back at their next checkpoint. Queued jobs are left to other processes.
         """

@@ -269,7 +269,7 @@ class _Returns(PhotoFilesChange[_Return]):
             state[f"{kind}_available"] = 0
 
     def _restore_derivatives(self, group: _Return) -> None:
-        """Remove the derivatives that the task had made, and mark missing ones in the row."""
+        """Remove the derivatives that the task had made, and mark missing derivatives in the row."""
         reversal, state = group.reversal, group.reversal.state
         old, new = (_place_of(self.ctx, self._places, known) for known in (group.before, state))
         for kind, path_of in _PATHS.items():

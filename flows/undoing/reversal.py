@@ -78,7 +78,7 @@ class Reversal:
             is_worked_on = any(added[name] != state.get(name) for name in names)
         if is_worked_on:
             raise CannotComeBack("the row that the task added has been edited since, so the row is kept")
-        # Derivatives that existed before the row belonged to no photo, so they stay.
+        # Derivatives that existed before the row was added stay, because they belonged to no photo.
         self.state = None
 
     def _restore(self, row: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from flows.imaging.pixels import pillow, vips
 from flows.imaging.pixels.coded_colors import CodedColors, read_coded_colors
 from flows.imaging.source_file import SourceFile
 
-# Adobe RGB (1998) Color Image Encoding, section 4.3.5.3.
+# The matrix is from Adobe RGB (1998) Color Image Encoding, section 4.3.5.3.
 _ADOBE_RGB_TO_XYZ = [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]
 
 #: The edge of a small test decode, which shows whether a decoder is available.

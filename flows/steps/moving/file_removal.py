@@ -1,6 +1,6 @@
-"""The step `file_removal`: it moves files that are not to be kept to `.trash`. It unlinks only derivatives.
+"""The step `file_removal`: it moves unwanted files to `.trash`. It unlinks only derivatives.
 
-A file is not to be kept if the keep flag of its kind, such as `keep_raw`, is 0 in the row of its photo. The step
+A file is unwanted if the keep flag of its kind, such as `keep_raw`, is 0 in the row of its photo. The step
 `trash_maintenance` removes files from the trash.
 """
 

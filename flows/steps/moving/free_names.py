@@ -70,7 +70,7 @@ class FreeNames:
         return key in self._rows or key in self._given or self._is_taken(name)
 
     def _is_in_the_way(self, name: str, old: str, files: PhotoFiles) -> bool:
-        """Return whether a companion's new name is taken, or would make it a companion of another photo."""
+        """Return whether the new name of a companion is taken, or would make the file a companion of another photo."""
         for file, path in files.renamed(name, old=old):
             if "/" in path:
                 if os.path.lexists(self._folder.companion(path)):

@@ -20,9 +20,10 @@ def folder_change(
     target: ProjectFolder | None = None,
     row: dict[str, Any] | None = None,
 ) -> FileChange:
-    """Return the entry for a change of a project's folder, or of its row, which is `row` before the change.
+    """Return the journal's entry for a change of a project's folder or row.
 
-    The folder after the change is `target`, if it differs. For a folder without a project, `project_id` is None.
+    If the folder changes, `target` is the folder after the change. If the row changes, `row` is the row before the
+    change. For a folder without a project, `project_id` is None.
     """
     return FileChange(
         action=action,
