@@ -386,7 +386,7 @@ class FollowedJobs:
                 self._next_in_line.update(newly)
             heartbeats.record_waiting(self._database, newly, worker_id=self._worker_id)
         except StorageError as error:
-            logger.warning("could not record which jobs wait here, so others may start before them: %s", error)
+            logger.warning("could not record which jobs wait here, so other jobs may start before them: %s", error)
 
     def _leave(self, job_ids: Collection[int]) -> None:
         with self._lock:

@@ -184,7 +184,7 @@ class Heartbeat:
             logger.warning("heartbeats could not be written; trying again: %s", error)
         except Exception:
             # The thread must continue, because all jobs of this process would otherwise count as stale.
-            logger.exception("heartbeats could not be written")
+            logger.exception("heartbeats could not be written; trying again")
 
     def _next_interrupt_at(self) -> float:
         with self._lock:

@@ -67,7 +67,7 @@ class ProjectUndo:
         elif entry.action == FileAction.REMOVED:
             raise CannotComeBack("the file was permanently removed from the trash")
         else:
-            raise CannotComeBack(f'this version cannot undo a change of the kind "{entry.action}"')
+            raise CannotComeBack(f'this version cannot undo the change "{entry.action}"; upgrade photojobs')
 
     def _undo_project(self, group: EntryGroup) -> None:
         project_id = group.project_id

@@ -72,7 +72,7 @@ def short_reason(error: Exception) -> str:
             return reason
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     detail = lines[-1] if lines else "no reason given"
-    return f"it cannot be decoded ({detail[:120]})"
+    return f"it cannot be decoded ({detail[:120]}); open the file in another program to check it"
 
 
 def is_unsupported_codec(error: Exception) -> bool:

@@ -81,7 +81,7 @@ def _destination(ctx: StepContext) -> Project:
         raise DestinationUnusable(str(error)) from error
     raise DestinationUnusable(
         f"the folder of project {project.id} ({project.project_name}) is missing, although it has photos. Restore "
-        f"{folder.path}, or run folder_discovery."
+        f"{folder.path}, or run `photojobs run folder_discovery` if it was renamed."
     )
 
 

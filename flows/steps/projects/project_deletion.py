@@ -82,8 +82,8 @@ def project_scavenge(ctx: StepContext) -> None:
 def _refuse_other_scopes(ctx: StepContext) -> None:
     if ctx.job.scope != "project":
         raise ProjectNotNamed(
-            f"the job names no project, and {ctx.job.type} never works on all projects of a tenant, or on the projects "
-            "of photos. Start it for one project, with the scope `project`."
+            f"the job names no project. {ctx.job.type} works only on a project that the job names. Start it for one "
+            "project, with the scope `project`."
         )
 
 
