@@ -1,4 +1,4 @@
-"""What a job works on, by its scope, and the sizes that a job may have."""
+"""The photos and projects of a job by its scope, and the allowed sizes of jobs."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_a_projects_path_is_absolute_and_lies_under_its_tenant(
 def test_a_project_whose_folder_would_lead_out_of_the_library_has_no_path(
     make_project: Callable[..., Project], tmp_path: Path
 ) -> None:
-    # As another program may have written it.
+    # Another program may have written such a row.
     project = replace(make_project(), project_folder="../outside")
     with pytest.raises(UnsafePath):
         get_project_path(project, tmp_path)

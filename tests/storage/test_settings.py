@@ -1,4 +1,4 @@
-"""Settings: the environment over photojobs.toml over the defaults; what is wrong is named with where it came from."""
+"""The environment overrides photojobs.toml, which overrides the defaults; errors name the source of the value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Only the built-in step types are known here, whatever other tests of the process have registered."""
+"""Tests in this folder see only the built-in step types, also if other tests have registered more."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from task_definitions.step_types import BUILTIN_STEP_TYPES
 
 COMMIT_STEPS = [("file_removal", 100), ("manifest_check", 95), ("folder_check", 95), ("manifest_cleaning", 80)]
 
-#: name: (label, user relevant, scope, steps with their priorities)
+#: For each definition by name: label, whether it is for users, scope, and steps with their priorities.
 PROMISED = {
     "upload_postprocess": (
         "Upload Post-Process",
@@ -73,7 +73,7 @@ STOPPING_STEPS = {
     "undo",
 }
 
-#: unit: names
+#: The names of the step types by their unit.
 PROMISED_STEP_TYPES = {
     "projects": {
         "trash_maintenance",

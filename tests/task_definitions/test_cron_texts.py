@@ -1,4 +1,4 @@
-"""Which cron texts are accepted."""
+"""Cron texts are accepted only if plain cron and Prefect run them at the same moments."""
 
 import asyncio
 from datetime import UTC, datetime

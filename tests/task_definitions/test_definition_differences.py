@@ -1,4 +1,4 @@
-"""What changed between two versions of definitions."""
+"""Differences between two versions of definitions are reported field by field."""
 
 from __future__ import annotations
 

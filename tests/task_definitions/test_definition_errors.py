@@ -1,4 +1,4 @@
-"""Every way in which a definition can be wrong has one line that says where, what, and what is allowed."""
+"""Each error in a definition has one line that says where it is, what is wrong, and what is allowed."""
 
 import os
 import pickle
@@ -546,7 +546,7 @@ def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.M
     def refuse(*_args: object, **_options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    # The tests may run as root, whom no permission stops.
+    # The tests may run as root, for whom permissions have no effect.
     monkeypatch.setattr(Path, "open", refuse)
     assert str(only_problem_of(file)) == f"{file}: cannot be read: Permission denied. Check its path and permissions."
 

@@ -1,4 +1,4 @@
-"""What a definition file may look like, and what is made of it."""
+"""Definition files of all allowed forms are loaded correctly."""
 
 import json
 import subprocess
@@ -103,7 +103,7 @@ steps:
         "chunk_size": 250,
         "on_failure": "continue",
         "run_if": "need_metadata",
-        # A date stays the text that it is in JSON.
+        # A date in YAML stays a text, as in JSON.
         "params": {"deep": [1, {"since": "2025-10-01"}], "nothing": None},
     }
 

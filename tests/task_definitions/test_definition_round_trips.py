@@ -1,4 +1,4 @@
-"""What is valid comes back exactly as it was, through every form; what is not raises the one documented error."""
+"""A valid definition is the same after each conversion; an invalid one raises only the documented error."""
 
 import json
 import string

@@ -1,4 +1,4 @@
-"""The JSON Schema accepts what the loader accepts, and refuses what an editor can know to be wrong."""
+"""The JSON Schema accepts what the loader accepts, and refuses errors that an editor can recognize."""
 
 import json
 from importlib import resources

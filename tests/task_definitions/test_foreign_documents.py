@@ -1,4 +1,4 @@
-"""Texts that other programs wrote are parsed within bounds, and refused by name beyond them."""
+"""Texts of other programs are parsed within limits; the error for a text beyond them names its source."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_what_is_beyond_the_bounds_is_refused_in_one_line(parse: Any, text: str,
 
 
 def test_the_levels_of_a_json_text_are_counted_in_linear_time() -> None:
-    # Unclosed and escaped quotes are what makes patterns for strings slow.
+    # Unclosed and escaped quotes make patterns for strings slow.
     for text in ('"' + '\\"' * 500_000, "[]," * 300_000, '"' + "\\" * 1_000_001, '""' * 500_000 + "[" * 40):
         if text.endswith("[[["):
             with pytest.raises(RecursionError):
@@ -86,7 +86,7 @@ def test_a_file_is_read_only_if_it_is_regular_and_small(tmp_path: Path) -> None:
             read_foreign_file(path, max_bytes=4)
 
 
-#: Parsers of texts that photojobs wrote itself, which nothing else can have changed.
+#: Parsers of texts that photojobs wrote itself, and that no other program can change.
 OWN_TEXTS = {
     "deployments/serving/spare_process.py",
     "flows/imaging/isolation/worker_process.py",

@@ -1,4 +1,4 @@
-"""Which scope a run gets, and which combinations are refused."""
+"""The scope of a run follows from its parameters, and wrong combinations are refused."""
 
 import pytest
 

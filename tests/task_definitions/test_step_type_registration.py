@@ -1,4 +1,4 @@
-"""How step types become known."""
+"""Step types are registered by name, and wrong registrations are refused."""
 
 from importlib.metadata import EntryPoint
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which photo a staged file belongs to if the file's name differs in spelling from the names of photos."""
+"""A staged file is assigned to the right photo, also if its name is spelled differently."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_work_for_a_file_without_a_photo_grows_in_proportion_to_the_files(
 
 
 def _steps(database: Database, count: int) -> int:
-    """Return how many hundreds of steps SQLite's machine takes to find the owners of files, one of them a stranger."""
+    """Return how many hundred steps SQLite's machine takes to find the photos of files, one of which has none."""
     project = _project(database, f"of {count}")
     names = [f"IMG_{number:05}" for number in range(count)]
     _add_photos(database, project, names)

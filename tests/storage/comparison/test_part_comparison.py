@@ -1,4 +1,4 @@
-"""Files find their photos, and a project in parts is compared as one in memory, whatever its names are."""
+"""A project that is compared in parts gives the same result as one that is compared in memory, for all names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def scanned(name: str, problem: Any = None) -> ScannedFile:
 
 
 def expected(rows: Iterable[PhotoFlags], names: set[str], odd: set[str]) -> tuple[Any, ...]:
-    """The same by the plainest means: every file by itself, looking through all rows."""
+    """Return the same result by a simple algorithm: search all rows for each file."""
     rows = list(rows)
     files = [
         (described, name in odd)

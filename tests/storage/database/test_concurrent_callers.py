@@ -1,4 +1,4 @@
-"""Two callers at the same moment: each test holds one of them at the point where the other gets in its way."""
+"""Two callers at the same time: each test stops one caller at the point at which the other can disturb it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 def while_open(database: Database, first: Callable[[Connection], object], second: Callable[[], Result]) -> Result:
-    """Do `first` in a transaction that is still open when `second` begins; what `second` returns."""
+    """Do `first` in a transaction that is still open when `second` begins; return the result of `second`."""
     with ThreadPoolExecutor(1) as threads:
         with database.begin() as connection:
             first(connection)
@@ -39,7 +39,7 @@ def while_open(database: Database, first: Callable[[Connection], object], second
 
 def _someone_waits(connection: Connection) -> bool:
     waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    # A transaction sees the activity as it was at its first look.
+    # A transaction sees the activity at the time of its first query.
     connection.execute(text("SELECT pg_stat_clear_snapshot()"))
     return connection.execute(text(waits)).first() is not None
 
@@ -151,7 +151,7 @@ def test_a_job_that_is_queued_again_before_it_is_pruned_stays(
     def requeue_after(*_: Any) -> None:
         if found.is_set():
             found.clear()
-            # Once: what is looked for again is not there any more.
+            # Requeue only after the first search, because a second search does not find the job again.
             event.remove(database.engine, "after_cursor_execute", note)
             JobsRepository(other).requeue(job.id)
 

@@ -1,4 +1,4 @@
-"""When the database fails: an error of ours that says what to do, and nothing half-written."""
+"""A failure of the database raises a `PhotojobsError` that says what to do, and leaves nothing half-written."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_postgresql_lock_is_waited_for_no_longer_than_the_timeout(postgresql_u
     job = jobs.enqueue(tenant_id="t", type="x")
     with database.begin() as connection:
         connection.execute(text("SELECT id FROM jobs FOR UPDATE"))
-        # A claim passes over what another has locked.
+        # A claim skips rows that another transaction has locked.
         assert jobs.claim_next("worker") is None
         with pytest.raises(DatabaseBusy, match="Try again"):
             jobs.complete(job.id)
@@ -110,7 +110,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(sqlite_database: Da
     kept = jobs.enqueue(tenant_id="t", type="x")
     with sqlite_database.begin() as connection:
         pages = connection.execute(text("PRAGMA page_count")).scalar_one()
-    # The limit belongs to a connection, so the pool is left with one that has it.
+    # The limit belongs to a connection, so the pool keeps only the connection with this limit.
     with sqlite_database.engine.connect() as limited:
         limited.exec_driver_sql(f"PRAGMA max_page_count = {pages + 5}")
         limited.rollback()
@@ -127,7 +127,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(sqlite_database: Da
 def test_a_file_that_may_not_be_written_is_told(sqlite_database: Database) -> None:
     jobs = JobsRepository(sqlite_database)
     job = jobs.enqueue(tenant_id="t", type="x")
-    # SQLite says the same of a file without write permission; but root may write any file.
+    # SQLite gives the same error for a file without write permission, but root may write any file.
     read_only = Database(str(sqlite_database.path))
     event.listen(read_only.engine, "connect", lambda driver, _: driver.execute("PRAGMA query_only = ON"))
     repository = JobsRepository(read_only)

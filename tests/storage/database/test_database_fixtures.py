@@ -1,4 +1,4 @@
-"""The fixtures that every storage test stands on: each test gets a database of its own."""
+"""The fixtures of all storage tests give each test a new database."""
 
 from __future__ import annotations
 

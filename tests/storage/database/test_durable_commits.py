@@ -1,4 +1,4 @@
-"""What a commit that was asked to be durable leaves on the disk of an SQLite file before the caller goes on."""
+"""A durable commit is on the disk of an SQLite file before the caller continues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage import Database, ProjectsRepository
 
 
 class Disk:
-    """Copies of the database's files as they were when each was last synced: what a power cut leaves."""
+    """Copies of the database's files at their last sync: the state that a power cut leaves."""
 
     def __init__(self, folder: Path, database: Path) -> None:
         self._folder = folder
@@ -65,7 +65,7 @@ def test_a_durable_commit_and_all_before_it_are_on_the_disk(sqlite_database: Dat
     assert disk.project_names() == ["Iceland", "Norway"]
     path = sqlite_database.path
     assert path is not None
-    # The name of the log as well: SQLite may just have made it.
+    # The folder is synced too, because SQLite may have just created the log.
     assert disk.synced[-1] == path.parent
 
 

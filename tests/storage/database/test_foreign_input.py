@@ -1,6 +1,6 @@
-"""What people and other programs hand over is taken or refused by an error of ours, whatever it holds.
+"""Any input of people and other programs is accepted, or refused by a `PhotojobsError`.
 
-Settings, manifests, payloads and names; definitions and image metadata have tests of their own. The long form of all:
+These tests use settings, manifests, payloads and names; other tests use definitions and image metadata. The long form:
 `HYPOTHESIS_PROFILE=full python -m pytest -m hypothesis --timeout 0`.
 """
 
@@ -22,7 +22,7 @@ from storage.library.paths import Library
 from storage.lifecycle.job_rows import checked_payload
 from storage.settings import InvalidSettings, Settings
 
-#: Each example writes the same file anew.
+#: Each example overwrites the same file, so a fixture for each test function is sufficient.
 over_and_over = settings(
     max_examples=5 * settings().max_examples, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

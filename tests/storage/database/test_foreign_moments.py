@@ -1,4 +1,4 @@
-"""Moments as other programs write them are the moments they are, on SQLite as on PostgreSQL."""
+"""Moments in the formats of other programs are read correctly on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 

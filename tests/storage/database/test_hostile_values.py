@@ -1,4 +1,4 @@
-"""Values that a database could garble: stored exactly as given, or refused by name before anything is written."""
+"""Values that a database could change are stored exactly, or refused with their name before anything is written."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_number_beyond_64_bits_is_refused_or_names_nothing(
         lambda: jobs.list_items(number),
         lambda: jobs.list_by_project(number),
     ):
-        # Which of the two depends on the database: either it knows that there is no such row, or it cannot ask.
+        # The error depends on the database: one finds no such row, the other cannot search for this value.
         with suppress(InvalidValue):
             assert not look()
     assert _count_jobs(database) == 0
@@ -259,7 +259,7 @@ JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**70), 2**70)
-    # Of larger ones `jsonb` gives back the digits, a whole number, which no float equals exactly.
+    # `jsonb` returns a larger float as a whole number with all digits, which no float equals exactly.
     | st.floats(-1e15, 1e15)
     | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),

@@ -1,4 +1,4 @@
-"""Numbers of rows and items at which a list of parameters, a lock or a memory would end."""
+"""Calls work with more rows and items than a parameter list, a lock or the memory could hold at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from storage.database.tables import tasks as task_table
 from storage.errors import InvalidValue, TooManyItems, UnknownProject, UnknownTag
 from tests.conftest import START
 
-#: More than PostgreSQL, and than SQLite, takes as parameters of one statement.
+#: More values than PostgreSQL or SQLite accepts as parameters of one statement.
 MANY = 70_000
 
 
@@ -89,7 +89,7 @@ def test_a_task_of_very_many_jobs_is_canceled_and_retried(
 
 
 def _slowly(database_url: str, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Items of a caller who writes to the same database between two of them."""
+    """Yield items; between two items, write to the same database, as a caller may do."""
     other = Database(database_url, clock=lambda: START, busy_timeout_seconds=0.05)
     for number, item in enumerate(items):
         if number % 1000 == 0:

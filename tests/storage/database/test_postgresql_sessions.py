@@ -1,4 +1,4 @@
-"""What a server, a role, a database or a pooler presets, and what our sessions are in spite of it."""
+"""Our sessions have the right settings, whatever a server, a role, a database or a pooler presets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Execute = Callable[[str], Any]
 
 @pytest.fixture
 def execute(empty_postgresql_url: str) -> Iterator[Execute]:
-    """Runs a statement on a database of its own, past our code."""
+    """A function that runs a statement on the new database without our code."""
     with psycopg.connect(empty_postgresql_url, autocommit=True) as connection:
         yield connection.execute
 
@@ -129,7 +129,7 @@ def test_a_database_in_another_encoding_is_refused_in_one_sentence(postgresql_se
 def test_a_pooler_that_shares_a_server_connection_is_refused(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # PgBouncer gives clients process ids of its own, and in transaction mode both of them the same server process.
+    # PgBouncer reports its own process ids to clients. In transaction mode, both clients use the same server process.
     shared = psycopg.connect(postgresql_url, autocommit=True)
 
     class Pooled:

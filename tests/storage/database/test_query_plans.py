@@ -1,6 +1,6 @@
-"""No statement that serves the engine reads the whole of `jobs`: looked up in the plans of both databases.
+"""No statement of the queue reads the whole table `jobs`, according to the query plans of both databases.
 
-The statements are caught while the calls run, so a new or changed one is checked as well.
+The tests record the statements of the calls, so they also check new and changed statements.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ EXPLAINED = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 
 @pytest.fixture
 def filled(database: Database, make_project: Any, make_photos: Any, make_task: Any) -> Database:
-    """A database with a long queue, a longer past, and the statistics that its planner uses."""
+    """A database with a long queue, even more ended jobs, and statistics for its planner."""
     project = make_project()
     photo_ids = make_photos(project, 50)
     task = make_task({"unit": "items", "chunk_size": 10}, "projects", photo_ids=photo_ids)
@@ -247,7 +247,7 @@ def test_counts_over_all_jobs_can_be_answered_from_an_index_alone(filled: Databa
     for name in ("count_by_status", "count_by_type", "open_by_type", "count_by_tenant", "lanes"):
         with filled.begin() as connection:
             if filled.is_postgresql:
-                # Which way is cheaper depends on the width of the rows; that the index suffices does not.
+                # The width of the rows decides which plan is cheaper, but in both plans the index is sufficient.
                 connection.execute(text("SET LOCAL enable_seqscan = off"))
                 connection.execute(text("SET LOCAL enable_bitmapscan = off"))
                 plans = _postgresql_plans(getattr(Statistics(connection), name))
@@ -259,7 +259,7 @@ def test_counts_over_all_jobs_can_be_answered_from_an_index_alone(filled: Databa
                 if filled.is_postgresql and " on jobs" in line:
                     assert " using idx_" in line, f"{statement}\n{plan}"
                 if not filled.is_postgresql and line.startswith(("SCAN jobs", "SEARCH jobs")):
-                    # The head of each priority is one look-up.
+                    # The first job of each priority is found by one look-up.
                     assert "COVERING INDEX" in line or "INDEX idx_jobs_ready" in line, f"{statement}\n{plan}"
 
 
@@ -275,7 +275,7 @@ def _look(database: Database, call: Callable[..., object], **options: object) ->
 
 
 def _plans(database: Database, call: Callable[[], object]) -> dict[str, str]:
-    """The plan of each statement that a call makes, whichever way it reaches the driver."""
+    """Return the plan of each statement of a call, for all ways in which a statement can reach the driver."""
     return _postgresql_plans(call) if database.is_postgresql else _sqlite_plans(database, call)
 
 
@@ -288,7 +288,7 @@ def _sqlite_plans(database: Database, call: Callable[[], object]) -> dict[str, s
     def leave(driver: Any, *_: Any) -> None:
         driver.set_trace_callback(None)
 
-    # Connections that are kept for single statements go back to the pool, and pass the listeners like all others.
+    # Connections that are kept for single statements return to the pool, so that listeners see their statements too.
     database.close()
     event.listen(database.engine, "checkout", listen)
     event.listen(database.engine, "checkin", leave)
@@ -329,7 +329,7 @@ def _reads_all(database: Database, plan: str) -> bool:
     if database.is_postgresql:
         return "Seq Scan on jobs" in plan
     return any(
-        # An index on the status alone holds the whole queue.
+        # An index on only the status contains the whole queue.
         ("SCAN job" in line and "INDEX" not in line) or "idx_jobs_status (status=?)" in line
         for line in plan.splitlines()
     )

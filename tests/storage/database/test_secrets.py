@@ -1,4 +1,4 @@
-"""Passwords are shown nowhere, and what may hold one is its owner's alone."""
+"""No output shows a password, and only the owner can read files that may contain one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that are handed a connection join the caller's transaction: it commits all of them, or none."""
+"""Calls with a connection of the caller are part of its transaction: all of them are committed, or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers give: both databases refuse the same values, and take the others in the same meaning."""
+"""Both databases refuse the same values of callers, and store all other values with the same meaning."""
 
 from __future__ import annotations
 

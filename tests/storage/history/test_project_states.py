@@ -1,4 +1,4 @@
-"""Rows of projects that an undo writes back."""
+"""An undo restores rows of projects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storage.history.project_states import add_project, remove_empty_project
 def test_a_restored_project_has_both_of_its_tags_of_one_name(sqlite_database: Database) -> None:
     project = ProjectsRepository(sqlite_database).create(project_name="Alps", project_folder="Alps", tenant_id="tenant")
     with sqlite_database.begin() as connection:
-        # As in a file of another program, which got no unique index because of such tags.
+        # A file of another program may have such tags, so it has no unique index.
         connection.exec_driver_sql("DROP TABLE tags")
         connection.exec_driver_sql("CREATE TABLE tags (id INTEGER PRIMARY KEY, project_id INTEGER, name TEXT)")
         rows = [{"id": 5, "project_id": project.id, "name": "fox"}, {"id": 7, "project_id": project.id, "name": "fox"}]

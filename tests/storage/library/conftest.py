@@ -1,4 +1,4 @@
-"""A library on a real disk, the ways in which a file system can differ, and processes that die in mid-operation."""
+"""Fixtures of library tests: a library on disk, kinds of file systems, and processes that die during an operation."""
 
 import errno
 import itertools
@@ -42,7 +42,7 @@ def other_project(library: Library) -> ProjectFolder:
 
 @pytest.fixture(params=["renameat2", "hard links", "neither", "two file systems", "two file systems, neither"])
 def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make the disk behave like one that can or cannot do certain things; gives its name."""
+    """Make the disk behave like a file system with certain abilities; return the name of this kind."""
     kind: str = request.param
     link, rename = os.link, os.rename
 
@@ -78,8 +78,8 @@ def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def crash_points() -> CrashPoints:
     """Run an operation in processes that die just before its first, second, third … change of the disk.
 
-    Yields after each death, so that the caller can look at what is left and put everything back. Ends with the
-    first process that gets through.
+    Yields after each death, so that the caller can check the files and restore them. Ends with the first process
+    that completes the operation.
     """
 
     def points(operation: Callable[[], object]) -> Iterator[int]:
@@ -93,7 +93,7 @@ def crash_points() -> CrashPoints:
 
 def _dies_before_call(number: int, operation: Callable[[], object]) -> bool:
     with warnings.catch_warnings():
-        # Newer Pythons warn of forking beside threads; this child runs nothing but the operation.
+        # Newer versions of Python warn about a fork beside threads; this child runs only the operation.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
@@ -121,7 +121,7 @@ def _run_and_die(number: int, operation: Callable[[], object]) -> None:
         exclusive_rename._renameat2 = dying(exclusive_rename._renameat2)
     try:
         operation()
-    except BaseException:  # noqa: BLE001 - a child must never go on into the rest of the suite.
+    except BaseException:  # noqa: BLE001 - after any error, the child must not continue with the tests.
         traceback.print_exc()
         os._exit(1)
     os._exit(0)

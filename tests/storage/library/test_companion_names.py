@@ -1,4 +1,4 @@
-"""Which photo a file's name means, program by program; see docs/reference/companions.md."""
+"""The photo to which a file belongs by its name, for each program; see docs/reference/companions.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONG = "Urlaub in Knaufspesch in der Schneifel am Wochenende"
 
 
 def owner(path: str, *photos: str, accepted: AcceptedExtensions | None = None) -> str | None:
-    """The first of the photos that the file fits best."""
+    """Return the photo that the file fits best; if several fit equally, the first of them."""
     keys = {key: photo for photo in reversed(photos) for key in owner_keys(photo)}
     fits = (accepted or AcceptedExtensions()).fits(path)
     return next((keys[fit.key] for fit in fits if fit.key in keys), None)

@@ -1,4 +1,4 @@
-"""A rename without overwriting: which errors lead to the next way, which end it, and what is left of a reservation."""
+"""A rename that overwrites nothing: errors that lead to the next method, errors that end it, and left reservations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rename without overwriting must know of two names before it begins."""
+"""A rename that overwrites nothing compares the two names before it begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a move or a renaming of a folder begins to be refused, or taken for one that is done already."""
+"""The limits at which a move or a rename of a folder is refused, or is recognized as already done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moves, and renames of folders, whose disk fails, writes in parts, or changes under them."""
+"""Moves, and renames of folders, while the disk fails, writes only parts, or is changed by other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tree tells of each thing that moved, came or went, also of a file with two names."""
+"""A tree shows each file or folder that was moved, added or removed, also a file with two names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `enqueue` and `enqueue_with_items` write and return."""
+"""`enqueue` and `enqueue_with_items` write and return the right rows."""
 
 from __future__ import annotations
 

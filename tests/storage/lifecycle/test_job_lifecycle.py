@@ -1,4 +1,4 @@
-"""What happens to a job between its claim and its end, and after it: the promises of the single calls."""
+"""Each call between the claim of a job and its end, and after its end, does what it promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listings: newest first, by page, by filter, and never another tenant's."""
+"""Listings show the newest first, by page and by filter, and never rows of another tenant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.errors import InvalidValue
 def test_listings_are_newest_first_and_fifty_long(jobs: JobsRepository, clock: Any) -> None:
     ids = []
     for number in range(60):
-        # Every three of the same moment, so that the id decides among them.
+        # Each three jobs have the same moment, so that the id decides their order.
         clock.advance(seconds=number % 3 == 0)
         ids.append(jobs.enqueue(tenant_id="t", type="x").id)
     assert [job.id for job in jobs.list_by_tenant("t")] == ids[::-1][:50]

@@ -1,6 +1,6 @@
-"""Random operations on jobs and tasks, held against a plain Python model, on both databases.
+"""Random operations on jobs and tasks give the same results as a plain Python model, on both databases.
 
-The suite runs a small form. The long one: `HYPOTHESIS_PROFILE=full pytest
+The suite runs a small form. The long form: `HYPOTHESIS_PROFILE=full pytest
 tests/storage/lifecycle/test_model.py --timeout 0`.
 """
 
@@ -43,7 +43,7 @@ NORMAL_LANE = range(-(2**31), 90)
 
 @dataclass
 class ModelJob:
-    """What the model knows of a row of `jobs`."""
+    """The values of a row of `jobs` in the model."""
 
     id: int
     tenant: str
@@ -72,7 +72,7 @@ class ModelJob:
 
 @dataclass
 class ModelTask:
-    """What the model knows of a row of `tasks`; `steps` are pairs of the number of chunks and `on_failure`."""
+    """The values of a row of `tasks` in the model; `steps` are pairs of the number of chunks and `on_failure`."""
 
     id: str
     tenant: str
@@ -82,7 +82,7 @@ class ModelTask:
 
 
 class Engine(RuleBasedStateMachine):
-    """The repositories, and what they must have done."""
+    """Calls the repositories and the model, and compares their results."""
 
     def __init__(self, database: Database, clock: Any, make_definition: Any, photo_ids: dict[str, list[int]]) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Engine(RuleBasedStateMachine):
                 connection.execute(text(f"DELETE FROM {table}"))
         LanesRepository(database).change("normal", slots=4)
 
-    # What is done.
+    # The operations.
 
     @initialize(tenants=st.lists(st.tuples(st.sampled_from(TENANTS), st.integers(0, 2)), min_size=2, max_size=6))
     def begin(self, tenants: list[tuple[str, int]]) -> None:
@@ -187,7 +187,7 @@ class Engine(RuleBasedStateMachine):
             job = self.jobs.claim_next("worker")
             self.claimed(job, ready)
             claimed += ready[:1]
-        # The last claimed first: chunks end in another order than they began.
+        # The last claimed chunk ends first, so that chunks end in another order than they began.
         for model in reversed(claimed):
             assert self.jobs.complete(model.id, claim_token=model.token) is not None
             self.finish(model, "completed")
@@ -212,7 +212,7 @@ class Engine(RuleBasedStateMachine):
 
     @rule(data=st.data(), batches=st.integers(1, 4))
     def exchange(self, data: Any, batches: int) -> None:
-        """Ends of jobs that run, wait, have ended or were lost, and claims in the lane or of any, in one call each."""
+        """In one call, end jobs that run, wait, have ended or were lost, and claim jobs of one lane or of any lane."""
         for _ in range(batches):
             self.one_exchange(data)
 
@@ -246,7 +246,7 @@ class Engine(RuleBasedStateMachine):
         for job, _, _ in ends:
             self.settle_of(job)
         if before != [(task.status, task.step) for task in self.model_tasks.values()]:
-            # The next step has jobs that the same call takes.
+            # The same call takes jobs of the next step.
             self.take(claimed, limit - (len(done.claimed) - len(claimed)), in_lane=in_lane, tenant=tenant)
         assert claimed == []
 
@@ -304,7 +304,7 @@ class Engine(RuleBasedStateMachine):
         spent = [job for job in silent if job.attempts + 1 >= (job.max_attempts or MAX_ATTEMPTS)]
         rescued = rescue_stale(self.database, stale_seconds=STALE_SECONDS, max_attempts=MAX_ATTEMPTS)
         assert set(rescued.failed) == {job.id for job in spent}
-        # What the end of a job that failed by rescue canceled along with its task is not rescued any more.
+        # If a rescue fails a job, and this cancels other jobs of its task, these jobs are not rescued.
         assert set(rescued.requeued) == {job.id for job in silent if job not in spent}
         for job in silent:
             if job not in spent:
@@ -379,7 +379,7 @@ class Engine(RuleBasedStateMachine):
         assert retry_jobs(self.database, JobFilter(tenant_id=tenant)) == len(chosen)
         self.retried(chosen)
 
-    # What must be so at any time.
+    # The invariants.
 
     @invariant()
     def rows_are_as_the_model_says(self) -> None:
@@ -402,10 +402,10 @@ class Engine(RuleBasedStateMachine):
         for task_id, step, count in chunks:
             assert count == self.model_tasks[task_id].steps[step][0], f"step {step} of {task_id} was not started once"
 
-    # The model itself.
+    # The model.
 
     def any_job(self, data: Any) -> ModelJob:
-        """Mostly one that has not ended: with those something happens."""
+        """Choose a job, mostly one that has not ended, because operations have an effect on such jobs."""
         unfinished = [job for job in self.model.values() if job.status not in FINAL]
         is_unfinished = unfinished and data.draw(st.sampled_from([True, True, True, False]))
         job: ModelJob = data.draw(st.sampled_from(unfinished if is_unfinished else list(self.model.values())))
@@ -495,7 +495,7 @@ class Engine(RuleBasedStateMachine):
 
 
 class Batches(Engine):
-    """Mostly batches, and what gets in their way."""
+    """Mostly calls with several jobs, and operations that disturb them."""
 
     claim = claim_in_lane = work = requeue = heartbeat = settle_task = None  # type: ignore[assignment]
     cancel_in_bulk = retry_in_bulk = let_several_run_and_end_in_any_order = None  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""The upgrade that lets each tenant have folders of any name keeps every row, in files of our own alone."""
+"""The upgrade that allows the same folder name for several tenants keeps every row; it changes only our own files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rows(database: Database) -> dict[str, list[dict[str, Any]]]:
 def filled(
     database: Database, make_project: Callable[..., Project], make_photos: Callable[..., list[int]], make_task: Any
 ) -> Database:
-    """Projects with photos and a tag; the project that came last was removed."""
+    """A database of projects with photos and a tag; the newest project was removed."""
     kept, removed = make_project("Alps"), make_project("Iceland")
     make_task("items", photo_ids=make_photos(kept, 3))
     with database.begin() as connection:
@@ -66,7 +66,7 @@ def test_every_row_and_id_is_kept_both_ways(filled: Database, tmp_path: Path) ->
         add(filled, "other", "Alps")
     assert upgrade(filled).kept == ()
     assert rows(filled) == before
-    # That of the removed project is not given out again.
+    # The id of the removed project is not used again.
     assert add(filled, "other", "Alps") > last_id
     with pytest.raises(ConstraintViolated):
         add(filled, "other", "Alps")
@@ -148,7 +148,7 @@ def test_the_project_of_a_folder_is_the_tenants(database: Database) -> None:
     assert [one.id for one in repository.list_beside("other")] == [second]
 
 
-# A child that only upgrades and dies needs none of the threads of its parent.
+# The child only upgrades and dies, so it does not need the threads of its parent.
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("watch", [each_statement, within_statements], ids=lambda watch: watch.__name__)
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The rows of photos that moved to another project: their names, derivatives and tags."""
+"""Names, derivatives and tags in the rows of photos that were moved to another project."""
 
 from __future__ import annotations
 

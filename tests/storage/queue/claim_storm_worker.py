@@ -1,6 +1,6 @@
-"""A worker of the claim storm: claims jobs of a lane until none is left, and writes down what it did with each.
+"""A worker of the claim storm: claims jobs of a lane until none is left, and prints what it did with each job.
 
-Run by `test_claim_storm.py` as `python claim_storm_worker.py URL NAME`. Each line on its output is a claim.
+`test_claim_storm.py` runs it as `python claim_storm_worker.py URL NAME`. Each line on its output is a claim.
 """
 
 from __future__ import annotations

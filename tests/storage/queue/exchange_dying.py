@@ -1,4 +1,4 @@
-"""Dies before a certain statement of an exchange: run by `test_exchange_deaths.py` as `python exchange_dying.py URL`.
+"""Dies before a certain statement of an exchange. `test_exchange_deaths.py` runs it as `python exchange_dying.py URL`.
 
 Each line of its input has two numbers: the statement before which a forked process kills itself while it hands in what
 `dying` runs, and how many jobs it takes at most. The answer is `died`, or `survived` where there were not as many

@@ -1,4 +1,4 @@
-"""Many jobs at once, through the same gate as one: canceling and retrying by what they have in common."""
+"""Many jobs are canceled or retried by a filter, with the same effects as for single jobs."""
 
 from __future__ import annotations
 

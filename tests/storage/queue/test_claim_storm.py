@@ -53,10 +53,10 @@ def test_each_job_is_done_once_in_order_and_within_the_slots_though_workers_are_
     rescued: list[int] = []
     with _workers(database_url, tmp_path, [f"first-{number}" for number in range(processes)]) as workers:
         for number in range(killed):
-            # After a part of the work, so that it is killed in the midst of it.
+            # The worker is killed after a part of its work.
             _wait_for_done(database, count * (number + 1) // (4 * killed))
             workers[f"first-{number}"].kill()
-        # The others go on meanwhile: by the rescue the dead give back their slots and their jobs.
+        # The other workers continue. The rescue frees the slots and jobs of the dead workers.
         while any(worker.poll() is None for worker in workers.values()):
             rescued += rescue_stale(database, stale_seconds=STALE_SECONDS, max_attempts=count).requeued
             time.sleep(0.05)
@@ -77,10 +77,10 @@ def test_each_job_is_done_once_in_order_and_within_the_slots_though_workers_are_
     assert highest <= slots
     for name, claimed in claims.items():
         if name != "last":
-            # What is rescued comes back, above what others have claimed since.
+            # Rescued jobs return to the queue before jobs that others have claimed since.
             risen = sum(later > earlier for (_, earlier), (_, later) in pairwise(claimed))
             assert risen <= len(rescued), f"{name} claimed a better job after a worse one"
-    # A worker that dies may not have said what it claimed; nobody claims twice what was not rescued.
+    # A dying worker may not have printed its claim. A job that was not rescued is claimed only once.
     assert count <= sum(map(len, claims.values())) + killed
     assert sum(map(len, claims.values())) <= count + len(rescued)
 

@@ -1,4 +1,4 @@
-"""Who gets which job: the order, the bounds, the lanes with their slots, aging and fairness, and the waiting."""
+"""Claims: their order and bounds, lanes with slots, aging and fairness, and waiting for a better job."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_without_aging_a_low_job_waits_for_ever_and_with_it_rises(
     clock.advance(seconds=5 * 60)
     newer = jobs.enqueue(tenant_id="t", type="x", priority=16)
     new = jobs.enqueue(tenant_id="t", type="x", priority=15)
-    # After five minutes the old one ranks as 15, before the younger 15 and after the 16.
+    # After five minutes, the old job ranks as priority 15: before the newer job of 15, and after the job of 16.
     assert _all_claims(jobs, lane="normal") == [newer.id, old.id, new.id]
 
 
@@ -291,7 +291,7 @@ def test_fairness_and_aging_cost_the_same_however_long_the_queue(sqlite_database
 
 
 def _virtual_machine_steps(database: Database, call: Callable[[], object]) -> int:
-    """How much work SQLite did for a call, in steps of its virtual machine: exact, whatever else the machine does."""
+    """Return the work of SQLite for a call in steps of its virtual machine, which does not depend on other load."""
     steps = itertools.count()
 
     def prepare(driver: Any, *_: Any) -> None:
@@ -334,7 +334,7 @@ def test_a_waiter_gets_its_job_only_when_no_better_one_is_waited_for(
     LanesRepository(database).change("normal", slots=1)
     low = jobs.enqueue(tenant_id="t", type="x", priority=10)
     high = jobs.enqueue(tenant_id="t", type="x", priority=20)
-    # Nobody waits for the better job, so it holds nobody back.
+    # No process waits for the better job, so that job does not hold others back.
     record_waiting(database, [high.id], worker_id="w")
     assert _claim_awaited(database, "normal", low.id) == []
     clear_waiting(database, [high.id])

@@ -1,4 +1,4 @@
-"""Handing in ended jobs and taking the next by one transaction, on both databases."""
+"""One transaction hands in ended jobs and takes the next ones, on both databases."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_claim_that_was_lost_ends_nothing_and_frees_no_slot(database: Database
     done = _exchange(jobs, _completed(lost))
     assert (done.ended, done.claimed) == ((), ())
     assert _statuses(jobs, *others) == ["running", "running"]
-    # Another caller ended it without a token. A queued job holds no slot.
+    # Another caller ended the job without a token. A queued job holds no slot.
     waiting = next(job for job in jobs.list_ready() if job.id != lost.id)
     done = _exchange(jobs, [End(job_id=waiting.id, status=JobStatus.CANCELED)])
     assert ([job.id for job in done.ended], done.claimed) == ([waiting.id], ())
@@ -112,7 +112,7 @@ def test_a_claim_that_was_lost_ends_nothing_and_frees_no_slot(database: Database
 def test_an_end_handed_in_twice_ends_once_and_still_looks_at_its_task(
     database: Database, jobs: JobsRepository, make_task: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer, or the process, was lost between the end and the settling of its task."""
+    """The answer or the process was lost after the end of a job, before its task was settled."""
     task = make_task("library", "library", scope="global")
     job = _claimed(jobs)
 
@@ -253,7 +253,7 @@ def test_ready_jobs_that_are_not_wanted_cost_no_second_transaction(
     )
     done = _exchange(jobs, _completed(job), **wanted)
     assert ([ended.id for ended in done.ended], done.claimed) == ([job.id], ())
-    # SQLite asks for the jobs of a lane with an order of its own in a transaction of its own.
+    # On SQLite, the jobs of a lane with a special order are claimed in a separate transaction.
     assert len(rounds) == (1 if database.is_postgresql or not change else 2)
 
 
@@ -281,7 +281,7 @@ def test_a_lane_with_an_order_of_its_own_is_served_in_it_and_the_lanes_behind_it
     new = _enqueue(jobs, priority=91, tenant_id="other").id
     low = _enqueue(jobs).id
     done = _exchange(jobs, _completed(job), limit=9)
-    # Aging prefers the old ones; fairness, after the first, the tenant that has none running.
+    # Aging prefers the old jobs. After the first job, fairness prefers the tenant without running jobs.
     order = [*old, new] if "aging_seconds" in change else [old[0], new, old[1]]
     assert [claimed.id for claimed in done.claimed] == [*order, low]
 
@@ -301,7 +301,7 @@ def test_a_fault_in_the_lanes_after_one_with_an_order_of_its_own_loses_no_claime
     monkeypatch.setattr(exchange_module, "exchange", die)
     done = _exchange(jobs, [], lanes=lanes, limit=2)
     assert [claimed.id for claimed in done.claimed] == [high.id]
-    # Where no lane is left, no other transaction begins.
+    # If no lane is left, no other transaction begins.
     assert len(later) == len(lanes) - 1
 
 

@@ -1,4 +1,4 @@
-"""A process is killed between every two statements of a call that hands in jobs and takes others: nothing is lost."""
+"""If a process is killed between any two statements of an exchange of jobs, nothing is lost."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_death_between_any_two_statements_loses_nothing_and_does_nothing_twice
             if is_over:
                 break
     own.close()
-    # A death was made before the ends, the claim, the look and the settling.
+    # Processes died before the ends, the claim, the check and the settling.
     assert statement > 8
 
 

@@ -1,4 +1,4 @@
-"""What is held is not claimed, whatever becomes of it meanwhile; released, it goes on unless another hold stands."""
+"""Held jobs are not claimed; after the release, they can start unless another hold remains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pause in Prefect: the task is held, nothing of it runs, and a user's own hold is left alone."""
+"""A pause in Prefect holds the task, so none of its jobs runs; a hold of a user is not changed."""
 
 from __future__ import annotations
 

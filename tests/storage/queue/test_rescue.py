@@ -1,4 +1,4 @@
-"""Jobs of executors that died come back; jobs whose heart beats are never touched."""
+"""Jobs of dead executors return to the queue; jobs with heartbeats are not changed."""
 
 from __future__ import annotations
 

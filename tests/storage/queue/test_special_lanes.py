@@ -1,4 +1,4 @@
-"""Lanes with aging or fairness: their edges, slots, limits and holds, and the jobs that flow runs wait for there."""
+"""Lanes with aging or fairness: bounds, slots, limits, holds, and jobs for which flow runs wait."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _claim_awaited(database: Database, *job_ids: int, lane: str = "middle", limi
 
 @pytest.fixture
 def lanes(database: Database) -> LanesRepository:
-    """`middle`, from 40 to 60, between `normal` and `high`."""
+    """The lanes, with an additional lane `middle` from 40 to 60 between `normal` and `high`."""
     with database.begin() as connection:
         connection.execute(update(tables.lanes).where(tables.lanes.c.name == "normal").values(max_priority=39))
     lanes = LanesRepository(database)

@@ -1,4 +1,4 @@
-"""No claim, end or heartbeat depends on what PostgreSQL's statistics say, or on whether there are any.
+"""Claims, ends and heartbeats are fast with wrong statistics of PostgreSQL, and without any.
 
 Each statement runs with statistics of the wrong moment, planned without its values, and may touch a handful of rows.
 SQLite gets no statistics from the application; there the same calls run with those that a user's ANALYZE would leave.
@@ -37,7 +37,7 @@ QUEUED = 10_000
 #: Rows of `jobs` that one statement may read: some for each lane, tenant and job that it names, none for the queue.
 MOST_ROWS = 60
 
-#: How the table became what it is, and at which moment it was analyzed.
+#: The histories of the table, and the moment at which it was analyzed.
 HISTORIES = ("analyzed when drained, then filled", "analyzed when full, then drained", "never analyzed")
 
 
@@ -87,7 +87,7 @@ def _analyze(database: Database) -> None:
 
 @pytest.fixture(params=HISTORIES)
 def stale(request: pytest.FixtureRequest, database: Database) -> Database:
-    """A database whose statistics are those of another moment."""
+    """A database with the statistics of an earlier moment."""
     _fill(database)
     if request.param == HISTORIES[0]:
         _drain(database)
@@ -97,7 +97,7 @@ def stale(request: pytest.FixtureRequest, database: Database) -> Database:
         _analyze(database)
         _drain(database)
         if database.is_postgresql:
-            # Removes what the drained rows left in the indexes, and nothing else: it does not look at values.
+            # VACUUM removes the index entries of drained rows, but does not update the statistics of values.
             with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(text("VACUUM jobs"))
     return database
@@ -162,7 +162,7 @@ def test_no_hot_statement_reads_the_queue_whatever_the_statistics_say(stale: Dat
 
 
 def _executed_plan(driver: Any, statement: DriverStatement, values: dict[str, Any]) -> dict[str, Any]:
-    """The plan for all values, with the numbers of rows that it read for these."""
+    """Return the generic plan of a statement, with the numbers of rows that it read for these values."""
     driver.execute("DEALLOCATE ALL")
     _prepare(driver, statement)
     return _run(driver, statement, values)
@@ -207,7 +207,7 @@ def _some_job(database: Database) -> int:
 @pytest.mark.postgres
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_plan_that_was_made_while_the_queue_was_empty_does_not_read_the_queue(database: Database) -> None:
-    """A process plans when it starts. Nothing plans anew until the table is analyzed."""
+    """A process plans a statement when it starts, and keeps the plan until the table is analyzed."""
     with database._driver(is_planned_once=True) as driver:
         driver.execute("ALTER TABLE jobs SET (autovacuum_enabled = false)")
         driver.execute("ALTER TABLE tasks SET (autovacuum_enabled = false)")

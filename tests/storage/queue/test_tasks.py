@@ -1,4 +1,4 @@
-"""Tasks: how a run goes from its start through its steps to its end, whoever ends its jobs and in whatever order."""
+"""A task goes from its start through its steps to its end, in any order of the ends of its jobs."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_chunk_that_ends_while_another_one_is_being_ended_waits_for_nobody_and
     task = make_task(SMALL_CHUNKS, "projects", photo_ids=photo_ids[:4])
     first, last = tasks.list_jobs(task.id)
     with database.begin() as connection:
-        # A caller's transaction, after which nothing looks at the task.
+        # A transaction of a caller, after which no call checks the task.
         assert JobsRepository(connection).complete(first.id) is not None
         assert jobs.complete(last.id) is not None
     assert [stuck.id for stuck in tasks.list_stuck()] == [task.id]
@@ -198,7 +198,7 @@ def test_a_chunk_that_ends_while_others_are_ended_at_once_lets_the_task_go_on(
             connection.execute(update(job_table).where(job_table.c.id == first.id).values(project_id=1))
         jobs.cancel_by_project(1)
     if not database.is_postgresql:
-        # There is one writer at a time.
+        # SQLite has one writer at a time.
         assert jobs.complete(last.id) is not None
     assert tasks.list_stuck() == []
     assert tasks.get(task.id).status == ("canceled" if end != "rescue" else "failed")
@@ -412,7 +412,7 @@ def test_a_step_is_skipped_only_when_its_flag_was_set_to_false(
     unset, no, yes, both = (make_task(*steps, photo_ids=photo_ids) for _ in range(4))
     tasks.set_flag(no.id, "moved", False)
     tasks.set_flag(yes.id, "moved", True)
-    # One chunk moved something and the other did not: what one chunk needs is not taken back by another.
+    # One chunk sets the flag, and the other does not. The second chunk must not reset the flag.
     tasks.set_flag(both.id, "moved", True)
     tasks.set_flag(both.id, "moved", False)
     assert [steps_run(task) for task in (unset, no, yes, both)] == [[0, 1, 2], [0, 2], [0, 1, 2], [0, 1, 2]]

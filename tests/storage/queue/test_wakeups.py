@@ -1,4 +1,4 @@
-"""Waiters wake when something is enqueued, by this process or another, and never wait longer than they said."""
+"""Waiting threads wake when any process enqueues a job, and never wait longer than their limit."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from storage.queue.rescue import rescue_stale
 from storage.queue.wakeups import Wakeups
 from storage.records import JobStatus
 
-#: Longer than any wake-up takes; a test that waits so long has failed.
+#: Longer than any wake-up takes; a test fails if it waits this long.
 LONG_SECONDS = 120.0
 
 
 def _let_listen(wakeups: Wakeups) -> None:
-    """Wait until the listener stands, which wakes everybody once: from then on nothing is missed."""
+    """Wait until the listener is connected, which wakes all waiters once. From then on, no notification is missed."""
     assert wakeups.wait(60)
 
 
@@ -215,7 +215,7 @@ def test_the_end_of_a_job_is_told_only_where_somebody_waits(has_waiter: bool, po
 
 @pytest.mark.parametrize("wanted", [Wanted(bounds=(90, 99)), Wanted(lanes=("priority",))])
 def test_a_claim_that_ends_no_job_wakes_no_process(wanted: Wanted, postgresql_database: Database) -> None:
-    # Each process that is woken claims. If that woke the others again, they would never wait.
+    # Each process that wakes claims. If a claim woke the others again, they would never wait.
     jobs = JobsRepository(postgresql_database)
     waiting = jobs.enqueue(tenant_id="tenant", type="x", priority=10)
     heartbeats.record_waiting(postgresql_database, [waiting.id], worker_id="w")
@@ -232,7 +232,7 @@ def test_a_listener_whose_connection_was_cut_wakes_its_waiters_and_listens_again
         (before,) = _listeners(database)
         with database.begin() as connection:
             connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": before})
-        # What was notified in between cannot be told, so coming back counts as a reason to look.
+        # Notifications during the interruption are lost, so a new connection counts as a reason to check the tables.
         assert wakeups.wait(LONG_SECONDS)
         assert before not in _listeners(database)
         JobsRepository(database).enqueue(tenant_id="tenant", type="x")

@@ -1,4 +1,4 @@
-"""The numbers about jobs, held against what was done."""
+"""Statistics of jobs match the jobs that were run."""
 
 from __future__ import annotations
 

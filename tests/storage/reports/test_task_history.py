@@ -1,4 +1,4 @@
-"""How a task went, read back from rows that were written at known moments; and bounded, however many jobs there are."""
+"""The history of a task is read from rows with known moments, and has a limited size for any number of jobs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def project(make_project: Callable[..., Project]) -> Project:
 def run_task(
     database: Database, jobs: JobsRepository, make_task: MakeTask, make_photos: Any, project: Project, clock: Any
 ) -> Callable[..., Task]:
-    """Runs a task of one job for each photo: each waits 1 s longer than the one before, and runs 10 s."""
+    """A function that runs a task with a job for each photo; each waits 1 s longer than the last, and runs 10 s."""
 
     def run(photos: int, *, fail: int = 0, **result: Any) -> Task:
         photo_ids = make_photos(project, photos)

@@ -1,4 +1,4 @@
-"""Why a job waits: each thing that can keep it back is named, with what to do, and the one that decides comes first."""
+"""Each reason why a job waits is named with the action to take; the reason that decides comes first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Why = Callable[..., JobExplanation]
 
 @pytest.fixture
 def why(database: Database) -> Why:
-    """Explains a job."""
+    """A function that returns why a job waits."""
 
     def explain(job_id: int, **options: Any) -> JobExplanation:
         return explain_job(database, job_id, **({"stale_seconds": 60} | options))
@@ -41,7 +41,7 @@ def _named(explained: JobExplanation, name: str) -> Reason:
 
 
 def _busy(queue: JobsRepository) -> int:
-    """Have another executor at work, so that somebody lives."""
+    """Let another executor run a job, so that an executor is alive; return the job's id."""
     queue.enqueue(tenant_id="busy", type="x", priority=MAX_PRIORITY)
     running = queue.claim_next("someone-alive", tenant_id="busy")
     assert running is not None

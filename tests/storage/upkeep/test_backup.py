@@ -1,4 +1,4 @@
-"""A backup is worth something: it is whole, overwrites nothing, and what is restored from it is what was there."""
+"""A backup is complete and overwrites nothing, and a restore gives the same rows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def filled(
     make_photos: Callable[..., Any],
     make_task: Callable[..., Task],
 ) -> Database:
-    """Rows of many kinds, with characters that formats like to trip over."""
+    """A database with rows of many kinds, and with characters that are difficult for file formats."""
     project = make_project("tab\t, comma, \\N \"quote\" 'x' ü \n newline")
     photo_ids = make_photos(project, 3, meta_json={"Make": "\\.", "list": [1, None, "\t"]})
     make_task("items", "projects", photo_ids=photo_ids, payload={"reason": "a\\b\n"})

@@ -1,4 +1,4 @@
-"""`check` finds what is wrong, says what to do, and changes nothing."""
+"""`check` finds wrong rows, says what to do, and changes nothing."""
 
 from __future__ import annotations
 

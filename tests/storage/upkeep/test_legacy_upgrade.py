@@ -1,4 +1,4 @@
-"""Files of earlier programs are upgraded in place, and those programs go on working on them."""
+"""Files of earlier programs are upgraded in place, and these programs can still use them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from storage.upkeep import migrations
 from storage.upkeep.revisions import head_revision, known_revisions
 from storage.upkeep.schema_upgrade import UpgradeReport, downgrade, upgrade
 
-#: The long form kills at every moment; the short one at some, and around the COMMIT.
+#: The long form kills the upgrade at every moment, the short form at some moments and around the COMMIT.
 IS_FULL = os.environ.get("HYPOTHESIS_PROFILE") == "full"
 
 T = "2025-10-01T12:00:00.000Z"
@@ -78,7 +78,7 @@ def without(columns: dict[str, str], *names: str) -> dict[str, str]:
 
 
 class LegacyFile:
-    """An SQLite file as another program left it, written and read by plain SQL."""
+    """An SQLite file of another program, which this class writes and reads by plain SQL."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -123,7 +123,7 @@ class LegacyFile:
         self.insert("photos", **(flags | required | {"id": id} | more))
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:
-        """Every row of every table, in order."""
+        """Return every row of every table, in order."""
         with self.open() as connection:
             tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             return {
@@ -184,7 +184,7 @@ def create_tables(
 
 
 def fill(file: LegacyFile, **scope: str) -> None:
-    """Rows of every kind."""
+    """Add rows of every kind."""
     file.project(1)
     file.project(2, schema_version="3")
     file.photo(10, meta_json='{"Make": "X"}', date_time_original="2020:01:01 10:00:00", manifest_id="m10")
@@ -724,7 +724,7 @@ def watched_upgrade(path: Path, watch: Watch, seen: Callable[[], None]) -> None:
 
 
 def kill_upgrade(path: Path, watch: Watch, *, at: int) -> None:
-    """Upgrade in a child that kills itself at the n-th moment of those that are watched."""
+    """Upgrade in a child process that kills itself at the n-th watched moment."""
     child = os.fork()
     if child == 0:
         moments = iter(range(at))
@@ -740,7 +740,7 @@ def kill_upgrade(path: Path, watch: Watch, *, at: int) -> None:
     os.waitpid(child, 0)
 
 
-# A child that only upgrades and dies needs none of the threads of its parent.
+# The child only upgrades and dies, so it does not need the threads of its parent.
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("watch", [each_statement, within_statements], ids=lambda watch: watch.__name__)
 @pytest.mark.parametrize("build", KINDS if IS_FULL else [half_migrated], ids=lambda build: build.__name__)
@@ -758,7 +758,7 @@ def test_a_file_whose_upgrade_is_killed_at_any_moment_is_old_or_new(
     count = len(moments)
     chosen = set(range(count)) if IS_FULL else {number * count // 8 for number in range(8)}
     states = set()
-    # The last moments are those around the COMMIT, whatever else is chosen.
+    # The last moments, which are around the COMMIT, are always chosen.
     for at in sorted(chosen | set(range(count - 3, count))):
         (tmp_path / str(at)).mkdir()
         copy = LegacyFile(tmp_path / str(at) / "library.db")

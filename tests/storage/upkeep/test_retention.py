@@ -1,4 +1,4 @@
-"""Pruning removes what ended long ago and nothing else, and never what could still be undone."""
+"""Pruning removes only tasks and jobs that ended long ago, and no task that can still be undone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DAY = 86_400
 
 
 def prune(database: Database, **arguments: Any) -> Pruned:
-    """Prune; what was foreseen is what is removed."""
+    """Prune, and check that a dry run predicts the removed rows; return the result."""
     batch = {name: arguments.pop(name) for name in ("batch_size",) if name in arguments}
     foreseen = count_prunable(database, **arguments)
     pruned = retention.prune(database, **arguments, **batch)
