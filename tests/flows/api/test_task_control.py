@@ -1,4 +1,4 @@
-"""Following and steering tasks from programs: the same answers on both databases, from sync and from async code."""
+"""Programs follow and control tasks; the results are the same on both databases, in sync and async code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def runtime(database: Database, tmp_path: Path) -> Iterator[Runtime]:
 
 @pytest.fixture(autouse=True)
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ids of the tasks for which Prefect was asked for a flow run."""
+    """The ids of the tasks for which a flow run was requested from Prefect."""
     requests: list[str] = []
 
     def request(task: Task) -> str:
@@ -40,7 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def task_id(runtime: Runtime, define: Callable[..., Any]) -> str:
-    """A started task of two steps."""
+    """The id of a started task with two steps."""
     definition = define("two", {"type": "count", "priority": 95}, {"type": "stumble", "priority": 50}, scope="global")
     return flows.start_task(type=definition, tenant_id="t").task_id
 

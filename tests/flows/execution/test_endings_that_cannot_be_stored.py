@@ -1,4 +1,4 @@
-"""Jobs whose end cannot be stored, or whose handler raises what an executor raises: none runs for ever."""
+"""A job ends even if its result cannot be stored, or if its handler raises an error of an executor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.waiting import wait_until
 
 
 class Unprintable(Exception):
-    """An error whose text cannot be had."""
+    """An error that cannot be converted to a text."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
@@ -46,25 +46,25 @@ RAISED: dict[str, BaseException] = {
 
 @step("count_wrongly", unit="library", modifies_files=False)
 def count_wrongly(ctx: StepContext) -> None:
-    """Puts what no database stores into its report, past every check."""
+    """Puts a value into its report that no database can store, without any check."""
     ctx.report.counts["photos"] = {"nan": float("nan"), "huge": 10**400, "set": {1}}[ctx.payload["value"]]  # type: ignore[assignment]
 
 
 @step("name_wrongly", unit="library", modifies_files=False)
 def name_wrongly(ctx: StepContext) -> None:
-    """Puts a name that no database stores into its report, past every check."""
+    """Puts a name into its report that no database can store, without any check."""
     ctx.report.examples["removed"] = [str(ctx.payload["value"]).replace("NUL", "\0").replace("HALF", "\ud800")]
 
 
 @step("raise_it", unit="library", modifies_files=False)
 def raise_it(ctx: StepContext) -> None:
-    """Raises what the payload names."""
+    """Raises the error that the payload names."""
     raise RAISED[ctx.payload["what"]]
 
 
 @step("go_on", unit="library", modifies_files=False)
 def go_on(ctx: StepContext) -> None:
-    """Has nothing to do."""
+    """Does nothing."""
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def each_runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
 
 
 def work_until_ended(runtime: Runtime, type: str, payload: dict[str, Any] | None = None) -> Job:
-    """Have a worker run a job of a type to its end; the job as it is then."""
+    """Let a worker run a job of this type to its end; return the ended job."""
     jobs = JobsRepository(runtime.database)
     queued = jobs.enqueue(tenant_id="t", type=type, scope="global", payload=payload)
     worker = Worker(runtime)
@@ -113,7 +113,7 @@ def test_a_result_that_cannot_be_stored_is_a_failure_with_the_reason(
     if (type, value) == ("count_wrongly", "huge"):
         assert job.status == "completed" or "could not be stored" in str(job.error_message)
         return
-    # At once: another attempt would come to the same result.
+    # The job fails at once, because another attempt would have the same result.
     assert (job.status, job.attempts) == ("failed", 0)
     assert str(job.error_message).startswith("the job ran, but its end could not be stored: result: ")
     assert job.result == {}

@@ -1,6 +1,7 @@
-"""Any order of starts, runs, deaths, rescues, cancels, retries and holds: what must be true of a task at every moment.
+"""Invariants of a task hold in any order of starts, runs, deaths, rescues, cancels, retries and holds.
 
-The storage's own model proves each repository call; here real handlers run, fail and die, and ask for follow-ups.
+`tests/storage/lifecycle/test_model.py` checks each repository call. Here, real handlers run, fail, die and request
+follow-up jobs.
 """
 
 from __future__ import annotations
@@ -42,16 +43,16 @@ SLOTS = 2
 PHOTOS = 5
 
 
-#: What happens to an item; most often nothing.
+#: The possible events for an item; mostly none.
 OUTCOMES = st.sampled_from(["do", "do", "do", "stumble", "refuse", "die"])
 
 
 class Death(BaseException):
-    """The executor is gone; nothing after this point happened."""
+    """A simulated death of the executor; nothing after this point happens."""
 
 
 class Script:
-    """What happens to the next handler: after how many items it fails or dies, and how."""
+    """Instructions for the next handler: after how many items it fails or dies, and how."""
 
     def __init__(self) -> None:
         self.steps: Iterator[str] = iter(())
@@ -66,7 +67,7 @@ script = Script()
 
 @step("modelled", unit="items", modifies_files=False)
 def modelled(ctx: StepContext) -> None:
-    """Does what the script says, item for item."""
+    """Follows the script for each item."""
     for batch in ctx.item_batches(size=1):
         if ctx.job.payload.get("asks"):
             ctx.enqueue("modelled_follow_up", photo_ids=[item.photo.id for item in batch], priority=10)
@@ -77,7 +78,7 @@ def modelled(ctx: StepContext) -> None:
 
 @step("modelled_follow_up", unit="items", modifies_files=False)
 def modelled_follow_up(ctx: StepContext) -> None:
-    """As above, and asks for nothing."""
+    """Follows the script for each item, and requests no follow-up job."""
     for batch in ctx.item_batches(size=1):
         for item in batch:
             with ctx.item(item):
@@ -182,7 +183,7 @@ class Execution(RuleBasedStateMachine):
     @precondition(lambda self: self.tasks.list_newest())
     @rule(refuses=st.booleans())
     def end_all(self, refuses: bool) -> None:
-        """Left in peace, every task ends, and all that it asked for was done."""
+        """Without further events, every task ends, and its follow-up jobs were done."""
         HoldsRepository(self.database).release("tenant", "user_0")
         script.steps = iter(["refuse"] if refuses else [])
         self.rescue()
@@ -256,7 +257,7 @@ class Execution(RuleBasedStateMachine):
         return [task.id for task in self.tasks.list_newest() if task.is_final]
 
     def forget_end(self, job_id: int, token: str) -> None:
-        """A process that dies does not hand its job back, as one does that is merely interrupted."""
+        """Ignore the end of a job: a dead process does not return its job, as an interrupted one does."""
         with self.database.begin() as connection:
             connection.execute(
                 jobs.update()

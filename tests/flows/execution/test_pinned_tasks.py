@@ -1,4 +1,4 @@
-"""A task runs to its end as it was started, whatever happens to the file of its definition meanwhile."""
+"""A task keeps the definition with which it was started, also if the definition's file changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two flow runs in two processes want the same slot: who gets it, and in which order."""
+"""Flow runs in two processes get a shared slot in the order of rank."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def waited_for(rows: Database, priority: int) -> int:
 
 
 def forget_heartbeats(rows: Database) -> None:
-    """Date the last heartbeats of waiting processes an hour back; processes that are alive write new ones."""
+    """Set the heartbeats of waiting processes an hour back; processes that are alive write new ones."""
     with rows.begin() as connection:
         long_ago = rows.clock() - timedelta(hours=1)
         connection.execute(jobs.update().where(jobs.c.status == "queued").values(heartbeat_at=long_ago))

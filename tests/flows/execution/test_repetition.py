@@ -1,4 +1,4 @@
-"""What is run again after a failure, when, and what is not."""
+"""After a failure, only the failed work runs again, after the right delay."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_others_run_while_a_failed_job_waits_for_its_next_attempt(runtime: Runti
     jobs = JobsRepository(runtime.database)
     unlucky = jobs.enqueue(tenant_id="unlucky", type="stumble", scope="global", priority=99)
     others = [jobs.enqueue(tenant_id="t", type="count", scope="global", priority=50) for _ in range(3)]
-    # The wait is longer than the test; only the moment of the retry is brought nearer.
+    # The delay is longer than the test, so the test moves the moment of the retry forward.
     settings = runtime.settings.model_copy(update={"retry_delay_seconds": 3600.0, "concurrency": 1})
     with Runtime(runtime.database, settings=settings) as patient:
         worker = Worker(patient)
@@ -103,7 +103,7 @@ def test_a_step_whose_failure_does_not_matter_lets_its_task_go_on_and_fail_at_th
 
 @pytest.fixture
 def failed_task(runtime: Runtime, stage: Any, define: Any) -> str:
-    """A task of two steps, of which one item of the first failed, and whose cause has been mended since."""
+    """Return the id of a task of two steps: an item of the first step failed, and its cause has been repaired since."""
     project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
     ids = PhotosRepository(runtime.database).create_many(
         {"project_id": project.id, "filename": name} for name in ("a", "b", "c", "bad")

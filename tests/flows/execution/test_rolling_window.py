@@ -1,4 +1,4 @@
-"""A run follows many jobs at a time, and none of them keeps another from beginning."""
+"""A run follows many jobs at a time, and no job keeps another from starting."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksR
 from storage.records import Job
 from tests.waiting import wait_until
 
-#: Chunks that fail at their first attempt, of the test that runs.
+#: The chunks of the current test that fail at their first attempt.
 _unlucky: set[int] = set()
 
 
 @step("fail_first", unit="items", modifies_files=False)
 def fail_first(ctx: StepContext) -> None:
-    """Fails once for some chunks."""
+    """Fails at the first attempt for some chunks."""
     if ctx.job.chunk_index in _unlucky and ctx.job.attempts == 0:
         raise OSError("not at the first attempt")
     for batch in ctx.item_batches():
@@ -39,8 +39,8 @@ def fail_first(ctx: StepContext) -> None:
 
 @pytest.fixture
 def patient(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
-    """A runtime with a window of four jobs, which repeats what failed after an hour."""
-    # While all jobs of the window wait for their next attempt, the run looks for others only after this time.
+    """A runtime that follows at most four jobs at a time, and repeats failed jobs after an hour."""
+    # While all followed jobs wait for their next attempt, the run searches for other jobs only after this time.
     monkeypatch.setattr(StepSource, "look_seconds", 0.1)
     changes = {"retry_delay_seconds": 3600.0, "window_size": 4, "concurrency": 2}
     with Runtime(runtime.database, settings=runtime.settings.model_copy(update=changes)) as opened, opened.as_current():
@@ -57,7 +57,7 @@ def photo_ids(runtime: Runtime) -> list[int]:
 
 
 def _statuses(runtime: Runtime, task_id: str) -> list[str]:
-    """The status of each job, or that it waits for its next attempt."""
+    """Return the status of each job; a job that waits for its next attempt has a status of its own here."""
     jobs = TasksRepository(runtime.database).list_jobs(task_id)
     return ["waits" if job.run_after is not None else job.status for job in jobs]
 
@@ -67,7 +67,7 @@ def _all_but_the_unlucky_have_run(runtime: Runtime, task_id: str) -> bool:
 
 
 def _let_retries_begin(runtime: Runtime) -> None:
-    """Bring the moment of the next attempts nearer; none may be about to fail."""
+    """Move the moments of the next attempts to now; no running job may be about to fail."""
     with runtime.database.begin() as connection:
         connection.exec_driver_sql("UPDATE jobs SET run_after = NULL")
 
@@ -80,7 +80,7 @@ def _in_thread(run: Callable[[], object]) -> Iterator[None]:
         running.result(60)
 
 
-# As many wait for their next attempt as the window holds, or one alone.
+# Either as many jobs wait for their next attempt as the run can follow, or only one.
 @pytest.mark.parametrize("unlucky", [{0}, {0, 1, 2, 3, 4}])
 def test_jobs_that_wait_for_their_next_attempt_keep_no_other_from_beginning(
     patient: Runtime, define: Any, photo_ids: list[int], unlucky: set[int]
@@ -237,7 +237,7 @@ def test_jobs_that_found_no_room_are_read_again_although_followed_ones_have_ende
     with runtime.database.begin() as connection:
         connection.exec_driver_sql(f"UPDATE jobs SET status = 'completed' WHERE id IN ({first}, {second})")
 
-    # The window has room for one job, because it has not taken note of the ends yet.
+    # The run has room for only one job, because it has not read the ends of the others yet.
     found = source.read(1, {first: _Ends(), second: _Ends()})
 
     assert [job.id for job in found] == [third, fourth]
@@ -245,7 +245,7 @@ def test_jobs_that_found_no_room_are_read_again_although_followed_ones_have_ende
 
 
 class _Given(Source["_Ends"]):
-    """Jobs of a list, whose futures the test ends."""
+    """Gives out the jobs of a list; the test ends their futures."""
 
     look_seconds = 0.01
 

@@ -1,4 +1,4 @@
-"""Executors that are asked to end, or are stopped for a while: what they do, and what they leave for others."""
+"""Executors that get a signal to end, or are stopped for some time, finish or return their jobs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def environment(library: Path, database_url: str) -> dict[str, str]:
 
 @pytest.fixture
 def rows(database_url: str) -> Iterator[Database]:
-    """The database at the system's time, as the executors see it."""
+    """The database with the system's clock, which the executors use too."""
     opened = Database(database_url)
     yield opened
     opened.close()
@@ -53,7 +53,7 @@ def rows(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def here(rows: Database, tmp_path: Path) -> Iterator[Runtime]:
-    """An executor in this process, on the same database."""
+    """A runtime in this process on the same database."""
     with Runtime(rows, settings=quick_settings(tmp_path, stale_seconds=1.5)) as opened, opened.as_current():
         yield opened
 
@@ -145,7 +145,7 @@ class TestWorkers:
 
         owners = [line.split()[0] for line in lines(ticks)]
         taken_over_at = next(place for place, owner in enumerate(owners) if owner != str(first.process.pid))
-        # What it had begun when it was stopped, between its checkpoint and the write, it may end.
+        # The executor may finish a write that it had begun after its checkpoint when it was stopped.
         assert owners[taken_over_at:].count(str(first.process.pid)) <= 1
         job = only_job(rows, task.id)
         assert (job.status, job.attempts) == ("completed", 1)
@@ -224,9 +224,9 @@ class TestFlowRuns:
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "sigint"])
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "sigint"])
 class TestTwoSignalsInARow:
-    """Of any kind: the process ends, whatever it and its handlers are doing.
+    """After two signals of any kind, the process ends, whatever it and its handlers do.
 
-    The second is sent again and again: two of one kind are one if they come before the first was seen.
+    The second signal is sent again and again, because two signals of one kind count as one before the first is handled.
     """
 
     @pytest.fixture
@@ -244,7 +244,7 @@ class TestTwoSignalsInARow:
         with Executor("worker", environment) as worker:
             wait_until((library / "entered").exists, what="the job runs")
             worker.send(first)
-            # Much less than the time for a drain.
+            # This is much less than `drain_seconds`.
             send_until_ended(worker, second, limit_seconds=60)
 
         assert only_job(rows, task.id).status == "queued"

@@ -1,4 +1,4 @@
-"""The worker: what it runs, in which order, and what it leaves behind when something goes wrong."""
+"""The worker runs the right jobs in the right order, and leaves nothing behind after an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handlers are loaded at the first use, which may be that of many threads at once."""
+"""Handlers are loaded at the first use, also if many threads use them at the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A failure names its file once, although the reason of the library or of a decoder begins with the file's name."""
+"""A failure names its file once, also if the reason of a library or decoder begins with the name of the file."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Pictures whose colors are named by code points (CICP) look as a browser shows them; HDR keeps its middle tones."""
+"""Pictures with colors by code points (CICP) look as in a browser; HDR pictures keep their middle tones."""
 
 import io
 import struct
@@ -30,7 +30,7 @@ def avif(color: tuple[int, ...], primaries: int, transfer: int, *, icc_profile: 
 
 
 def renamed(content: bytes, primaries: int, transfer: int) -> bytes:
-    """The same values, which stand for other colors."""
+    """Return the same picture with other code points, so that its values mean other colors."""
     at = content.index(b"colrnclx") + 8
     return content[:at] + struct.pack(">HH", primaries, transfer) + content[at + 4 :]
 

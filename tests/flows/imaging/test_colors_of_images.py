@@ -1,4 +1,4 @@
-"""Colors that libvips takes for others come out right, or the picture is not supported: never wrong, never empty."""
+"""Colors that libvips would misread are right, or the picture is not supported; no picture is wrong or empty."""
 
 import struct
 from collections.abc import Callable
@@ -20,7 +20,7 @@ GREYS = (30, 90, 160, 220)
 
 
 def quarters(colors: Any) -> Any:
-    """An array of height, width and channels, with a color in each quarter."""
+    """Return an array of height, width and channels, with one color in each quarter."""
     picture = np.zeros((HEIGHT, WIDTH, len(colors[0])), np.float64)
     for number, color in enumerate(colors):
         top, left = (number // 2) * HEIGHT // 2, (number % 2) * WIDTH // 2
@@ -31,7 +31,7 @@ def quarters(colors: Any) -> Any:
 def tiff_file(
     array: Any, *, photometric: int, sample_format: int = 1, extra: tuple[int, ...] = (), order: str = "<", **tags: Any
 ) -> bytes:
-    """A TIFF of one strip, written tag by tag as the standard says."""
+    """Return a TIFF with one strip, written tag by tag according to the standard."""
     height, width, bands = array.shape
     pixels = array.astype(array.dtype.newbyteorder(order)).tobytes()
     folder = {
@@ -55,7 +55,7 @@ def tiff_file(
 
 
 def shown(path: Path) -> list[tuple[int, ...]]:
-    """The colors of the quarters of the preview, with their opacity."""
+    """Return the colors of the quarters of the preview, with their opacity."""
     made = make_derivatives(path, preview=path.with_suffix(".webp"))
     assert made.status == "generated"
     with Image.open(path.with_suffix(".webp")) as preview:
@@ -102,7 +102,7 @@ def test_numbers_of_every_size_show_their_colors(
 
 
 def assert_not_supported(path: Path) -> str:
-    """That a plan says so, too, and the row has the size; gives the reason."""
+    """Check that a picture is not supported, also in a plan, and that its size is known; return the reason."""
     made = make_derivatives(path, preview=path.with_suffix(".webp"))
     assert (made.status, inspect_image(path).status) == ("not_supported", "not_supported")
     assert not path.with_suffix(".webp").exists()
@@ -190,7 +190,7 @@ def test_only_what_is_said_to_be_transparency_is(
 
 
 def lab_of(colors: Any) -> Any:
-    """CIELAB values: lightness 0 to 100, and two colors from -128 to 127; by littleCMS."""
+    """Return CIELAB values, computed by littleCMS: lightness 0 to 100, and two colors from -128 to 127."""
     profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     one = Image.new("RGB", (1, 1))
     values = []
@@ -247,7 +247,7 @@ def test_a_hidden_color_of_a_lab_tiff_is_not_seen_at_an_edge(tmp_path: Path, kin
 
 
 def with_index(jpeg: bytes, index: bytes) -> bytes:
-    """A JPEG whose EXIF has an interoperability folder, as DCF cameras write it."""
+    """Return a JPEG whose EXIF has an interoperability IFD, as DCF cameras write it."""
 
     def structure(exif_at: int, folder_at: int) -> tuple[bytes, ...]:
         first = struct.pack("<HHHIII", 1, 0x8769, LONG, 1, exif_at, 0)

@@ -1,4 +1,4 @@
-"""Files that are no TIFF and no JPEG at their beginning tell their date and camera, as exiftool reads them."""
+"""Date and camera of files that do not begin as TIFF or JPEG are read as exiftool reads them."""
 
 import struct
 import zlib

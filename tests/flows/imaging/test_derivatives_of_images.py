@@ -131,7 +131,7 @@ def test_making_them_again_gives_the_same_files(detailed: Any, tmp_path: Path, t
 def test_a_wide_color_profile_is_converted_and_left_out(
     pyvips: Any, picture: Any, tmp_path: Path, targets: dict[str, Path]
 ) -> None:
-    # Seen without its profile, a picture in Display P3 looks paler than it is.
+    # Without its profile, a picture in Display P3 would look too pale.
     picture(400, 300).icc_transform("p3", input_profile="srgb").jpegsave(str(tmp_path / "a.jpg"), Q=98)
     stored = pyvips.Image.new_from_file(str(tmp_path / "a.jpg"))
     assert stored.get_typeof("icc-profile-data") != 0
@@ -362,7 +362,7 @@ def test_impossible_renditions_are_refused(values: tuple[int, int, int]) -> None
 
 
 def likeness(pyvips: Any, one: Any, other: Any) -> float:
-    """SSIM of the brightness, with the usual Gaussian window."""
+    """Return the structural similarity (SSIM) of the brightness, with the usual Gaussian window."""
 
     def blurred(image: Any) -> Any:
         return image.gaussblur(1.5, precision="float")

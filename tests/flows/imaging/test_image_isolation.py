@@ -234,7 +234,7 @@ def test_workers_die_with_their_parent_even_in_the_middle_of_an_image() -> None:
     deadline = time.monotonic() + 30
     while Path(f"/proc/{orphan}/stat").exists() and time.monotonic() < deadline:
         if Path(f"/proc/{orphan}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            break  # It has ended; whoever adopted it has not noticed yet.
+            break  # The process has ended, but its new parent has not read its exit code yet.
         os.sched_yield()
     else:
         assert not Path(f"/proc/{orphan}").exists()
@@ -263,7 +263,7 @@ def test_a_call_costs_less_than_a_millisecond(shared_pool: ImagePool, photo: Pat
         began = time.perf_counter()
         shared_pool.run("process_id", int, name="a.jpg")
         costs.append(time.perf_counter() - began)
-    # The fastest, because other programs may keep the processors busy.
+    # The fastest attempt counts, because other programs may keep the processors busy.
     assert min(costs) < 0.001
 
 
@@ -381,7 +381,7 @@ def test_an_answer_of_another_form_costs_one_image_and_the_process(shared_pool: 
 
 
 def test_a_process_never_makes_its_parent_build_an_object_of_its_choice(shared_pool: ImagePool) -> None:
-    # What pickle would take for an object with an effect is text, or a refusal.
+    # Data that pickle would load as an object with an effect is read as text, or refused.
     assert (
         shared_pool.run("answer", str, name="a.jpg", value="cos\nsystem\n(S'true'\ntR.") == "cos\nsystem\n(S'true'\ntR."
     )

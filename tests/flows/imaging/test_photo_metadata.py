@@ -28,7 +28,7 @@ def with_exif(jpeg: bytes, structure: bytes) -> bytes:
 
 
 def as_exiftool_says(tags: dict[str, Any], *names: str) -> str | None:
-    """exiftool's composite date in our form."""
+    """Return the composite date of exiftool in our format."""
     for name in names:
         if name in tags:
             text = str(tags[name])
@@ -77,7 +77,7 @@ def test_every_format_tells_its_date_and_camera(
 ) -> None:
     path = tmp_path / f"a{suffix}"
     picture(120, 80).write_to_file(str(path))
-    # Written by exiftool, so that it is its idea of where each format keeps them.
+    # exiftool writes the tags, so it decides where each format has them.
     write_tags(path, "-Make=Canon", "-Model=EOS R5", "-Orientation#=1", "-ExifIFD:DateTimeOriginal=2023:01:02 03:04:05")
     assert str(exiftool(path)["DateTimeOriginal"]) == "2023:01:02 03:04:05"
     read = read_metadata(path)
@@ -282,7 +282,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def raw_profile(structure: bytes) -> bytes:
-    """The EXIF block as a text, which programs wrote into PNG files before the format had a chunk for it."""
+    """Return the EXIF block as a text, which programs wrote into PNG files before PNG had a chunk for EXIF."""
     text = f"\nexif\n{len(structure):8d}\n{structure.hex()}\n".encode()
     return png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text))
 
@@ -326,7 +326,7 @@ def test_a_jpeg_of_a_telephone_with_a_gain_map_keeps_its_xmp_date(
 
 
 def assert_same_quarters(shown: Image.Image) -> None:
-    """The colors of the test picture are in their quarters."""
+    """Check that the colors of the test picture are in their quarters."""
     width, height = shown.size
     places = [(width // 4, height // 4), (3 * width // 4, height // 4), (width // 4, 3 * height // 4)]
     for place, color in zip(places, QUARTERS, strict=False):

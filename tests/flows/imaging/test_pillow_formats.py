@@ -1,4 +1,4 @@
-"""Formats that the wheel of libvips cannot decode: by Pillow if it is there, else not supported and nothing worse."""
+"""Pillow decodes formats that the wheel of libvips cannot decode; without Pillow, they are not supported."""
 
 import base64
 import io
@@ -136,7 +136,7 @@ def test_jpeg_xl_keeps_its_metadata_without_a_decoder(tmp_path: Path, is_compres
     made = make_derivatives(path, preview=tmp_path / "a.webp")
     assert (made.status, inspect_image(path).status) == ("not_supported", "not_supported")
     assert (read_metadata(path).make, read_metadata(path).taken_at) == (SEEN.make, SEEN.taken_at)
-    # What can be had is there, so nothing is offered.
+    # All optional packages are installed, so the message recommends none.
     assert made.reason == "a.jxl: no installed decoder supports it. Add a JPEG of the same name."
 
 
@@ -216,7 +216,7 @@ def test_a_jpeg_that_lacks_more_is_not(detailed: Any, tmp_path: Path, missing_by
 
 
 def avif_with_items(picture: Any, count: int) -> bytes:
-    """An AVIF picture with so many items beside it, as the tiles of a large picture are; each has one byte."""
+    """Return an AVIF picture with this many additional items of one byte, as a large picture has many tiles."""
     written = io.BytesIO()
     Image.fromarray(picture.numpy()).save(written, "AVIF", quality=95)
     data = bytearray(written.getvalue())

@@ -36,7 +36,7 @@ CAMERAS = {
     "srf": ("SONY", "DSC-F828"),
     "srw": ("SAMSUNG", "NX10"),
 }
-#: What their files begin with, if not as a TIFF.
+#: The first bytes of their files, if these are not those of a TIFF.
 MAGIC = {"orf": b"IIRO", "rw2": b"IIU\0", "rwl": b"IIU\0"}
 JPEG_XL_OF_DNG = 52546
 #: 120 x 80 pixels, as libjxl compresses them.

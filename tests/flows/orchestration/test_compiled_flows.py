@@ -1,4 +1,4 @@
-"""What a definition looks like as a Prefect flow, before it runs."""
+"""A definition is compiled into a Prefect flow with the right name, description and parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many connections to PostgreSQL the process of a flow run opens."""
+"""The process of a flow run opens only few connections to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
 
-#: More jobs than there are connections, and all of them wait from the beginning.
+#: The number of jobs: more than connections, and all of them wait from the beginning.
 JOBS = 24
 
 #: A connection is kept if two threads needed one at the same moment, so a run in which all threads meet has more than

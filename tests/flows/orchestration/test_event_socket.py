@@ -42,12 +42,12 @@ from tests.waiting import wait_until
 #: Longer than any test may take.
 _PATIENT = 120.0
 
-#: As long as an answer may take that never comes.
+#: How long a test waits for an answer that never comes.
 _IMPATIENT = 0.5
 
 
 class StandIn:
-    """Stands for Prefect's server: keeps the events that it reads, of each connection separately.
+    """A simulated Prefect server, which stores the events that it reads, separately for each connection.
 
     Args:
         most: the number of events after which it closes a connection.
@@ -79,7 +79,7 @@ class StandIn:
             thread.join()
 
     def wait_for(self, *connections: list[str]) -> None:
-        """Wait until it has read these events, of each connection."""
+        """Wait until the server has read these events, in one list for each connection."""
         wait_until(lambda: self.connections == list(connections), what=lambda: f"it has read all: {self.connections}")
 
     def _serve(self, connection: ServerConnection) -> None:
@@ -100,7 +100,7 @@ class StandIn:
 
 @contextmanager
 def using(url: str) -> Iterator[None]:
-    """Settings of Prefect with which it uses a server at this address."""
+    """Let Prefect use the server at this address during the block."""
     with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: "us:secret"}):
         yield
 
@@ -123,7 +123,7 @@ def test_events_are_sent_in_order_by_one_connection_while_it_is_fresh(
         assert sending.is_open
         assert sending.send(bodies("third"))
         stand_in.wait_for(["first", "second", "third"])
-        # A server closes a connection that answers none of its pings.
+        # A server closes a connection whose client answers none of its pings.
         monkeypatch.setattr(event_socket, "FRESH_SECONDS", 0.0)
         assert sending.send(bodies("fourth"))
         stand_in.wait_for(["first", "second", "third"], ["fourth"])
@@ -139,7 +139,7 @@ def test_the_headers_are_those_of_requests(stand_in: StandIn) -> None:
 
 
 def test_a_server_that_reads_nothing_keeps_the_sender_no_longer_than_an_answer_may_take() -> None:
-    # More than all buffers between the two hold.
+    # More data than all buffers between client and server can hold.
     events = bodies(*map(str, range(200)), size=200_000)
     with StandIn(is_deaf=True).running() as deaf, using(deaf.url), EventSocket(answer_seconds=_IMPATIENT) as sending:
         assert not sending.send(events)
@@ -153,7 +153,7 @@ def test_a_server_that_answers_nothing_is_not_asked_again() -> None:
         sending = stack.enter_context(EventSocket(answer_seconds=_IMPATIENT))
         silent.settimeout(0.0)
         assert not sending.send(bodies("lost"))
-        # On a slow machine, the time may be over before a connection is made.
+        # On a slow machine, the limit may pass before a connection is open.
         with suppress(BlockingIOError):
             silent.accept()[0].close()
         assert not sending.send(bodies("lost"))
@@ -218,7 +218,7 @@ def test_a_server_with_tls_must_have_a_known_certificate_unless_the_settings_say
 
 
 class Requests:
-    """Stands for Prefect's client: keeps the events of each request."""
+    """A simulated client of Prefect, which stores the events of each request."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""Compiled flows on a real Prefect server: what runs, how it ends, and what Prefect then shows."""
+"""Compiled flows run on a real Prefect server, end in the right state, and are shown correctly by Prefect."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
 
 
 class Api(PrefectApi):
-    """Prefect's API with its events and automations."""
+    """A client of Prefect's API, also for events and automations."""
 
     def running(self, flow_name: str) -> list[dict[str, Any]]:
         body = {"flows": {"name": {"any_": [flow_name]}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
         return self.find("flow_runs", body)
 
     def events(self, related: str) -> dict[str, list[dict[str, Any]]]:
-        """Our events that happened to a resource, or concern it, by name."""
+        """Return our events about a resource, or related to it, by their names."""
         body = {"filter": {"any_resource": {"id": [related]}, "event": {"prefix": ["photojobs."]}}, "limit": 50}
         found = self.post("/events/filter", json=body).raise_for_status().json()["events"]
         by_name: dict[str, list[dict[str, Any]]] = {}
@@ -48,7 +48,7 @@ class Api(PrefectApi):
 
     @contextmanager
     def automation(self, *, expect: str, match: dict[str, str]) -> Iterator[str]:
-        """An automation on one event; its action is to do nothing."""
+        """Create an automation for one event during the block; its action does nothing. Yield its id."""
         trigger = {"type": "event", "posture": "Reactive", "expect": [expect], "match": match, "threshold": 1}
         body = {"name": expect, "trigger": trigger | {"within": 0}, "actions": [{"type": "do-nothing"}]}
         automation = str(self.post("/automations/", json=body).raise_for_status().json()["id"])
@@ -58,7 +58,7 @@ class Api(PrefectApi):
             self.delete(f"/automations/{automation}").raise_for_status()
 
     def acted(self, automation: str) -> list[str]:
-        """What the events were about on which an automation has acted."""
+        """Return the resources of the events on which an automation has acted."""
         body = {"filter": {"any_resource": {"id": [f"prefect.automation.{automation}"]}}}
         found = self.post("/events/filter", json=body).raise_for_status().json()["events"]
         triggered = [event for event in found if event["event"] == "prefect.automation.triggered"]
@@ -310,7 +310,7 @@ def test_events_tell_prefect_what_happened_and_what_it_concerns(
     assert {"flow", "task-run"} <= set(related)
     tags = {one["prefect.resource.id"] for one in failed["related"] if one["prefect.resource.role"] == "tag"}
     assert {"prefect.tag.priority:95", "prefect.tag.lane:priority", f"prefect.tag.task:{summary.task.id}"} <= tags
-    # A job that takes longer than the interval of such events tells its items in more than one of them.
+    # A job that takes longer than the interval of item events reports its items in more than one event.
     told: dict[str, Counter[str]] = {}
     for event in events["photojobs.items.recorded"]:
         told.setdefault(event["resource"]["prefect.resource.id"], Counter()).update(event["payload"]["counts"])

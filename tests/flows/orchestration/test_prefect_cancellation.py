@@ -1,4 +1,4 @@
-"""A deployed flow run is suspended, resumed and canceled in Prefect, as a user does in the UI, and its task with it."""
+"""A user suspends, resumes and cancels a deployed flow run in Prefect, and its task follows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
 
 @pytest.fixture
 def installed_steps(tmp_path: Path) -> Path:
-    """A folder for PYTHONPATH with an installed package that has the step types of these tests."""
+    """A folder for PYTHONPATH that contains a package with the step types of these tests."""
     folder = tmp_path / "site"
     metadata = folder / "photojobs_test_steps-1.0.dist-info"
     metadata.mkdir(parents=True)

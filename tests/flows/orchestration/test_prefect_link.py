@@ -1,4 +1,4 @@
-"""What we say reaches Prefect's server, in batches and in order, also where it is away for a while."""
+"""States, logs and events reach Prefect's server in batches and in order, also after an outage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def event(name: str, *, subject: str = "photojobs.job.1", related: dict[str, str
 
 
 class Server:
-    """Stands for Prefect's client: takes what it is sent, but for what it is told to raise first."""
+    """A simulated client of Prefect: stores what it gets, after it has raised the given errors."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -95,7 +95,7 @@ def test_an_event_that_the_server_refuses_costs_no_other_one(
     connect: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(prefect_link, "GATHER_SECONDS", 3600.0)
-    # The batch, and then the first of it by itself.
+    # The whole batch is sent first, and then its first entry alone.
     server, events = connect(with_status(422), with_status(422)), PrefectLink()
 
     for name in ("bad", "good", "better"):
@@ -227,7 +227,7 @@ def test_artifacts_of_one_kind_keep_their_distance_and_delay_no_other(
 
     wait_until(lambda: len(sent) == 2, what="the other was sent")
     assert sent == ["first", "report"]
-    # A run that ends waits for no distance.
+    # At the end of a run, there is no pause between two batches.
     assert link.flush(60)
     assert sent == ["first", "report", "second"]
 

@@ -1,4 +1,4 @@
-"""Which processes `photojobs up` may end: those that prove to be its own flow-run processes."""
+"""`photojobs up` ends only processes that are proven to be its own flow-run processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.orchestration.supervision import FOLDER_VARIABLE, running_processes
 
 
 def test_a_mark_of_a_crashed_run_names_no_other_process(tmp_path: Path) -> None:
-    # Its process id is that of something else by now: of this very process.
+    # Another process has this process id now: the process of this test.
     (tmp_path / f"{os.getpid()}.run").touch()
 
     assert running_processes(tmp_path) == []
@@ -56,6 +56,6 @@ def test_a_runner_whose_parent_is_killed_ends_even_if_something_of_it_waits_for_
         assert process.stdout is not None
         assert process.stdout.readline() == b"here\n"
         process.kill()
-        # The runner has the other end: it is closed once the runner has ended.
+        # The runner has the other end of the pipe, which is closed when the runner ends.
         assert process.stdout.read() == b""
     assert (tmp_path / "stop").exists()

@@ -1,4 +1,4 @@
-"""Prefect's limits of tags: read ahead of the task runs, and obeyed where there are some."""
+"""Prefect's concurrency limits of tags are read before the task runs, and are respected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
 
 @step("enter_first", unit="items", modifies_files=False)
 def enter_first(ctx: StepContext) -> None:
-    """The first chunk says that it runs, and waits."""
+    """The first chunk reports that it runs, and waits."""
     if ctx.job.chunk_index == 0:
         the_stage.entered["first"].set()
         while not the_stage.gates["g"].wait(0.01):
@@ -37,7 +37,7 @@ def enter_first(ctx: StepContext) -> None:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The names of the limits that task runs asked Prefect's server for a slot of."""
+    """The names of the limits for which task runs requested a slot from Prefect's server."""
     names: list[list[str]] = []
     original = PrefectClient.increment_concurrency_slots_with_lease
 
@@ -128,7 +128,7 @@ def test_a_limit_that_comes_while_jobs_wait_is_obeyed_by_these(
 
 
 class _Away:
-    """A client whose server is away."""
+    """A client whose server does not answer."""
 
     def read_global_concurrency_limits(self, **_: int) -> NoReturn:
         raise httpx.ConnectError("refused")

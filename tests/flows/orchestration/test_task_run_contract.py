@@ -1,7 +1,7 @@
-"""Prefect's server shows our task runs as it shows those of Prefect's own engine that do the same, field by field.
+"""Prefect's server shows our task runs like those of Prefect's own engine, field by field.
 
-How a client tells the server of task runs is written down nowhere. Where Prefect changes it, this fails; the setting
-`task_runner: prefect` then leaves task runs to Prefect's own engine.
+Prefect does not document how a client reports task runs to the server. If Prefect changes this, these tests fail; the
+setting `task_runner: prefect` then leaves task runs to Prefect's own engine.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-#: Fields that are another's in every run; how they go together is looked at by itself.
+#: Fields with other values in each run; a separate test compares how they are related.
 _EACH_RUN_HAS_ITS_OWN = {"id", "dynamic_key", "flow_run_id", "state_id"}
 _MOMENTS = {"created", "updated", "expected_start_time", "start_time", "end_time", "timestamp", "scheduled_time"}
 _SPANS = {"total_run_time", "estimated_run_time", "estimated_start_time_delta"}
 
-#: What the handlers saw of Prefect: the name of the task run that they ran in.
+#: The names of the task runs in which the handlers ran.
 _seen: list[str] = []
 
 
@@ -62,7 +62,7 @@ def api(prefect_api: str) -> Iterator[PrefectApi]:
 
 @pytest.fixture
 def run_with(runtime: Runtime, define: Any) -> Callable[[str], tuple[str, str]]:
-    """Runs three jobs, the last of which fails, with a value of the setting; returns the flow run and the task."""
+    """A function that runs three jobs with this value of `task_runner`; the last fails. Returns flow run and task."""
     project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
     items = [
         {"photo_id": id_}
@@ -82,7 +82,7 @@ def run_with(runtime: Runtime, define: Any) -> Callable[[str], tuple[str, str]]:
 
 
 class Shown:
-    """What a server shows of the task runs of a flow run, by their names."""
+    """The task runs of a flow run by their names, as a server shows them."""
 
     def __init__(self, api: PrefectApi, flow_run_id: str, *, count: int, secret: str = "") -> None:
         self._api = api
@@ -113,12 +113,12 @@ class Shown:
         return list(self._api.post("/events/filter", json=body).raise_for_status().json()["events"])
 
     def graph(self) -> dict[str, dict[str, Any]]:
-        """The nodes of the graph of the flow run's page, by their labels."""
+        """Return the nodes of the graph on the flow run's page, by their labels."""
         found = self._api.get(f"/flow_runs/{self._flow_run_id}/graph-v2").raise_for_status().json()
         return {node["label"]: node for _, node in found["nodes"]}
 
     def plain(self, value: Any) -> Any:
-        """A value without what is another's in every run."""
+        """Return a value without the parts that differ in each run."""
         if isinstance(value, dict):
             return {
                 key: (one is not None) if key in _MOMENTS else self.plain(one)
@@ -162,7 +162,7 @@ def test_what_the_server_shows_is_the_same_field_by_field(api: PrefectApi, run_w
 
 
 def _comparable_events(shown: Shown, run: dict[str, Any]) -> list[Any]:
-    """The events but for what the recording of the server shows anyway, and when it came by them."""
+    """Return the events without the fields that the server's records show too, and without their moments."""
     events = []
     for event in shown.events(run):
         described = shown.plain({key: event[key] for key in event if key not in ("received", "occurred", "follows")})
@@ -230,5 +230,5 @@ def test_attempts_are_shown_as_prefect_shows_retries(
         "Retrying",
         "Completed",
     ]
-    # Prefect leaves the reason to the log.
+    # Prefect writes the reason only to the log.
     assert ours.states(run)[2]["message"] == "OSError: stumbled"

@@ -1,4 +1,4 @@
-"""A plan tells what the run does: the same changes, step by step, for every built-in definition on random libraries."""
+"""A plan shows the same changes as the run, step by step, for each built-in definition on random libraries."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], tmp: 
         definition,
         task_id="task",
         tenant_id="tenant",
-        # 1 is another tenant's.
+        # Project 1 belongs to another tenant.
         project_id=None if scope is Scope.GLOBAL else 2,
         items=[{"photo_id": photo_id} for photo_id in ids] if scope is Scope.PHOTO_SET else None,
         payload=payload,
@@ -68,12 +68,12 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], tmp: 
     assert sorted(change.to_json() for change in planned) == sorted(change.to_json() for change in done)
     assert [Change.from_json(change.to_json()).to_json() for change in planned] == [one.to_json() for one in planned]
     if is_whole:
-        # Else the shadow has but the projects that the task can reach.
+        # Otherwise the shadow has only the projects that the task can reach.
         assert ends == outcome(world.root, world.database)
 
 
 def _plan(world: World, new: NewTask, *, is_thorough: bool) -> tuple[list[Change], dict[str, Any]]:
-    """What the plan tells, and how its shadow is in the end."""
+    """Return the changes of the plan, and the final state of its shadow."""
     changes: list[Change] = []
     ends: list[dict[str, Any]] = []
     steps = planning._Planner.steps
@@ -89,7 +89,7 @@ def _plan(world: World, new: NewTask, *, is_thorough: bool) -> tuple[list[Change
 
 
 def _run(world: World, new: NewTask, tmp: Path) -> list[Change]:
-    """Run the task on the world itself, and tell what became different there, by the same words."""
+    """Run the task on the library itself, and return the changes in the form of a plan."""
     changes: list[Change] = []
     scratch = tmp / f"{len(list(tmp.iterdir()))}.db"
     with ExitStack() as stack:

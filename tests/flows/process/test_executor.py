@@ -1,4 +1,4 @@
-"""The executor: how its threads share exchanges with the database, and what an exchange that fails costs."""
+"""The threads of an executor share exchanges with the database, and survive an exchange that fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONCURRENCY = 4
 
 
 class Watched(Lanes):
-    """Lanes of which each exchange is noted, and can be made to wait or to fail."""
+    """Lanes that record each exchange; a test can let an exchange wait or fail."""
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime, None)
@@ -59,7 +59,7 @@ def test_the_first_exchange_takes_a_job_for_each_free_thread(runtime: Runtime, s
     queued = _enqueue(runtime, 9)
     _executor(runtime, source).run(until_empty=True)
     assert source.exchanges[0] == ([], CONCURRENCY)
-    # No more were ever asked for than there were threads without a job.
+    # The executor never requested more jobs than it had free threads.
     assert all(limit <= CONCURRENCY for _, limit in source.exchanges)
     assert sorted(job_id for ended, _ in source.exchanges for job_id in ended) == [job.id for job in queued]
     assert _statuses(runtime, queued) == ["completed"] * 9
@@ -73,7 +73,7 @@ def test_ends_that_come_while_an_exchange_is_under_way_share_the_next_one(
 
     def hold_the_first_end(ended: Sequence[End], _limit: int) -> None:
         if len(ended) == 1:
-            # Here no test can be wrong about the order: it goes on when the others wait for it.
+            # The order is certain here, because this thread continues only when the others wait for it.
             wait_until(lambda: len(executor._turns) >= CONCURRENCY - 1, what="the other threads wait for their turn")
 
     source.before = hold_the_first_end
@@ -132,7 +132,7 @@ def test_ends_are_handed_in_again_until_the_database_is_back(runtime: Runtime, s
 def test_an_exchange_that_an_interrupt_of_the_process_ends_costs_the_other_threads_no_end(
     runtime: Runtime, stage: Any, source: Watched
 ) -> None:
-    """The main thread makes an exchange for all when Ctrl-C comes."""
+    """Ctrl-C comes while the main thread makes an exchange for all threads."""
     queued = _enqueue(runtime, 2, "wait_at_gate")
     executor = _executor(runtime, source)
 

@@ -1,4 +1,4 @@
-"""Faults of a database that pass: an executor waits for each, says so, and goes on; it drains in every way out."""
+"""An executor waits for the end of temporary database faults, logs this, and continues; it can always be stopped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAULTS = [DatabaseBusy, DatabaseReadOnly, DatabaseUnavailable, DiskFull]
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Has claims fail as often as wanted: `failing("JobsRepository.claim", DiskFull, 3)`.
+    """A function that lets claims fail this many times: `failing("JobsRepository.claim", DiskFull, 3)`.
 
     Those that only take jobs; `with ends`, only those that hand in jobs.
     """
@@ -47,7 +47,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def work(runtime: Runtime, job: Job) -> None:
-    """Have a worker run until the job has ended."""
+    """Let a worker run until the job has ended."""
     worker = Worker(runtime)
     thread = threading.Thread(target=worker.run, daemon=True)
     thread.start()
@@ -126,7 +126,7 @@ def test_a_worker_stops_within_the_drain_time_though_an_end_cannot_be_stored(
     thread.join(120)
 
     assert not thread.is_alive()
-    # The time to hand jobs back is a part of the setting; it had been added to it.
+    # The setting includes the time to return jobs to the queue. An earlier version added this time to the setting.
     assert sum(waits) == runtime.settings.drain_seconds
 
 
@@ -154,7 +154,7 @@ def test_an_end_that_cannot_be_stored_yet_is_tried_again_while_the_process_stops
 
     def fail_until_it_stops(*arguments: Any, **more: Any) -> Any:
         if more["ended"] and True not in failed:
-            failed.append(worker._lanes._stopping.is_set())  # What handlers see.
+            failed.append(worker._lanes._stopping.is_set())  # This is the error that handlers see.
             worker.stop_now()
             raise DatabaseUnavailable("not now")
         return claim(*arguments, **more)

@@ -1,4 +1,4 @@
-"""Jobs that a process follows: each is run or its end is seen, whatever happens."""
+"""A process runs each job that it follows, or sees the end of the job, in all cases."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_job_claimed_for_one_who_has_left_is_handed_back_at_once(
     left = end.result(60)
     assert left is not None
     assert not left.is_final
-    # It is queued before the claim is committed as well.
+    # The job is also `queued` before the claim is committed.
     wait_until(lambda: row(database, job).updated_at != job.updated_at, what="the claim is committed")
     wait_until(lambda: status(database, job) == "queued", what="the job is back")
     assert (claims, turn.claimed.done()) == ([job.id], False)
@@ -288,7 +288,7 @@ def test_looking_costs_the_same_however_many_wait(database: Database, start_proc
     event.listen(database.engine, "before_cursor_execute", lambda *_: looks.update(["statement"]))
 
     def statements_for_looks(number: int) -> int:
-        """How many statements so many looks take; who sees a job's status has looked once."""
+        """Return the number of statements for this many checks of the followed jobs."""
         seen = count_looks()
         wait_until(lambda: count_looks() > seen, what="a look begins")
         before, seen = looks["statement"], count_looks()

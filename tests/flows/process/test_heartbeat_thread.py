@@ -1,4 +1,4 @@
-"""What a process says of itself: `heartbeat_seconds` is what it says, also if it is long, and also of lost claims."""
+"""Heartbeats have the interval `heartbeat_seconds`, also if it is long, and lost claims are noticed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.queue.project_claims import claim_projects
 
 
 class Minutes(threading.Event):
-    """What the thread sleeps by: time goes on at once, and ends after a minute."""
+    """A simulated clock for the thread: sleeps end at once, and after a simulated minute the thread ends."""
 
     def __init__(self, ended: threading.Event) -> None:
         super().__init__()

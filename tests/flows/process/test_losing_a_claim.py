@@ -1,4 +1,4 @@
-"""Executors that are slow, asleep, out of time or cut off: they neither go on in vain nor lose what they did."""
+"""Executors that are slow, frozen, over their time limit or cut off stop useless work, and lose no finished work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from storage.records import Job
 
 @step("spin", unit="library", modifies_files=False)
 def spin(ctx: StepContext) -> None:
-    """Computes without ever looking up."""
+    """Computes without a checkpoint."""
     give_up_at = time.monotonic() + 120
     while time.monotonic() < give_up_at:
         pass
@@ -43,13 +43,13 @@ def spin(ctx: StepContext) -> None:
 
 @step("leave_python", unit="library", modifies_files=False)
 def leave_python(ctx: StepContext) -> None:
-    """Calls what a program calls that wants to end."""
+    """Raises SystemExit, as `sys.exit` does."""
     raise SystemExit(3)
 
 
 @step("refuse", unit="library", modifies_files=False)
 def refuse(ctx: StepContext) -> None:
-    """Fails for good."""
+    """Fails with an error that is not repeated."""
     raise PermanentStepError("never")
 
 
@@ -92,7 +92,7 @@ def test_a_handler_that_never_looks_up_is_stopped_by_its_time_limit(runtime: Run
 
 
 class StrikingLock:
-    """A lock at which an interrupt strikes once, in the very moment in which it is taken."""
+    """A lock that is interrupted once, at the moment in which a thread takes it."""
 
     def __init__(self) -> None:
         self.strikes = False
@@ -119,7 +119,7 @@ def test_an_interrupt_that_strikes_at_the_very_end_leaves_none_behind(
         lock.strikes = True
     heartbeat.start()
 
-    # What the thread does next must not be interrupted, long after the deadline.
+    # The next work of the thread must not be interrupted, even long after the deadline.
     time.sleep(TIMEOUT_GRACE_SECONDS + 0.3)
     heartbeat.close()
 
@@ -135,7 +135,7 @@ def test_an_interrupt_that_strikes_at_the_very_beginning_leaves_no_limit_behind(
     with pytest.raises(StepTimeout, match="at the beginning"), heartbeat.time_limit(overdue):
         pass
 
-    # With a limit that is left, the next jobs of the thread would be interrupted.
+    # If the limit stayed, the next jobs of the thread would be interrupted.
     assert heartbeat._next_interrupt_at() == float("inf")
 
 
@@ -173,7 +173,7 @@ def test_a_process_that_slept_asks_before_it_goes_on(rows: Database) -> None:
     mine.check()
     JobsRepository(rows).requeue(mine.job.id)
 
-    mine.check()  # It has just been told that all is well.
+    mine.check()  # The job has just learned that its claim is valid.
     mine.confirmed_at = awake_or_asleep() - 3600
 
     with pytest.raises(ClaimLost):
@@ -185,7 +185,7 @@ def test_an_answer_counts_from_when_it_was_asked_for(rows: Database) -> None:
     mine.confirmed_at = awake_or_asleep() - 3600
     asked_at = awake_or_asleep() - 1800
 
-    # The process was stopped for half an hour between the question and the note.
+    # The process was stopped for half an hour between the query and the storing of its answer.
     mine.confirm(asked_at)
     JobsRepository(rows).requeue(mine.job.id)
 
@@ -272,7 +272,7 @@ def test_a_claim_whose_answer_got_lost_costs_no_attempt(runtime: Runtime, stage:
     sweep(runtime)
     found = jobs.get_by_id(job.id)
     assert found is not None
-    assert found.status == "running"  # It may still be on its way.
+    assert found.status == "running"  # The answer to this claim may still be on its way.
     silence(runtime.database, job, hours=1 / 3600)
 
     sweep(runtime)
@@ -346,7 +346,7 @@ def test_items_that_were_done_are_not_lost_over_a_database_that_is_away(
     def away_at_first(self: ItemOutcomes) -> int:
         done = record(self)
         for error in errors:
-            # Written, and the answer got lost.
+            # The end was written, but the answer was lost.
             raise error
         return done
 
@@ -383,7 +383,7 @@ def test_an_executor_that_lost_its_job_frees_no_project_of_its_successor(rows: D
     jobs.requeue(first.id)
     second = jobs.claim_next("somebody")
     assert second is not None
-    # The first one counts as dead by now.
+    # The first executor counts as dead now.
     own = {"job_id": second.id, "claim_token": str(second.claim_token)}
     assert claim_projects(rows, [project.id], **own, stale_seconds=0)
 

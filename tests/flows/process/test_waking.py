@@ -1,4 +1,4 @@
-"""Nobody polls: who waits for work, for a slot or for the hour of a job is woken, though its poll is an hour away."""
+"""Threads that wait for a job, a slot or the moment of a job are woken, and need not wait for the next poll."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rows(database_url: str) -> Iterator[Database]:
 
 @contextmanager
 def executor(database_url: str, folder: Path) -> Iterator[Runtime]:
-    """What a process has that polls once an hour."""
+    """Open the runtime of a process that polls once an hour."""
     with Runtime(Database(database_url), settings=quick_settings(folder, poll_seconds=3600)) as opened:
         yield opened
 

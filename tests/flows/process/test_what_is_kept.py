@@ -1,4 +1,4 @@
-"""What a process keeps of the work that it has done: counts and first names, no pictures and no tasks."""
+"""A process keeps only counts and first names of its finished work, and no pictures or tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage import PhotosRepository, ProjectsRepository
 
 
 class Picture:
-    """Stands for a decoded picture."""
+    """A simulated decoded picture."""
 
 
 _pictures: list[weakref.ref[Picture]] = []
@@ -25,7 +25,7 @@ _alive: list[int] = []
 
 @step("decode_and_fail", unit="items", modifies_files=False)
 def decode_and_fail(ctx: StepContext) -> None:
-    """Fails on each picture, and looks how many of them are still there."""
+    """Fails on each picture, and counts the pictures that are still in memory."""
     for batch in ctx.item_batches():
         for item in batch:
             with ctx.item(item):

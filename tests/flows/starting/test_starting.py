@@ -1,4 +1,4 @@
-"""Starting tasks inside a caller's own transaction: Prefect is asked when the task is there, and only then."""
+"""A task is started in a transaction of the caller; its flow run is requested only after the commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.errors import DatabaseBusy, DatabaseUnavailable, DiskFull
 
 @pytest.fixture
 def asked(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
-    """What Prefect was asked for, each with whether the task was there for everybody to see."""
+    """The requested flow runs, each with whether its task was committed at that moment."""
     requests: list[tuple[str, bool]] = []
 
     def request(task: Task) -> str:

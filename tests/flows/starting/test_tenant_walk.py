@@ -1,6 +1,6 @@
-"""Each parameter of each flow, function and command, with what is another tenant's: refused, and nothing is written.
+"""Each parameter of each flow, function and command refuses values of another tenant, and nothing is written.
 
-The walk knows every parameter by its name. A parameter that is new fails it until `CASES` or `HARMLESS` names it.
+The tests have a case for each parameter. A new parameter makes them fail until `CASES` or `HARMLESS` names it.
 """
 
 from __future__ import annotations

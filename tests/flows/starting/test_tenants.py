@@ -1,4 +1,4 @@
-"""Whatever a tenant puts into a parameter, nothing of another tenant is changed: no row, no file."""
+"""No value of a parameter changes a row or a file of another tenant."""
 
 from __future__ import annotations
 

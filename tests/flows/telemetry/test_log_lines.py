@@ -22,7 +22,7 @@ from tests.flows.conftest import quick_settings
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
-    """What the process has logged; its logging is afterwards as it was."""
+    """The log lines of the process; its logging configuration is restored afterwards."""
     ours = logging.getLogger("photojobs")
     monkeypatch.setattr(ours, "handlers", [])
     monkeypatch.setattr(ours, "propagate", True)

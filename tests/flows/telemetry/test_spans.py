@@ -26,7 +26,7 @@ from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksR
 
 @pytest.fixture
 def exported(runtime: Runtime) -> Iterator[InMemorySpanExporter]:
-    """The spans of a runtime, in place of those of the process."""
+    """An exporter of the spans of the runtime, in place of the exporter of the process."""
     exporter = InMemorySpanExporter()
     runtime.tracing = Spans(provider_to(exporter))
     yield exporter

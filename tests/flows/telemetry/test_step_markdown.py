@@ -1,4 +1,4 @@
-"""Names of files and projects in Markdown: shown as they are, never as a link, a formula or markup."""
+"""Markdown shows names of files and projects as text, and never as a link, a formula or markup."""
 
 from __future__ import annotations
 

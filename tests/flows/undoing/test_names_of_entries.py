@@ -1,4 +1,4 @@
-"""The name under which an undo reports entries of the journal."""
+"""The names by which an undo reports entries of the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The row of a photo after an undo: what the task wrote gets its earlier value, and what was changed since is kept."""
+"""After an undo, columns that the task wrote have their earlier values, and columns changed since keep theirs."""
 
 from __future__ import annotations
 
