@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         0.5, gt=0, le=3600, description="How often an idle executor checks for work if no notification wakes it."
     )
     max_attempts: int = Field(
-        3, ge=1, le=100, description="Maximum number of attempts of a job if neither the job nor its step sets it."
+        3, ge=1, le=100, description="Maximum number of attempts of a job if neither job nor step sets a maximum."
     )
     retry_delay_seconds: float = Field(
         5.0,
@@ -120,8 +120,8 @@ class Settings(BaseSettings):
     )
     dask_address: str | None = Field(
         None,
-        description="Address of the scheduler of a Dask cluster. Without it, each flow run starts a cluster on its "
-        "machine.",
+        description="Address of the scheduler of a Dask cluster. Without an address, each flow run starts a cluster "
+        "on its machine.",
     )
     dask_workers: int = Field(
         2, ge=1, le=256, description="Number of processes of a Dask cluster that a flow run starts."
@@ -150,12 +150,12 @@ class Settings(BaseSettings):
         ge=0,
         le=65_535,
         description="Port on which `photojobs up` and `worker` serve metrics for Prometheus; 0 is any free port. "
-        "Without it, they serve no metrics.",
+        "Without a port, no metrics are served.",
     )
     metrics_host: str = Field(
         "127.0.0.1",
-        description="Address on which metrics are served. Other machines can read them unless it is the loopback "
-        "address.",
+        description="Address on which metrics are served. Other machines can read the metrics unless this is the "
+        "loopback address.",
     )
 
     server_hosts: tuple[str, ...] = Field(
@@ -198,8 +198,8 @@ class Settings(BaseSettings):
     )
     ignored_names: tuple[str, ...] = Field(
         DEFAULT_IGNORED_NAMES,
-        description="Names of files and folders that operating systems and storage systems create. They are never "
-        "tenants, projects or photos. Case does not matter, and `*` is any text.",
+        description="Names of files and folders that operating systems and storage systems create. Such entries "
+        "are never tenants, projects or photos. Case does not matter, and `*` is any text.",
     )
     companion_patterns: tuple[str, ...] = Field(
         (),

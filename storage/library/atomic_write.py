@@ -30,7 +30,7 @@ def temporary_path(target: Path, *, token: str | None = None) -> Path:
     """
     token = secrets.token_hex(8) if token is None else token
     if not _TOKEN.fullmatch(token):
-        raise ValueError(f"a temporary token has 16 hexadecimal digits, unlike {token!r}")
+        raise ValueError(f"a temporary token must have 16 hexadecimal digits, not {token!r}")
     extension = target.suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", target.suffix) else ""
     return target.parent / f"{TEMPORARY_PREFIX}{token}{extension}"
 

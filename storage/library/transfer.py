@@ -84,7 +84,8 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
                 f"Folder {target.parent} does not exist. Mount its disk, or create the folder."
             ) from error
         raise SourceMissing(
-            f"{printable(str(source))} disappeared while it was being moved: another program moved or removed it."
+            f"{printable(str(source))} disappeared while it was being moved: another program moved or removed it. "
+            "Stop that program, and try again."
         ) from error
     if names is not None:
         if source.parent == target.parent:
@@ -269,7 +270,8 @@ def _status(source: Path, kind: str = "") -> os.stat_result:
         return source.lstat()
     except FileNotFoundError as error:
         raise SourceMissing(
-            f"{kind}{printable(str(source))} does not exist. Another program may have moved or removed it."
+            f"{kind}{printable(str(source))} does not exist. Another program may have moved or removed it. Move it "
+            "back, and try again."
         ) from error
 
 

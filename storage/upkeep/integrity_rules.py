@@ -46,8 +46,8 @@ _UNFINISHED = "('queued', 'running')"
 _ENDED = "('completed', 'failed', 'canceled')"
 _ITEM_STATUSES = "('pending', 'running', 'done', 'failed', 'skipped')"
 _SCOPES = "('project', 'photo_set', 'global')"
-_CANCEL = "Cancel them with `photojobs jobs cancel`, or correct the rows with SQL."
-_REQUEUE = "Queue them again in Python with `JobsRepository(database).requeue(id)`."
+_CANCEL = "Cancel these jobs with `photojobs jobs cancel`, or correct the rows with SQL."
+_REQUEUE = "Queue these jobs again in Python with `JobsRepository(database).requeue(id)`."
 _CORRECT = "Run `photojobs db backup`, and then correct the rows with SQL."
 
 
@@ -117,7 +117,7 @@ _RULES = (
         condition=f"""id IN (
             SELECT job_id FROM job_items GROUP BY job_id HAVING count(*) > {MAX_ITEMS_PER_JOB})""",
         problem=f"jobs have more than {MAX_ITEMS_PER_JOB} items",
-        remedy="Cancel them, and enqueue the items again in chunks (auto_chunk).",
+        remedy="Cancel these jobs, and enqueue the items again in chunks (auto_chunk).",
     ),
     Rule(
         name="unfinished_job_without_task",
@@ -156,7 +156,7 @@ _RULES = (
         condition=f"""status IN {_UNFINISHED} AND NOT EXISTS (
             SELECT 1 FROM jobs WHERE jobs.task_id = tasks.id AND jobs.status IN {_UNFINISHED})""",
         problem="tasks are unfinished, although all their jobs have ended",
-        remedy="Start `photojobs up` or `photojobs worker`, which continues them.",
+        remedy="Start `photojobs up` or `photojobs worker`, which continues these tasks.",
         severity=Severity.WARNING,
     ),
     Rule(
