@@ -1,4 +1,4 @@
-"""Every file that belongs to a photo by its name goes where the photo goes, and no other file does."""
+"""Files that belong to a photo by their names move with the photo, and no other files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def contents(folder) -> dict[str, bytes]:
 
 @pytest.fixture
 def fox(studio):
-    """A project with a photo, its companions, and files that look like them."""
+    """A project with a photo, its companions, and files with similar names."""
     project = studio.project("Iceland")
     photo_id = studio.photo(project, "fox", "jpg", "NEF")
     write(studio.folder(project), *COMPANIONS, *STRANGERS)

@@ -1,4 +1,4 @@
-"""Each built-in definition, run twice in a row: the second run finds nothing to do, and touches nothing."""
+"""A second run of each built-in definition finds nothing to do, and changes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEFINITIONS = load_definitions()
 
 @pytest.fixture
 def library(studio: Any, jpeg: Any) -> dict[str, Any]:
-    """Two projects with something to do for every definition, and one that somebody archived; by name."""
+    """Create two projects with something to do for every definition, and an archived one; return them by name."""
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     picture = {"jpg": jpeg(DateTimeOriginal="2024:05:06 07:08:09")}
     studio.photo(iceland, "fox", "jpg", "NEF", "jpg.xmp", contents=picture, keep_jpg=0, tagged=("animal",))
@@ -48,7 +48,7 @@ def library(studio: Any, jpeg: Any) -> dict[str, Any]:
 
 
 def run(studio: Any, library: dict[str, Any], name: str, task_id: str) -> None:
-    """Run a task of the definition, and what it asked for, to the end."""
+    """Run a task of the definition with its follow-up jobs to the end."""
     definition = DEFINITIONS[name]
     arguments: dict[str, Any] = {}
     if str(definition.scope) == "photo_set":
@@ -70,7 +70,7 @@ def run(studio: Any, library: dict[str, Any], name: str, task_id: str) -> None:
 
 
 def everything(studio: Any) -> dict[str, Any]:
-    """Paths, contents, sizes and times of the library, and all rows that steps write but for jobs and the journal."""
+    """Return paths, contents, sizes and times of all files, and all rows except jobs and the journal."""
     found: dict[str, Any] = {}
     for path in sorted(studio.root.rglob("*")):
         status = path.stat()

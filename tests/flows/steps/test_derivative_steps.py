@@ -56,7 +56,7 @@ def _size(path):
 
 
 def _reported(job):
-    # A slow machine adds what took long.
+    # On a slow machine, the report also lists photos that took long.
     return {part: found for part, found in job.result.items() if part != "slowest"}
 
 
@@ -67,7 +67,7 @@ def _backdate(path, *, seconds=3600):
 
 @pytest.fixture
 def picture(studio, jpeg):
-    """A photo with a real JPEG, its time an hour ago."""
+    """A photo with a real JPEG, which was changed an hour ago."""
 
     def make(project, name, **exif):
         photo_id = studio.photo(project, name, "jpg", contents={"jpg": jpeg(**exif)})
@@ -163,7 +163,7 @@ def test_another_time_with_the_same_contents_is_no_change_and_other_contents_are
     original = studio.folder(iceland).path / "fox.jpg"
     os.utime(original)
     assert _generate(studio, photo_id).result["counts"] == {"unchanged": 1}
-    # The new time is remembered, so that the contents need not be read again.
+    # The new time is stored, so that the contents need not be read again.
     known = OriginalsRepository(studio.database).get_many([photo_id])[photo_id]["fox.jpg"]
     assert (known.mtime_ns, known.ctime_ns) == (original.stat().st_mtime_ns, original.stat().st_ctime_ns)
     original.write_bytes(jpeg(30, 30))
@@ -320,7 +320,7 @@ def test_one_job_decodes_in_several_threads_and_writes_in_batches(studio, pictur
     both = threading.Barrier(2)
 
     def together(source, **options):
-        # Passes only when two threads are here at the same time.
+        # The barrier passes only if two threads wait here at the same time.
         both.wait(timeout=30)
         return make(source, **options)
 
@@ -355,7 +355,7 @@ def test_finished_photos_are_written_while_another_one_takes_long(studio, pictur
 def test_what_an_earlier_attempt_did_counts_in_the_report(studio, picture, monkeypatch):
     monkeypatch.setattr(photo_processing, "BATCH_SIZE", 1)
     monkeypatch.setattr(photo_processing, "available_cores", lambda: 1)
-    # One photo at a time, so that the one after the third is not begun.
+    # Only one photo is processed at a time, so the fourth photo is not begun.
     monkeypatch.setattr(photo_processing, "THREADS_PER_PROCESS", 1)
     monkeypatch.setattr(photo_processing, "WINDOW_PER_THREAD", 1)
     monkeypatch.setattr(item_outcomes, "KEPT_REPORT_SECONDS", 0.0)
@@ -477,14 +477,14 @@ def test_validation_finds_what_is_missing_empty_or_outdated_and_asks_for_it(stud
         "missing": ("missing", "generated"),
         "empty": ("missing", "generated"),
         "outdated": ("missing", "missing"),
-        # Older than its original, but known to be made from just these contents at just this time.
+        # The thumbnail is older than the original, but it is known to be made from these contents.
         "copied": ("generated", "generated"),
         "new": (None, None),
     }
     follow_up, reading = JobsRepository(studio.database).list_by_tenant("tenant", status="queued")
     assert (follow_up.type, follow_up.priority) == ("generate_derivatives", 85)
     asked = {item.photo_id for item in JobsRepository(studio.database).list_items(follow_up.id)}
-    # What failed is tried once more where it is not known what failed then.
+    # A failed photo is tried again if it is not known which contents failed.
     assert asked == {ids[name] for name in ("missing", "empty", "outdated", "new")} | {failed}
     assert rowless not in asked
     assert job.result["counts"]["derivatives requested"] == 5
@@ -527,7 +527,7 @@ def test_what_was_made_follows_its_original_whatever_its_time_says(studio, jpeg,
         assert run_queued_job(studio.runtime, follow_up.id).status == "completed"
     assert [_size(path) for path in _paths(studio, iceland, "fox")] == [expected, expected]
     photo = studio.get_photo(ids[0])
-    # The picture lies on its side in the file.
+    # The file contains the picture turned by 90 degrees.
     stored = (30, 50) if way == "swapped" else expected
     assert (photo.meta_json["width"], photo.meta_json["height"]) == stored
     assert "make" not in photo.meta_json

@@ -1,4 +1,4 @@
-"""One base name stays with the oldest photo; all files of the later ones move out of its way together."""
+"""The oldest photo keeps its base name; all files of a later photo are renamed together."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_files_that_are_synced_again_and_again_pile_up_no_copies(studio: Any) ->
     renamed = studio.photo(second, "x", "jpg", "NEF")
     studio.run("duplicate_resolution", scope="global")
     assert name_of(studio, renamed) == "x_duplicate1"
-    # The sync brings the files back under the name that they have on the phone.
+    # A synchronization restores the files with the names that they have on the phone.
     again = studio.photo(second, "x", "jpg", "NEF")
     for _ in range(2):
         job = studio.run("duplicate_resolution", scope="global")

@@ -1,4 +1,4 @@
-"""The step file_removal: what is not to be kept goes to the trash, and to the journal, and nothing else changes."""
+"""The step file_removal moves unwanted files to the trash, writes the journal, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_photo_of_a_project_whose_disk_is_away_keeps_its_row_with_its_tags(stu
     photo_id = studio.photo(iceland, "fox", "jpg", "xmp", keep_jpg=0, tagged=("animal",), derivatives=True)
     before = studio.everything()
     folder, away = studio.folder(iceland).path, studio.root.parent / "away"
-    # The empty mount point of a disk that is not mounted.
+    # This is the empty mount point of a disk that is not mounted.
     folder.rename(away)
     folder.mkdir()
     arguments = {"items": _items(photo_id)} if by == "items" else {"project_id": iceland.id}

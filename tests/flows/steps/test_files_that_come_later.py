@@ -1,4 +1,4 @@
-"""Steps in a row: a file that comes after somebody decided what to keep is never taken for one that may go."""
+"""A file that is added after a user set the keep flags is never removed because of these flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders get the names of their projects, and never another folder's place."""
+"""Folders get the names of their projects, and never replace another folder."""
 
 from __future__ import annotations
 

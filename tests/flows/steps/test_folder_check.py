@@ -1,4 +1,4 @@
-"""Files without a row get one; what is no photo is the user's and stays, unless a setting says otherwise."""
+"""Images without a row get one; other files stay, unless a setting says otherwise."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_what_is_no_photo_is_reported_and_stays(studio: Any, tmp_path: Path) -> 
     job = studio.run("folder_check", project_id=project.id)
 
     assert studio.everything() == before
-    # The folders .thumb, .preview and .trash are hidden, as is the file: nobody needs to hear of them.
+    # The folders .thumb, .preview and .trash, and the file, are hidden, so they are not reported.
     assert job.result["counts"] == {"kept": 3, "skipped": 5}
     assert any(r"'two\nlines.jpg': name with control characters" in text for text in job.result["examples"]["skipped"])
 

@@ -1,4 +1,4 @@
-"""The step folder_discovery: the projects in SQL follow what somebody did to the folders; no file is ever lost."""
+"""The step folder_discovery updates projects in SQL after users changed folders; no file is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _names(studio, project_id):
 
 @pytest.fixture
 def folder(studio):
-    """A folder with files that SQL knows nothing of: `folder("Iceland", {"fox.jpg": b"…"}, tenant_id="other")`."""
+    """Create a folder with files without rows: `folder("Iceland", {"fox.jpg": b"…"}, tenant_id="other")`."""
 
     def make(name, files=(), *, tenant_id="tenant"):
         path = studio.root / tenant_id / name
@@ -42,7 +42,7 @@ def folder(studio):
 
 @pytest.fixture
 def known(studio, clock):
-    """A project with a manifest, as manifest_check leaves it."""
+    """A function that creates a project with a manifest, as manifest_check writes it."""
 
     def make(name, **options):
         project = studio.project(name, **options)
@@ -270,7 +270,7 @@ def test_a_project_whose_folder_is_gone_is_archived_and_comes_back_with_it(studi
     assert studio.get_photo(photo_id) is not None
     clock.advance(seconds=3600)
     away.rename(studio.root / "tenant" / "Iceland")
-    # Nobody wanted it deleted, so nothing that cleans up after deletions may touch it.
+    # No user deleted the project, so the steps that clean up after deletions must not change it.
     studio.run("project_scavenge", scope="global")
     assert "tenant/Iceland/fox.jpg" in studio.disk()
     job = _discover(studio)
@@ -377,7 +377,7 @@ def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, folder, known,
 
 
 class TestInAFileOfAnotherProgram:
-    """There the names of folders are unique over all tenants."""
+    """In such a file, the names of folders are unique over all tenants."""
 
     @pytest.fixture
     def database(self, tmp_path, clock):

@@ -1,4 +1,4 @@
-"""Manifests and availability follow, whatever names and files lie in a project's folder."""
+"""Manifests and the availability of files are correct for any names and files in a project's folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def flags(studio: Any, photo_id: int) -> tuple[int, int, int]:
 
 
 def without_temporaries(studio: Any) -> dict[str, Any]:
-    """The outcome, but for what a death leaves half-written and `trash_maintenance` removes after a day."""
+    """Return the outcome without half-written files of a death, which `trash_maintenance` removes after a day."""
     return {name: value for name, value in studio.outcome().items() if TEMPORARY_PREFIX not in name}
 
 

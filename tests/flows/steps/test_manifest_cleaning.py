@@ -1,4 +1,4 @@
-"""A row goes only when the disk, looked at last, has no file of its photo."""
+"""A row is removed only if the latest listing of the folder has no file of its photo."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_rows_without_a_file_go_with_their_derivatives_and_are_journaled(studio:
 
     job = studio.run("manifest_cleaning", **arguments)
     after = studio.everything()
-    # Items whose photo is gone no longer name a project.
+    # Items whose photo was removed no longer name a project.
     assert studio.run("manifest_cleaning", **({"scope": "global"} if scope != "project" else arguments)).status == (
         "completed"
     )
@@ -137,7 +137,7 @@ def test_a_row_goes_only_if_its_file_was_missing_in_an_earlier_run_long_enough_a
     assert run()["counts"] == {"missing, row kept": 1}
     clock.advance(seconds=7 * DAY - 3600)
     assert run()["counts"] == {"missing, row kept": 1}
-    # Back again, with what was decided about it, it begins anew.
+    # When the file is back, the photo keeps its flags, and the grace period begins again.
     for file, content in zip(files, contents, strict=True):
         file.write_bytes(content)
     assert run() == {}
@@ -167,7 +167,7 @@ def test_without_grace_it_takes_a_later_run_all_the_same(studio: Any, clock: Any
         assert (studio.get_photo(photo_id) is not None) is kept
 
 
-#: Seconds.
+#: A day in seconds.
 DAY = 86_400
 
 STEPS = ("manifest_check", "folder_check", "manifest_cleaning", "derivative_validation")

@@ -1,4 +1,4 @@
-"""The steps metadata and regenerate_metadata: rows learn what originals say, and keep what others wrote."""
+"""The steps metadata and regenerate_metadata: rows get the values of originals, and keep those of others."""
 
 from __future__ import annotations
 

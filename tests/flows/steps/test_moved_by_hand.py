@@ -20,7 +20,7 @@ from storage.library.content_hash import hash_contents
 from storage.photos.originals import Original, OriginalsRepository
 from tests.flows.undoing.looking import DEFINITIONS, run
 
-#: What a user decided about a photo.
+#: The values that a user set for a photo.
 CURATED: dict[str, Any] = {
     "visibility": "public",
     "keep_raw": 0,
@@ -30,7 +30,7 @@ CURATED: dict[str, Any] = {
 
 
 def remember(studio: Any, project: Any, photo_id: int, *names: str) -> None:
-    """Have the contents of files known, as they are once their thumbnails were made."""
+    """Store the content hashes of files, as after their thumbnails were made."""
     folder = studio.folder(project).path
     originals = []
     for name in names:
@@ -52,7 +52,7 @@ def remember(studio: Any, project: Any, photo_id: int, *names: str) -> None:
 
 @dataclass
 class Album:
-    """A studio with two projects, each with a manifest, and a photo that a user worked on."""
+    """A studio with two projects with manifests, and a photo with values that a user set."""
 
     studio: Any
     one: Any
@@ -68,14 +68,14 @@ class Album:
         return self.studio.folder(self.two).path
 
     def add(self, project: Any, name: str, *files: str, **columns: Any) -> int:
-        """A photo whose contents are known."""
+        """Create a photo whose content hash is stored; return its id."""
         files = files or ("jpg",)
         photo_id: int = self.studio.photo(project, name, *files, derivatives=True, **columns)
         remember(self.studio, project, photo_id, *(f"{name}.{extension}" for extension in files))
         return photo_id
 
     def row(self, photo_id: int | None = None) -> dict[str, Any]:
-        """Where a photo is, and what its row says."""
+        """Return the place of a photo, and the values of its row."""
         photo = self.studio.get_photo(photo_id or self.photo_id)
         assert photo is not None
         project = ProjectsRepository(self.studio.database).get(photo.project_id)
@@ -88,7 +88,7 @@ class Album:
         }
 
     def places(self) -> dict[str, int]:
-        """The ids of all photos by their places."""
+        """Return the ids of all photos by their places."""
         with self.studio.database.connect() as connection:
             found = connection.execute(select(photos.c.project_id, photos.c.filename, photos.c.id)).all()
         names = {project.id: project.project_name for project in ProjectsRepository(self.studio.database).list()}
@@ -205,7 +205,7 @@ def test_a_copy_beside_the_mount_point_of_a_disk_that_is_away_is_a_copy(album: A
 
 
 def make_case_blind(patch: pytest.MonkeyPatch, root: Path) -> None:
-    """Have the library on a file system for which names that differ in case alone are one, as those of macOS do."""
+    """Simulate a file system that ignores the case of names, as on macOS."""
     list_folder = os.listdir
 
     def real(path: Any) -> Any:
@@ -425,7 +425,7 @@ def test_a_folder_that_was_merged_by_hand_keeps_its_rows(album: Album, steps: tu
 
     assert album.row() == {**before, "place": "two/P", "statuses": ("missing", "missing")}
     assert album.row(others[0])["place"] == "two/Q"
-    # What the user deleted goes as ever.
+    # Rows of photos that the user deleted are removed as usual.
     assert ("one/R" in album.places()) == (steps[-1] == "folder_check")
 
 
@@ -439,7 +439,7 @@ def test_a_folder_that_was_divided_by_hand_among_an_old_and_a_new_one_keeps_its_
     (album.source / "P.jpg").rename(new / "other name.jpg")
     shutil.rmtree(album.source)
 
-    # Discovery alone visits only the new folder, which has less than half of the photos.
+    # folder_discovery works only on the new folder, which has less than half of the photos.
     album.check("folder_discovery")
 
     assert album.row() == {**before, "place": "new/other name", "statuses": ("missing", "missing")}

@@ -1,8 +1,7 @@
-"""Any library, any tasks of the built-in definitions in any order, any deaths, disk errors and power cuts: no original
-is lost.
+"""No original is lost: random libraries, tasks of built-in definitions, deaths, disk errors and power cuts.
 
-A content may go only where somebody asked for that: it had lain in the trash past its time, or in a project that is
-to be deleted. Whatever else a step does, what was there is there afterwards, under some name, as often as before.
+A content may be removed only on request: its time in the trash has passed, or its project is to be deleted. In all
+other cases, each content exists after a step as often as before, under some name.
 
 The long form: `HYPOTHESIS_PROFILE=full python -m pytest tests/flows/steps/test_nothing_is_lost.py -n 0 --timeout 0`.
 """
@@ -59,24 +58,24 @@ TTL_SECONDS = 86_400
 STALE_SECONDS = 600
 DEFINITIONS = load_definitions()
 
-#: What no failure of a disk explains: a handler that does not understand what it found.
+#: Errors that no failure of a disk can cause; they show a bug in a handler.
 _MISUNDERSTOOD = re.compile(r"(Key|Type|Attribute|Index|Value|Assertion|Runtime|Integrity|Unicode|Lookup)\w*Error:")
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a project as it is before anything runs."""
+    """A file of a project before the first task."""
 
     name: str
     extension: str
     is_picture: bool = False
-    #: The number of another tenant's or project's content, so that copies exist.
+    #: The number of a content that another tenant or project also has, so that copies exist.
     copy_of: int | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a photo's row says, whether or not it is so."""
+    """The values of a photo's row, which may be wrong."""
 
     name: str
     jpg: int
@@ -98,23 +97,23 @@ class Folder:
     is_archived: bool
     files: tuple[File, ...]
     rows: tuple[Row, ...]
-    #: Hours ago at which something was put into the trash.
+    #: How many hours ago a file was moved to the trash.
     trashed: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Strike:
-    """A death, an error of the disk or a power cut at the n-th change that a job makes."""
+    """A death, a disk error or a power cut at the n-th change of a job."""
 
     kind: Literal["death", "error", "power cut"]
     number: int
-    #: Chooses what a power cut takes back.
+    #: The seed that chooses which changes a power cut undoes.
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Action:
-    """Something that a user or an executor does; numbers choose among what there is then."""
+    """An action of a user or an executor; numbers choose among the projects and photos that exist at that moment."""
 
     what: Literal[
         "task",
@@ -216,18 +215,18 @@ _actions = st.one_of(
 
 @dataclass
 class World:
-    """The library and its users, and what of it must still be there."""
+    """The library and its users, and the contents that must still exist."""
 
     runtime: Runtime
     clock: ManualClock
     away: Path
     picture: bytes
-    #: How often each content must be found.
+    #: How often each content must exist.
     expected: Counter[bytes] = field(default_factory=Counter)
-    #: Projects that somebody wants to be rid of.
+    #: Projects whose deletion was requested.
     unwanted: set[int] = field(default_factory=set)
     placed: list[bytes] = field(default_factory=list)
-    #: Whether the disk knows hard links, by which a power cut brings back what it takes back.
+    #: Whether the disk has hard links, which the simulated power cut needs to restore files.
     has_links: bool = True
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -282,7 +281,7 @@ class World:
             move_to_trash(place, place.path / name, at=self.clock() - timedelta(hours=hours))
 
     def remember(self, project_id: int, place: ProjectFolder) -> None:
-        """Have the contents of the files known that have a row, as they are once their thumbnails were made."""
+        """Store the content hashes of files with a row, as after their thumbnails were made."""
         rows = {photo.filename: photo.id for photo in PhotosRepository(self.database).list_by_project(project_id)}
         OriginalsRepository(self.database).save_many(
             [
@@ -295,7 +294,7 @@ class World:
         )
 
     def drop(self, place: ProjectFolder, name: str, *, is_picture: bool = False, copy_of: int | None = None) -> None:
-        """Put a file into a folder, unless there is one of that name."""
+        """Put a file into a folder, unless a file with this name exists."""
         path = place.path / name
         if path.exists() or not place.exists():
             return
@@ -405,7 +404,7 @@ class World:
             TasksRepository(self.database).start(task)
 
     def work(self, limit: int, strikes: tuple[Strike | None, ...] = ()) -> None:
-        """Run jobs that wait, each strike upon the next of them."""
+        """Run waiting jobs; each fault in `strikes` happens in the next one."""
         jobs = JobsRepository(self.database)
         pending = list(strikes)
         for _ in range(limit):
@@ -440,7 +439,7 @@ class World:
             assert self.files_of(tenant) == before, f"{job.type} of {job.tenant_id} changed files of {tenant}"
 
     def run_into_power_cut(self, job: Job, strike: Strike) -> bool:
-        """Whether the job was cut short."""
+        """Run a job with a power cut; return True if the power was cut before the job ended."""
         power = PowerCut(strike.number, self.root, self.database, self.away.with_name(f"graves {next(self._numbers)}"))
         try:
             with power.at_work(), suppress(Death):
@@ -452,23 +451,23 @@ class World:
             power.close()
 
     def rescue(self) -> None:
-        """What the other executors do once the one of a job has been silent for long."""
+        """Do the same as other executors after the executor of a job has sent no heartbeat for long."""
         self.clock.advance(seconds=STALE_SECONDS + 1)
         rescue_stale(self.database, stale_seconds=STALE_SECONDS, max_attempts=5)
 
     def may_go(self, job: Job) -> Counter[bytes]:
-        """How often each content may go in this run of the job, because somebody asked for it."""
+        """Return how often each content may be removed in this run of the job, because a user requested it."""
         tenant = self.root / str(job.tenant_id)
         allowed: Counter[bytes] = Counter()
         if job.type == "trash_maintenance":
-            # A death in it moves the clock on before it is repeated.
+            # After a death in the job, the clock moves forward before the job is repeated.
             due = self.clock() - timedelta(seconds=TTL_SECONDS)
             for path in tenant.glob("*/.trash/*"):
                 parsed = parse_trash_name(path.name)
                 if parsed is not None and parsed.trashed_at < due and path.is_file():
                     allowed[path.read_bytes()] += 1
         elif job.type == "project_stop_processes":
-            # The project is archived in this step, whatever was done with it since the deletion was asked for.
+            # This step archives the project, also if it was changed after the request for its deletion.
             self.unwanted.add(int(job.project_id or 0))
         elif job.type in {"project_delete_files", "project_scavenge"}:
             archived = ProjectsRepository(self.database).list(tenant_id=job.tenant_id, archived=True)
@@ -484,7 +483,7 @@ class World:
         return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
     def found(self, *, at_rest: bool = False) -> Counter[bytes]:
-        """How often each content is on the disk, other than as a thumbnail or preview."""
+        """Return how often each content is on the disk, without thumbnails and previews."""
         found: Counter[bytes] = Counter()
         for root in (self.root, self.away):
             for path in root.rglob("*"):
@@ -510,7 +509,7 @@ class World:
 
 @contextmanager
 def _disk_that_knows(renaming: str) -> Iterator[None]:
-    """A disk with an atomic rename that never replaces, with hard links alone, or with neither."""
+    """Simulate a disk with an atomic rename that overwrites nothing, with only hard links, or with neither."""
     with pytest.MonkeyPatch.context() as patch:
         if renaming != "atomic":
             patch.setattr(exclusive_rename, "_renameat2", None)
@@ -567,7 +566,7 @@ def test_no_original_is_lost_whatever_runs_and_whatever_fails(tmp_path: Path, sq
                 world.build(folder)
             for action in actions:
                 world.act(action)
-            # Left in peace, everything comes to its end, and to its place.
+            # Without further faults, all tasks end, and all files are in their places.
             world.work(200)
             for tenant_id in TENANTS:
                 world.start("folder_discovery", tenant_id, 0, 0)

@@ -1,4 +1,4 @@
-"""One bad project, file or time costs itself: it is named, and all else goes on."""
+"""A bad project, file or time is reported by name, and everything else is processed."""
 
 from __future__ import annotations
 

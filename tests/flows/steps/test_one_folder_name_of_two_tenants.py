@@ -1,4 +1,4 @@
-"""A folder of one name is a project of each tenant that has it, and what one does never concerns the other's."""
+"""If two tenants have a folder of the same name, each is a separate project; steps of one do not change the other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def projects_of(studio: Any, tenant_id: str) -> list[Any]:
 
 
 def of_other(studio: Any) -> dict[str, Any]:
-    """All that is the other tenant's, on disk and in SQL."""
+    """Return all files and rows of the other tenant."""
     found: dict[str, Any] = {path: file for path, file in studio.disk().items() if path.startswith("other/")}
     for project in projects_of(studio, "other"):
         found[f"project {project.id}"] = project
@@ -169,7 +169,7 @@ def test_two_projects_of_one_tenant_never_have_one_folder(studio: Any, other: An
     studio.project("Alps")
     with pytest.raises(ConstraintViolated):
         ProjectsRepository(studio.database).create(project_name="Two", project_folder="Alps", tenant_id="tenant")
-    # A project without a tenant is the default tenant's.
+    # A project without a tenant belongs to the default tenant.
     ProjectsRepository(studio.database).create(project_name="One", project_folder="Alps")
     with pytest.raises(ConstraintViolated):
         ProjectsRepository(studio.database).create(project_name="Two", project_folder="Alps", tenant_id="user_0")

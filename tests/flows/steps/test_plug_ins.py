@@ -1,4 +1,4 @@
-"""Step types of installed packages: the example works as it is shown, and a broken package harms only itself."""
+"""The example package with a step type works as documented, and a broken package affects only its own steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODULE = (EXAMPLE / "photojobs_count_photos.py").read_text()
 PROJECT = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
 STEPS = PROJECT["entry-points"]["photojobs.steps"]
 
-#: Runs a task as a worker does, without Prefect.
+#: A program that runs a task as a worker does, without Prefect.
 _RUN = """
 from flows.process.runtime import Runtime
 from flows.starting.known_definitions import known_definitions
@@ -36,7 +36,7 @@ with Runtime.open() as runtime, runtime.as_current():
 
 
 def install(site: Path, name: str, entries: Mapping[str, str], modules: Mapping[str, str]) -> None:
-    """Make a package look installed, as pip would leave it in a folder of the path."""
+    """Write a package, with metadata as of an installed one, into a folder of the import path."""
     information = site / f"{name.replace('-', '_')}-1.0.0.dist-info"
     information.mkdir(parents=True)
     (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0.0\n")
@@ -48,7 +48,7 @@ def install(site: Path, name: str, entries: Mapping[str, str], modules: Mapping[
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A folder of the path in which the example is installed."""
+    """A folder of the import path in which the example is installed."""
     folder = tmp_path / "site"
     install(folder, PROJECT["name"], STEPS, {"photojobs_count_photos.py": MODULE})
     return folder

@@ -1,7 +1,7 @@
-"""Whatever a power cut takes back, of the library or of the database, the repeated step ends like an undisturbed one.
+"""After a power cut that undoes changes of library or database, the repeated step ends like an undisturbed one.
 
-The suite cuts at some changes of the steps that move files. All changes of all steps, on both databases, several states
-of the disks for each: `python -m pytest -n 0 -m full tests/flows/steps/test_power_cuts.py --timeout 0`.
+The suite cuts the power at some changes of the steps that move files. For all changes of all steps, on both databases,
+with several states of the disks: `python -m pytest -n 0 -m full tests/flows/steps/test_power_cuts.py --timeout 0`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from task_definitions.step_types import BUILTIN_STEP_TYPES
 from tests.flows.steps.power_cuts import PowerCuts
 from tests.flows.steps.test_strikes_at_every_change import outcome, prepare
 
-#: States of the disks that are tried at each change in the long form.
+#: The number of states of the disks that the long form tries at each change.
 STATES = 8
 
 MOVING = ("duplicate_resolution", "file_removal", "image_move_files")

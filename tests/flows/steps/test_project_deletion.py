@@ -1,4 +1,4 @@
-"""The steps that delete projects: they stop what else is at work, and touch archived projects alone."""
+"""The steps that delete projects stop other jobs of these projects, and change only archived projects."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_scavenging_leaves_a_folder_that_was_away_when_its_project_was_archived(
     assert archived is not None
     assert studio.run("project_scavenge", scope="global").result["counts"] == {"kept": 1}
     assert "tenant/Old/fox.jpg" in studio.disk()
-    # Somebody makes it active again, and then deletes it for good.
+    # A user makes the project active again, and then deletes it permanently.
     clock.advance(seconds=3600)
     ProjectsRepository(studio.database).restore(project.id)
     ProjectsRepository(studio.database).archive(project.id)

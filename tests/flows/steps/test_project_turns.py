@@ -1,4 +1,4 @@
-"""Whose turn a project is: steps that change files take turns, those that only read wait for nobody, archives rest."""
+"""Steps that change files of a project run one after the other; steps that only read do not wait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flows.handlers import project_claim
 from flows.steps.targets import target_projects
 from task_definitions.step_types import BUILTIN_STEP_TYPES
 
-#: How long a test waits for what must happen soon, in seconds; a machine may be busy.
+#: How long a test waits for an event that should happen soon, in seconds; the machine may be busy.
 PATIENCE_SECONDS = 60
 
 #: Steps that work on archived projects.

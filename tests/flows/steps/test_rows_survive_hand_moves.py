@@ -1,6 +1,4 @@
-"""Whatever a user does to photos by hand, and whenever upkeep runs, dies or loses its power: each keeps its row.
-
-With the row it keeps its tags and its rating.
+"""Photos that a user moves by hand keep their rows, tags and ratings, also if upkeep dies or loses its power.
 
 The long form: `HYPOTHESIS_PROFILE=full python -m pytest
 tests/flows/steps/test_rows_survive_hand_moves.py -n 0 --timeout 0`.
@@ -37,7 +35,7 @@ GRACE_SECONDS = 3_600
 
 @dataclass(frozen=True)
 class Action:
-    """Something that a user does by hand, or a run; numbers choose among what there is then."""
+    """An action of a user, or a run; numbers choose among the projects and photos that exist at that moment."""
 
     what: Literal["drag", "rename", "copy", "new folder", "merge", "rename folder", "unplug", "plug", "run", "wait"]
     first: int = 0
@@ -73,11 +71,11 @@ _actions = st.one_of(
 
 @dataclass
 class HeldPhoto:
-    """A photo, and where its files are now.
+    """A photo, and the current places of its files.
 
     Attributes:
-        has_new_copy: whether a copy of it may have no row yet.
-        is_lost: whether nothing is promised of its row.
+        has_new_copy: whether a copy of the photo may have no row yet.
+        is_lost: whether the photo may lose its row.
     """
 
     id: int
@@ -94,7 +92,7 @@ class HeldPhoto:
 
 @dataclass
 class Hands:
-    """A user's hands in a world."""
+    """Changes a library as a user does by hand."""
 
     world: World
     photos: list[HeldPhoto] = field(default_factory=list)
@@ -183,14 +181,14 @@ class Hands:
                 path.rename(new)
         if what == "copy":
             photo.has_new_copy = True
-            # It was moved since the last run: either file may be the photo.
+            # The photo was moved since the last run, so either file may be the photo.
             photo.is_lost |= self.places().get(photo.id) != (photo.folder.name, photo.name)
         else:
             self._note_move(photo)
             photo.folder, photo.name = target, name
 
     def _note_move(self, photo: HeldPhoto) -> None:
-        # Which of the files without a row is the photo, nothing tells.
+        # It cannot be known which of the files without a row is the photo.
         photo.is_lost |= photo.has_new_copy
 
     def _merge(self, source: Path, target: Path) -> None:
@@ -235,7 +233,7 @@ class Hands:
             folder = photo.folder.name
             is_away = photo.folder.parent == self.world.away
             place = (folder.split("~")[1] if is_away else folder, photo.name)
-            # Of what was dragged to or from a disk that is away now, nothing is promised.
+            # Photos that were moved to or from a disk that is now unmounted may lose their rows.
             if places.get(photo.id) != place and (is_away or places.get(photo.id, ("", ""))[0] in away):
                 photo.is_lost = True
         self.world.start(action.definition, TENANT, action.first, 0)

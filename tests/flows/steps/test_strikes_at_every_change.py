@@ -1,6 +1,6 @@
-"""Every step type, struck by a death or an error of the disk at every change that it makes, comes to the same end.
+"""Every step type has the same result after a death or a disk error at any of its changes.
 
-One library has something to do for each of them. On both databases: `python -m pytest -m full` with this file.
+One library has something to do for every step type. On both databases: `python -m pytest -m full` with this file.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from tests.flows.steps.conftest import dying_at, failing_at
 
 _STRIKES = {"death": dying_at, "error": failing_at}
 
-#: The types whose errors are tried in the fast tests: those that change files in the most different ways.
+#: The step types with disk errors in the fast tests: they change files in the most different ways.
 _FAST_ERRORS = {"file_removal", "folder_check", "generate_derivatives", "image_move_files"}
-#: Types whose own tests kill them at every change already.
+#: Step types that other tests kill at every change.
 _KILLED_ELSEWHERE = {
     "duplicate_resolution",
     "file_removal",
@@ -49,7 +49,7 @@ _KILLED_ELSEWHERE = {
 
 
 def prepare(studio: Any, type: str, jpeg: Callable[..., bytes]) -> int:
-    """Make a library in which every step has something to do; returns the id of a queued job of that type."""
+    """Create a library in which every step has something to do; return the id of a queued job of this type."""
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     picture = {"jpg": jpeg(DateTimeOriginal="2024:05:06 07:08:09")}
     # Where the row says that it is there, a derivative that a killed run has made is believed like another program's:
@@ -95,7 +95,7 @@ def prepare(studio: Any, type: str, jpeg: Callable[..., bytes]) -> int:
 
 
 def throw_away(database: Database, place: ProjectFolder, project_id: int, file: Path) -> None:
-    """Put a file into the trash three days ago, as a step does: with its entry in the journal."""
+    """Move a file to the trash with a date of three days ago, and write its entry in the journal."""
     at = database.clock() - timedelta(days=3)
     file.write_bytes(b"gone")
     target = move_to_trash(place, file, at=at)
@@ -111,7 +111,7 @@ def throw_away(database: Database, place: ProjectFolder, project_id: int, file: 
 
 
 def do_something(studio: Any) -> None:
-    """Run a task that trashes and removes, renames a folder and writes its manifest."""
+    """Run a task that trashes and removes files, renames a folder and writes its manifest."""
     run_task(studio, "file_removal", "folder_alignment", "manifest_cleaning", scope="global")
 
 
@@ -140,7 +140,7 @@ def come_to_the_same_end(studio: Any, deaths: Any, jpeg: Callable[..., bytes], t
 
 
 def without_derivatives(studio: Any) -> dict[str, Any]:
-    """The outcome, but for derivatives: one that cannot be moved is made anew, and does not hold the photo up."""
+    """Return the outcome without derivatives, because a derivative that cannot be moved is made again."""
     found = {name: value for name, value in outcome(studio).items() if not re.search(r"/\.(thumb|preview)/", name)}
     for row in found["table photos"]:
         del row["thumbnail_status"], row["preview_status"]
@@ -149,7 +149,7 @@ def without_derivatives(studio: Any) -> dict[str, Any]:
 
 def outcome(studio: Any) -> dict[str, Any]:
     found: dict[str, Any] = studio.outcome()
-    # Names in the trash are random.
+    # Names in the trash are random, so they are not compared.
     found["journal"] = sorted(re.sub(r"Z_[0-9a-f]{12}_", "Z_", repr(entry)) for entry in found["journal"])
     return found
 
@@ -175,7 +175,7 @@ class TestOnSqlite:
 
 
 def prepare_undo_of_one_name(studio: Any, jpeg: Callable[..., bytes]) -> int:
-    """A task renamed Iceland's fox and gave its name to Norway's fox; returns the id of the job that undoes it."""
+    """Let a task rename Iceland's fox and give its name to Norway's fox; return the id of the job that undoes this."""
     norway, iceland = studio.project("Norway"), studio.project("Iceland")
     ids = [
         studio.photo(project, "fox", "jpg", contents={"jpg": jpeg(shade=shade)}, tagged=(project.project_name,))
@@ -193,7 +193,7 @@ def prepare_undo_of_one_name(studio: Any, jpeg: Callable[..., bytes]) -> int:
 
 
 def prepare_undo_of_undo(studio: Any, jpeg: Callable[..., bytes]) -> int:
-    """A task renamed, moved and trashed a photo's files, and was undone; returns the id of the job that undoes that."""
+    """Let a task rename, move and trash files, and undo it; return the id of the job that undoes the undo."""
     norway, iceland = studio.project("Norway"), studio.project("Iceland")
     studio.photo(norway, "fox", "jpg", contents={"jpg": jpeg(shade=30)})
     studio.photo(iceland, "owl", "jpg")

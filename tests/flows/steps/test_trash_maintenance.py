@@ -1,4 +1,4 @@
-"""Only what has lain in the trash past its time goes, and the journal says whose it was."""
+"""Only files whose time in the trash has passed are removed, and the journal names their photos."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_removal_cut_short_is_journaled_by_the_next_run(studio: Any, deaths: A
 
 
 def without_moments(studio: Any) -> dict[str, Any]:
-    """The outcome, with names in the trash as they were before."""
+    """Return the outcome; files in the trash have their original names."""
     found: dict[str, Any] = studio.outcome()
     found["journal"] = sorted(
         (action, source.rpartition("_")[2] if "/.trash/" in source else source, target)

@@ -43,7 +43,7 @@ def _counts(what: str) -> Callable[[Any], bool]:
     return has_counted
 
 
-#: How each definition shows that it has done its work on the sound project.
+#: For each definition, the sign that it has worked on the valid project.
 DONE: dict[str, Callable[[Any], bool]] = {
     "maintenance_global": _is_kept_up,
     "folder_discovery": _is_discovered,
@@ -59,7 +59,7 @@ def _photos(studio: Any) -> list[Any]:
 
 
 def _fill(folder: Path) -> Path:
-    """What the steps would change, if they came here; returns the folder."""
+    """Create files that the steps would change if they worked in this folder; return the folder."""
     for name in (_OLD_TRASH, ".thumb/fox.webp", "fox.jpg", "note.xyz"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"no picture")
@@ -73,7 +73,7 @@ def _contents(folder: Path) -> dict[Path, tuple[int, bytes | None]]:
 
 
 def _add_unsafe(studio: Any, folders: list[str], *, is_archived: bool) -> set[str]:
-    """Projects with a photo each, whose rows then get these folders; returns their names."""
+    """Create projects with one photo each, and change the folders in their rows to these; return their names."""
     names = set()
     for number, folder in enumerate(folders):
         name = f"{'archived' if is_archived else 'project'} {number}"
@@ -89,7 +89,7 @@ def _add_unsafe(studio: Any, folders: list[str], *, is_archived: bool) -> set[st
 
 
 def test_every_global_definition_is_tried() -> None:
-    # An undo has no projects of its own.
+    # An undo takes its projects from the journal.
     assert {name for name, one in load_definitions().items() if one.scope == "global"} - {"undo"} == set(DONE)
 
 

@@ -1,4 +1,4 @@
-"""The step verify_originals: what has become corrupt is found, an edit is none, and nothing on the disk is changed."""
+"""The step verify_originals finds corrupt files, does not report edited files, and changes no file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def known(studio: Any, photo_id: int, name: str) -> Original:
 
 
 def write_behind(path: Path, contents: bytes) -> None:
-    """Change a file as a disk does: neither its size nor its times tell."""
+    """Change the contents of a file as a faulty disk does, but not its size or times."""
     status = path.stat()
     with path.open("r+b") as file:
         file.write(contents)
@@ -42,14 +42,14 @@ def write_behind(path: Path, contents: bytes) -> None:
 
 @pytest.fixture
 def rot(studio: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, bytes], None]:
-    """Change the contents of a file, but not its size or times, the time of change included."""
+    """A function that changes the contents of a file, but not its size or its times, including the change time."""
 
     def change(path: Path, contents: bytes) -> None:
         assert len(contents) == path.stat().st_size
         before = path.stat().st_ctime_ns
         write_behind(path, contents)
         after = path.stat().st_ctime_ns
-        # No call sets the time of change, so the row is told what it is.
+        # No system call sets the change time, so the test writes the current one to the row.
         with studio.database.begin() as connection:
             connection.execute(
                 update(photo_originals).where(photo_originals.c.ctime_ns == before).values(ctime_ns=after)
@@ -114,7 +114,7 @@ def test_other_contents_of_the_same_size_and_times_are_corruption_until_the_file
     assert (corrupt.path, corrupt.verified_at) == ("Iceland/fox.jpg", right_at)
     assert path.read_bytes() == b"wrong"
 
-    # Touched, or moved, it is as corrupt as before, for every step.
+    # After a touch or a move, the file is still corrupt for every step.
     os.utime(path, ns=(1, 1))
     studio.run("derivative_validation", project_id=iceland.id)
     assert known(studio, photo_id, "fox.jpg").corrupt_since == original.corrupt_since
@@ -155,7 +155,7 @@ def test_an_edit_is_taken_up_and_no_corruption(studio: Any, iceland: Any, clock:
     original = known(studio, photo_id, "fox.jpg")
     assert original.content_hash == "blake3:" + blake3(b"edited").hexdigest()
     assert (original.hashed_at, original.verified_at) == (studio.database.clock(), studio.database.clock())
-    # What another program made of the former contents is made anew.
+    # Derivatives that another program made from the earlier contents are made again.
     studio.run("derivative_validation", project_id=iceland.id)
     assert studio.get_photo(photo_id).thumbnail_status == "missing"
 

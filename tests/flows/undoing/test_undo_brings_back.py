@@ -1,9 +1,9 @@
-"""Any library, any task of the built-in definitions: undone, everything is as before; undone again, as after the task.
+"""After an undo of any task on a random library, everything is as before; after an undo of the undo, as after the task.
 
-A power cut in an undo changes nothing of that.
+This also holds after a power cut in an undo.
 
-Thumbnails and previews follow the photographs: those that a task had made where there were none are gone again, those
-that it had removed are made anew.
+Thumbnails and previews follow the photographs: those that a task added are removed, and those that it removed are made
+again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.flows.undoing.looking import DEFINITIONS, Cut, Look, look, run, start
 
 NAMES = sorted(DEFINITIONS.keys() - {"undo"})
 
-#: Definitions that remove folders of projects, which do not come back.
+#: Definitions that remove folders of projects permanently.
 FOR_GOOD = {"project_delete", "project_scavenge", "project_scavenge_global"}
 
 _OPTIONS = st.fixed_dictionaries(
@@ -54,7 +54,7 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], optio
     if name in FOR_GOOD and (after.folders != before.folders or len(after.rows["photos"]) < len(before.rows["photos"])):
         assert any("permanently" in reason for reason in report["left"].values())
         return
-    # A folder that the task made for a project stays: what the undo takes away of it lies in its trash.
+    # A folder that the task created for a project stays; the undo moves its files to its trash.
     made = {
         folder for folder in after.folders - before.folders if not any(_lies_in(path, folder) for path in undone.files)
     }
@@ -77,7 +77,7 @@ def _check(name: str, spec: LibrarySpec, make_world: Callable[..., World], optio
 
 
 def _undo_without_disk(world: World) -> bool:
-    """Undo the task while the disk of a project is away; whether there is such a project."""
+    """Undo the task while the disk of a project is not mounted; return False if no such project exists."""
     place = next((path for path in sorted((world.root / "tenant").iterdir()) if path.is_dir()), None)
     if place is None:
         return False
