@@ -27,7 +27,7 @@ _OPEN = ("pending", "running")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetItem:
-    """An item of a job that has not ended, with its photo and the photo's project."""
+    """An unfinished item of a job, with its photo and the photo's project."""
 
     item: JobItem
     photo: Photo

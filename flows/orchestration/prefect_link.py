@@ -42,7 +42,7 @@ GATHER_SECONDS = 0.1
 #: The most events that are sent together.
 BATCH_SIZE = 200
 
-#: From this number of events on, a connection is opened for them. For fewer, a request is quicker.
+#: From this number of events on, a websocket connection is opened for them. For fewer events, a request is quicker.
 SOCKET_BATCH_SIZE = 50
 
 #: The most events that are kept while the server is unavailable. Later events are dropped; no work depends on events.

@@ -203,7 +203,7 @@ class PhotoUndo:
                 raise CannotComeBack("another photo has the same manifest_id now")
 
     def _check_names(self, ways: Sequence[WayBack], state: dict[str, Any]) -> None:
-        """Check that each file to move belongs to the photo now, and not to another photo with a former name of it."""
+        """Check that each file to move belongs to the photo now. Another photo may have the photo's former name."""
         describe, keys = self._ctx.library.accepted_extensions.describe, owner_keys(state["filename"])
         passed = {way.back for way in ways}
         for way in ways:

@@ -129,8 +129,8 @@ class Reversal:
         derivatives = {name: known for name, known in state[DERIVATIVES].items() if name != kind}
         if status not in before:
             # A derivative that was made again from its original stays as it is. A derivative that was only renamed with
-            # its photo, or made by two jobs at the same time, gets its earlier values. So does a missing derivative
-            # whose values an undo removed because it found no file.
+            # its photo, or made by two jobs at the same time, gets its earlier values. A missing derivative also gets
+            # its earlier values if an undo removed them because it found no file.
             is_forgotten = known_after is None and state[status] == MISSING
             if is_same and known_before and (is_forgotten or (known_after and _is_the_same(known_before, known_after))):
                 state[DERIVATIVES] = {**derivatives, kind: known_before}

@@ -37,7 +37,7 @@ def folder_change(
 def removed_photo(
     folder: ProjectFolder, project_id: int | None, photo_id: int | None, name: str, row: dict[str, Any] | None
 ) -> FileChange:
-    """Return the entry for the removal of the row of a photo, whose base name is `name`."""
+    """Return the journal's entry for the removal of a photo's row. `name` is the base name of the photo."""
     return FileChange(
         action=FileAction.REMOVED_ROW,
         source=f"{relative_path(folder)}/{name}",
