@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -38,9 +38,6 @@ from storage.photos.derivatives import DerivativeKind
 
 #: The kind under which the report counts changes that cannot be undone.
 CANNOT: Final = "cannot be restored"
-
-#: Why the changes of a project with an empty folder cannot be undone.
-UNMOUNTED: Final = "the project's folder is empty; its disk may not be mounted"
 
 _PATHS = {
     DerivativeKind.THUMBNAIL: ProjectFolder.thumbnail,
@@ -103,7 +100,7 @@ class PhotoUndo:
         self._failed: set[int | None] = set()
         #: Ids of photos with a later move that is not undone. The undo of their older moves is refused.
         self._kept: set[int | None] = set()
-        self._away: Set[int] = frozenset()
+        self._unavailable: Mapping[int, str] = {}
 
     def fail(self, group: EntryGroup, reason: str) -> None:
         """Report a failure. The undo of the other groups continues. A repetition of the job tries the group again."""
@@ -120,12 +117,12 @@ class PhotoUndo:
         if group.photo_id is not None and _moves(group):
             self._kept.add(group.photo_id)
 
-    def run(self, groups: Sequence[EntryGroup], *, away: Set[int]) -> None:
+    def run(self, groups: Sequence[EntryGroup], *, unavailable: Mapping[int, str]) -> None:
         """Undo the groups in order. Each group that cannot be undone is reported by name.
 
-        The disks of the projects `away` are perhaps not mounted, so their groups cannot be undone.
+        Groups of the projects `unavailable` cannot be undone now, for the reason given there.
         """
-        self._away = away
+        self._unavailable = unavailable
         for batch in _without_shared_names(groups):
             self._undo_batch([group for group in batch if not self._is_stuck(group)])
 
@@ -152,8 +149,8 @@ class PhotoUndo:
                 self.fail(one.group, str(one.error))
 
     def _plan(self, group: EntryGroup, states: PhotoStates, added_files: AddedFiles) -> _Return:
-        if self._away & group.project_ids():
-            raise CannotComeBack(UNMOUNTED)
+        for project_id in self._unavailable.keys() & group.project_ids():
+            raise CannotComeBack(self._unavailable[project_id])
         moved = _moves(group)
         if moved and group.photo_id in self._kept:
             raise CannotComeBack("its files stay where they are, because a later move of the same files is not undone")

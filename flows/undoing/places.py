@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from flows.handlers.step_context import StepContext
+from flows.steps.targets.folder_owner import other_owner
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.paths import ProjectFolder
 from storage.photos.projects import ProjectsRepository
@@ -45,14 +46,21 @@ class Places:
         """Return the folder names of these projects, by project id."""
         return {one: self._projects[one].project_folder for one in project_ids if one in self._projects}
 
-    def empty_folders(self, project_ids: Iterable[int]) -> set[int]:
-        """Return the projects whose folders are empty and may be the mount points of missing disks."""
-        found = set()
+    def unavailable(self, project_ids: Iterable[int]) -> dict[int, str]:
+        """Return the projects whose folders do not have their files now, each with the reason."""
+        found = {}
         for project_id in project_ids:
             project = self.project(project_id)
             with suppress(LibraryError, OSError):
-                if project is not None and self._ctx.folder_of(project).is_empty():
-                    found.add(project_id)
+                if project is None:
+                    continue
+                folder = self._ctx.folder_of(project)
+                if folder.is_empty():
+                    found[project_id] = "the project's folder is empty; its disk may not be mounted"
+                elif other_owner(self._ctx, project, folder) is not None:
+                    found[project_id] = (
+                        "the project's folder was renamed, and another one has its name; run folder_discovery"
+                    )
         return found
 
     def folder(self, path: str, project_id: int | None) -> ProjectFolder:

@@ -9,7 +9,7 @@ from flows.errors import ItemsFailed, StepTimeout
 from flows.handlers.photo_files_change import BATCH_SIZE
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.undoing.photo_undo import UNMOUNTED, PhotoUndo, report_left
+from flows.undoing.photo_undo import PhotoUndo, report_left
 from flows.undoing.places import Places
 from flows.undoing.project_undo import ProjectUndo
 from flows.undoing.reversal import CannotComeBack
@@ -80,14 +80,15 @@ class _Undo:
         held |= {owner.id for owner in owners if owner is not None}
         with self._ctx.exclusively(sorted(held)):
             self._places.refresh()
-            self._photos.run(groups, away=self._places.empty_folders(held))
+            self._photos.run(groups, unavailable=self._places.unavailable(held))
 
     def _undo_one(self, group: EntryGroup) -> None:
         try:
             with self._ctx.exclusively(sorted(group.project_ids())):
                 self._places.refresh()
-                if not group.is_of_project and self._places.empty_folders(group.project_ids()):
-                    raise CannotComeBack(UNMOUNTED)
+                reasons = {} if group.is_of_project else self._places.unavailable(group.project_ids())
+                for reason in reasons.values():
+                    raise CannotComeBack(reason)
                 self._projects.run(group)
         except CannotComeBack as error:
             report_left(self._ctx, group.entries, str(error))

@@ -204,13 +204,14 @@ def _odd_bits(kind: FileKind) -> int:
 
 def _new_name(spellings: Iterable[str], files: dict[str, list[ScannedFile]]) -> NewName | None:
     """Return the new photo with these spellings of its base name, or None if there are only sidecars."""
-    names = list(spellings)
     extensions: dict[FileKind, str] = {}
-    images = [file for name in names for file in files.get(name, ()) if file.kind.is_photo]
+    images = [file for name in spellings for file in files.get(name, ()) if file.kind.is_photo]
     for file in images:
         extensions[file.kind] = min(extensions.get(file.kind, file.extension), file.extension)
     if not extensions:
         return None
     jpg, raw, other = (int(kind in extensions) for kind in _KINDS)
     extension = next(extensions[kind] for kind in _KINDS if kind in extensions)
-    return NewName(name=min(names), jpg=jpg, raw=raw, other=other, extension=extension, files=tuple(images))
+    # The spelling of a sidecar does not count: other programs find the image by the name of the photo.
+    name = min(file.base_name for file in images)
+    return NewName(name=name, jpg=jpg, raw=raw, other=other, extension=extension, files=tuple(images))

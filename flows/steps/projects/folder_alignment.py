@@ -9,9 +9,9 @@ from functools import partial
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.projects.manifest_check import write_manifest_if_different
+from flows.steps.targets.folder_owner import manifest_id
 from flows.steps.targets.journal_changes import folder_change
 from flows.steps.targets.target_projects import check_project, checked_projects, each_project
-from flows.steps.targets.whereabouts import manifest_id
 from storage.errors import ConstraintViolated
 from storage.history.journal import FileAction
 from storage.history.photo_snapshots import snapshot_project

@@ -16,16 +16,17 @@ from flows.handlers.step_context import StepContext
 from flows.steps.following.arrivals import Arrivals
 from flows.steps.projects.folder_merge import FolderMerge, is_companion_folder
 from flows.steps.projects.manifest_check import write_manifest_if_different
-from flows.steps.targets.journal_changes import folder_change, relative_path
-from flows.steps.targets.target_projects import ProjectUnavailable, check_project, compared
-from flows.steps.targets.whereabouts import (
-    archive_as_gone,
+from flows.steps.targets.folder_owner import (
     archived_as_gone,
     is_only_name,
     manifest_id,
+    other_owner,
     readable_manifest,
     took_project_along,
 )
+from flows.steps.targets.journal_changes import folder_change, relative_path
+from flows.steps.targets.target_projects import ProjectUnavailable, check_project, compared
+from flows.steps.targets.whereabouts import archive_as_gone
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import snapshot_project
 from storage.library.errors import LibraryError, LibraryUnavailable
@@ -80,6 +81,8 @@ class _Discovery:
         self._on_disk = sorted(set(tenant.project_folders()) - passed_by)
         self._projects = {project.id: project for project in own if project.id not in left_out.projects}
         self._taken = {project.project_folder for project in every}
+        #: The folders of the projects whose rows got a free folder name, by project.
+        self._given_up: dict[int, str] = {}
         self._arrivals = Arrivals(ctx)
         self._failures = Failures("folder")
 
@@ -94,7 +97,7 @@ class _Discovery:
             try:
                 # An earlier iteration may have found the folder's project under another name.
                 project = self._projects[known[name].id] if name in known else None
-                if project is not None and project.project_folder == name:
+                if project is not None and project.project_folder == name and not self._gave_up_name(project):
                     self._check_known(project)
                 else:
                     self._find_project(name)
@@ -139,6 +142,18 @@ class _Discovery:
             with ctx.exclusively([project.id]):
                 self._take_in(project, folder)
             ctx.report.count("projects completed", example=project.project_name)
+
+    def _gave_up_name(self, project: Project) -> bool:
+        """Return whether a project's folder is now that of another project. Then its row gets a free folder name.
+
+        If the project's own folder was renamed, it is found by its manifest. If not, the project is archived as gone.
+        """
+        ctx, folder = self._ctx, self._ctx.folder_of(project)
+        if other_owner(ctx, project, folder) is None:
+            return False
+        self._rename(project, self._tenant.project(self._free_name(folder.project_folder)))
+        self._given_up[project.id] = folder.project_folder
+        return True
 
     def _find_project(self, name: str) -> None:
         folder = self._tenant.project(name)
@@ -226,19 +241,21 @@ class _Discovery:
 
         The row is written first: after a crash, the next run renames the folder to the name in the row.
         """
-        # folder_alignment numbers folders in the same way.
-        stem = cut_to_bytes(sanitize_folder_name(folder.project_folder), MAX_FOLDER_NAME_BYTES - 10)
+        stem = _stem(folder.project_folder)
         project = next((one for one in self._projects.values() if self._waits_for_folder(one, name, stem)), None)
         if project is None:
-            taken = {name_key(name) for name in (*self._on_disk, *self._taken)}
-            free = next(new for number in count(2) if name_key(new := f"{stem}_{number}") not in taken)
-            target = self._tenant.project(free)
+            target = self._tenant.project(self._free_name(folder.project_folder))
             change = folder_change(FileAction.RENAMED_FOLDER, folder, None, target=target)
             project = self._add_project(name, target, renamed=change)
         target = self._ctx.folder_of(project)
         rename_folder_without_overwrite(folder.path, target.path)
         self._ctx.report.count("folders renamed", example=f"{folder.project_folder} → {target.project_folder}")
         return project
+
+    def _free_name(self, project_folder: str) -> str:
+        taken = {name_key(name) for name in (*self._on_disk, *self._taken)}
+        stem = _stem(project_folder)
+        return next(new for number in count(2) if name_key(new := f"{stem}_{number}") not in taken)
 
     def _waits_for_folder(self, project: Project, name: str, stem: str) -> bool:
         """Return whether an earlier run created the project but was interrupted before it renamed the folder."""
@@ -250,26 +267,33 @@ class _Discovery:
         return next(PhotosRepository(self._ctx.database).iterate_project(project.id, batch_size=1), None) is None
 
     def _follow_rename(self, project: Project, folder: ProjectFolder) -> None:
+        self._rename(project, folder)
+        former = self._given_up.get(project.id, project.project_folder)
+        self._ctx.report.count("renames followed", example=f"{former} → {folder.project_folder}")
+
+    def _rename(self, project: Project, folder: ProjectFolder) -> None:
+        """Give a project's row the name of another folder. If the folder exists, it gets the project's manifest."""
         ctx = self._ctx
         with ctx.exclusively([project.id]):
             # The project's name changes with the folder's name only if both were equal before. If not, a user chose it.
             was_aligned = sanitize_folder_name(project.project_name) == project.project_folder
             name = folder.project_folder if was_aligned else project.project_name
             renamed = replace(project, project_name=name, project_folder=folder.project_folder)
-            write_manifest_if_different(ctx, renamed, folder)
+            is_found = folder.exists()
+            if is_found:
+                write_manifest_if_different(ctx, renamed, folder)
             with ctx.transaction(project_ids=[project.id]) as connection:
                 projects = ProjectsRepository(connection)
                 row = snapshot_project(connection, project.id)
                 former = self._tenant.project(project.project_folder)
                 change = folder_change(FileAction.FOLLOWED_FOLDER, former, project.id, target=folder, row=row)
                 projects.rename(project.id, project_folder=folder.project_folder, project_name=name)
-                if project.is_archived:
+                if project.is_archived and is_found:
                     projects.restore(project.id)
                     renamed = replace(renamed, status=None, archived_at=None)
                 ctx.journal(connection, [change])
             self._taken.discard(project.project_folder)
             self._remember(renamed)
-        ctx.report.count("renames followed", example=f"{project.project_folder} → {folder.project_folder}")
 
     def _merge(self, found: _Found, twin: Project) -> bool:
         """Merge a folder into a project, unless a file of the same name differs; return whether it was merged."""
@@ -326,6 +350,11 @@ class _Discovery:
     def _remember(self, project: Project) -> None:
         self._projects[project.id] = project
         self._taken.add(project.project_folder)
+
+
+def _stem(project_folder: str) -> str:
+    # folder_alignment numbers folders in the same way.
+    return cut_to_bytes(sanitize_folder_name(project_folder), MAX_FOLDER_NAME_BYTES - 10)
 
 
 def _is_of(project: Project, ctx: StepContext) -> bool:

@@ -12,9 +12,10 @@ from itertools import islice
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrivals import Arrivals
+from flows.steps.targets.folder_owner import archived_as_gone
 from flows.steps.targets.journal_changes import folder_change, removed_photo
 from flows.steps.targets.target_projects import check_library, each_project
-from flows.steps.targets.whereabouts import RenamedFolders, archive_as_gone, archived_as_gone
+from flows.steps.targets.whereabouts import RenamedFolders, archive_as_gone
 from storage.batches import batched
 from storage.history.journal import FileAction
 from storage.history.photo_snapshots import removed_project, snapshot_photos

@@ -7,9 +7,9 @@ from sqlalchemy import Connection
 from flows.errors import PermanentStepError
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
+from flows.steps.targets.folder_owner import archived_as_gone, manifest_id
 from flows.steps.targets.journal_changes import folder_change, relative_path
 from flows.steps.targets.target_projects import each_project
-from flows.steps.targets.whereabouts import archived_as_gone, manifest_id
 from storage.history.journal import FileAction, last_entry, withdraw_entry
 from storage.history.photo_snapshots import removed_project, snapshot_project
 from storage.library.paths import ProjectFolder

@@ -12,7 +12,7 @@ from flows.errors import SkipItem, named
 from flows.handlers.failures import Failures
 from flows.handlers.job_targets import TargetItem
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.target_projects import ProjectUnavailable, each_project
+from flows.steps.targets.target_projects import ProjectUnavailable, check_owner, each_project
 from storage.library.errors import LibraryError
 from storage.library.paths import ProjectFolder
 from storage.records import Photo, Project
@@ -94,12 +94,15 @@ def current_folder(ctx: StepContext, project: Project) -> ProjectFolder:
 
     Raises:
         SkipItem: the project has been removed or archived meanwhile.
+        ProjectUnavailable: the folder is now another project's folder; see `check_owner`.
         UnsafePath: the path is a symlink or a file.
     """
     fresh = ctx.reload(project)
     if fresh is None or fresh.is_archived:
         raise SkipItem("the project has been archived or removed meanwhile")
-    return ctx.folder_of(fresh)
+    folder = ctx.folder_of(fresh)
+    check_owner(ctx, fresh, folder)
+    return folder
 
 
 def has_moved(photo: Photo, fresh: Photo | None) -> bool:

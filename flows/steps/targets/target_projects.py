@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager, suppress
 
 from flows.errors import PermanentStepError
 from flows.handlers.step_context import StepContext
+from flows.steps.targets.folder_owner import other_owner
 from storage.comparison.reconciliation import ProjectComparison, has_available_photos, known_names
 from storage.library.errors import LibraryError, LibraryUnavailable
 from storage.library.naming.names import is_decodable, unsafe_reason
@@ -22,7 +23,7 @@ ProjectWork = Callable[[Project, ProjectFolder], None]
 
 
 class ProjectUnavailable(PermanentStepError):
-    """A project's folder has neither the manifest nor a photo, so it may be the mount point of a missing disk."""
+    """A project's folder may be the mount point of a missing disk, or is now the folder of another project."""
 
 
 def check_library(ctx: StepContext) -> None:
@@ -67,7 +68,10 @@ def each_project(
             fresh = ctx.reload(project)
             if fresh is None or fresh.is_archived != project.is_archived:
                 ctx.report.count("skipped", example=f"{project.project_name}: was archived or removed meanwhile")
-            elif not (skips_missing and skip_missing_folder(ctx, fresh, folder)):
+            elif not skips_missing:
+                check_owner(ctx, fresh, folder)
+                work(fresh, folder)
+            elif not skip_missing_folder(ctx, fresh, folder):
                 work(fresh, folder)
         ctx.progress(number + 1, len(projects))
 
@@ -106,13 +110,30 @@ def compared(
         yield comparison
 
 
+def check_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    """Check that the folder with the name of a project's folder is not the renamed folder of another project.
+
+    Raises:
+        ProjectUnavailable: it is; see `other_owner`.
+    """
+    owner = other_owner(ctx, project, folder)
+    if owner is not None:
+        raise ProjectUnavailable(
+            f"{project.project_name}: folder {folder.path} has the manifest and the photos of project {owner.id} "
+            f"({owner.project_name}), so it is that project's folder under another name. Nothing was changed. Run "
+            "`photojobs run folder_discovery`: it updates the names of the folders."
+        )
+
+
 def check_project(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     """Check that a folder has files of the project, before missing files count as deleted or files are written there.
 
     Raises:
-        ProjectUnavailable: the folder has neither a manifest nor a file of a photo, although the project has photos.
+        ProjectUnavailable: the folder has neither a manifest nor a file of a photo, although the project has photos, or
+            it is another project's folder; see `check_owner`.
         FolderMissing, FolderUnreadable, UnsafePath: the folder could not be listed; see `storage.library.scan`.
     """
+    check_owner(ctx, project, folder)
     if folder.manifest_path.exists():
         return
     describe = folder.library.accepted_extensions.describe

@@ -9,27 +9,21 @@ project from one that a user archived, because only files of projects that a use
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, suppress
-from datetime import timedelta
+from contextlib import suppress
 from enum import StrEnum
 
-from sqlalchemy import Connection
-
 from flows.handlers.step_context import StepContext
+from flows.steps.targets.folder_owner import archived_as_gone, other_owner
 from flows.steps.targets.journal_changes import folder_change
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project
-from storage.history.journal import FileAction, JournalEntry, last_entry
+from storage.history.journal import FileAction
 from storage.history.photo_snapshots import snapshot_project
 from storage.library.errors import FolderUnreadable, LibraryError, ManifestUnreadable, UnsafePath
-from storage.library.manifest import Manifest, read_manifest
+from storage.library.manifest import read_manifest
 from storage.library.paths import ProjectFolder
-from storage.photos.original_search import KnownOriginal, originals_of_project
-from storage.photos.originals import Original
+from storage.photos.original_search import KnownOriginal
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
-
-#: Largest accepted difference between the times in the row and in the journal, because a clock may have been set back.
-_TOLERANCE = timedelta(minutes=1)
 
 
 def archive_as_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
@@ -41,60 +35,6 @@ def archive_as_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -
     ctx.report.count("archived", example=project.project_name)
 
 
-def archived_as_gone(connection: Connection, project: Project) -> JournalEntry | None:
-    """Return the journal's entry if a project was archived because its folder was missing, and not by a user."""
-    if not project.is_archived or project.archived_at is None:
-        return None
-    entry = last_entry(connection, project_id=project.id, action=FileAction.ARCHIVED_AS_GONE)
-    return entry if entry is not None and entry.created_at >= project.archived_at - _TOLERANCE else None
-
-
-def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Return whether a folder whose manifest has the project's id is the renamed folder of the project and not a copy.
-
-    True if no other folder has the old name; False if another folder has this name and a manifest. If that folder has
-    no manifest, `folder` is the renamed one if it has an unchanged photo, because a copy has another change time.
-    """
-    if is_only_name(ctx, project, folder):
-        return True
-    old = ctx.folder_of(project)
-    if old.manifest_path.exists():
-        return False
-    with ctx.read() as connection, closing(originals_of_project(connection, project.id)) as originals:
-        return any(_is_unchanged(folder, original) for original in originals)
-
-
-def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Return whether `folder` is the only folder of the project.
-
-    This is so if no folder has the name in the project's row, or if that name differs from `folder` only in case.
-    """
-    old = ctx.folder_of(project)
-    return not old.exists() or old.path.samefile(folder.path)
-
-
-def _is_unchanged(folder: ProjectFolder, original: Original) -> bool:
-    with suppress(LibraryError, OSError):
-        status = folder.original(original.name).lstat()
-        found = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        return found == (original.size_bytes, original.mtime_ns, original.ctime_ns)
-    return False
-
-
-def readable_manifest(folder: ProjectFolder) -> Manifest | None:
-    """Return the manifest of a folder; None if there is none, or it is not valid."""
-    try:
-        return read_manifest(folder)
-    except ManifestUnreadable:
-        return None
-
-
-def manifest_id(folder: ProjectFolder) -> int | None:
-    """Return the id of the project to which a folder belongs, by its manifest; None without a valid manifest."""
-    manifest = readable_manifest(folder)
-    return None if manifest is None else manifest.id
-
-
 def folders_without_project(ctx: StepContext) -> list[str]:
     """Return the names of the tenant's folders that belong to no project, in order."""
     known = {project.project_folder for project in ProjectsRepository(ctx.database).list_beside(ctx.tenant_id)}
@@ -102,7 +42,7 @@ def folders_without_project(ctx: StepContext) -> list[str]:
 
 
 class RenamedFolders:
-    """Finds the renamed folders of projects: folders without a project whose manifest has the id of a project.
+    """Finds the renamed folders of projects by their manifests: folders without a project, and `other_owner` folders.
 
     The tenant's folders are read once, at the first call.
     """
@@ -113,7 +53,7 @@ class RenamedFolders:
         self._unreadable: list[str] = []
 
     def folder_of(self, project: Project) -> str | None:
-        """Return the name of the folder without a project whose manifest has the project's id, or None.
+        """Return the present name of the project's folder if the folder was renamed, or None.
 
         Raises:
             FolderUnreadable: no such folder was found, but it may be one that cannot be read.
@@ -145,6 +85,11 @@ class RenamedFolders:
             else:
                 if manifest is not None:
                     found.setdefault(manifest.id, name)
+        for project in ProjectsRepository(self._ctx.database).list(tenant_id=self._ctx.tenant_id):
+            with suppress(LibraryError, OSError):
+                owner = other_owner(self._ctx, project, self._ctx.folder_of(project))
+                if owner is not None:
+                    found.setdefault(owner.id, project.project_folder)
         return found
 
 

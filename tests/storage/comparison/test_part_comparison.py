@@ -72,7 +72,7 @@ def expected(rows: Iterable[PhotoFlags], names: set[str], odd: set[str]) -> tupl
         }
         if any(kinds.values()):
             flags_found = tuple(int(extension is not None) for extension in kinds.values())
-            name = min(file.base_name for file, _ in group)
+            name = min(file.base_name for file, is_odd in group if file.kind.is_photo and not is_odd)
             new[name] = (*flags_found, next(extension for extension in kinds.values() if extension))
     return sorted(differing), without, new
 

@@ -1,0 +1,113 @@
+"""Decides which project a folder belongs to if its name and its manifest name different projects.
+
+Users rename folders, copy them, exchange the names of two folders, or give a folder the name that another one had.
+"""
+
+from contextlib import closing, suppress
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from flows.handlers.step_context import StepContext
+from storage.history.journal import FileAction, JournalEntry, last_entry
+from storage.library.errors import LibraryError, ManifestUnreadable
+from storage.library.manifest import Manifest, read_manifest
+from storage.library.paths import ProjectFolder
+from storage.library.scan import storable_ns
+from storage.photos.original_search import originals_of_project
+from storage.photos.originals import Original
+from storage.photos.projects import ProjectsRepository
+from storage.records import Project
+
+#: Largest accepted difference between the times in the row and in the journal, because a clock may have been set back.
+_TOLERANCE = timedelta(minutes=1)
+
+
+def other_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> Project | None:
+    """Return the project whose renamed folder now has the name of this project's folder; None if there is none.
+
+    The photos of the two projects may have the same names, so the rows of one would get the files of the other. The
+    manifest alone proves nothing: users put all files of a folder into another one. So the folder must have an
+    unchanged photo of the other project, and none of this one.
+    """
+    with suppress(LibraryError, OSError):
+        owner_id = manifest_id(folder)
+        if owner_id is None or owner_id == project.id:
+            return None
+        with ctx.read() as connection:
+            owner = ProjectsRepository(connection).get_by_id(owner_id)
+            if owner is None or (owner.is_archived and archived_as_gone(connection, owner) is None):
+                return None
+        if (
+            ctx.tenant_of(owner) == ctx.tenant_of(project)
+            and took_project_along(ctx, owner, folder)
+            and _has_photo_of(ctx, owner, folder, with_change_time=False)
+            and not _has_photo_of(ctx, project, folder, with_change_time=False)
+        ):
+            return owner
+    return None
+
+
+def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
+    """Return whether a folder whose manifest has the project's id is the renamed folder of the project and not a copy.
+
+    True if no other folder has the old name; False if another folder has this name and the project's manifest. If that
+    folder has no manifest, `folder` is the renamed one if it has an unchanged photo, because a copy has another change
+    time. If that folder has the manifest of another project, `folder` is the renamed one if it has an unchanged photo
+    or a copy, and that folder has none.
+    """
+    if is_only_name(ctx, project, folder):
+        return True
+    old = ctx.folder_of(project)
+    if not old.manifest_path.exists():
+        return _has_photo_of(ctx, project, folder, with_change_time=True)
+    if manifest_id(old) in (None, project.id):
+        return False
+    has_photo = _has_photo_of(ctx, project, folder, with_change_time=False)
+    return has_photo and not _has_photo_of(ctx, project, old, with_change_time=False)
+
+
+def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
+    """Return whether `folder` is the only folder of the project.
+
+    This is so if no folder has the name in the project's row, or if that name differs from `folder` only in case.
+    """
+    old = ctx.folder_of(project)
+    return not old.exists() or old.path.samefile(folder.path)
+
+
+def _has_photo_of(ctx: StepContext, project: Project, folder: ProjectFolder, *, with_change_time: bool) -> bool:
+    """Return whether an original of the project is unchanged in a folder. A copy differs only in its change time."""
+    with ctx.read() as connection, closing(originals_of_project(connection, project.id)) as originals:
+        return any(_is_unchanged(folder, original, with_change_time) for original in originals)
+
+
+def _is_unchanged(folder: ProjectFolder, original: Original, with_change_time: bool) -> bool:
+    with suppress(LibraryError, OSError):
+        status = folder.library.content_path(folder.original(original.name)).lstat()
+        if with_change_time and status.st_ctime_ns != original.ctime_ns:
+            return False
+        return (status.st_size, storable_ns(status.st_mtime_ns)) == (original.size_bytes, original.mtime_ns)
+    return False
+
+
+def readable_manifest(folder: ProjectFolder) -> Manifest | None:
+    """Return the manifest of a folder; None if there is none, or it is not valid."""
+    try:
+        return read_manifest(folder)
+    except ManifestUnreadable:
+        return None
+
+
+def manifest_id(folder: ProjectFolder) -> int | None:
+    """Return the id of the project to which a folder belongs, by its manifest; None without a valid manifest."""
+    manifest = readable_manifest(folder)
+    return None if manifest is None else manifest.id
+
+
+def archived_as_gone(connection: Connection, project: Project) -> JournalEntry | None:
+    """Return the journal's entry if a project was archived because its folder was missing, and not by a user."""
+    if not project.is_archived or project.archived_at is None:
+        return None
+    entry = last_entry(connection, project_id=project.id, action=FileAction.ARCHIVED_AS_GONE)
+    return entry if entry is not None and entry.created_at >= project.archived_at - _TOLERANCE else None
