@@ -75,6 +75,8 @@ def _archive_or_remove(
     elif archived.job_id == ctx.job.id or (archived.task_id is not None and archived.task_id == ctx.job.task_id):
         # A repetition of the run that archived the project does not count as a later run.
         _keep(ctx, project, "archived by this run")
+    elif (place := renamed.inside_another(project)) is not None:
+        _keep(ctx, project, f"its folder is inside another project's folder, {place}; move it back")
     elif archived.created_at > ctx.now() - timedelta(seconds=ctx.settings.missing_grace_seconds):
         # The rows stay for a while, because the disk may only be disconnected.
         _keep(ctx, project, "its folder has not been missing for long enough")

@@ -10,10 +10,11 @@ project from one that a user archived, because only files of projects that a use
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.folder_owner import archived_as_gone, other_owner
+from flows.steps.targets.folder_owner import archived_as_gone, manifest_id, other_owner
 from flows.steps.targets.journal_changes import folder_change
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project
 from storage.history.journal import FileAction
@@ -42,7 +43,7 @@ def folders_without_project(ctx: StepContext) -> list[str]:
 
 
 class RenamedFolders:
-    """Finds the renamed folders of projects by their manifests: folders without a project, and `other_owner` folders.
+    """Finds renamed folders by their manifests: folders without a project, and those with an `other_owner`.
 
     The tenant's folders are read once, at the first call.
     """
@@ -50,6 +51,7 @@ class RenamedFolders:
     def __init__(self, ctx: StepContext) -> None:
         self._ctx = ctx
         self._by_id: dict[int, str] | None = None
+        self._inside: dict[int, str] | None = None
         self._unreadable: list[str] = []
 
     def folder_of(self, project: Project) -> str | None:
@@ -67,6 +69,20 @@ class RenamedFolders:
                 "Correct the permissions of the folder."
             )
         return name
+
+    def inside_another(self, project: Project) -> str | None:
+        """Return the path of the project's folder if a user has moved it into another project's folder, or None."""
+        if self._inside is None:
+            self._inside = {}
+            tenant = self._ctx.library.tenant(self._ctx.tenant_id)
+            for name in sorted(tenant.project_folders()):
+                with suppress(LibraryError, OSError):
+                    outer = replace(tenant, path=tenant.project(name).path)
+                    for inner in sorted(outer.project_folders()):
+                        inner_id = manifest_id(outer.project(inner))
+                        if inner_id is not None:
+                            self._inside.setdefault(inner_id, f"{name}/{inner}")
+        return self._inside.get(project.id)
 
     def _look(self) -> dict[int, str]:
         tenant = self._ctx.library.tenant(self._ctx.tenant_id)

@@ -128,6 +128,25 @@ def test_a_folder_that_was_renamed_is_not_gone(studio: Any, clock: Any) -> None:
     assert studio.everything() == before
 
 
+def test_a_folder_that_was_moved_into_another_project_keeps_its_rows(studio: Any, clock: Any) -> None:
+    inner, outer = studio.project("Gone"), studio.project("There")
+    photo_id = studio.photo(inner, "lost", "jpg", tagged=("sea",))
+    studio.photo(outer, "kept", "jpg")
+    give_manifest(studio, inner)
+    folder = studio.folder(inner).path
+    folder.rename(studio.folder(outer).path / "moved")
+    for _ in range(3):
+        job = studio.run("orphaned_project_cleanup", scope="global")
+        clock.advance(seconds=GRACE_SECONDS)
+    assert "There/moved" in job.result["examples"]["kept"][0]
+    assert status(studio, inner) == "canceled"
+
+    (studio.folder(outer).path / "moved").rename(folder)
+    assert studio.run("folder_discovery", scope="global").status == "completed"
+    assert status(studio, inner) is None
+    assert studio.tags_of(photo_id) == [(inner.id, "sea")]
+
+
 def test_a_folder_that_came_back_keeps_the_rows(studio: Any, clock: Any) -> None:
     project, _ = studio.project("Away"), studio.project("There")
     photo_id = studio.photo(project, "a", "jpg")
