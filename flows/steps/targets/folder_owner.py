@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from flows.handlers.step_context import StepContext
 from storage.history.journal import FileAction, JournalEntry, last_entry
+from storage.history.undo_entries import archived_as_gone_at
 from storage.library.errors import LibraryError, ManifestUnreadable
 from storage.library.manifest import Manifest, read_manifest
 from storage.library.paths import ProjectFolder
@@ -19,7 +20,7 @@ from storage.photos.originals import Original
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 
-#: Largest accepted difference between the times in the row and in the journal, because a clock may have been set back.
+#: Largest difference between the times in a row and in the journal that still count as the same change.
 _TOLERANCE = timedelta(minutes=1)
 
 
@@ -109,5 +110,8 @@ def archived_as_gone(connection: Connection, project: Project) -> JournalEntry |
     """Return the journal's entry if a project was archived because its folder was missing, and not by a user."""
     if not project.is_archived or project.archived_at is None:
         return None
-    entry = last_entry(connection, project_id=project.id, action=FileAction.ARCHIVED_AS_GONE)
-    return entry if entry is not None and entry.created_at >= project.archived_at - _TOLERANCE else None
+    # A later entry alone proves nothing: the clock may have been set back between that entry and the user's archiving.
+    moments = archived_as_gone_at(connection, project.id)
+    if not any(abs(moment - project.archived_at) <= _TOLERANCE for moment in moments):
+        return None
+    return last_entry(connection, project_id=project.id, action=FileAction.ARCHIVED_AS_GONE)

@@ -115,6 +115,26 @@ def test_what_a_person_archived_is_never_removed(studio: Any, clock: Any) -> Non
     assert [status(studio, project) for project in (with_folder, without_folder, again)] == ["canceled"] * 3
 
 
+def test_what_a_person_archived_stays_archived_after_the_clock_was_set_back(studio: Any, clock: Any) -> None:
+    project = studio.project("Gone")
+    photo_id = studio.photo(project, "lost", "jpg")
+    studio.photo(studio.project("There"), "kept", "jpg")
+    folder, elsewhere = studio.folder(project).path, studio.root / "elsewhere"
+    folder.rename(elsewhere)
+    assert studio.run("orphaned_project_cleanup", scope="global").result["counts"]["archived"] == 1
+    elsewhere.rename(folder)
+    assert studio.run("folder_discovery", scope="global").result["counts"]["projects reactivated"] == 1
+
+    clock.advance(seconds=-3600)
+    ProjectsRepository(studio.database).archive(project.id)
+    assert studio.run("folder_discovery", scope="global").status == "completed"
+    assert status(studio, project) == "canceled"
+    folder.rename(elsewhere)
+    clock.advance(seconds=2 * GRACE_SECONDS)
+    assert studio.run("orphaned_project_cleanup", scope="global").status == "completed"
+    assert studio.get_photo(photo_id) is not None
+
+
 def test_a_folder_that_was_renamed_is_not_gone(studio: Any, clock: Any) -> None:
     renamed, _ = studio.project("Renamed"), studio.project("There")
     give_manifest(studio, renamed)
