@@ -299,7 +299,11 @@ def _decode_by_libvips(image: OpenImage, long_edge_pixels: int, max_seconds: flo
         # 5195). Without it, libvips would accept half a file.
         load_options = f"fail_on={_FAIL_ON}" if pixels is None else f"fail_on={_FAIL_ON},page={pixels.page}"
         if image.is_heif:
-            load_options += ",unlimited"
+            # `thumbnail_source` would decode the thumbnail in the file if it is large enough. That may have black bars,
+            # or be older than the picture.
+            load = vips.load_vips().Image.new_from_source
+            whole = load(image.source, f"[{load_options},unlimited]", access="sequential")
+            return whole.thumbnail_image(long_edge_pixels, **options)
         return vips.load_vips().Image.thumbnail_source(
             image.source, long_edge_pixels, option_string=f"[{load_options}]", **options
         )
