@@ -12,7 +12,7 @@ RUN python -m venv /opt/photojobs \
 
 FROM python:3.11-slim-bookworm
 
-# The owner of the library on the host, so that files which are made there belong to the same user.
+# The owner of the library on the host, so that new files in the library belong to the same user.
 ARG UID=1000
 RUN useradd --uid "$UID" --create-home photojobs \
     && install --directory --owner photojobs /library
@@ -25,7 +25,7 @@ ENV PATH=/opt/photojobs/bin:$PATH \
 USER $UID
 WORKDIR /home/photojobs
 
-# Whether the database answers. The address of none is a fault of the container, not of its health.
+# The container is healthy if the database answers.
 HEALTHCHECK --interval=30s --timeout=20s --start-period=60s CMD ["photojobs", "lanes", "list"]
 ENTRYPOINT ["photojobs"]
 CMD ["--help"]

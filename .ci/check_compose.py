@@ -10,7 +10,7 @@ import yaml
 from compose_spec import PyCompose
 
 text = Path("compose.yaml").read_text(encoding="utf-8")
-# Compose puts variables in before it reads the file; a default where there is one, else any word.
+# Compose replaces variables before it reads the file. Here they get their default, or a word if they have none.
 filled = re.sub(r"\$\{\w+(?::-([^}]*)|:\?[^}]*)?\}", lambda found: found.group(1) or "word", text)
 services = PyCompose.from_json(json.dumps(yaml.safe_load(filled))).to_spec().services
-print(f"compose.yaml: {len(services)} services, as the specification says")  # noqa: T201
+print(f"compose.yaml: {len(services)} services, valid according to the specification")  # noqa: T201

@@ -16,7 +16,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-#: What a browser loads by itself from another host: elements of a page, and rules of a style sheet.
+#: Elements of a page and rules of a style sheet for which a browser loads something from another host.
 LOADED = re.compile(
     r"""<(?:script|img|iframe|source|video|audio|embed)\b[^>]*\b(?:src|srcset)=["']?(?:https?:)?//[^"' >]+"""
     r"""|<link\b(?=[^>]*\brel=["']?(?:stylesheet|preload|prefetch|preconnect|modulepreload|icon|manifest))[^>]*"""
@@ -24,7 +24,7 @@ LOADED = re.compile(
     r"""|@import\s+(?:url\()?["']?(?:https?:)?//[^"')]+|url\(["']?(?:https?:)?//[^"')]+""",
     re.IGNORECASE,
 )
-#: A word of a page, and the page on which the search must find it.
+#: A word, and the page that the search must find for it.
 WORD, PAGE = "companions", "reference/companions.html"
 
 
