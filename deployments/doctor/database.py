@@ -171,7 +171,7 @@ def _file(database: Database) -> Iterator[Finding]:
         yield _area.problem(
             "file_system",
             f"The file is on another machine's file system ({type_name}), where SQLite's locks do not work reliably.",
-            "Move the file to a disk of this machine, or use PostgreSQL if several machines work.",
+            "Move the file to a disk of this machine, or use PostgreSQL if several machines use the database.",
         )
     else:
         yield _area.fine("file_system", f"The database is on a disk of this machine ({type_name or 'unknown type'}).")

@@ -17,7 +17,7 @@ _MARGIN, _BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _HEAD = 24, 300, 76, 48, 40, 1
 _LINE_CHARACTERS = 44
 _TITLE_PIXELS = 10
 
-#: The smallest width of the picture in pixels, into which the id of a task fits.
+#: The smallest width of the picture in pixels; the id of a task fits into this width.
 _MIN_WIDTH = 580
 
 _STYLE = """

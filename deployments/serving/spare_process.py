@@ -1,8 +1,8 @@
 """Keeps a spare process that has already imported Prefect and the handlers, so that the next flow run begins at once.
 
-The imports take two seconds. A flow run takes the spare process with the environment that Prefect made for a new
-process, and the runner then prepares the next one. The spare process reads no definitions or settings before a flow run
-takes it. `main` is its program.
+The imports take two seconds. A flow run uses the spare process, which gets the environment that Prefect made for a
+new process. The runner then prepares the next spare process. A spare process reads no definitions or settings before a
+flow run uses it. `main` is its program.
 """
 
 from __future__ import annotations

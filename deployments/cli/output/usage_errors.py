@@ -1,4 +1,4 @@
-"""Words the error of a command line that has too many arguments, lacks one, or has an unknown option."""
+"""Writes the message for a command line that has too many arguments, lacks one, or has an unknown option."""
 
 from __future__ import annotations
 

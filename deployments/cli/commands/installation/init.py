@@ -201,8 +201,8 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
         )
     if survey.neighbors:
         yield (
-            f"{survey.folder.name} is one project. The tenant has "
-            f"{'another one' if len(survey.neighbors) == 1 else 'others'} beside it: {_listed(survey.neighbors)}."
+            f"{survey.folder.name} is one project. Beside it, the tenant has "
+            f"{'another project' if len(survey.neighbors) == 1 else 'other projects'}: {_listed(survey.neighbors)}."
         )
     if survey.loose:
         yield (
