@@ -74,10 +74,11 @@ class MoveGroup:
         """Whether no original has moved, or each has been moved back."""
         return not any(move.is_done for move in self.originals)
 
-    def carry_out(self, *, names: FolderNames | None = None, folder: Path | None = None) -> None:
+    def carry_out(self, library: Library, *, names: FolderNames | None = None, folder: Path | None = None) -> None:
         """Move all files, or none.
 
         Args:
+            library: the library that has the files.
             names: the names in `folder`, if the caller has read them. The method keeps them up to date.
             folder: a folder to which files move.
 
@@ -88,7 +89,7 @@ class MoveGroup:
         try:
             for move in self.moves:
                 try:
-                    move.target.parent.mkdir(parents=True, exist_ok=True)
+                    library.make_folder(move.target.parent)
                     known = names if names is not None and move.target.parent == folder else FolderNames()
                     move_without_overwrite(move.source, move.target, names=known)
                     move.is_done = True

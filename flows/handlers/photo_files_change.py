@@ -90,7 +90,7 @@ class PhotoFilesChange(Generic[Group]):
 
     def move(self, group: Group) -> None:
         """Move the files of a group."""
-        group.carry_out(names=self.names, folder=self.folder.path)
+        group.carry_out(self.ctx.library, names=self.names, folder=self.folder.path)
 
     def fail(self, group: Group, error: Exception) -> None:
         """Store the error of a group that did not move. The other groups move, unless this method raises the error."""

@@ -19,6 +19,8 @@ from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.image_move import DERIVATIVE_FOLDERS
 from flows.steps.targets.photo_files import PhotoFiles, file_moves
+from flows.steps.targets.target_projects import ProjectUnavailable
+from flows.steps.targets.whereabouts import create_folder
 from flows.undoing.added_files import AddedFiles, action_of
 from flows.undoing.places import Places
 from flows.undoing.reversal import MISSING, CannotComeBack, Reversal
@@ -175,6 +177,7 @@ class PhotoUndo:
         if old is not None and new is not None and old != new:
             added = added_files.moves(group.photo_id, ways, old, new)
             moves += [*added, *file_moves(PhotoFiles(), *old, *new)]
+        self._create_folders(moves)
         # The folder of a project without a row belongs to no project, so `_Returns.owners` does not find the project.
         missing = group.project_id if self._places.project(group.project_id) is None else None
         name = str((reversal.state or before or {}).get("filename", ""))
@@ -211,6 +214,17 @@ class PhotoUndo:
             if way.project_id != state["project_id"] or not has_name:
                 raise CannotComeBack("the photo has been moved or renamed since")
 
+    def _create_folders(self, moves: Sequence[FileMove]) -> None:
+        """Create the missing folders of projects to which files return, unless their disks may not be mounted."""
+        library = self._ctx.library
+        for tenant_id, name in {move.target.relative_to(library.root).parts[:2] for move in moves}:
+            folder = library.project(tenant_id, name)
+            if not folder.exists():
+                try:
+                    create_folder(self._ctx, folder, self._places.owner(name))
+                except ProjectUnavailable as error:
+                    raise CannotComeBack(str(error)) from error
+
     def _check_gone(self, ways: Sequence[WayBack]) -> None:
         gone = [way for way in ways if way.is_gone]
         if not gone:
@@ -244,7 +258,7 @@ class _Returns(PhotoFilesChange[_Return]):
                 # The name of the photo is free, so a derivative with this name belongs to no photo.
                 with suppress(LibraryError, OSError):
                     remove_derivative(move.target)
-        group.carry_out()
+        group.carry_out(self.ctx.library)
         for move in group.originals:
             remove_wrapping(move.source)
         left = {move.target.parent.name for move in group.moves if not move.is_done}

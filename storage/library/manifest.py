@@ -134,7 +134,7 @@ def replace_manifest(
     if announce is not None:
         announce(written)
     if trashed is not None:
-        trashed.parent.mkdir(parents=True, exist_ok=True)
+        project.library.make_folder(trashed.parent)
         move_without_overwrite(path, trashed, names=FolderNames())
         sync_moves([(path, trashed)])
     write_atomically(path, content.encode())

@@ -64,6 +64,23 @@ class Library:
         """
         return self.tenant(tenant_id).project(project_folder)
 
+    def make_folder(self, path: Path) -> None:
+        """Make a folder inside a project's folder if it is missing, but never the project's folder itself.
+
+        Raises:
+            FolderMissing: the project's folder does not exist. Its disk may not be mounted, or a user may have renamed
+                it. If it were made again, the project's files would be in two folders.
+        """
+        tenant_id, project_folder, *inside = path.relative_to(self.root).parts
+        folder = self.root / tenant_id / project_folder
+        if not folder.is_dir():
+            raise FolderMissing(
+                f"Folder {folder} no longer exists. Mount its disk; or if you renamed the folder, rename it back."
+            )
+        for name in inside:
+            folder /= name
+            folder.mkdir(exist_ok=True)
+
     def content_path(self, path: Path) -> Path:
         """Return the path from which to read the contents and the change time of a file; never write to this path.
 
@@ -271,8 +288,12 @@ class ProjectFolder:
             )
         self.tenant.path.mkdir(exist_ok=True)
         self.path.mkdir(exist_ok=True)
+        self.create_hidden_folders()
+
+    def create_hidden_folders(self) -> None:
+        """Create the hidden folders if they are missing. Raises the errors of `create`, and those of `make_folder`."""
         for folder in (self.thumb, self.preview, self.trash):
-            folder.mkdir(exist_ok=True)
+            self.library.make_folder(folder)
 
     def _file(self, folder: Path, name: str) -> Path:
         path = folder / check_name(name, what=f"File name in project folder “{self.project_folder}”")

@@ -105,7 +105,7 @@ def move_to_trash(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
         UnsafePath: the file is not in the project's folder, or not a regular file.
     """
     target = trash_place(project, file, at=at)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    project.library.make_folder(target.parent)
     # The random part makes the name unique, so the trash, which may be large, is not scanned.
     move_without_overwrite(file, target, names=FolderNames())
     return target

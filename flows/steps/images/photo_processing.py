@@ -98,7 +98,7 @@ def process_photos(ctx: StepContext, work: PhotoWork, folder: ProjectFolder, pho
     if not has_files:
         _check_project(ctx, folder, photos)
     elif not (folder.thumb.is_dir() and folder.preview.is_dir()):
-        folder.create()
+        folder.create_hidden_folders()
     finished: list[tuple[PhotoTask, PhotoResult]] = []
     written_at = time.monotonic()
     tasks = _tasks(ctx, folder, photos, files)

@@ -16,6 +16,7 @@ from flows.steps.moving.free_names import FreeNames
 from flows.steps.targets.photo_files import file_moves, find_files, remove_stray_derivatives
 from flows.steps.targets.target_photos import Worked, current_folder, each_item, has_moved
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project
+from flows.steps.targets.whereabouts import create_folder
 from storage.batches import batched
 from storage.errors import UnknownProject
 from storage.history.journal import FileAction
@@ -64,7 +65,6 @@ def _destination(ctx: StepContext) -> Project:
             project = ProjectsRepository(connection).get(ctx.job.project_id, tenant_id=ctx.tenant_id)
         except UnknownProject as error:
             raise DestinationUnusable(str(error)) from error
-        has_photos = any(PhotosRepository(connection).iterate_project(project.id, batch_size=1))
     if project.is_archived:
         raise DestinationUnusable(
             f"project {project.id} ({project.project_name}) is archived; choose another one. If its folder was missing "
@@ -74,15 +74,12 @@ def _destination(ctx: StepContext) -> Project:
         folder = ctx.folder_of(project)
         if folder.exists():
             check_project(ctx, project, folder)
-        if folder.exists() or not has_photos:
-            folder.create()
-            return project
+            folder.create_hidden_folders()
+        else:
+            create_folder(ctx, folder, project)
     except (UnsafePath, ProjectUnavailable) as error:
         raise DestinationUnusable(str(error)) from error
-    raise DestinationUnusable(
-        f"the folder of project {project.id} ({project.project_name}) is missing, although it has photos. Restore "
-        f"{folder.path}, or run `photojobs run folder_discovery` if it was renamed."
-    )
+    return project
 
 
 def _move_photos(ctx: StepContext, destination: Project, project: Project, photos: Sequence[Photo]) -> Worked:
@@ -99,6 +96,7 @@ def _move_photos(ctx: StepContext, destination: Project, project: Project, photo
         destination = _destination(ctx)
         journey = _Journey(ctx, current_folder(ctx, project), ctx.folder_of(destination), destination, photos)
         for batch in batched(photos, BATCH_SIZE):
+            _destination(ctx)
             errors = _move_batch(journey, batch)
             for photo in batch:
                 yield photo, errors.get(photo.id)

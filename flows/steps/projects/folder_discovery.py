@@ -311,7 +311,7 @@ class _Discovery:
         return True
 
     def _take_in(self, project: Project, folder: ProjectFolder) -> None:
-        folder.create()
+        folder.create_hidden_folders()
         self._add_rows(project, folder)
         write_manifest_if_different(self._ctx, project, folder)
 

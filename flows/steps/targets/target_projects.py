@@ -23,7 +23,7 @@ ProjectWork = Callable[[Project, ProjectFolder], None]
 
 
 class ProjectUnavailable(PermanentStepError):
-    """A project's folder may be the mount point of a missing disk, or is now the folder of another project."""
+    """A project's folder is missing, may be the mount point of a missing disk, or now belongs to another project."""
 
 
 def check_library(ctx: StepContext) -> None:

@@ -23,6 +23,7 @@ from storage.library.errors import FolderUnreadable, LibraryError, ManifestUnrea
 from storage.library.manifest import read_manifest
 from storage.library.paths import ProjectFolder
 from storage.photos.original_search import KnownOriginal
+from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 
@@ -107,6 +108,28 @@ class RenamedFolders:
                 if owner is not None:
                     found.setdefault(owner.id, project.project_folder)
         return found
+
+
+def create_folder(ctx: StepContext, folder: ProjectFolder, project: Project | None) -> None:
+    """Create a missing folder for files that move there, for example the folder of a new project.
+
+    Args:
+        ctx: the job's context.
+        folder: the folder.
+        project: the project that the folder belongs to, if any.
+
+    Raises:
+        ProjectUnavailable: the project has photos, so its folder is missing; or a user has renamed its folder.
+        FolderUnreadable: a folder of the tenant cannot be read, so it may be the project's folder.
+    """
+    if project is not None:
+        has_photos = next(PhotosRepository(ctx.database).iterate_project(project.id, batch_size=1), None) is not None
+        if has_photos or RenamedFolders(ctx).folder_of(project) is not None:
+            raise ProjectUnavailable(
+                f"the folder of project {project.id} ({project.project_name}) is missing: {folder.path}. Mount its "
+                "disk; or if you renamed the folder, run `photojobs run folder_discovery`."
+            )
+    folder.create()
 
 
 class ProjectState(StrEnum):

@@ -66,10 +66,10 @@ def _where(group: MoveGroup) -> list[str]:
     ]
 
 
-def test_all_files_move_and_the_listing_of_their_folder_has_them(group: MoveGroup) -> None:
+def test_all_files_move_and_the_listing_of_their_folder_has_them(studio: Any, group: MoveGroup) -> None:
     folder = group.moves[0].target.parent
     names = FolderNames.read(folder)
-    group.carry_out(names=names, folder=folder)
+    group.carry_out(studio.runtime.library, names=names, folder=folder)
     assert _where(group) == ["t", "t", "t"]
     assert not group.is_at_source
     assert names.same_as("fox.jpg") == {"fox.jpg"}
@@ -77,19 +77,23 @@ def test_all_files_move_and_the_listing_of_their_folder_has_them(group: MoveGrou
     assert names.same_as(group.moves[1].target.name) == set()
 
 
-def test_a_derivative_that_cannot_move_holds_no_original_up(group: MoveGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_derivative_that_cannot_move_holds_no_original_up(
+    studio: Any, group: MoveGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _fail(monkeypatch, group.moves[1].source)
-    group.carry_out()
+    group.carry_out(studio.runtime.library)
     assert _where(group) == ["t", "s", "t"]
     assert [move.is_done for move in group.moves] == [True, False, True]
 
 
-def test_if_an_original_cannot_move_all_files_return(group: MoveGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_an_original_cannot_move_all_files_return(
+    studio: Any, group: MoveGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = group.moves[0].target.parent
     names = FolderNames.read(folder)
     _fail(monkeypatch, group.moves[2].source)
     with pytest.raises(OSError, match=r"fox\.NEF"):
-        group.carry_out(names=names, folder=folder)
+        group.carry_out(studio.runtime.library, names=names, folder=folder)
     assert _where(group) == ["s", "s", "s"]
     assert ([move.is_done for move in group.moves], group.is_at_source) == ([False, False, False], True)
     assert names.same_as("fox.jpg") == set()
@@ -97,11 +101,11 @@ def test_if_an_original_cannot_move_all_files_return(group: MoveGroup, monkeypat
 
 @pytest.mark.parametrize(("stuck", "is_half"), [(0, True), (1, False)])
 def test_a_group_is_half_moved_only_if_an_original_cannot_return(
-    group: MoveGroup, monkeypatch: pytest.MonkeyPatch, stuck: int, is_half: bool
+    studio: Any, group: MoveGroup, monkeypatch: pytest.MonkeyPatch, stuck: int, is_half: bool
 ) -> None:
     _fail(monkeypatch, group.moves[2].source, group.moves[stuck].target)
     with pytest.raises(MoveInterrupted if is_half else OSError):
-        group.carry_out()
+        group.carry_out(studio.runtime.library)
     assert group.is_at_source is not is_half
     assert _where(group) == (["t", "s", "s"] if is_half else ["s", "t", "s"])
 
@@ -136,7 +140,7 @@ def _take_back(studio: Any, *project_ids: int) -> int:
 
 
 def test_the_files_of_an_interrupted_move_return_once(studio: Any, announced: MoveGroup, norway: Any) -> None:
-    announced.carry_out()
+    announced.carry_out(studio.runtime.library)
     assert interrupted(studio.database, [norway.id + 1]) == []
     assert _take_back(studio, norway.id) == 3
     assert _where(announced) == ["s", "s", "s"]
@@ -146,7 +150,7 @@ def test_the_files_of_an_interrupted_move_return_once(studio: Any, announced: Mo
 def test_files_return_to_folders_that_were_renamed_or_removed(
     studio: Any, announced: MoveGroup, iceland: Any, norway: Any
 ) -> None:
-    announced.carry_out()
+    announced.carry_out(studio.runtime.library)
     root = studio.root / "tenant"
     announced.moves[1].source.parent.rmdir()
     for project, name in ((iceland, "Alps"), (norway, "Andes")):
@@ -175,7 +179,7 @@ def test_only_the_files_of_the_move_itself_return(studio: Any, announced: MoveGr
 def test_a_file_that_was_edited_after_an_interrupted_move_returns_with_its_group(
     studio: Any, announced: MoveGroup, iceland: Any
 ) -> None:
-    announced.carry_out()
+    announced.carry_out(studio.runtime.library)
     announced.moves[2].target.write_bytes(b"edited since")
     assert _take_back(studio, iceland.id) == 3
     assert _where(announced) == ["s", "s", "s"]
@@ -187,7 +191,7 @@ def test_a_file_that_was_edited_after_an_interrupted_move_returns_with_its_group
 def test_an_edited_file_also_returns_if_the_return_was_interrupted(
     studio: Any, announced: MoveGroup, iceland: Any, monkeypatch: pytest.MonkeyPatch, edited: int, returned: int
 ) -> None:
-    announced.carry_out()
+    announced.carry_out(studio.runtime.library)
     announced.moves[edited].target.write_bytes(b"edited since")
     moves = []
 

@@ -177,6 +177,46 @@ def test_a_new_project_without_a_folder_gets_one(studio):
     assert "tenant/New/fox.jpg" in studio.disk()
 
 
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_a_destination_that_is_renamed_during_the_move_is_not_made_anew(studio, monkeypatch, batch_size):
+    monkeypatch.setattr("flows.steps.moving.image_move.BATCH_SIZE", batch_size)
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    studio.write_manifest(norway)
+    ids = [studio.photo(iceland, name, "jpg", "xmp", derivatives=True) for name in ("fox", "owl", "yak")]
+    place, renamed = transfer._place, studio.root / "tenant" / "Norway 2024"
+
+    def rename_after_the_first_photo(source, target, status):
+        place(source, target, status)
+        if target.parent.name == ".preview":
+            studio.folder(norway).path.rename(renamed)
+
+    monkeypatch.setattr(transfer, "_place", rename_after_the_first_photo)
+    job = _move(studio, norway, *ids)
+    assert job.status in ("failed", "queued")
+    assert str(studio.folder(norway).path) in job.error_message
+    assert not studio.folder(norway).exists()
+    assert {file.name for file in renamed.glob("[!.]*")} == {"fox.jpg", "fox.xmp"}
+    assert [studio.get_photo(photo_id).project_id for photo_id in ids] == [norway.id, iceland.id, iceland.id]
+    with studio.database.connect() as connection:
+        assert pending_intents(connection, [iceland.id, norway.id]) == []
+    # The way out that the message names.
+    assert studio.run("folder_discovery").status == "completed"
+    monkeypatch.undo()
+    assert _move(studio, norway, *ids).status == "completed"
+    assert {file.name for file in renamed.glob("*.jpg")} == {"fox.jpg", "owl.jpg", "yak.jpg"}
+
+
+def test_an_empty_destination_that_was_renamed_is_not_made_anew(studio):
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    photo_id = studio.photo(iceland, "fox", "jpg")
+    studio.write_manifest(norway)
+    studio.folder(norway).path.rename(studio.root / "tenant" / "Norway 2024")
+    before = studio.everything()
+    job = _move(studio, norway, photo_id)
+    assert (job.status, "folder_discovery" in job.error_message) == ("failed", True)
+    assert studio.everything() == before
+
+
 def test_a_photo_that_cannot_move_whole_stays_whole(studio, monkeypatch):
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     bad, good = studio.photo(iceland, "fox", "jpg", "NEF", "xmp"), studio.photo(iceland, "owl", "jpg")

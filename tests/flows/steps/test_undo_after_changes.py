@@ -624,3 +624,34 @@ def test_another_file_with_the_name_that_a_task_gave_a_photo_is_not_taken_for_it
     assert {path: content for path, content in studio.disk().items() if path.endswith(".jpg")} == originals
     now = studio.get_photo(photo_id)
     assert (now.project_id, now.filename) == (before.project_id, before.filename)
+
+
+def test_a_photo_does_not_return_to_a_folder_that_was_renamed_by_hand(studio: Any) -> None:
+    iceland, _, photo_id = _moved_fox(studio, "jpg", "xmp")
+    studio.write_manifest(iceland)
+    studio.folder(iceland).path.rename(studio.root / "tenant" / "Iceland 2024")
+    before = studio.everything()
+
+    assert "run folder_discovery" in _left(_undo(studio))
+    assert studio.everything() == before
+    assert studio.run("folder_discovery").status == "completed"
+    job = _undo(studio)
+
+    assert job.status == "completed", job.error_message
+    assert {"tenant/Iceland 2024/fox.jpg", "tenant/Iceland 2024/fox.xmp"} <= studio.disk().keys()
+    assert studio.get_photo(photo_id).project_id == iceland.id
+    assert not (studio.root / "tenant" / "Iceland").exists()
+
+
+def test_photos_return_to_the_folder_of_an_emptied_project_that_a_user_removed(studio: Any) -> None:
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    items = [{"photo_id": studio.photo(iceland, name, "jpg", "xmp")} for name in ("fox", "owl")]
+    before = studio.disk()
+    run_task(studio, "image_move_files", scope="photo_set", project_id=norway.id, items=items)
+    shutil.rmtree(studio.folder(iceland).path)
+
+    job = _undo(studio)
+
+    assert job.status == "completed", job.error_message
+    assert (job.result or {})["counts"] == {"moved back": 4, "rows changed back": 2}
+    assert studio.disk() == before

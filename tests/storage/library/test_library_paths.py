@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from storage.library.errors import LibraryUnavailable, UnsafePath
+from storage.library.errors import FolderMissing, LibraryUnavailable, UnsafePath
 from storage.library.naming.ignored_names import IgnoredNames
 from storage.library.paths import Library, ProjectFolder
 from storage.library.scan import list_names, scan
@@ -122,6 +122,22 @@ def test_a_library_without_its_disk_is_unavailable(tmp_path: Path) -> None:
         library.check_available()
     (tmp_path / "mount" / "tenant").mkdir()
     library.check_available()
+
+
+def test_folders_are_made_inside_a_project_but_never_the_project_itself(
+    library: Library, project: ProjectFolder
+) -> None:
+    library.make_folder(project.path)
+    library.make_folder(project.path / "CaptureOne" / "Settings")
+    library.make_folder(project.path / "CaptureOne" / "Settings")
+    assert (project.path / "CaptureOne" / "Settings").is_dir()
+    project.path.rename(project.path.with_name("Iceland 2024"))
+    for missing in (project.path, project.trash, project.path / "CaptureOne" / "Settings"):
+        with pytest.raises(FolderMissing, match="rename it back"):
+            library.make_folder(missing)
+    with pytest.raises(FolderMissing):
+        project.create_hidden_folders()
+    assert list(project.tenant.project_folders()) == ["Iceland 2024"]
 
 
 def test_a_root_that_cannot_be_read_is_unavailable_rather_than_empty(
