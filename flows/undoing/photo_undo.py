@@ -234,8 +234,9 @@ class PhotoUndo:
         left = [way for way in images if not way.is_gone]
         if not left if images else len(gone) == len(ways):
             raise CannotComeBack(f"{gone[0].name}: the file is no longer where the task put it")
-        if any(FileAction(way.entry.action) is not FileAction.TRASHED for way in gone):
-            raise CannotComeBack(f"{gone[0].name}: the file is missing, and the files of a photo move only together")
+        for way in gone:
+            if way in images and FileAction(way.entry.action) is not FileAction.TRASHED:
+                raise CannotComeBack(f"{way.name}: the file is missing, and the files of a photo move only together")
 
 
 class _Returns(PhotoFilesChange[_Return]):
@@ -265,7 +266,8 @@ class _Returns(PhotoFilesChange[_Return]):
         group.reversal.wanted |= {kind for kind, folder in DERIVATIVE_FOLDERS.items() if folder in left}
         for way in group.ways:
             if way.is_gone:
-                group.counted.append((CANNOT, f"{way.name}: the file is no longer in the trash"))
+                place = "in the trash" if way.entry.action == FileAction.TRASHED else "where the task put it"
+                group.counted.append((CANNOT, f"{way.name}: the file is no longer {place}"))
                 self._mark_unavailable(way, group)
         self._restore_derivatives(group)
         if group.photo_id is not None:

@@ -209,6 +209,19 @@ def test_a_photo_whose_new_sidecar_has_no_free_name_at_its_former_place_stays(st
     assert studio.everything() == before
 
 
+def test_a_photo_comes_back_without_a_sidecar_that_a_user_deleted(studio: Any) -> None:
+    iceland, norway, photo_id = _moved_fox(studio, "jpg", "NEF", "xmp", "jpg.xmp")
+    (studio.folder(norway).path / "fox.xmp").unlink()
+
+    job = _undo(studio)
+
+    assert _left(job) == "['fox.xmp: the file is no longer where the task put it']"
+    assert (job.result or {})["counts"] == {"moved back": 3, "rows changed back": 1, "cannot be restored": 1}
+    assert studio.get_photo(photo_id).project_id == iceland.id
+    left = {"tenant/Iceland/hare.jpg"} | {f"tenant/Iceland/fox.{end}" for end in ("jpg", "NEF", "jpg.xmp")}
+    assert set(studio.disk()) == left
+
+
 def test_a_file_comes_back_into_the_folder_that_its_project_has_now(studio: Any) -> None:
     iceland, photo_id = _removed_fox(studio, "jpg")
     studio.folder(iceland).path.rename(studio.root / "tenant" / "Andes")
