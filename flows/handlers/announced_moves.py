@@ -14,9 +14,9 @@ from pathlib import Path
 from flows.errors import FlowsError
 from storage.database.engine import Database
 from storage.history.move_intents import MoveIntent, forget_intents, pending_intents
-from storage.library.errors import Collision, LibraryError, SourceMissing
+from storage.library.errors import Collision, FolderMissing, LibraryError, SourceMissing
 from storage.library.naming.folder_names import FolderNames
-from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER, Library
+from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER, Library, ProjectFolder
 from storage.library.transfer import move_without_overwrite, sync_moves
 from storage.photos.projects import ProjectsRepository
 
@@ -126,15 +126,17 @@ def interrupted(database: Database, project_ids: Collection[int]) -> list[MoveIn
 def take_back(database: Database, library: Library, intents: Sequence[MoveIntent]) -> int:
     """Move the files of interrupted moves back, because their rows still have the former places.
 
-    The caller must have claimed all projects that the intents name. A file that is at neither place is ignored. A file
-    of another size may be another file. It is moved back only if another file of its group has certainly moved: then a
-    user has edited it.
+    The caller must have claimed all projects that the intents name. A file of another size may be another file. It is
+    moved back only if another original of its group has certainly moved, or none is at its former place: then a user
+    has edited it. A file that is at neither place is ignored; but if the folder to which it moved is missing, the
+    intents of its group stay, and a later call moves it back.
 
     Returns:
         The number of files that were moved back.
 
     Raises:
-        LibraryError, OSError: a file could not be moved back; the intents stay.
+        LibraryError, OSError: a file could not be moved back, for example because the folder of its project is missing;
+            the intents stay.
     """
     places = _Places(database, library)
     moves = [
@@ -145,10 +147,15 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
         )
         for intent in reversed(intents)
     ]
-    moved = {
+    originals = [move for move in moves if move[1].parent.name not in (THUMB_FOLDER, PREVIEW_FOLDER)]
+    moved = {intent.group_id for intent, *_ in originals} - {
+        intent.group_id for intent, source, _ in originals if os.path.lexists(source)
+    }
+    moved |= {intent.group_id for intent, source, target in originals if _has_moved(source, target, intent.size_bytes)}
+    waiting = {
         intent.group_id
-        for intent, source, target in moves
-        if source.parent.name not in (THUMB_FOLDER, PREVIEW_FOLDER) and _has_moved(source, target, intent.size_bytes)
+        for intent, source, _ in moves
+        if not os.path.lexists(source) and places.is_missing(intent.target, intent.target_project_id)
     }
     # Edited files return first: if a crash interrupts this call, the next one still finds that their groups have moved.
     moves.sort(key=lambda move: not _is_only_at(move[1], move[2]) or _has_moved(move[1], move[2], move[0].size_bytes))
@@ -164,12 +171,17 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
                 continue
         elif intent.group_id not in moved and not _has_moved(source, target, intent.size_bytes):
             continue
+        if places.is_missing(intent.source, intent.project_id):
+            raise FolderMissing(
+                f"Files of an interrupted move must return to {source.parent}, but their project's folder is missing. "
+                "Mount its disk; if you renamed the folder, rename it back; if you removed it, make it again."
+            )
         source.parent.mkdir(parents=True, exist_ok=True)
         move_without_overwrite(target, source, names=FolderNames())
         taken_back.append((target, source))
     sync_moves(taken_back)
     with database.begin() as connection:
-        forget_intents(connection, list({intent.group_id for intent in intents}))
+        forget_intents(connection, list({intent.group_id for intent in intents} - waiting))
     return len(taken_back)
 
 
@@ -190,5 +202,12 @@ class _Places:
         self._library = library
 
     def find(self, path: str, project_id: int | None) -> Path:
-        tenant, folder, inside = path.split("/", 2)
-        return self._library.project(tenant, self._folders.get(project_id or 0, folder)).inside(inside)
+        return self._folder(path, project_id).inside(path.split("/", 2)[2])
+
+    def is_missing(self, path: str, project_id: int | None) -> bool:
+        """Return whether the path is in the folder of a project, and this folder does not exist."""
+        return project_id in self._folders and not self._folder(path, project_id).exists()
+
+    def _folder(self, path: str, project_id: int | None) -> ProjectFolder:
+        tenant, folder, _ = path.split("/", 2)
+        return self._library.project(tenant, self._folders.get(project_id or 0, folder))

@@ -18,8 +18,9 @@ from flows.handlers.announced_moves import (
     take_back,
 )
 from storage import JobsRepository
-from storage.database.tables import projects
+from storage.database.tables import move_intents, projects
 from storage.history.move_intents import MoveIntent, write_intents
+from storage.library.errors import FolderMissing
 from storage.library.naming.folder_names import FolderNames
 from storage.library.transfer import move_without_overwrite
 
@@ -184,6 +185,51 @@ def test_a_file_that_was_edited_after_an_interrupted_move_returns_with_its_group
     assert _take_back(studio, iceland.id) == 3
     assert _where(announced) == ["s", "s", "s"]
     assert announced.moves[2].source.read_bytes() == b"edited since"
+
+
+def test_files_do_not_return_to_a_folder_that_was_renamed_by_hand(
+    studio: Any, announced: MoveGroup, iceland: Any, norway: Any
+) -> None:
+    announced.carry_out(studio.runtime.library)
+    folder = studio.folder(iceland).path
+    folder.rename(folder.with_name("Iceland 2024"))
+    with pytest.raises(FolderMissing, match="rename it back"):
+        _take_back(studio, norway.id)
+    assert not folder.exists()
+    assert [move.target.exists() for move in announced.moves] == [True, True, True]
+    folder.with_name("Iceland 2024").rename(folder)
+    assert _take_back(studio, norway.id) == 3
+    assert _where(announced) == ["s", "s", "s"]
+    assert interrupted(studio.database, [norway.id]) == []
+
+
+def test_files_on_a_disk_that_is_away_return_when_it_is_there_again(
+    studio: Any, announced: MoveGroup, iceland: Any, norway: Any
+) -> None:
+    announced.carry_out(studio.runtime.library)
+    folder, away = studio.folder(norway).path, studio.root.parent / "away"
+    folder.rename(away)
+    assert _take_back(studio, iceland.id) == 0
+    away.rename(folder)
+    assert _take_back(studio, iceland.id) == 3
+    assert _where(announced) == ["s", "s", "s"]
+    assert interrupted(studio.database, [norway.id]) == []
+
+
+def test_an_edited_file_that_is_the_only_one_of_its_group_returns(
+    studio: Any, announced: MoveGroup, iceland: Any
+) -> None:
+    _, thumbnail, raw = announced.moves
+    raw.source.unlink()
+    with studio.database.begin() as connection:
+        connection.execute(move_intents.delete().where(move_intents.c.source.endswith("fox.NEF")))
+    announced.moves.remove(raw)
+    announced.carry_out(studio.runtime.library)
+    announced.moves[0].target.write_bytes(b"edited since")
+    thumbnail.target.unlink()
+    assert _take_back(studio, iceland.id) == 1
+    assert announced.moves[0].source.read_bytes() == b"edited since"
+    assert interrupted(studio.database, [iceland.id]) == []
 
 
 @pytest.mark.parametrize("edited", [0, 2])
