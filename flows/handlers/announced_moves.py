@@ -126,10 +126,12 @@ def interrupted(database: Database, project_ids: Collection[int]) -> list[MoveIn
 def take_back(database: Database, library: Library, intents: Sequence[MoveIntent]) -> int:
     """Move the files of interrupted moves back, because their rows still have the former places.
 
-    The caller must have claimed all projects that the intents name. A file of another size may be another file. It is
-    moved back only if another original of its group has certainly moved, or none is at its former place: then a user
-    has edited it. A file that is at neither place is ignored; but if the folder to which it moved is missing, the
-    intents of its group stay, and a later call moves it back.
+    The caller must have claimed all projects that the intents name.
+
+    If the size of a file differs from its intent, the file may be a different one. Such a file is moved back only if
+    another original of its group has certainly moved, or no original is at its former place. In these cases, a user has
+    edited the file. A file that is at neither place is ignored. But if the folder to which the file moved is missing,
+    the intents of its group stay, and a later call moves the file back.
 
     Returns:
         The number of files that were moved back.
@@ -194,7 +196,7 @@ def _is_only_at(source: Path, target: Path) -> bool:
 
 
 class _Places:
-    """Finds the current paths of intents, because the folder of a project may have been renamed since."""
+    """Finds the current paths of the files in intents. The folder of a project may have been renamed since."""
 
     def __init__(self, database: Database, library: Library) -> None:
         with database.connect() as connection:

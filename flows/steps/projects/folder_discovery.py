@@ -144,9 +144,10 @@ class _Discovery:
             ctx.report.count("projects completed", example=project.project_name)
 
     def _gave_up_name(self, project: Project) -> bool:
-        """Return whether a project's folder is now that of another project. Then its row gets a free folder name.
+        """Return whether the folder with the name in a project's row is now the folder of another project.
 
-        If the project's own folder was renamed, it is found by its manifest. If not, the project is archived as gone.
+        If so, the row gets a free folder name. Later, the project's own folder is found by its manifest. If there is no
+        such folder, the project is archived because its folder is missing.
         """
         ctx, folder = self._ctx, self._ctx.folder_of(project)
         if other_owner(ctx, project, folder) is None:

@@ -27,9 +27,9 @@ _TOLERANCE = timedelta(minutes=1)
 def other_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> Project | None:
     """Return the project whose renamed folder now has the name of this project's folder; None if there is none.
 
-    The photos of the two projects may have the same names, so the rows of one would get the files of the other. The
-    manifest alone proves nothing: users put all files of a folder into another one. So the folder must have an
-    unchanged photo of the other project, and none of this one.
+    The photos of the two projects may have the same names, so the rows of one project would get the files of the other.
+    The manifest alone proves nothing, because users put all files of a folder into another folder. So the folder must
+    have an unchanged photo of the other project, and no unchanged photo of this project.
     """
     with suppress(LibraryError, OSError):
         owner_id = manifest_id(folder)
@@ -52,10 +52,12 @@ def other_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> Pr
 def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
     """Return whether a folder whose manifest has the project's id is the renamed folder of the project and not a copy.
 
-    True if no other folder has the old name; False if another folder has this name and the project's manifest. If that
-    folder has no manifest, `folder` is the renamed one if it has an unchanged photo, because a copy has another change
-    time. If that folder has the manifest of another project, `folder` is the renamed one if it has an unchanged photo
-    or a copy, and that folder has none.
+    The result depends on the folder that now has the old name, the name in the project's row:
+
+    * No folder has it, or only `folder` itself: True.
+    * The folder has the project's manifest, or a manifest that is not valid: False.
+    * The folder has no manifest: True if `folder` has a photo with an unchanged change time. A copy has new times.
+    * The folder has another project's manifest: True if only `folder` has an unchanged photo or a copy of one.
     """
     if is_only_name(ctx, project, folder):
         return True

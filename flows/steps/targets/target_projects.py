@@ -55,9 +55,9 @@ def each_project(
 ) -> None:
     """Call `work` for each project of the job, or for each of `projects`, and claim the project during the call.
 
-    A failure is recorded, and the next project follows. A project that was archived, made active again or removed
-    during the wait for it is left out. With `skips_missing`, projects without a folder are left out too, because their
-    disk may not be mounted; see `skip_missing_folder`.
+    A failure is recorded, and the loop continues with the next project. If a project was archived, made active again or
+    removed while the step waited for it, the project is left out. With `skips_missing`, projects without a folder are
+    left out too, because their disk may not be mounted; see `skip_missing_folder`.
     """
     if projects is None:
         projects = ctx.projects()
@@ -114,7 +114,7 @@ def check_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> No
     """Check that the folder with the name of a project's folder is not the renamed folder of another project.
 
     Raises:
-        ProjectUnavailable: it is; see `other_owner`.
+        ProjectUnavailable: the folder belongs to another project; see `other_owner`.
     """
     owner = other_owner(ctx, project, folder)
     if owner is not None:

@@ -59,7 +59,7 @@ class RenamedFolders:
         """Return the present name of the project's folder if the folder was renamed, or None.
 
         Raises:
-            FolderUnreadable: no such folder was found, but it may be one that cannot be read.
+            FolderUnreadable: no such folder was found, but a folder that cannot be read may be the project's folder.
         """
         if self._by_id is None:
             self._by_id = self._look()
