@@ -229,7 +229,7 @@ def test_another_programs_jobs_on_postgresql_are_refused(empty_postgresql_url: s
     database = Database(empty_postgresql_url)
     with database.begin() as connection:
         connection.execute(text("CREATE TABLE jobs (id int PRIMARY KEY, title text)"))
-    with pytest.raises(SchemaMismatch, match="jobs of another program"):
+    with pytest.raises(SchemaMismatch, match="another program already uses: jobs"):
         database.migrate()
     with database.connect() as connection:
         assert connection.execute(text("SELECT to_regclass('projects')")).scalar() is None
