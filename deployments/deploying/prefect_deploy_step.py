@@ -31,7 +31,7 @@ class _Switches:
     schedules: tuple[DeploymentSchedule, ...]
 
 
-#: The switches of each deployment that a user has changed, as they were when this process began to deploy.
+#: For each deployment with switches that a user set: these switches, as they were before this process deployed.
 _switched: dict[UUID, _Switches] | None = None
 
 

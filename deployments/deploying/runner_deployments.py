@@ -51,7 +51,7 @@ def deployment_of(
     work_pool: str | None = None,
     job_variables: Mapping[str, Any] | None = None,
 ) -> RunnerDeployment:
-    """Return the deployment of a definition: for the work pool of this name, else for a runner on this machine.
+    """Return the deployment of a definition: for this work pool, or without one for a runner on this machine.
 
     `job_variables` replace variables of the work pool.
     """

@@ -74,7 +74,7 @@ def timeline(
         total = sum(span.jobs for span in spans)
         return as_svg(
             figure,
-            title="Jobs in time, by lane and worker",
+            title="Jobs over time, by lane and worker",
             description=f"{quantity(total, 'job')} of {quantity(len(kinds), 'kind')} over "
             f"{lasting((end - begin).total_seconds())}. "
             "Failed jobs are hatched. The table of steps below has the numbers.",

@@ -1,4 +1,4 @@
-"""A report is one page that tells a task as it was, asks nothing of the network, and reads no name as markup."""
+"""A report is one correct page about a task; it loads nothing from the network, and shows names as text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from storage.settings import Settings
 from task_definitions.wording import size_in_words
 from tests.conftest import START
 
-# One process makes the task that most tests look at.
+# One process runs these tests, because most of them use the same task.
 pytestmark = pytest.mark.xdist_group("report")
 
 HOSTILE = "<script>alert('1')</script>&\"onerror=x"
@@ -72,7 +72,7 @@ def runtime(place: Any, place_database: Database) -> Any:
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A runtime for the tests that look at one and the same task."""
+    """A runtime for the tests that use the same task."""
     folder = tmp_path_factory.mktemp("report")
     (folder / "library").mkdir()
     settings = Settings.load(library_root=folder / "library", image_isolation=False, settle_seconds=0)
@@ -84,7 +84,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 @pytest.fixture(scope="module")
 def task_id(studio: Runtime) -> str:
-    """A task that made thumbnails of two photos and failed on one, all with names that nobody should trust."""
+    """A task that made thumbnails of two photos and failed on one; the names of all photos contain markup."""
     folder = studio.library.root / "user_0" / "Iceland"
     folder.mkdir(parents=True)
     names = [f"{HOSTILE.replace('/', '_')} {number}" for number in range(3)]
@@ -111,7 +111,7 @@ def report(studio: Runtime, task_id: str) -> TaskReport:
 
 @pytest.fixture(scope="module")
 def text(report: TaskReport) -> str:
-    """The page of the report."""
+    """Return the page of the report."""
     return render_report(report)
 
 
@@ -124,7 +124,7 @@ def test_it_tells_what_became_of_the_task_and_of_the_library(report: TaskReport,
     assert "1 photo generate_derivatives" in page.text
     assert "it is not an image of an accepted format" in page.text
     assert [frame.picture is not None for frame in report.frames] == [True, True, False]
-    assert {"Jobs in time", "Throughput", "Waits and run times", "Failures by reason"} <= set(page.texts)
+    assert {"Jobs over time", "Throughput", "Waits and run times", "Failures by reason"} <= set(page.texts)
 
 
 def test_it_asks_nothing_of_the_network_and_runs_no_script(text: str) -> None:

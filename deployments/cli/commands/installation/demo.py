@@ -137,7 +137,7 @@ def _make(place: DemoFolder, database: Database, photos: int) -> None:
 def _repair(place: DemoFolder, runtime: Runtime) -> bool:
     summaries = [_run(runtime, "process_photos", tenant_id) for tenant_id in TENANTS]
     spoiled = spoil_derivatives(Library(place.library_root).project(LOFOTEN.tenant_id, LOFOTEN.folder))
-    say(f"\nMeanwhile {spoiled} thumbnails and previews of {LOFOTEN.name} were deleted or emptied.")
+    say(f"\nThe demo now deletes or empties {spoiled} thumbnails and previews of {LOFOTEN.name}.")
     nights = [_run(runtime, "maintenance_global", tenant_id) for tenant_id in TENANTS]
     # A project that the first night archived is due for removal in the second night.
     nights += [

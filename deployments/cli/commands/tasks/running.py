@@ -70,7 +70,10 @@ def _run_plainly(request: TaskRequest, runtime: Runtime, history: RunHistory, *,
     try:
         flow_run_id = history.record(summary, runtime.database)
     except sqlite3.Error as error:
-        warn(f"the task has ended, but it is missing from Prefect's history, which could not be written: {error}")
+        warn(
+            f"the task has ended, but Prefect's pages do not show it, because Prefect's history could not be written: "
+            f"{error}. `photojobs tasks show` shows the task."
+        )
     else:
         TasksRepository(runtime.database).link_flow_run(request.new.id, flow_run_id)
     return summary
