@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, Table, func, select
 
 from storage.batches import batched
 from storage.database.clock import format_timestamp
 from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
+from storage.history.foreign_columns import FOREIGN, foreign_values, select_all_columns
 
 #: The number of photos that one statement reads.
 BATCH_SIZE = 1_000
@@ -24,8 +25,10 @@ TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "origi
 #: entries for these photos.
 PHOTOS = "photos"
 
-#: Columns that every change of a row updates; they are ignored in comparisons.
-_FOLLOWING: Final = frozenset({"updated_at"})
+#: Columns that every change of a row updates, and columns that no task changes; comparisons ignore them.
+_FOLLOWING: Final = frozenset({"updated_at", FOREIGN})
+
+_ALL_OF_PHOTOS, _ALL_OF_PROJECTS = select_all_columns(photos), select_all_columns(projects)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +54,8 @@ def snapshot_photos(
             for row in connection.execute(select(photos.c.id, *wanted).where(photos.c.id.in_(batch))):
                 found[row[0]] = dict(zip(columns, row[1:], strict=True))
             continue
-        for mapping in connection.execute(select(photos).where(photos.c.id.in_(batch))).mappings():
-            found[mapping["id"]] = {**_as_json(mapping), TAGS: [], TAG_IDS: [], DERIVATIVES: {}, ORIGINALS: {}}
+        for mapping in connection.execute(_ALL_OF_PHOTOS, {"ids": batch}).mappings():
+            found[mapping["id"]] = {**_whole(photos, mapping), TAGS: [], TAG_IDS: [], DERIVATIVES: {}, ORIGINALS: {}}
         named = (
             select(photo_tags.c.photo_id, tags.c.name, tags.c.id)
             .join(tags, tags.c.id == photo_tags.c.tag_id)
@@ -64,11 +67,11 @@ def snapshot_photos(
             found[photo_id][TAG_IDS].append(tag_id)
         made = select(photo_derivatives).where(photo_derivatives.c.photo_id.in_(batch))
         for mapping in connection.execute(made.order_by(photo_derivatives.c.kind)).mappings():
-            known = _as_json(mapping)
+            known = _as_json(dict(mapping))
             found[known.pop("photo_id")][DERIVATIVES][known.pop("kind")] = known
         files = select(photo_originals).where(photo_originals.c.photo_id.in_(batch))
         for mapping in connection.execute(files.order_by(photo_originals.c.name)).mappings():
-            known = _as_json(mapping)
+            known = _as_json(dict(mapping))
             found[known.pop("photo_id")][ORIGINALS][known.pop("name")] = known
     return found
 
@@ -80,8 +83,8 @@ def snapshot_project(connection: Connection, project_id: int) -> dict[str, Any] 
 
 def snapshot_projects(connection: Connection, project_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Return snapshots of the projects that exist, by id."""
-    statement = select(projects).where(projects.c.id.in_(project_ids))
-    return {row["id"]: _as_json(row) for row in connection.execute(statement).mappings()}
+    found = connection.execute(_ALL_OF_PROJECTS, {"ids": project_ids}).mappings()
+    return {row["id"]: _whole(projects, row) for row in found}
 
 
 def removed_project(connection: Connection, project_id: int) -> dict[str, Any] | None:
@@ -108,5 +111,10 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> RowDiffer
     return RowDifference(before={name: before[name] for name in names}, after={name: after[name] for name in names})
 
 
-def _as_json(row: RowMapping) -> dict[str, Any]:
+def _whole(table: Table, row: RowMapping) -> dict[str, Any]:
+    ours = {name: value for name, value in row.items() if name in table.columns}
+    return {**_as_json(ours), **foreign_values(table, row)}
+
+
+def _as_json(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: format_timestamp(value) if isinstance(value, datetime) else value for name, value in row.items()}

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, exists, insert, select
 
 from storage.database.clock import parse_timestamp
 from storage.database.tables import photo_tags, photos, tags
+from storage.history.foreign_columns import FOREIGN, restore_foreign_values
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS, difference, snapshot_photos
 from storage.history.project_states import add_tags
@@ -15,7 +16,7 @@ from storage.photos.derivatives import Derivative, DerivativesRepository
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
 
-_RELATED = frozenset({TAGS, TAG_IDS, DERIVATIVES, ORIGINALS})
+_RELATED = frozenset({TAGS, TAG_IDS, DERIVATIVES, ORIGINALS, FOREIGN})
 _MOMENTS = ("created_at", "updated_at")
 
 #: The id of a photo and its snapshot.
@@ -142,6 +143,8 @@ def _insert(connection: Connection, states: Sequence[dict[str, Any]], *, now: da
         rows.append(row)
     if rows:
         connection.execute(insert(photos), rows)
+    for state in states:
+        restore_foreign_values(connection, photos, state["id"], state)
 
 
 def _update(connection: Connection, differing: Sequence[tuple[int, dict[str, Any], set[str]]]) -> None:

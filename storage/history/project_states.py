@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, insert, select, true, update
 from storage.database.clock import parse_timestamp
 from storage.database.column_types import UtcTimestamp
 from storage.database.tables import photos, projects, tags
+from storage.history.foreign_columns import restore_foreign_values
 from storage.history.photo_snapshots import removed_project
 from storage.photos.projects import ProjectsRepository
 from task_definitions.wording import quantity
@@ -34,6 +35,7 @@ def add_project(connection: Connection, row: Mapping[str, Any], *, tags: Sequenc
     """Insert a project from a snapshot, with its tags. A tag whose id is taken gets a new id."""
     names = {column.name for column in projects.columns}
     connection.execute(insert(projects).values(_values({name: row[name] for name in row if name in names})))
+    restore_foreign_values(connection, projects, int(row["id"]), row)
     add_tags(connection, [((int(row["id"]), name), tag_id) for tag_id, name in tags])
 
 

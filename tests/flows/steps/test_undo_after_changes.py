@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from flows.handlers import announced_moves
 from flows.undoing import photo_undo
@@ -393,17 +394,74 @@ def test_a_project_that_a_task_created_is_kept_once_it_is_used(studio: Any, jpeg
     assert {"tenant/Found/fox.jpg", "tenant/Found/elk.jpg"} <= studio.disk().keys()
 
 
+def _add_columns(studio: Any, table: str) -> None:
+    """Add columns to a table as another program does, of several types; the database computes one of them."""
+    kinds = {
+        "stars": "integer DEFAULT 0",
+        '"Note 100%"': "text",
+        "weight": "numeric(6, 3)",
+        "seen_at": "timestamp",
+        # SQLite adds no computed column that is stored, and PostgreSQL before 18 has no other kind.
+        "doubled": f"integer GENERATED ALWAYS AS (2 * id) {'STORED' if studio.database.is_postgresql else 'VIRTUAL'}",
+    }
+    with studio.database.begin() as connection:
+        for name, kind in kinds.items():
+            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {name} {kind}"))
+
+
+def _set_columns(studio: Any, table: str) -> list[Any]:
+    """Give each row of a table values in the columns of `_add_columns`, and return these values."""
+    values = "stars = 5, \"Note 100%\" = 'at dawn', weight = 1.25, seen_at = '2025-10-01 12\\:30\\:00'"
+    with studio.database.begin() as connection:
+        connection.execute(text(f"UPDATE {table} SET {values}"))
+    return _columns(studio, table)
+
+
+def _columns(studio: Any, table: str) -> list[Any]:
+    with studio.database.connect() as connection:
+        columns = 'stars, "Note 100%", weight, seen_at, doubled'
+        return connection.execute(text(f"SELECT {columns} FROM {table} ORDER BY id")).all()
+
+
+def test_a_row_comes_back_with_the_values_of_columns_that_another_program_added(studio: Any) -> None:
+    _add_columns(studio, "photos")
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", keep_jpg=0, keep_raw=0)
+    before = _set_columns(studio, "photos")
+    run_task(studio, "file_removal", scope="photo_set", items=[{"photo_id": photo_id}])
+    assert studio.get_photo(photo_id) is None
+
+    _undo(studio)
+
+    assert _columns(studio, "photos") == before
+
+
+def test_a_project_comes_back_with_the_values_of_columns_that_another_program_added(studio: Any) -> None:
+    _add_columns(studio, "projects")
+    project = studio.project("Iceland")
+    before = _set_columns(studio, "projects")
+    _remove_project(studio, project)
+
+    _undo(studio)
+
+    assert _columns(studio, "projects") == before
+
+
 def _removed_project(studio: Any, *photo_names: str) -> Any:
     """An archived project without a folder, whose row a task has removed."""
     project = studio.project("Alps")
     studio.write_manifest(project)
     for name in photo_names:
         studio.photo(project, name, "jpg")
+    _remove_project(studio, project)
+    return project
+
+
+def _remove_project(studio: Any, project: Any) -> None:
     shutil.rmtree(studio.folder(project).path)
     ProjectsRepository(studio.database).archive(project.id)
     run_task(studio, "project_cleanup_db", scope="project", project_id=project.id)
     assert _project(studio, project) is None
-    return project
 
 
 def test_a_project_that_was_removed_with_its_photos_stays_removed(studio: Any) -> None:
