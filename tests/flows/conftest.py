@@ -61,8 +61,8 @@ def stumble(ctx: StepContext) -> None:
         raise OSError("stumbled")
 
 
-@step("refuse", unit="projects", modifies_files=False)
-def refuse(ctx: StepContext) -> None:
+@step("reraise", unit="projects", modifies_files=False)
+def reraise(ctx: StepContext) -> None:
     """Raises the error that the stage contains."""
     raise stage.error
 

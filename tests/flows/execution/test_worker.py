@@ -102,7 +102,7 @@ def test_a_job_is_not_repeated_after_an_error_that_a_repetition_cannot_avoid(
     runtime: Runtime, stage: Any, error: Exception
 ) -> None:
     stage.error = error
-    job = JobsRepository(runtime.database).enqueue(tenant_id="user_0", type="refuse", scope="global", max_attempts=3)
+    job = JobsRepository(runtime.database).enqueue(tenant_id="user_0", type="reraise", scope="global", max_attempts=3)
 
     ended = run_queued_job(runtime, job.id)
 
