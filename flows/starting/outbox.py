@@ -84,7 +84,7 @@ def _ask_when_committed(engine: Engine, task: Task) -> None:
         if flow_run_id is not None:
             with engine.begin() as connection:
                 TasksRepository(connection).link_flow_run(task.id, flow_run_id)
-    except (StorageError, SQLAlchemyError) as error:
+    except Exception as error:  # noqa: BLE001 - the task is stored and will run. A program that ends imports nothing more.
         logger.warning(
             "task %s: Prefect was not asked for a flow run (%s); `photojobs up` or a worker runs the task",
             task.id,

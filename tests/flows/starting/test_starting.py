@@ -58,6 +58,22 @@ def test_prefect_is_not_asked_for_a_task_that_was_rolled_back(
     assert asked == []
 
 
+def test_a_program_that_ends_after_its_commit_gets_no_traceback(
+    runtime: Runtime, stage: Any, define: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def import_during_shutdown(_: Task) -> str:
+        raise RuntimeError("can't register atexit after shutdown")
+
+    monkeypatch.setattr(outbox, "request_flow_run", import_during_shutdown)
+    definition = define("joined", {"type": "count", "priority": 50}, scope="global")
+    with runtime.database.begin() as connection:
+        start_task(type=definition, tenant_id="t", connection=connection)
+
+    # An error that leaves the thread fails the test.
+    wait_for_askers()
+    assert "`photojobs up` or a worker runs the task" in caplog.text
+
+
 @pytest.mark.parametrize("fault", [DatabaseBusy, DatabaseUnavailable, DiskFull])
 def test_a_task_that_is_written_is_started_even_if_its_flow_run_cannot_be_noted(
     runtime: Runtime, stage: Any, define: Any, asked: Any, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
