@@ -63,7 +63,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "installation.completion:app",
             "Print a script for your shell that completes `photojobs` commands.",
         ),
-        ("db", "installation.db:app", "Upgrade, check, back up and prune the database."),
+        ("db", "installation.db:app", "Upgrade, check, back up, restore, downgrade and prune the database."),
     ),
 }
 

@@ -35,7 +35,7 @@ from storage.library.paths import Library, ProjectFolder
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 
-#: The default number of JPEGs, so that one tenant has more photos than a job can have items.
+#: The default number of JPEGs. It gives one tenant more photos than one job can have items.
 DEFAULT_PHOTOS = 2_300
 
 #: The number of photos of 6000 by 4000 pixels.

@@ -60,7 +60,7 @@ def _label(step: GraphStep) -> Iterator[str]:
 
 
 def _name(graph: DefinitionGraph, step: GraphStep) -> int:
-    # The index of the step is not used, because follow-up jobs of several types have the same index.
+    # The name is the position in the graph, because follow-up jobs of several types have the same `step.index`.
     return graph.steps.index(step)
 
 

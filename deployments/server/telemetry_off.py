@@ -1,4 +1,4 @@
-"""The switches that keep Prefect and every other program that we start from sending reports on their use."""
+"""The switches that turn off reports about use, in Prefect and in every other program that photojobs starts."""
 
 from __future__ import annotations
 

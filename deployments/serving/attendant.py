@@ -1,6 +1,7 @@
 """The attendant: finds tasks whose flow run died, and standalone jobs that no flow run runs; asks Prefect to run them.
 
-The attendant runs no job itself. Each call of `attend` reads the database again, and keeps nothing for the next call.
+The attendant also reports to Prefect the end of tasks whose flow run died, and ends canceled flow runs. It runs no job
+itself. Each call of `attend` reads the database again, and keeps nothing for the next call.
 `storage.queue.rescue` queues the jobs of dead processes again.
 """
 

@@ -1,4 +1,4 @@
-"""Checks a flow run before its process starts: it must run a flow of photojobs, and must not overlap its schedule.
+"""Checks a flow run before its process starts: it must run our flow, and overlap no earlier run of its schedule.
 
 Every user with the server's password can change a deployment. A changed entrypoint, or steps that "pull" code, would
 run foreign programs on this machine.

@@ -1,6 +1,7 @@
 """Runs one claimed job: finds its handler, calls the handler, and writes the end of the job.
 
-`_fail_or_retry` decides whether a failed job runs again, and `flows.process.retry_delay` how long it waits before.
+`_fail_or_retry` decides whether a failed job runs again, `flows.errors.is_repeatable` after which errors it never does,
+and `flows.process.retry_delay` how long it waits before.
 `run_policy` decides which time limit, attempts and delays a job has. At the time limit, `ctx.checkpoint()` raises an
 error; `flows.process.heartbeat_thread` interrupts a handler that does not call it. `flows.handlers.failures` decides
 whether failed photos fail their job.

@@ -80,7 +80,8 @@ class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
         return self
 
     def __exit__(self, *error: Any) -> None:
-        # Prefect's own runner waits, too. Handlers stop at a checkpoint, or end with the process.
+        # The unfinished jobs are awaited, as by Prefect's own runner. If the flow is to stop, this does not take long:
+        # handlers stop at their next checkpoint.
         wait(list(self._unfinished))
         self._limits.close()
         self._others.__exit__(*error)

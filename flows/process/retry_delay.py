@@ -1,6 +1,7 @@
 """The delay before another attempt: it grows exponentially up to a limit, with jitter.
 
 `flows.execution.job_run` decides whether a failed job runs again, and passes the delays of its step.
+`flows.errors.is_repeatable` decides after which errors no job runs again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Undoes changes of photos and single files. Each photo is undone completely or not at all.
 
-`PhotoUndo` plans what comes back where, and refuses what cannot. `_Returns` moves the files and writes the rows.
+`PhotoUndo` plans what comes back where, and refuses what cannot: because of files (`flows.undoing.ways_back`), or
+because of rows (`flows.undoing.reversal`). `_Returns` moves the files and writes the rows.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class ProjectUndo:
 
     def _restored_project(self, said: Mapping[str, Any], row: Mapping[str, Any] | None) -> dict[str, Any]:
         if row is not None:
-            raise CannotComeBack("another project has the id of this project now")
+            raise CannotComeBack(f"project {row['project_name']} now has the id of this project")
         if not said:
             raise CannotComeBack("the journal has no copy of its row")
         if said.get(PHOTOS):

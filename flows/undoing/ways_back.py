@@ -104,7 +104,9 @@ def _find(
         # `now` and `back` may be two names of one file, after an interrupted move. Here, they are two files.
         raise CannotComeBack(f"{printable(back.name)}: another file has this name now")
     if not is_here and is_there and not _has_size(back, entry.size_bytes):
-        raise CannotComeBack(f"{printable(back.name)}: the file is missing, and another file has this name now")
+        raise CannotComeBack(
+            f"{printable(back.name)}: the file is no longer where the task put it, and another file has its former name"
+        )
     move = None
     if is_here:
         move = FileMove(now, back, now.lstat().st_size if before is None else before.size_bytes)

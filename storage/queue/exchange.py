@@ -246,7 +246,8 @@ def _on_postgresql(access: Access, claimant: Claimant, wanted: Wanted, limit: in
     )
     known: Sequence[str] = wanted.lanes or ()
     stuck = None
-    # A job that ends without a token was running or queued. Only the next transaction sees whether it frees a slot.
+    # A job that is ended without a claim token may have been running, or only queued. This statement cannot know
+    # whether a slot becomes free, so it claims nothing; the next transaction counts the slots.
     is_counted = all(end.claim_token is not None for end in ended)
     if limit <= 0 or not is_counted:
         values["limit"] = 0

@@ -1,5 +1,8 @@
 """The complete statements of `storage.queue.exchange` for each database.
 
+A claim in lanes takes jobs from the lanes in the order of the parameter `lanes`, and within a lane in the order of
+`RANK`. `flows.execution.worker` passes the lanes, by default the lane with the highest priorities first.
+
 On PostgreSQL one statement ends jobs and claims others. Without `PREPARE_POSTGRESQL`, this statement claims only jobs
 for which no lane must be locked. `PREPARE_POSTGRESQL`, which runs before the statement in the same transaction, locks
 lanes and stores their names in a setting of the transaction.

@@ -1,4 +1,7 @@
-"""The exit codes of the command, and their meanings for each command."""
+"""The exit codes of the command, and their meanings for each command.
+
+`deployments.cli.command_line` turns errors into these codes and into messages.
+"""
 
 from __future__ import annotations
 

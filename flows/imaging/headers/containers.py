@@ -83,7 +83,7 @@ def needs_a_decoder_of_its_own(head: bytes) -> bool:
 
 
 def number(form: str, data: bytes) -> int:
-    """Return the integer that the bytes store in a form of `struct`; 0 if there are too few bytes."""
+    """Return the integer in the bytes, by a format of `struct` such as `>H`; 0 if their number does not fit it."""
     return int(struct.unpack(form, data)[0]) if len(data) == struct.calcsize(form) else 0
 
 

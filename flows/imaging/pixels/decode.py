@@ -172,7 +172,10 @@ def _coded_colors(file: SourceFile, *, has_profile: bool) -> CodedColors | None:
 
 
 def check_codec(image: OpenImage, *, max_seconds: float) -> None:
-    """Check that an image can be decoded, if its header does not show that. Raises the errors of `decode`."""
+    """Check, with as little decoding as possible, that an image can be decoded. Raises the errors of `decode`.
+
+    Images whose header already proves this are not checked.
+    """
     if image.is_heif:
         decode(image, long_edge_pixels=_PROBE_PIXELS, max_seconds=max_seconds)
     elif image.pixels is not None and image.header is not None and image.file is not None:

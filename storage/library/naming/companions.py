@@ -2,7 +2,9 @@
 
 One file name may fit several photos: `IMG_9_01.jpg.xmp` is the sidecar of `IMG_9_01.jpg` or, if that photo does not
 exist, of `IMG_9.jpg`, whose second version in darktable has this name. The file belongs to the first photo that exists.
-`docs/reference/companions.md` lists the names and the programs that write them.
+`docs/reference/companions.md` lists the names and the programs that write them. A new pattern for files beside their
+photo belongs in `_by_name`, and a pattern with a folder in `FOLDER_PATTERNS`. Users add patterns by the setting
+`companion_patterns`.
 """
 
 import re

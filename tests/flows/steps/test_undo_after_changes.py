@@ -114,7 +114,10 @@ def _manifest_was_edited(studio: Any) -> None:
             _one_of_two_files_is_missing,
             "fox.NEF: the file is missing, and the files of a photo move only together",
         ),
-        (_another_file_is_at_its_place, "fox.jpg: the file is missing, and another file has this name now"),
+        (
+            _another_file_is_at_its_place,
+            "fox.jpg: the file is no longer where the task put it, and another file has its former name",
+        ),
         (_another_photo_has_its_name, "another photo of Iceland has the same name now"),
         (_project_has_another_tenant, "its project no longer exists"),
         (_disk_is_away, "its disk may not be mounted"),

@@ -15,7 +15,7 @@ from deployments.cli.output.terminal import confirm, print_fields, print_json, p
 from storage.database.engine import Database
 from storage.settings import Settings
 
-app = App(name="db", help="Upgrade, check, back up and prune the database.")
+app = App(name="db", help="Upgrade, check, back up, restore, downgrade and prune the database.")
 
 SECONDS_PER_DAY = 86_400
 
