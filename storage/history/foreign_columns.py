@@ -1,7 +1,7 @@
 """Keeps the values of columns that other programs added to a table, so that an undo restores them with their row."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, Table, TextClause, bindparam, inspect, text
@@ -28,20 +28,22 @@ def foreign_values(table: Table, row: RowMapping) -> dict[str, Any]:
     return {FOREIGN: kept} if kept else {}
 
 
-def restore_foreign_values(connection: Connection, table: Table, row_id: int, snapshot: Mapping[str, Any]) -> None:
-    """Write the values of a snapshot to the row, in the columns that the table still has."""
-    values: Mapping[str, Any] = snapshot.get(FOREIGN) or {}
-    if not values:
+def restore_foreign_values(connection: Connection, table: Table, snapshots: Sequence[Mapping[str, Any]]) -> None:
+    """Write the values of these snapshots to their rows, in the columns that the table still has."""
+    kept = [(snapshot["id"], snapshot[FOREIGN]) for snapshot in snapshots if snapshot.get(FOREIGN)]
+    if not kept:
         return
-    writable = {column["name"] for column in inspect(connection).get_columns(table.name) if not column.get("computed")}
-    found = {name: value for name, value in values.items() if name in writable and name not in table.columns}
-    if not found:
-        return
+    columns = inspect(connection).get_columns(table.name)
+    writable = {column["name"] for column in columns if not column.get("computed")} - set(table.columns.keys())
     # The driver passes a text without a type, so PostgreSQL converts it to the type of the column.
     mark = "%s" if connection.dialect.name == "postgresql" else "?"
     quote = connection.dialect.identifier_preparer.quote_identifier
-    changes = ", ".join(f"{quote(name)} = {mark}" for name in found)
-    connection.exec_driver_sql(f"UPDATE {table.name} SET {changes} WHERE id = {mark}", (*found.values(), row_id))
+    for row_id, values in kept:
+        found = {name: value for name, value in values.items() if name in writable}
+        if found:
+            changes = ", ".join(f"{quote(name)} = {mark}" for name in found)
+            statement = f"UPDATE {table.name} SET {changes} WHERE id = {mark}"
+            connection.exec_driver_sql(statement, (*found.values(), row_id))
 
 
 def _as_json(value: Any) -> Any:

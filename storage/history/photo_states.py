@@ -143,8 +143,7 @@ def _insert(connection: Connection, states: Sequence[dict[str, Any]], *, now: da
         rows.append(row)
     if rows:
         connection.execute(insert(photos), rows)
-    for state in states:
-        restore_foreign_values(connection, photos, state["id"], state)
+    restore_foreign_values(connection, photos, states)
 
 
 def _update(connection: Connection, differing: Sequence[tuple[int, dict[str, Any], set[str]]]) -> None:

@@ -35,7 +35,7 @@ def add_project(connection: Connection, row: Mapping[str, Any], *, tags: Sequenc
     """Insert a project from a snapshot, with its tags. A tag whose id is taken gets a new id."""
     names = {column.name for column in projects.columns}
     connection.execute(insert(projects).values(_values({name: row[name] for name in row if name in names})))
-    restore_foreign_values(connection, projects, int(row["id"]), row)
+    restore_foreign_values(connection, projects, [row])
     add_tags(connection, [((int(row["id"]), name), tag_id) for tag_id, name in tags])
 
 

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
 @pytest.fixture(autouse=True)
 def _folders_are_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let upkeep rename a folder whose name is not that of its project; by default, it only reports the folder."""
+    """Let upkeep rename a folder whose name differs from its project's name. By default, upkeep only reports it."""
     monkeypatch.setenv("PHOTOJOBS_RENAME_USER_FILES", "rename")
 
 

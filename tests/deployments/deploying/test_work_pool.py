@@ -144,7 +144,7 @@ def test_two_workers_share_a_database_and_each_lane_goes_by_rank(
     normal = sorted((job for job in done if job.priority < 90), key=lambda job: started_at(job))
     assert [job.priority for job in normal] == [60, 60, 60, 40, 40, 40]
     assert [job.chunk_index for job in normal] == [0, 1, 2] * 2
-    # Compare by the work done, because the moment of a claim is that of its request, when another job may still run.
+    # The order of the work is compared, and not the moments of the claims: a job may be claimed while another one runs.
     worked_at = [[item.updated_at for item in jobs.list_items(job.id)] for job in normal]
     assert all(max(before) <= min(after) for before, after in pairwise(worked_at)), worked_at
     assert len({job.worker_id for job in done}) == 2
