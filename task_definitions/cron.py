@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from task_definitions.wording import quantity
+
 #: Shorthands that replace a whole cron text.
 CRON_SHORTHANDS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
 #: The form of a cron text, for error messages and the JSON Schema.
@@ -58,7 +60,7 @@ def check_cron(text: str) -> str:
         return text
     parts = text.lower().split()
     if len(parts) != 5:
-        raise ValueError(f"it has {len(parts)} fields and not 5")
+        raise ValueError(f"it has {quantity(len(parts), 'field')} and not 5")
     _values(parts[0], _Field("minute", 0, 59))
     _values(parts[1], _Field("hour", 0, 23))
     days = _values(parts[2], _DAY_OF_MONTH)

@@ -53,6 +53,11 @@ def quantity(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def portion(part: int, total: int, noun: str) -> str:
+    """Return `2 of 3 jobs`: a part of a total; if the total is 1, only `1 job`."""
+    return quantity(part, noun) if total == 1 else f"{part} of {quantity(total, noun)}"
+
+
 def tally(counts: Mapping[str, int]) -> str:
     """Return counts by name, as in `photos found: 3, projects made: 1`, a form without singular and plural."""
     return ", ".join(f"{what}: {number}" for what, number in sorted(counts.items()))

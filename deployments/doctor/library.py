@@ -17,7 +17,7 @@ from storage.errors import StorageError
 from storage.library.exclusive_rename import rename_noreplace
 from storage.library.paths import Library
 from storage.photos.verification import VerificationRepository
-from task_definitions.wording import quantity
+from task_definitions.wording import portion, quantity
 
 _area, _originals = Area("library"), Area("originals")
 
@@ -119,7 +119,7 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
     if unreadable:
         yield _area.problem(
             "projects",
-            f"{len(unreadable)} of {quantity(count, 'project folder')} cannot be read or cannot be written: "
+            f"{portion(len(unreadable), count, 'project folder')} cannot be read or cannot be written: "
             f"{', '.join(unreadable[:3])}.",
             "Correct the permissions of these folders.",
         )

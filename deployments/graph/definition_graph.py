@@ -78,7 +78,9 @@ class GraphStep:
     @property
     def fan_out(self) -> str:
         """The number of the step's jobs as a text."""
-        return f"a job for each {self.chunk_size} photos" if self.fans_out else "one job"
+        if not self.fans_out:
+            return "one job"
+        return "a job for each photo" if self.chunk_size == 1 else f"a job for each {self.chunk_size} photos"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -238,5 +240,5 @@ def _counted(counts: Mapping[str, int], noun: str) -> str:
     finished = ("completed", "done", "skipped")
     ended = sum(counts.get(status, 0) for status in finished)
     failed = counts.get("failed", 0)
-    said = quantity(total, noun) if ended + failed == total else f"{ended}/{total} {noun}s"
+    said = quantity(total, noun) if ended + failed == total else f"{ended}/{quantity(total, noun)}"
     return said + (f" ({failed} failed)" if failed else "")

@@ -91,14 +91,14 @@ def throughput_chart(done: Throughput) -> str:
         figure, axes = new_figure(height=2.3)
         axes.stairs(done.rates, edges, color=ACCENT, fill=True, alpha=0.85)
         axes.set_xlabel(f"{unit} since the start")
-        axes.set_ylabel(f"{done.noun} a second")
+        axes.set_ylabel(f"{done.noun}s a second")
         axes.set_xlim(0, edges[-1])
         axes.set_ylim(bottom=0)
         axes.grid(visible=False, axis="x")
         return as_svg(
             figure,
             title="Throughput",
-            description=f"{done.total} {done.noun} in {lasting(seconds)}, at most {max(done.rates):.3g} a second.",
+            description=f"{quantity(done.total, done.noun)} in {lasting(seconds)}, at most {max(done.rates):.3g} a second.",
             name="throughput",
         )
 
@@ -151,7 +151,7 @@ def _grouped(spans: Sequence[JobSpan], lanes: Sequence[Lane]) -> dict[_Group, li
     for span in spans:
         worker = span.worker_id or "unknown"
         if span.worker_id not in named:
-            worker = f"{len(busy) - len(named)} others"
+            worker = quantity(len(busy) - len(named), "other")
         lane = found.name if (found := lane_of(span.priority, lanes)) else "no lane"
         groups.setdefault(_Group(lane, worker), []).append(span)
     return groups

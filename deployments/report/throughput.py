@@ -19,7 +19,7 @@ class Throughput:
     Jobs are counted instead if they have no photos.
 
     Attributes:
-        noun: what is counted: photos or jobs.
+        noun: what is counted: `photo` or `job`.
         part_seconds: the length of a part.
         rates: the number per second in each part.
         total: the number in all parts together.
@@ -45,7 +45,7 @@ def throughput_of(spans: Sequence[JobSpan], *, begin: datetime, end: datetime) -
         for part in range(first, last + 1):
             done[part] += number / (last + 1 - first)
     return Throughput(
-        noun="photos" if counts_items else "jobs",
+        noun="photo" if counts_items else "job",
         part_seconds=part_seconds,
         rates=tuple(number / part_seconds for number in done),
         total=total,

@@ -1,7 +1,9 @@
 """Counts the failed items and projects of a job, which decide whether the job fails and whether it is repeated."""
 
+from collections import Counter
+
 from flows.errors import ItemsFailed, PermanentStepError, is_repeatable, named, reason_of
-from task_definitions.wording import quantity
+from task_definitions.wording import portion
 
 
 class Failures:
@@ -10,23 +12,22 @@ class Failures:
     The object keeps no exception, because the traceback of an exception keeps all objects of the handler's frames in
     memory, including decoded pictures.
 
-    Args:
-        noun: what is counted, in the singular, for the message, such as `photo`.
-
-    Attributes:
-        tried: the number of items and projects that the job has tried.
+    A noun in the singular, such as `photo`, names what is counted.
     """
 
-    def __init__(self, noun: str = "") -> None:
-        self.tried = 0
-        self._noun = noun
-        self._failed = 0
+    def __init__(self) -> None:
+        self._tried: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
         self._first = ""
         self._is_repeatable = False
 
-    def add(self, error: Exception, *, name: str = "") -> None:
-        """Count the failure of the item or the project with this name."""
-        self._failed += 1
+    def count_tried(self, noun: str, number: int = 1) -> None:
+        """Count what the job tries, whether it fails or not."""
+        self._tried[noun] += number
+
+    def add(self, noun: str, error: Exception, *, name: str = "") -> None:
+        """Count a failure of the item or the project with this name."""
+        self._failed[noun] += 1
         self._first = self._first or (named(name, reason_of(error)) if name else reason_of(error))
         self._is_repeatable = self._is_repeatable or is_repeatable(error)
 
@@ -39,6 +40,6 @@ class Failures:
         """
         if not self._failed:
             return
-        tried = quantity(self.tried, self._noun) if self._noun else str(self.tried)
-        message = f"{self._failed} of {tried} failed; the first: {self._first}"
+        failed = " and ".join(portion(number, self._tried[noun], noun) for noun, number in self._failed.items())
+        message = f"{failed} failed{'; the first' if self._failed.total() > 1 else ''}: {self._first}"
         raise ItemsFailed(message) if self._is_repeatable else PermanentStepError(message)

@@ -233,7 +233,7 @@ class StepContext:
             except LibraryError as error:
                 if project.id not in self._unsafe_projects:
                     self._unsafe_projects.add(project.id)
-                    self._failures.tried += 1
+                    self._failures.count_tried("project")
                     self._note_failed_project(project, error)
             else:
                 workable.append(project)
@@ -253,7 +253,7 @@ class StepContext:
         Raises:
             LibraryError, OSError: files of an interrupted move could not be moved back. This failure is recorded too.
         """
-        self._failures.tried += 1
+        self._failures.count_tried("project")
         self.report.enter_project(project.project_name)
         is_entered = False
         try:
@@ -274,7 +274,7 @@ class StepContext:
             self.report.enter_project(None)
 
     def _note_failed_project(self, project: Project, error: Exception) -> None:
-        self._failures.add(error, name=project.project_name)
+        self._failures.add("project", error, name=project.project_name)
         self.report.fail(project.project_name, reason_of(error))
         self.logger.warning("project %s: %s", project.project_name, reason_of(error), exc_info=_unexpected(error))
 
@@ -312,8 +312,9 @@ class StepContext:
             for outcome in left_out:
                 self.report.count(str(outcome.status), example=f"item {outcome.item_id}: {outcome.message}")
                 if outcome.status == ItemStatus.FAILED:
-                    self._failures.add(PermanentStepError(outcome.message or ""), name=f"item {outcome.item_id}")
-            self._failures.tried += len(left_out)
+                    error = PermanentStepError(outcome.message or "")
+                    self._failures.add("photo", error, name=f"item {outcome.item_id}")
+            self._failures.count_tried("photo", len(left_out))
             if batch:
                 yield batch
             self.write_outcomes()
@@ -326,7 +327,7 @@ class StepContext:
         succeed.
         """
         self.checkpoint()
-        self._failures.tried += 1
+        self._failures.count_tried("photo")
         try:
             with self.report.timing(item.name):
                 yield
@@ -336,7 +337,7 @@ class StepContext:
         except StepTimeout:
             raise
         except Exception as error:
-            self._failures.add(error, name=item.name)
+            self._failures.add("photo", error, name=item.name)
             self._outcomes.add(ItemOutcome(item.id, ItemStatus.FAILED, reason_of(error), type(error).__name__))
             self.report.fail(item.name, reason_of(error))
             self.logger.warning("%s", named(item.name, reason_of(error)), exc_info=_unexpected(error))

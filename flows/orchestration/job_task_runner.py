@@ -63,7 +63,7 @@ class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
             or context.flow_run is None
             or wait_for
             or Runtime.current_settings().task_runner == "prefect"
-            or self._limits.concern(task.tags | TagsContext.get().current_tags)
+            or self._limits.apply_to(task.tags | TagsContext.get().current_tags)
         ):
             return self._others.submit(task, parameters, wait_for, dependencies)
         run = _JobRun(Runtime.current(), task, parameters, dependencies or {}, context, self._limits)
@@ -121,7 +121,7 @@ class _JobRun(FollowedRun):
 
     def refuses(self) -> bool:
         """Return whether one of the tags got a concurrency limit after the task run was submitted."""
-        self._is_refused = self._limits.concern(self.record.task_run.tags)
+        self._is_refused = self._limits.apply_to(self.record.task_run.tags)
         return self._is_refused
 
     @contextmanager

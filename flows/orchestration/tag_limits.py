@@ -20,7 +20,7 @@ _PAGE = 200
 
 
 class TagLimits:
-    """Reads the concurrency limits of Prefect's tags regularly, from the first call of `concern` until `close`.
+    """Reads the concurrency limits of Prefect's tags regularly, from the first call of `apply_to` until `close`.
 
     While the server is unavailable, the limits of the last read apply.
     """
@@ -30,8 +30,8 @@ class TagLimits:
         self._has_looked = threading.Event()
         self._asking: ExitStack | None = None
 
-    def concern(self, tags: Collection[str]) -> bool:
-        """Return whether one of the tags has a limit."""
+    def apply_to(self, tags: Collection[str]) -> bool:
+        """Return whether a concurrency limit applies to a task run with these tags: whether one of them has a limit."""
         if self._asking is None:
             self._asking = ExitStack()
             self._asking.enter_context(link.asking(self._look, every_seconds=LOOK_SECONDS))

@@ -28,7 +28,7 @@ from storage.lifecycle.notifications import notify, notify_followers
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.lifecycle.step_jobs import HOLD_OF_JOB, hold_on, insert_step_jobs
 from storage.records import Job, JobStatus, Task, TaskStatus
-from task_definitions.wording import quantity
+from task_definitions.wording import portion
 
 #: The maximum number of characters of an error message in a row; the log has the full text.
 ERROR_MESSAGE_LENGTH = 1000
@@ -351,7 +351,7 @@ def _finish(connection: Connection, task: Task, *, now: datetime) -> Task | None
     if counts.get(JobStatus.CANCELED):
         return cancel_task_row(connection, task, now=now)
     if failed:
-        message = f"{failed} of {quantity(sum(counts.values()), 'job')} failed"
+        message = f"{portion(failed, sum(counts.values()), 'job')} failed"
         return _end_task(connection, task, status=TaskStatus.FAILED, now=now, error_message=message)
     return _end_task(connection, task, status=TaskStatus.COMPLETED, now=now)
 

@@ -268,7 +268,7 @@ class WaitingReasons:
         held = ", ".join(f"{one.id} ({one.type}) for {self._age(one.started_at or one.created_at)}" for one in named)
         more = " and others" if queue.running_count > len(named) else ""
         stale = [one.id for one in queue.running if self._is_stale(one)]
-        says = f"All {lane.slots} slots of the lane {lane.name} are in use: {held}{more}."
+        says = f"The lane {lane.name} has no free slot; slots: {lane.slots}, in use by {held}{more}."
         if stale:
             return _blocked(
                 "slots",

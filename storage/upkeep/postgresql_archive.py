@@ -19,7 +19,7 @@ from storage.errors import SchemaMismatch, StorageError
 from storage.upkeep.revisions import check_known_revision, current_revision, known_revisions, migrate_to
 from storage.upkeep.table_definition import quote
 from task_definitions.foreign_documents import MAX_BYTES, UnreadableDocument, parse_json
-from task_definitions.wording import shown
+from task_definitions.wording import quantity, shown
 
 _FORMAT = "photojobs-postgresql-1"
 _MANIFEST = "manifest.json"
@@ -133,7 +133,7 @@ def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any
             copy.write(block)
     if cursor.rowcount != table["rows"]:
         raise DamagedArchive(
-            f"should have {table['rows']} rows of {name}, but has {cursor.rowcount}. Use another backup."
+            f"should have {quantity(table['rows'], 'row')} of {name}, but has {cursor.rowcount}. Use another backup."
         )
     cursor.close()
     sequence = _sequence(connection, name)

@@ -42,7 +42,7 @@ def test_a_cron_text_that_fires_some_day_is_accepted(text: str) -> None:
     [
         ("", "it has 0 fields and not 5"),
         ("0 3 * * * *", "it has 6 fields and not 5"),
-        ("@reboot", "it has 1 fields and not 5"),
+        ("@reboot", "it has 1 field and not 5"),
         ("60 * * * *", "the minute 60 is not between 0 and 59"),
         ("* 24 * * *", "the hour 24 is not between 0 and 23"),
         ("* * 0 * *", "the day of month 0 is not between 1 and 31"),

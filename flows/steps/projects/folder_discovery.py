@@ -84,7 +84,7 @@ class _Discovery:
         #: The folders of the projects whose rows got a free folder name, by project.
         self._given_up: dict[int, str] = {}
         self._arrivals = Arrivals(ctx)
-        self._failures = Failures("folder")
+        self._failures = Failures()
 
     def run(self) -> None:
         """Find or create the project of each folder; then archive the projects whose folder is missing."""
@@ -114,13 +114,14 @@ class _Discovery:
                     self._archive_if_gone(project)
                 except (LibraryError, OSError) as error:
                     self._fail(project.project_name, error)
-        self._failures.tried = len({*self._on_disk, *(project.project_folder for project in self._projects.values())})
+        folders = {*self._on_disk, *(project.project_folder for project in self._projects.values())}
+        self._failures.count_tried("folder", len(folders))
         self._failures.raise_if_any()
 
     def _fail(self, name: str, error: Exception) -> None:
         self._ctx.report.fail(name, reason_of(error))
         self._ctx.logger.warning("folder %s: %s", name, reason_of(error))
-        self._failures.add(error, name=name)
+        self._failures.add("folder", error, name=name)
 
     def _is_renamed(self, name: str) -> bool:
         with suppress(LibraryError, OSError):

@@ -74,16 +74,16 @@ def each_project_photo(
     """Call `work` for the photos of the job's projects. A project fails if one of its photos fails."""
 
     def process(project: Project, folder: ProjectFolder) -> None:
-        failures = Failures("photo")
+        failures = Failures()
         for photos in photos_of(project.id):
             with closing(work(folder, photos)) as results:
                 for photo, error in results:
-                    failures.tried += 1
+                    failures.count_tried("photo")
                     if isinstance(error, SkipItem):
                         ctx.report.count("skipped", example=named(photo.filename, str(error)))
                     elif error is not None:
                         ctx.report.fail(photo.filename, str(error))
-                        failures.add(error)
+                        failures.add("photo", error)
         failures.raise_if_any()
 
     each_project(ctx, process)

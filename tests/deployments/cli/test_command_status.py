@@ -59,7 +59,7 @@ def test_status_is_the_same_for_people(command: Command, busy: dict[str, int]) -
 
     assert "At work   host-1 (1 running)" in lines
     assert any("25/100" in line and "host-1" in line for line in lines)
-    assert any("All 1 slots of the lane normal are in use" in line for line in lines)
+    assert any("The lane normal has no free slot; slots: 1, in use by" in line for line in lines)
     assert any("the share is away" in line for line in lines)
     assert any(line.startswith("maintenance_global") and "0 3 * * * UTC" in line for line in lines)
 

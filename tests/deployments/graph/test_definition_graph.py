@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -43,6 +44,7 @@ def test_a_step_shows_its_lane_its_priority_and_how_many_photos_a_job_of_it_take
     assert (first.lane, first.priority, first.fan_out) == ("priority", 90, "a job for each 2000 photos")
     assert (second.lane, second.priority) == ("normal", 75)
     assert graph_of("process_photos").lanes == ("priority", "normal")
+    assert replace(first, chunk_size=1).fan_out == "a job for each photo"
     line = next(line for line in as_lines(graph_of("process_photos")) if "generate_derivatives" in line)
     assert re.fullmatch(r"├─≡≡● +1 generate_derivatives +75 +normal +a job for each 2000 photos", line)
 
@@ -112,5 +114,5 @@ def test_a_started_task_is_drawn_by_its_id(command: Callable[..., Any], place_da
     drawn = command("definitions", "graph", "--task", task_id)
 
     assert task_id in drawn.out.splitlines()[0]
-    assert "queued, 0/1 jobs" in drawn.out
+    assert "queued, 0/1 job" in drawn.out
     assert command("definitions", "graph", "--task", task_id, "maintenance").code == 2

@@ -118,7 +118,7 @@ def text(report: TaskReport) -> str:
 def test_it_tells_what_became_of_the_task_and_of_the_library(report: TaskReport, text: str) -> None:
     page = Page(text)
 
-    assert "failed : 1 of 1 job failed" in page.text
+    assert "failed : 1 job failed" in page.text
     assert (report.library.before.thumbnails, report.library.after.thumbnails) == (0, 2)
     assert re.search(r"thumbnails 0 2 \+2", page.text)
     assert "1 photo generate_derivatives" in page.text
@@ -233,9 +233,9 @@ def test_what_a_job_did_is_spread_over_the_time_that_it_ran() -> None:
     done = throughput_of([span(0, 59, 120), span(60, None, 30)], begin=START, end=end)
     only_jobs = throughput_of([span(5, 5, 0)], begin=START, end=end)
 
-    assert (done.noun, done.total) == ("photos", 150)
+    assert (done.noun, done.total) == ("photo", 150)
     assert done.rates == pytest.approx([2.0] * 60 + [0.5] * 60)
-    assert (only_jobs.noun, only_jobs.rates[5], sum(only_jobs.rates)) == ("jobs", 1.0, 1.0)
+    assert (only_jobs.noun, only_jobs.rates[5], sum(only_jobs.rates)) == ("job", 1.0, 1.0)
 
 
 @pytest.mark.parametrize(

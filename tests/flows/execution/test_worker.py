@@ -142,7 +142,7 @@ def test_failed_items_are_recorded_with_reasons_and_the_rest_goes_on(runtime: Ru
     ended = run_queued_job(runtime, job.id)
 
     assert ended.status == "failed"
-    assert ended.error_message == "1 of 3 failed; the first: bad: is bad"
+    assert ended.error_message == "1 of 3 photos failed: bad: is bad"
     items = jobs.list_items(job.id)
     assert [(item.status, item.message) for item in items] == [("done", None), ("failed", "is bad"), ("done", None)]
     assert items[1].error_type == "PermanentStepError"

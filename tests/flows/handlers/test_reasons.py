@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.errors import named
+from flows.errors import ItemsFailed, named
 from flows.handlers.failures import Failures
 from flows.handlers.job_report import Report
 from flows.imaging.errors import UnreadableImage
@@ -26,10 +26,31 @@ def test_a_reason_that_begins_with_the_file_does_not_repeat_its_name(name, reaso
 
 def test_the_report_and_the_message_of_a_job_name_a_failed_file_once():
     error = UnreadableImage("fox.jpg: the file is empty.")
-    report, failures = Report(), Failures("photo")
-    failures.tried = 2
+    report, failures = Report(), Failures()
+    failures.count_tried("photo", 2)
     report.fail("fox", str(error))
-    failures.add(error, name="fox")
+    failures.add("photo", error, name="fox")
     assert report.examples["failed"] == ["fox.jpg: the file is empty."]
-    with pytest.raises(Exception, match=r"^1 of 2 photos failed; the first: fox\.jpg: the file is empty\.$"):
+    with pytest.raises(Exception, match=r"^1 of 2 photos failed: fox\.jpg: the file is empty\.$"):
         failures.raise_if_any()
+
+
+@pytest.mark.parametrize(
+    ("tried", "failed", "text"),
+    [
+        ({"photo": 1}, ["photo"], "1 photo failed: a: is bad"),
+        ({"photo": 3}, ["photo"], "1 of 3 photos failed: a: is bad"),
+        ({"photo": 3}, ["photo", "photo"], "2 of 3 photos failed; the first: a: is bad"),
+        ({"project": 1}, ["project"], "1 project failed: a: is bad"),
+        ({"project": 2, "photo": 1}, ["project", "photo"], "1 of 2 projects and 1 photo failed; the first: a: is bad"),
+    ],
+)
+def test_the_message_of_a_job_counts_what_it_tried(tried, failed, text):
+    failures = Failures()
+    for noun, number in tried.items():
+        failures.count_tried(noun, number)
+    for noun, name in zip(failed, "ab", strict=False):
+        failures.add(noun, ValueError("is bad"), name=name)
+    with pytest.raises(ItemsFailed) as raised:
+        failures.raise_if_any()
+    assert str(raised.value) == text

@@ -202,7 +202,7 @@ def test_a_failed_job_is_a_failed_task_run_with_its_error(
         "2 jobs completed, 1 failed, 0 canceled; 1 item failed",
     )
     failed = api.ended_task_runs(flow_run_id, 3)["note 3/3"]["state"]
-    assert (failed["type"], failed["message"]) == ("FAILED", "1 of 1 failed; the first: bad: is bad")
+    assert (failed["type"], failed["message"]) == ("FAILED", "1 photo failed: bad: is bad")
 
 
 def test_a_task_that_is_canceled_by_plain_sql_ends_its_flow_run_as_cancelled(
@@ -302,7 +302,7 @@ def test_events_tell_prefect_what_happened_and_what_it_concerns(
     }
     assert [event["payload"]["message"] for event in events["photojobs.task.failed"]] == [summary.message]
     [failed] = events["photojobs.job.failed"]
-    assert failed["payload"]["error"] == "1 of 2 failed; the first: bad: is bad"
+    assert failed["payload"]["error"] == "1 of 2 photos failed: bad: is bad"
     related = {one["prefect.resource.role"]: one["prefect.resource.id"] for one in failed["related"]}
     assert related["task"] == task
     assert related["tenant"] == "photojobs.tenant.user_0"

@@ -141,7 +141,7 @@ def test_a_server_that_is_away_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) 
 
     limits = TagLimits()
     try:
-        assert not limits.concern({"priority:95"})
-        assert not limits.concern({"priority:50"})
+        assert not limits.apply_to({"priority:95"})
+        assert not limits.apply_to({"priority:50"})
     finally:
         limits.close()

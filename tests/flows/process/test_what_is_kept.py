@@ -47,7 +47,7 @@ def test_a_failure_keeps_nothing_of_what_its_handler_held(runtime: Runtime, capl
         {"project_id": project.id, "filename": str(number)} for number in range(5)
     )
     job = run_step(runtime, type="decode_and_fail", tenant_id="user_0", items=[{"photo_id": id_} for id_ in ids])
-    assert "5 of 5 failed; the first: 0" in str(job.error_message)
+    assert "5 of 5 photos failed; the first: 0" in str(job.error_message)
     assert _alive == [0]
 
 

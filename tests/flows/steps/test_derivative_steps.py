@@ -220,7 +220,7 @@ def test_a_damaged_image_fails_its_own_item_for_good_with_the_reason(studio, pic
     bad = studio.photo(iceland, "m", "jpg", contents={"jpg": content})
     job = _generate(studio, good[0], bad, good[1])
     assert job.status == "failed"
-    assert job.error_message.startswith("1 of 3 failed; the first: m.jpg: ")
+    assert job.error_message.startswith("1 of 3 photos failed: m.jpg: ")
     items = JobsRepository(studio.database).list_items(job.id)
     assert [item.status for item in items] == ["done", "failed", "done"]
     assert items[1].error_type == "UnusableImage"
@@ -394,7 +394,7 @@ def test_isolated_processes_do_the_same(studio, picture, database):
     try:
         studio.runtime = isolated
         job = _generate(studio, photo_id, bad)
-        assert job.error_message.startswith("1 of 2 failed")
+        assert job.error_message.startswith("1 of 2 photos failed")
         assert _statuses(studio, photo_id) == ("generated", "generated")
         assert _statuses(studio, bad) == ("failed", "failed")
     finally:

@@ -204,7 +204,7 @@ def test_a_photo_whose_second_file_cannot_be_renamed_keeps_all_its_names(
 
     job = studio.run("duplicate_resolution", scope="global")
 
-    assert "1 of 1 failed; the first: second" in job.error_message
+    assert "1 project failed: second" in job.error_message
     assert [name_of(studio, photo_id) for photo_id in (bad, good)] == ["bad", "good_duplicate1"]
     assert {
         "tenant/second/bad.NEF",

@@ -204,7 +204,7 @@ def test_a_symlink_fails_its_own_photo_alone(studio):
     path.symlink_to(secret)
     job = studio.run("file_removal", scope="photo_set", items=_items(bad, good))
     assert job.status == "failed"
-    assert "1 of 2 failed" in job.error_message
+    assert "1 of 2 photos failed" in job.error_message
     assert path.is_symlink()
     assert secret.exists()
     assert studio.get_photo(bad) is not None

@@ -144,7 +144,7 @@ def test_a_missing_folder_is_skipped_and_a_symlink_in_its_place_fails_only_its_p
 
     job = studio.run("folder_check", scope="global")
 
-    assert "1 of 3 failed; the first: linked" in job.error_message
+    assert "1 of 3 projects failed: linked" in job.error_message
     assert [names(studio, project) for project in (gone, linked, good)] == [[], [], ["new"]]
 
 

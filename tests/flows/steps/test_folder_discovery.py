@@ -344,7 +344,7 @@ def test_one_folder_that_fails_does_not_stop_the_others(studio, folder, monkeypa
     monkeypatch.setattr(folder_discovery, "write_manifest_if_different", failing)
     job = _discover(studio)
     assert job.status == "queued"
-    assert job.error_message.startswith("1 of 2 folders failed; the first: A: no space left")
+    assert job.error_message.startswith("1 of 2 folders failed: A: no space left")
     assert {one.project_folder for one in _projects(studio)} == {"A", "B"}
     monkeypatch.undo()
     JobsRepository(studio.database).requeue(job.id)

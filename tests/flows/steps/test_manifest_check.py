@@ -212,7 +212,7 @@ def test_a_missing_folder_wipes_nothing_and_a_damaged_one_fails_only_its_project
 
     job = studio.run("manifest_check", scope="global")
 
-    assert "1 of 3 failed; the first: Damaged" in job.error_message
+    assert "1 of 3 projects failed: Damaged" in job.error_message
     assert (flags(studio, kept)[0], flags(studio, unsure)[0], flags(studio, lost)[0]) == (1, 1, 0)
 
 

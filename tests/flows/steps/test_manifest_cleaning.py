@@ -89,7 +89,7 @@ def test_nothing_is_concluded_from_a_folder_that_is_missing_or_cannot_be_read(
 
     job = studio.run("manifest_cleaning", scope="global")
 
-    assert "1 of 3 failed; the first: Damaged" in job.error_message
+    assert "1 of 3 projects failed: Damaged" in job.error_message
     assert [studio.get_photo(photo_id) is None for photo_id in ids] == [False, False, True]
 
 

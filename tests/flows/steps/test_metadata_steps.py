@@ -118,7 +118,7 @@ def test_a_damaged_image_costs_its_own_photo_alone(studio, picture):
     PhotosRepository(studio.database).update_many([{"id": good, "date_time_original": None}])
     job = studio.run("regenerate_metadata", scope="global")
     assert job.status == "failed"
-    assert job.error_message.startswith("1 of 2 failed; the first: Iceland: 1 of 2 photos failed")
+    assert job.error_message.startswith("1 of 2 projects failed: Iceland: 1 of 2 photos failed")
     for photo_id in (good, other):
         assert studio.get_photo(photo_id).date_time_original == "2024-05-06T07:08:09"
 

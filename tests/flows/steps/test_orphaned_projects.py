@@ -197,7 +197,7 @@ def test_a_folder_that_cannot_be_looked_at_is_not_gone(
 
     job = studio.run("orphaned_project_cleanup", scope="global")
 
-    assert "1 of 2 failed; the first: Doubtful" in job.error_message
+    assert "1 of 2 projects failed: Doubtful" in job.error_message
     assert status(studio, project) is None
 
 

@@ -212,7 +212,7 @@ def test_one_project_that_cannot_be_removed_does_not_stop_the_others(studio):
     studio.folder(first).path.rename(outside)
     (studio.root / "tenant" / "A").symlink_to(outside)
     job = studio.run("project_scavenge", scope="global")
-    assert "1 of 2 failed" in job.error_message
+    assert "1 of 2 projects failed" in job.error_message
     assert (outside / "fox.jpg").exists()
     assert not (studio.root / "tenant" / "B").exists()
 

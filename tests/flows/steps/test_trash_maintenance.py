@@ -104,7 +104,7 @@ def test_an_entry_that_cannot_be_removed_fails_its_project_alone(
 
     job = studio.run("trash_maintenance", scope="global")
 
-    assert "1 of 2 failed; the first: Stuck" in job.error_message
+    assert "1 of 2 projects failed: Stuck" in job.error_message
     assert [name for name in studio.disk() if "/.trash/" in name] == ["tenant/Stuck/.trash/stuck.jpg"]
 
 

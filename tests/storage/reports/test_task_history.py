@@ -48,7 +48,7 @@ def run_task(
             (item,) = jobs.list_items(job.id)
             if number < fail:
                 jobs.update_item_status(item.id, status="failed", message=f"{item.filename}.jpg: it is empty")
-                jobs.fail(job.id, "1 of 1 failed")
+                jobs.fail(job.id, "1 photo failed: IMG_1: it is empty")
             else:
                 jobs.update_progress(job.id, done=1)
                 jobs.complete(job.id, claim_token=job.claim_token, result=result or None)

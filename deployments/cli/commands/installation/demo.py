@@ -233,7 +233,7 @@ def _print_sameness(before: Snapshot, after: Snapshot) -> None:
             f"{len(after.rows)} rows of projects, photos and tags have the same values."
         )
         return
-    say(f"{len(differences)} files and rows differ, because the library was changed after the last run:")
+    say(f"Files and rows that differ ({len(differences)}), because the library was changed after the last run:")
     for line in differences[:DIFFERENCES]:
         say(f"  {line}")
 

@@ -24,7 +24,7 @@ from deployments.cli.output.terminal import Section, duration, output, plain, pr
 from deployments.status.queue_status import QueueStatus, RunningJob, read_status
 from storage.settings import Settings
 from task_definitions import load_definitions
-from task_definitions.wording import quantity
+from task_definitions.wording import portion, quantity
 
 app = App(name="status")
 
@@ -124,7 +124,7 @@ def _head(status: QueueStatus) -> Iterator[str]:
     wrong = sum(run.standing.is_wrong for run in status.schedules)
     if wrong or status.scheduler_errors:
         do = "does" if wrong == 1 else "do"
-        counted = f"{wrong} of {quantity(len(status.schedules), 'schedule')} {do} not run as planned"
+        counted = f"{portion(wrong, len(status.schedules), 'schedule')} {do} not run as planned"
         logged = f"; the scheduler of Prefect's server logged {quantity(status.scheduler_errors, 'error')}"
         yield f"Schedules {counted}{logged if status.scheduler_errors else ''}: see `photojobs doctor`"
 
