@@ -98,7 +98,8 @@ def throughput_chart(done: Throughput) -> str:
         return as_svg(
             figure,
             title="Throughput",
-            description=f"{quantity(done.total, done.noun)} in {lasting(seconds)}, at most {max(done.rates):.3g} a second.",
+            description=f"{quantity(done.total, done.noun)} in {lasting(seconds)}, "
+            f"at most {max(done.rates):.3g} a second.",
             name="throughput",
         )
 

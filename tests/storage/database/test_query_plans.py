@@ -100,7 +100,7 @@ def _analyze(database: Database) -> None:
 
 
 def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], object]]:
-    jobs, tasks, statistics = JobsRepository(database), TasksRepository(database), Statistics(database)
+    jobs, tasks = JobsRepository(database), TasksRepository(database)
 
     def claim() -> Any:
         return jobs.claim_next("worker")
@@ -201,8 +201,6 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
             _look(database, latest_failures),
             _look(database, latest_failures, tenant_id="tenant-4"),
         ),
-        "times": lambda: statistics.times(sample_size=100),
-        "oldest waiting": statistics.oldest_waiting,
         "what has ended since": lambda: _ended(database),
     }
 
@@ -244,7 +242,7 @@ def _plan_for_all_values(database: Database, statement: DriverStatement) -> str:
 
 
 def test_counts_over_all_jobs_can_be_answered_from_an_index_alone(filled: Database) -> None:
-    for name in ("count_by_status", "count_by_type", "open_by_type", "count_by_tenant", "lanes"):
+    for name in ("count_by_status", "open_by_type", "lanes"):
         with filled.begin() as connection:
             if filled.is_postgresql:
                 # The width of the rows decides which plan is cheaper, but in both plans the index is sufficient.
