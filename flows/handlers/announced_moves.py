@@ -16,6 +16,7 @@ from storage.database.engine import Database
 from storage.history.move_intents import MoveIntent, forget_intents, pending_intents
 from storage.library.errors import Collision, FolderMissing, LibraryError, SourceMissing
 from storage.library.naming.folder_names import FolderNames
+from storage.library.naming.names import printable
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER, Library, ProjectFolder
 from storage.library.transfer import move_without_overwrite, sync_moves
 from storage.photos.projects import ProjectsRepository
@@ -112,8 +113,9 @@ class MoveGroup:
             except (LibraryError, OSError) as error:
                 if not move.is_derivative:
                     raise MoveInterrupted(
-                        f"{move.source.name}: only some files of this move were moved ({reason}), and those could not "
-                        "be moved back. The next job of the project tries again."
+                        f"{printable(str(move.source))}: only some files of this move were moved ({reason}), and those "
+                        f"could not be moved back from {printable(str(move.target.parent))}. The next job of the "
+                        "project tries again."
                     ) from error
 
 

@@ -1,9 +1,10 @@
 """Counts the failed items and projects of a job, which decide whether the job fails and whether it is repeated."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from flows.errors import ItemsFailed, PermanentStepError, is_repeatable, named, reason_of
-from task_definitions.wording import portion
+from task_definitions.wording import portion, quantity
 
 
 class Failures:
@@ -41,5 +42,14 @@ class Failures:
         if not self._failed:
             return
         failed = " and ".join(portion(number, self._tried[noun], noun) for noun, number in self._failed.items())
-        message = f"{failed} failed{'; the first' if self._failed.total() > 1 else ''}: {self._first}"
+        message = f"{failed} failed{_first(self._failed.total(), self._first)}"
         raise ItemsFailed(message) if self._is_repeatable else PermanentStepError(message)
+
+
+def items_failed(noun: str, what: str, reasons: Sequence[object]) -> ItemsFailed:
+    """Return the error for several failures, such as `2 files could not be removed; the first: IMG_1.jpg is in use`."""
+    return ItemsFailed(f"{quantity(len(reasons), noun)} {what}{_first(len(reasons), reasons[0])}")
+
+
+def _first(number: int, reason: object) -> str:
+    return f"{'; the first' if number > 1 else ''}: {reason}"

@@ -51,7 +51,7 @@ def open_source(path: Path) -> Iterator[SourceFile]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise ImageMissing(f"{path.name}: the file does not exist.") from error
+        raise missing(path) from error
     except OSError as error:
         raise UnreadableImage(
             f"{path.name}: the file cannot be opened ({error.strerror}). Check disk and permissions."
@@ -61,9 +61,17 @@ def open_source(path: Path) -> Iterator[SourceFile]:
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableImage(f"{path.name}: it is not a regular file. Replace it with a regular file.")
         if status.st_size == 0:
-            raise UnreadableImage(f"{path.name}: the file is empty.")
+            raise UnreadableImage(f"{path.name}: the file is empty. Restore it from a backup, or remove it.")
         yield SourceFile(
             path, descriptor, status.st_size, storable_ns(status.st_mtime_ns), storable_ns(status.st_ctime_ns)
         )
     finally:
         os.close(descriptor)
+
+
+def missing(path: Path) -> ImageMissing:
+    """Return the error for a file that does not exist, although it was found before."""
+    return ImageMissing(
+        f"{path.name}: the file does not exist: another program may have moved or removed it. Move it back, and try "
+        "again."
+    )

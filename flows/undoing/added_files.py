@@ -10,7 +10,7 @@ from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import PhotoFiles, file_moves, find_files
 from flows.undoing.places import Places
 from flows.undoing.reversal import CannotComeBack
-from flows.undoing.ways_back import WayBack
+from flows.undoing.ways_back import MOVE_AWAY, WayBack
 from storage.history.journal import FileAction
 from storage.history.undo_entries import EntryGroup
 from storage.library.errors import FolderMissing, LibraryError
@@ -67,7 +67,7 @@ class AddedFiles:
         moves = [move for move in every if not move.is_derivative and move.source not in vacated]
         for move in moves:
             if move.target in returning or (os.path.lexists(move.target) and move.target not in vacated):
-                raise CannotComeBack(f"{printable(move.target.name)}: another file has this name now")
+                raise CannotComeBack(f"{printable(move.target.name)}: another file has this name now; {MOVE_AWAY}")
         return moves
 
 

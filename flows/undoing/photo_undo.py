@@ -198,7 +198,9 @@ class PhotoUndo:
             raise CannotComeBack("its project no longer exists")
         with self._ctx.read() as connection:
             if taken_names(connection, [place], but_for=[photo_id]):
-                raise CannotComeBack(f"another photo of {project.project_name} has the same name now")
+                raise CannotComeBack(
+                    f"another photo of {project.project_name} has the same name now; rename it, and undo the task again"
+                )
             known = wanted["manifest_id"]
             if state is None and known is not None and taken_manifest_ids(connection, [known], but_for=[photo_id]):
                 raise CannotComeBack("another photo has the same manifest_id now")
@@ -234,10 +236,18 @@ class PhotoUndo:
         images = [way for way in ways if kind_of(way.back.name).kind.is_photo]
         left = [way for way in images if not way.is_gone]
         if not left if images else len(gone) == len(ways):
-            raise CannotComeBack(f"{gone[0].name}: the file is no longer where the task put it")
+            place = printable(str(gone[0].entry.target))
+            raise CannotComeBack(
+                f"{gone[0].name}: the file is no longer at {place}, where the task put it; put it back there, and undo "
+                "the task again"
+            )
         for way in gone:
             if way in images and FileAction(way.entry.action) is not FileAction.TRASHED:
-                raise CannotComeBack(f"{way.name}: the file is missing, and the files of a photo move only together")
+                place = printable(str(way.entry.target))
+                raise CannotComeBack(
+                    f"{way.name}: the file is no longer at {place}, and the files of a photo move only together; put "
+                    "it back there, and undo the task again"
+                )
 
 
 class _Returns(PhotoFilesChange[_Return]):
@@ -267,8 +277,8 @@ class _Returns(PhotoFilesChange[_Return]):
         group.reversal.wanted |= {kind for kind, folder in DERIVATIVE_FOLDERS.items() if folder in left}
         for way in group.ways:
             if way.is_gone:
-                place = "in the trash" if way.entry.action == FileAction.TRASHED else "where the task put it"
-                group.counted.append((CANNOT, f"{way.name}: the file is no longer {place}"))
+                place = printable(str(way.entry.target))
+                group.counted.append((CANNOT, f"{way.name}: the file is no longer at {place}, where the task put it"))
                 self._mark_unavailable(way, group)
         self._restore_derivatives(group)
         if group.photo_id is not None:

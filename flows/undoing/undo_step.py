@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from flows.errors import ItemsFailed, StepTimeout
+from flows.errors import StepTimeout
+from flows.handlers.failures import items_failed
 from flows.handlers.photo_files_change import BATCH_SIZE
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
@@ -18,7 +19,6 @@ from flows.undoing.ways_back import FILE_ACTIONS
 from storage.history.photo_states import current_projects
 from storage.history.undo_entries import EntryGroup, count_undoable, iterate_groups, projects_removed_with_folder
 from storage.library.errors import LibraryError
-from task_definitions.wording import quantity
 
 
 @step("undo", unit="library")
@@ -67,7 +67,7 @@ class _Undo:
                 self._ctx.progress(done, self._total)
         self._undo_photos(waiting)
         if failures := self._photos.failures:
-            raise ItemsFailed(f"{quantity(len(failures), 'photo')} could not be restored; the first: {failures[0]}")
+            raise items_failed("photo", "could not be restored", failures)
 
     def _undo_photos(self, groups: list[EntryGroup]) -> None:
         if not groups:

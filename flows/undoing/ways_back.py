@@ -25,6 +25,10 @@ FILE_ACTIONS = {
 }
 
 
+#: What a user can do if another file has the name of a file that cannot come back.
+MOVE_AWAY = "move the other file away, and undo the task again"
+
+
 @dataclass(frozen=True, slots=True)
 class WayBack:
     """The way of one file to its former place.
@@ -102,10 +106,11 @@ def _find(
     is_there = os.path.lexists(back) and back not in vacated
     if is_here and is_there and not (before is None and now.samefile(back)):
         # `now` and `back` may be two names of one file, after an interrupted move. Here, they are two files.
-        raise CannotComeBack(f"{printable(back.name)}: another file has this name now")
+        raise CannotComeBack(f"{printable(back.name)}: another file has this name now; {MOVE_AWAY}")
     if not is_here and is_there and not _has_size(back, entry.size_bytes):
         raise CannotComeBack(
-            f"{printable(back.name)}: the file is no longer where the task put it, and another file has its former name"
+            f"{printable(back.name)}: the file is no longer at {printable(str(entry.target))}, where the task put it, "
+            f"and another file has its former name; put it back there, {MOVE_AWAY}"
         )
     move = None
     if is_here:

@@ -57,9 +57,9 @@ class Finding:
 
     def __str__(self) -> str:
         place = "" if self.table is None else f"{self.table}: "
-        rows = f" ({quantity(self.count, 'row')}" if self.count else ""
-        first = f"; the first: {', '.join(self.examples)}" if self.examples else ""
-        return f"{self.severity}: {place}{self.problem}{rows}{first}{')' if rows else ''}. {self.remedy}"
+        keys = f"{'; the first' if self.count > len(self.examples) else ''}: {', '.join(self.examples)}"
+        rows = f" ({quantity(self.count, 'row')}{keys if self.examples else ''})" if self.count else ""
+        return f"{self.severity}: {place}{self.problem}{rows}. {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

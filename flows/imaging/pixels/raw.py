@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from flows.imaging.errors import ImageMissing, UnreadableImage
+from flows.imaging.errors import UnreadableImage
 from flows.imaging.headers.containers import read_embedded
-from flows.imaging.source_file import SourceFile
+from flows.imaging.source_file import SourceFile, missing
 from storage.library.naming.kinds import RAW_EXTENSIONS
 
 #: The first bytes of JPEG, PNG and WebP files. LibRaw opens some of these files if they have a RAW extension, but
@@ -92,7 +92,7 @@ def read_raw(source: SourceFile, *, with_preview: bool) -> RawFile:
         raise _unreadable(source, error) from error
     except rawpy.LibRawError as error:
         if not source.path.exists():
-            raise ImageMissing(f"{source.name}: the file does not exist.") from error
+            raise missing(source.path) from error
         raise _unreadable(source, error) from error
 
 
@@ -100,5 +100,6 @@ def _unreadable(source: SourceFile, error: Exception) -> UnreadableImage:
     detail = error.args[0] if error.args else type(error).__name__
     text = detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)
     return UnreadableImage(
-        f"{source.name}: LibRaw cannot read it ({text.strip()[:120]}). The file is damaged, or is not a RAW file."
+        f"{source.name}: LibRaw cannot read it ({text.strip()[:120]}). The file is damaged, or is not a RAW "
+        "file. Restore it from a backup, or open it in another program to check it."
     )

@@ -8,8 +8,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from flows.errors import ItemsFailed
 from flows.handlers.announced_moves import FileMove, MoveGroup
+from flows.handlers.failures import items_failed
 from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
@@ -20,7 +20,6 @@ from storage.library.errors import SourceMissing
 from storage.library.paths import ProjectFolder
 from storage.library.trash import trash_place
 from storage.records import Project
-from task_definitions.wording import quantity
 
 #: Extensions of incomplete downloads and uploads. Moving such a file would break its transfer.
 UNFINISHED_EXTENSIONS: Final = frozenset(
@@ -64,7 +63,7 @@ def _check(ctx: StepContext, arrivals: Arrivals, project: Project, folder: Proje
                 for name in names:
                     ctx.report.count("kept", example=f"{name}: its kind is not accepted")
     if errors:
-        raise ItemsFailed(f"{quantity(len(errors), 'file')} could not be moved to .trash; the first: {errors[0]}")
+        raise items_failed("file", "could not be moved to .trash", errors)
 
 
 def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, names: Sequence[str]) -> list[Exception]:

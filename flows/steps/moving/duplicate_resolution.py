@@ -16,8 +16,8 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from flows.errors import ItemsFailed
 from flows.handlers.announced_moves import MoveGroup
+from flows.handlers.failures import items_failed
 from flows.handlers.photo_files_change import BATCH_SIZE, PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
@@ -37,7 +37,6 @@ from storage.photos.photo_moves import PhotoMovesRepository
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.records import Photo, Project
-from task_definitions.wording import quantity
 
 #: Largest number of photos whose files are searched for in one scan of their folder.
 _SCAN_BATCH_SIZE: Final = 5_000
@@ -97,7 +96,7 @@ def _resolve(ctx: StepContext, names: DuplicateNames, project: Project, folder: 
     for ids in names.photo_ids(project.id, batch_size=_SCAN_BATCH_SIZE):
         errors += _rename_all(ctx, names, project, folder, ids)
     if errors:
-        raise ItemsFailed(f"{quantity(len(errors), 'photo')} could not be renamed; the first: {errors[0]}")
+        raise items_failed("photo", "could not be renamed", errors)
 
 
 def _rename_all(

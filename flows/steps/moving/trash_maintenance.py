@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Final
 
-from flows.errors import ItemsFailed
+from flows.handlers.failures import items_failed
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path
@@ -23,7 +23,6 @@ from storage.library.naming.names import printable
 from storage.library.paths import ProjectFolder
 from storage.library.trash import TrashEntry, expired, parse_trash_name, purge
 from storage.records import Project
-from task_definitions.wording import quantity
 
 #: The number of files that are removed before the journal is written. After a crash, the journal lacks at most one
 #: batch, which the next run adds.
@@ -52,7 +51,7 @@ def _empty_trash(ctx: StepContext, project: Project, folder: ProjectFolder) -> N
             "unfinished files removed", remove_stale_temporaries(path, content_path=folder.library.content_path)
         )
     if errors:
-        raise ItemsFailed(f"{quantity(len(errors), 'file')} could not be removed from .trash; the first: {errors[0]}")
+        raise items_failed("file", "could not be removed from .trash", errors)
 
 
 def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Sequence[TrashEntry]) -> list[Exception]:

@@ -108,16 +108,13 @@ def _manifest_was_edited(studio: Any) -> None:
     ("changed", "reason"),
     [
         (_name_is_taken_on_disk, "fox.jpg: another file has this name now"),
-        (_trash_was_emptied, "fox.jpg: the file is no longer where the task put it"),
+        (_trash_was_emptied, "fox.jpg: the file is no longer at tenant/Iceland/.trash/"),
         (_photo_was_moved_on, "the photo has been moved or renamed since"),
         (
             _one_of_two_files_is_missing,
-            "fox.NEF: the file is missing, and the files of a photo move only together",
+            "fox.NEF: the file is no longer at tenant/Norway/fox.NEF, and the files of a photo move only together",
         ),
-        (
-            _another_file_is_at_its_place,
-            "fox.jpg: the file is no longer where the task put it, and another file has its former name",
-        ),
+        (_another_file_is_at_its_place, "where the task put it, and another file has its former name"),
         (_another_photo_has_its_name, "another photo of Iceland has the same name now"),
         (_project_has_another_tenant, "its project no longer exists"),
         (_disk_is_away, "its disk may not be mounted"),
@@ -219,7 +216,7 @@ def test_a_photo_comes_back_without_a_sidecar_that_a_user_deleted(studio: Any) -
 
     job = _undo(studio)
 
-    assert _left(job) == "['fox.xmp: the file is no longer where the task put it']"
+    assert _left(job) == "['fox.xmp: the file is no longer at tenant/Norway/fox.xmp, where the task put it']"
     assert (job.result or {})["counts"] == {"moved back": 3, "rows changed back": 1, "cannot be restored": 1}
     assert studio.get_photo(photo_id).project_id == iceland.id
     left = {"tenant/Iceland/hare.jpg"} | {f"tenant/Iceland/fox.{end}" for end in ("jpg", "NEF", "jpg.xmp")}
@@ -259,7 +256,7 @@ def test_the_files_that_are_still_in_the_trash_come_back(studio: Any) -> None:
 
     job = _undo(studio)
 
-    assert "fox.NEF: the file is no longer in the trash" in _left(job)
+    assert "fox.NEF: the file is no longer at tenant/Iceland/.trash/" in _left(job)
     assert (job.result or {})["counts"]["restored from the trash"] == 1
     photo = studio.get_photo(photo_id)
     assert (photo.jpg_available, photo.raw_available) == (1, 0)

@@ -99,7 +99,7 @@ def test_an_impossible_job_is_found(database: Database, name: str, change: str) 
     report = check(database)
     assert found(report) == {name: (str(bad.id),)}
     assert not report.is_sound
-    assert f"(1 row; the first: {bad.id})" in str(report.findings[0])
+    assert f"(1 row: {bad.id})" in str(report.findings[0])
 
 
 def test_a_global_job_with_a_project_is_found(database: Database, make_project: Callable[..., Project]) -> None:
