@@ -1,6 +1,6 @@
 """What `photojobs up` and `photojobs serve` keep running.
 
 `up` starts and stops everything. `runner` registers deployments, and starts flow runs in a `spare_process`.
-`start_checks` refuses foreign flow runs, and skips scheduled ones that overlap. `attendant` restarts flow runs whose
-process died.
+`start_checks` refuses foreign flow runs, and skips scheduled ones that overlap. `flow_run_recovery` restarts flow
+runs whose process died.
 """

@@ -1,6 +1,7 @@
-"""Starts and stops everything that `photojobs up` needs: Prefect's server, the runner, the sweeps and the attendant.
+"""Starts and stops everything that `photojobs up` needs.
 
-A server or runner that dies is restarted.
+These are Prefect's server, the runner, the sweeps and the recovery of flow runs. A server or runner that dies is
+restarted.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ logger = logging.getLogger("photojobs.up")
 #: Prefect's default port.
 DEFAULT_PORT = 4200
 
-#: Seconds between two searches of the attendant for tasks and jobs that no process follows.
-ATTEND_SECONDS = 5.0
+#: Seconds between two searches for tasks and jobs that no process follows.
+RECOVERY_SECONDS = 5.0
 
 #: Planned runs get readable names at every sixth of these searches; Prefect plans once a minute.
 NAMING_ROUNDS = 6
@@ -107,7 +108,7 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
             stack.enter_context(errors_shown(log, since=log_begins_at))
         stack.enter_context(_runner(home, runs, runtime, is_own_server=log is not None))
         stack.enter_context(Sweeper(runtime))
-        stack.enter_context(_attending(runtime))
+        stack.enter_context(_recovering_flow_runs(runtime))
         metrics_url = stack.enter_context(metrics_endpoint(runtime.database, settings))
         announcement = RunningUp(
             api_url=api_url,
@@ -184,7 +185,7 @@ def _prepare_runs(runtime: Runtime) -> None:
     """
     import httpx
 
-    from deployments.serving.attendant import revive_runs_left_behind, skip_missed_runs
+    from deployments.serving.flow_run_recovery import revive_runs_left_behind, skip_missed_runs
 
     try:
         revived = revive_runs_left_behind(runtime)
@@ -207,28 +208,28 @@ def _prepare_runs(runtime: Runtime) -> None:
 
 
 @contextmanager
-def _attending(runtime: Runtime) -> Iterator[None]:
-    from deployments.serving.attendant import attend
+def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
+    from deployments.serving.flow_run_recovery import recover_flow_runs
     from deployments.serving.planned_names import name_planned_runs
 
     stopped = threading.Event()
 
     def run() -> None:
         for number in count():
-            if stopped.wait(ATTEND_SECONDS):
+            if stopped.wait(RECOVERY_SECONDS):
                 return
             try:
-                attend(runtime)
+                recover_flow_runs(runtime)
                 if number % NAMING_ROUNDS == 0:
                     name_planned_runs()
             except Exception as error:  # noqa: BLE001 - the next search may find the server and database again.
                 logger.warning(
                     "the search for tasks that no process follows failed (%s); trying again in %s s",
                     error,
-                    ATTEND_SECONDS,
+                    RECOVERY_SECONDS,
                 )
 
-    thread = threading.Thread(target=run, name="photojobs-attendant", daemon=True)
+    thread = threading.Thread(target=run, name="photojobs-recovery", daemon=True)
     thread.start()
     try:
         yield

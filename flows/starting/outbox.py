@@ -1,6 +1,6 @@
 """Asks Prefect for the flow run of a task, once the transaction that wrote the task has committed.
 
-If Prefect does not answer, `deployments.serving.attendant` asks later.
+If Prefect does not answer, `deployments.serving.flow_run_recovery` asks later.
 """
 
 import logging

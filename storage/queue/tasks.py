@@ -161,7 +161,7 @@ class TasksRepository:
                 .values(flow_run_id=flow_run_id)
             )
 
-    def list_unattended(self, *, silent_seconds: float, limit: int = 100) -> list[Task]:
+    def list_unfollowed(self, *, silent_seconds: float, limit: int = 100) -> list[Task]:
         """Return unfinished tasks that no process has followed for `silent_seconds`, oldest first."""
         silent_since = self._access.clock() - timedelta(seconds=silent_seconds)
         statement = (

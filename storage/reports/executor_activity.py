@@ -34,19 +34,19 @@ class Activity:
     Attributes:
         alive: executors with running jobs and a recent heartbeat.
         silent: executors with running jobs, but without a recent heartbeat.
-        attended_tasks: the number of unfinished tasks that flow runs follow.
+        followed_tasks: the number of unfinished tasks that flow runs follow.
         ended_at: when an executor last ended a job; None if that was too long ago.
     """
 
     alive: tuple[Executor, ...]
     silent: tuple[Executor, ...]
-    attended_tasks: int
+    followed_tasks: int
     ended_at: datetime | None
 
     @property
     def is_any_alive(self) -> bool:
         """Whether there is any recent activity of an executor or flow run."""
-        return bool(self.alive or self.attended_tasks or self.ended_at)
+        return bool(self.alive or self.followed_tasks or self.ended_at)
 
 
 def read_activity(connection: Connection, *, now: datetime, silent_seconds: float) -> Activity:
@@ -68,7 +68,7 @@ def read_activity(connection: Connection, *, now: datetime, silent_seconds: floa
     return Activity(
         alive=alive,
         silent=tuple(one for one in executors if one not in alive),
-        attended_tasks=max(connection.execute(followed).scalar_one(), int(signs.waited_for is not None)),
+        followed_tasks=max(connection.execute(followed).scalar_one(), int(signs.waited_for is not None)),
         ended_at=signs.ended_at,
     )
 

@@ -91,8 +91,8 @@ PARTS = {
             "tests/flows/steps/test_moved_by_hand.py::test_the_undo_of_a_task_gives_the_row_back",
             "tests/flows/steps/test_one_folder_name_of_two_tenants.py",
             "tests/flows/steps/test_undo_after_changes.py",
-            "tests/flows/steps/test_strikes_at_every_change.py::TestOnSqlite::test_a_death_at_any_change[undo]",
-            "tests/flows/steps/test_strikes_at_every_change.py::test_an_undo_is_repeated_after_a_death",
+            "tests/flows/steps/test_faults_at_every_change.py::TestOnSqlite::test_a_death_at_any_change[undo]",
+            "tests/flows/steps/test_faults_at_every_change.py::test_an_undo_is_repeated_after_a_death",
         ],
     ),
     "schedules": (

@@ -180,17 +180,17 @@ class _Pace(ProgressColumn):
 
 class _Lines:
     def __init__(self) -> None:
-        self._said: dict[tuple[int, str], tuple[str, float]] = {}
+        self._printed: dict[tuple[int, str], tuple[str, float]] = {}
         self._began: dict[tuple[int, str], tuple[int, float]] = {}
 
     def show(self, steps: list[StepProgress]) -> None:
         for step in steps:
             key = (step.step_index, step.type)
-            last, said_at = self._said.setdefault(key, ("", time.monotonic()))
+            last, printed_at = self._printed.setdefault(key, ("", time.monotonic()))
             text = f"{step.type}: {step.counted}" + (" ended" if step.has_ended else self._pace(step, key))
-            if text != last and (step.has_ended or time.monotonic() - said_at >= LINE_SECONDS):
+            if text != last and (step.has_ended or time.monotonic() - printed_at >= LINE_SECONDS):
                 remark(text)
-                self._said[key] = (text, time.monotonic())
+                self._printed[key] = (text, time.monotonic())
 
     def _pace(self, step: StepProgress, key: tuple[int, str]) -> str:
         done, began = self._began.setdefault(key, (step.done, time.monotonic()))

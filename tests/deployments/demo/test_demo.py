@@ -49,8 +49,8 @@ def demonstrate(run: Callable[..., Any], place: Any) -> None:
     assert "Warning" not in first.out + first.err
     for name in BROKEN:
         assert f"{name}.jpg" in first.out
-    for mended in ("IMPORT_0412 → Wedding of Marta and Jonas", "IMG_4001 → IMG_4001_duplicate1", "Lost drive"):
-        assert mended in first.out
+    for repaired in ("IMPORT_0412 → Wedding of Marta and Jonas", "IMG_4001 → IMG_4001_duplicate1", "Lost drive"):
+        assert repaired in first.out
     database = Database(place.folder / "photojobs-demo" / "photojobs.db")
     tasks = TasksRepository(database).list_newest()
     assert {(task.type, task.tenant_id) for task in tasks} == {

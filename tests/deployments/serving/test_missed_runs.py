@@ -13,8 +13,8 @@ from prefect.client.orchestration import get_client
 from prefect.states import Scheduled
 
 from deployments.deploying.runner_deployments import deployment_of
-from deployments.serving import attendant
-from deployments.serving.attendant import skip_missed_runs
+from deployments.serving import flow_run_recovery
+from deployments.serving.flow_run_recovery import skip_missed_runs
 from storage.settings import Settings
 from task_definitions import load_definitions
 
@@ -25,7 +25,7 @@ def test_of_the_runs_that_were_missed_only_the_latest_of_each_tenant_remains(
     prefect_url: str, prefect_databases: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # More runs than Prefect's server returns in one page.
-    monkeypatch.setattr(attendant, "_PAGE_SIZE", 2)
+    monkeypatch.setattr(flow_run_recovery, "_PAGE_SIZE", 2)
     deployment_id = deployment_of(load_definitions()["regenerate_metadata"], Settings.load(schedules={})).apply()
     assert isinstance(deployment_id, UUID)
     now = datetime.now(UTC)

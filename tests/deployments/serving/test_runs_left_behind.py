@@ -13,8 +13,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed, Pending, Running, Scheduled, Suspended
 
 from deployments.deploying.runner_deployments import deployment_of
-from deployments.serving import attendant
-from deployments.serving.attendant import (
+from deployments.serving import flow_run_recovery
+from deployments.serving.flow_run_recovery import (
     crashed_runs,
     end_canceled_runs,
     report_ended_tasks,
@@ -130,7 +130,7 @@ def test_the_end_of_a_task_is_reported_if_its_flow_run_died_before_it_could(
         report_ended_tasks(client, runtime.database, crashed_runs(client))
         early = names()
         # A minute later.
-        monkeypatch.setattr(attendant, "REPORT_SECONDS", -1)
+        monkeypatch.setattr(flow_run_recovery, "REPORT_SECONDS", -1)
         report_ended_tasks(client, runtime.database, crashed_runs(client))
         late = names()
         message = client.read_flow_run(crashed).state.message

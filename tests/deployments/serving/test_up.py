@@ -146,7 +146,7 @@ def test_what_is_pressed_runs_and_definitions_come_and_go(running: tuple[Up, Pla
 
     definitions = place.folder / "definitions"
     (definitions / "broken.yaml").write_text(BROKEN.replace("manifest_chek", "folder_check"))
-    eventually(lambda: "Odd Check" in up.api.deployments(), what="a mended definition is served")
+    eventually(lambda: "Odd Check" in up.api.deployments(), what="a repaired definition is served")
     (definitions / "good.yaml").unlink()
     eventually(lambda: up.api.deployments()["Nightly Check"]["paused"], what="a removed definition is paused")
 
@@ -154,7 +154,7 @@ def test_what_is_pressed_runs_and_definitions_come_and_go(running: tuple[Up, Pla
     lone = JobsRepository(database).enqueue(tenant_id="user_0", type="manifest_check", scope="global")
     eventually(
         lambda: getattr(JobsRepository(database).get_by_id(lone.id), "status", None) == "completed",
-        what="a job that nobody attends is run",
+        what="a job that no process follows is run",
     )
     database.close()
 

@@ -108,7 +108,9 @@ def failed_task(runtime: Runtime, stage: Any, define: Any) -> str:
     ids = PhotosRepository(runtime.database).create_many(
         {"project_id": project.id, "filename": name} for name in ("a", "b", "c", "bad")
     )
-    definition = define("mended", {"type": "note", "priority": 95, "chunk_size": 2}, {"type": "count", "priority": 50})
+    definition = define(
+        "repaired", {"type": "note", "priority": 95, "chunk_size": 2}, {"type": "count", "priority": 50}
+    )
     started = start_task(type=definition, tenant_id="user_0", items=[{"photo_id": photo_id} for photo_id in ids])
     drain_queue(runtime=runtime)
     assert TasksRepository(runtime.database).get(started.task_id).status == "failed"
@@ -151,7 +153,7 @@ def test_a_retry_goes_through_later_steps_that_have_run_and_runs_none_of_them_ag
 ) -> None:
     stage.failures["t"] = 1
     definition = define(
-        "mended_late",
+        "repaired_late",
         {"type": "stumble", "priority": 95, "max_attempts": 1, "on_failure": "continue"},
         {"type": "count", "priority": 50},
         scope="global",

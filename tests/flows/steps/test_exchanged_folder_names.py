@@ -9,7 +9,7 @@ import pytest
 
 from storage import ProjectsRepository
 from storage.library.manifest import read_manifest
-from tests.flows.steps.test_strikes_at_every_change import run_task
+from tests.flows.steps.test_faults_at_every_change import run_task
 
 #: What renames folders, as pairs of the former and the present name, one after the other.
 _RENAMES = {

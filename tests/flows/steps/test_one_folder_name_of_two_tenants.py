@@ -12,7 +12,7 @@ from flows.steps.projects.manifest_check import manifest_of
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
 from storage.library.manifest import read_manifest, replace_manifest
-from tests.flows.steps.test_strikes_at_every_change import run_task
+from tests.flows.steps.test_faults_at_every_change import run_task
 
 
 def projects_of(studio: Any, tenant_id: str) -> list[Any]:

@@ -16,7 +16,7 @@ from flows.testing import run_queued_job
 from storage import Database
 from task_definitions.step_types import BUILTIN_STEP_TYPES
 from tests.flows.steps.power_cuts import PowerCuts
-from tests.flows.steps.test_strikes_at_every_change import outcome, prepare
+from tests.flows.steps.test_faults_at_every_change import outcome, prepare
 
 #: The number of states of the disks that the long form tries at each change.
 STATES = 8

@@ -18,7 +18,7 @@ from storage import Job, JobsRepository, ProjectsRepository
 from storage.database.tables import photos, projects
 from storage.library.paths import THUMB_FOLDER
 from storage.photos.originals import OriginalsRepository
-from tests.flows.steps.test_strikes_at_every_change import run_task
+from tests.flows.steps.test_faults_at_every_change import run_task
 
 
 def _undo(studio: Any, task_id: str = "task", *, tenant_id: str = "tenant") -> Job:

@@ -176,7 +176,7 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "list_jobs": lambda: tasks.list_jobs(task_id),
         "count_jobs": lambda: tasks.count_jobs(task_id),
         "unfinished_jobs": lambda: tasks.unfinished_jobs(tasks.get(task_id), limit=10),
-        "list_unattended": lambda: tasks.list_unattended(silent_seconds=0),
+        "list_unfollowed": lambda: tasks.list_unfollowed(silent_seconds=0),
         "cancel of a task": lambda: tasks.cancel(task_id),
         "retry of a task": lambda: (tasks.cancel(task_id), tasks.retry(task_id)),
         "add_follow_up": lambda: tasks.add_follow_up(task_id, type="x", priority=5, items=[{"photo_id": 2}]),

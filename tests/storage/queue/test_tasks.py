@@ -664,10 +664,10 @@ def test_unfinished_tasks_that_no_process_follows_are_found(
     tasks.cancel(ended.id)
     clock.advance(seconds=31)
     tasks.heartbeat([followed.id])
-    assert [task.id for task in tasks.list_unattended(silent_seconds=30)] == [forgotten.id]
+    assert [task.id for task in tasks.list_unfollowed(silent_seconds=30)] == [forgotten.id]
     assert (tasks.get(followed.id).status, tasks.get(followed.id).started_at) == ("running", clock())
     clock.advance(seconds=31)
-    assert {task.id for task in tasks.list_unattended(silent_seconds=30)} == {followed.id, forgotten.id}
+    assert {task.id for task in tasks.list_unfollowed(silent_seconds=30)} == {followed.id, forgotten.id}
     tasks.heartbeat([ended.id])
     assert tasks.get(ended.id).status == "canceled"
 

@@ -132,8 +132,8 @@ def _head(status: QueueStatus) -> Iterator[str]:
 def _at_work(status: QueueStatus) -> str:
     activity = status.activity
     words = [f"{one.worker_id} ({one.running} running)" for one in activity.alive]
-    if activity.attended_tasks:
-        words.append(f"flow runs of {quantity(activity.attended_tasks, 'task')}")
+    if activity.followed_tasks:
+        words.append(f"flow runs of {quantity(activity.followed_tasks, 'task')}")
     words += [f"{one.worker_id} has stopped sending heartbeats ({one.running} running)" for one in activity.silent]
     if words or activity.is_any_alive:
         return ", ".join(words) or "nothing now; a process was active a moment ago"

@@ -10,8 +10,8 @@ from prefect.client.orchestration import get_client
 from prefect.states import Completed, Pending
 
 from deployments.deploying.runner_deployments import deployment_of
-from deployments.serving import attendant
-from deployments.serving.attendant import attend, runs_under_way
+from deployments.serving import flow_run_recovery
+from deployments.serving.flow_run_recovery import recover_flow_runs, runs_under_way
 from flows.process.runtime import Runtime
 from flows.starting.new_task import new_task
 from storage import Database, TasksRepository
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
     prefect_url: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path_factory.mktemp("unattended")
+    folder = tmp_path_factory.mktemp("recovery")
     settings = Settings.load(
         database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder, schedules={}, max_flow_runs=2
     )
@@ -40,18 +40,18 @@ def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
         ids = [tasks.start(new_task(definition, task_id=f"waiting-{number}", tenant_id="t")).id for number in range(4)]
         # Other tests start runs on the same server.
         monkeypatch.setattr(
-            attendant,
+            flow_run_recovery,
             "runs_under_way",
             lambda client: [run for run in runs_under_way(client) if run.deployment_id == deployment_id],
         )
 
         def asked_for() -> list[UUID]:
-            attend(runtime)
+            recover_flow_runs(runtime)
             return [UUID(run_id) for task_id in ids if (run_id := tasks.get(task_id).flow_run_id) is not None]
 
         first = asked_for()
         assert len(first) == 2
-        # Its process is starting, so the attendant does nothing.
+        # Its process is starting, so no other is requested.
         client.set_flow_run_state(first[0], Pending(), force=True)
         assert asked_for() == first
         assert client.read_flow_run(first[0]).state_name == "Pending"
@@ -59,7 +59,7 @@ def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
         client.set_flow_run_state(first[1], Completed(), force=True)
         assert len(asked_for()) == 3
         # It has not begun within a minute, so its process is dead.
-        monkeypatch.setattr(attendant, "START_SECONDS", -1)
-        attend(runtime)
+        monkeypatch.setattr(flow_run_recovery, "START_SECONDS", -1)
+        recover_flow_runs(runtime)
         assert client.read_flow_run(first[0]).state_name == "AwaitingRetry"
         client.delete_deployment(deployment_id)

@@ -1,7 +1,7 @@
-"""The attendant: finds tasks whose flow run died, and standalone jobs that no flow run runs; asks Prefect to run them.
+"""Finds tasks whose flow run died, and standalone jobs that no flow run runs, and asks Prefect to run them.
 
-The attendant also reports to Prefect the end of tasks whose flow run died, and ends canceled flow runs. It runs no job
-itself. Each call of `attend` reads the database again, and keeps nothing for the next call.
+The module also reports to Prefect the end of tasks whose flow run died, and ends canceled flow runs. It runs no job
+itself. Each call of `recover_flow_runs` reads the database again, and keeps nothing for the next call.
 `storage.queue.rescue` queues the jobs of dead processes again.
 """
 
@@ -43,7 +43,7 @@ from storage.queue.tasks import TasksRepository
 from storage.records import Task
 from storage.reports.task_summary import summarize_task
 
-logger = logging.getLogger("photojobs.attendant")
+logger = logging.getLogger("photojobs.recovery")
 
 #: A scheduled run that is late by this much counts as missed: no runner was running when it was due.
 MISSED_SECONDS = 60
@@ -61,7 +61,7 @@ CANCELING_SECONDS = 45
 #: How long after the end of its task a live flow run may take to report that end to Prefect.
 REPORT_SECONDS = 60
 
-#: How recently Prefect's server must have canceled a run for the attendant to check its task. The tasks of older runs
+#: How recently Prefect's server must have canceled a run for its task to be checked. The tasks of older runs
 #: are found because no flow run has worked on them for a while.
 CANCELED_WITHIN = timedelta(minutes=10)
 
@@ -71,12 +71,12 @@ START_SECONDS = 60
 _UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 
 
-def attend(runtime: Runtime) -> None:
+def recover_flow_runs(runtime: Runtime) -> None:
     """Restart dead flow runs, request missing ones, and request a run of Drain Queue if standalone jobs are ready."""
     silent_seconds = max(WAITER_STALE_SECONDS, 3 * runtime.settings.heartbeat_seconds)
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
-        _attend_tasks(client, runtime, tasks.list_unattended(silent_seconds=silent_seconds))
+        _recover_tasks(client, runtime, tasks.list_unfollowed(silent_seconds=silent_seconds))
         crashed = crashed_runs(client)
         restart_crashed_runs(client, tasks, crashed)
         report_ended_tasks(client, runtime.database, crashed)
@@ -120,8 +120,9 @@ def skip_missed_runs() -> int:
 def revive_runs_left_behind(runtime: Runtime) -> int:
     """Restart flow runs whose runner died before they wrote or retried a task; return how many were restarted.
 
-    Such a run was about to write its task, to retry an ended task, to make a plan, or to run standalone jobs. `attend`
-    cannot find it. Call this function before a runner starts. It leaves runs of work pools to their workers.
+    Such a run was about to write its task, to retry an ended task, to make a plan, or to run standalone jobs.
+    `recover_flow_runs` cannot find it. Call this function before a runner starts. It leaves runs of work pools to their
+    workers.
     """
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
@@ -141,8 +142,8 @@ def crashed_runs(client: SyncPrefectClient) -> list[FlowRun]:
 def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository, crashed: Iterable[FlowRun]) -> int:
     """Restart runs whose process died before it wrote or retried their task; return how many were restarted.
 
-    `attend` restarts runs of unfinished tasks, and `report_ended_tasks` reports the end of ended tasks. Runs of work
-    pools are left to their workers.
+    `recover_flow_runs` restarts runs of unfinished tasks, and `report_ended_tasks` reports the end of ended tasks. Runs
+    of work pools are left to their workers.
     """
     restarted = 0
     for run in crashed:
@@ -270,16 +271,16 @@ def _task_id(run: FlowRun) -> str:
     return run.parameters.get("task_id") or str(run.id)
 
 
-def _attend_tasks(client: SyncPrefectClient, runtime: Runtime, unattended: list[Task]) -> None:
-    if not unattended:
+def _recover_tasks(client: SyncPrefectClient, runtime: Runtime, unfollowed: list[Task]) -> None:
+    if not unfollowed:
         return
-    known = {task.flow_run_id for task in unattended}
+    known = {task.flow_run_id for task in unfollowed}
     under_way = sum(str(run.id) not in known or _will_begin(run) for run in runs_under_way(client))
-    runs = _flow_runs(client, unattended)
+    runs = _flow_runs(client, unfollowed)
     most = runtime.settings.max_flow_runs
-    for task in unattended:
+    for task in unfollowed:
         run = runs.get(task.flow_run_id)
-        under_way += _attend_task(client, runtime.database, task, run, may_start=under_way < most)
+        under_way += _recover_task(client, runtime.database, task, run, may_start=under_way < most)
 
 
 def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
@@ -302,7 +303,7 @@ def _will_begin(run: FlowRun) -> bool:
     return state.type == StateType.PENDING and state.timestamp > datetime.now(UTC) - timedelta(seconds=START_SECONDS)
 
 
-def _attend_task(
+def _recover_task(
     client: SyncPrefectClient, database: Database, task: Task, run: FlowRun | None, *, may_start: bool
 ) -> bool:
     """Restart or request the flow run of a task that no process follows, or cancel or hold the task.
@@ -328,10 +329,10 @@ def _attend_task(
     return False
 
 
-def _flow_runs(client: SyncPrefectClient, unattended: Iterable[Task]) -> dict[str | None, FlowRun]:
+def _flow_runs(client: SyncPrefectClient, unfollowed: Iterable[Task]) -> dict[str | None, FlowRun]:
     """Return those flow runs of the tasks that still exist in Prefect, by the ids of the flow runs."""
     ids = []
-    for task in unattended:
+    for task in unfollowed:
         with suppress(TypeError, ValueError):
             ids.append(UUID(task.flow_run_id))
     if not ids:
