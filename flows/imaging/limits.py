@@ -1,10 +1,12 @@
-"""The limits of size, time and memory for an image, and the properties of derivatives. Other modules enforce them.
+"""The limits of size, time and memory for an image, the check of its size, and the properties of derivatives.
 
 The values here are for callers that give none. Steps take most values from the settings, in `storage.settings`.
 """
 
 from dataclasses import dataclass
 from typing import Final
+
+from flows.imaging.errors import ImageTooLarge
 
 #: The longest edge that WebP can hold.
 MAX_WEBP_EDGE_PIXELS: Final = 16_383
@@ -41,6 +43,29 @@ class ImageLimits:
     def __post_init__(self) -> None:
         if min(self.max_pixels, self.max_edge_pixels, self.max_seconds, self.max_memory_bytes) <= 0:
             raise ValueError("the limits for images must be greater than zero")
+
+    def check(self, width: int, height: int, *, name: str, whole_bytes: int = 0) -> None:
+        """Check before decoding that an image of `width` x `height` pixels is not too large.
+
+        Raises:
+            ImageTooLarge: the image has too many pixels, one edge is too long, or decoding would need too much memory.
+        """
+        if width * height > self.max_pixels:
+            raise ImageTooLarge(
+                f"{name}: {width:,} x {height:,} pixels are more than the limit of {self.max_pixels / 10**6:,g} "
+                "megapixels. Raise max_image_megapixels if the file is a real picture."
+            )
+        if max(width, height) > self.max_edge_pixels:
+            raise ImageTooLarge(
+                f"{name}: {width:,} x {height:,} pixels have an edge longer than the limit of "
+                f"{self.max_edge_pixels:,}. Save a smaller copy with another program."
+            )
+        if whole_bytes > self.max_whole_bytes:
+            raise ImageTooLarge(
+                f"{name}: {width:,} x {height:,} pixels that can only be decoded as a whole take "
+                f"{whole_bytes / 10**6:,.0f} MB, more than the limit of {self.max_whole_bytes / 10**6:,.0f} MB. "
+                "Raise image_memory_megabytes if the file is a real picture. The limit is a quarter of this setting."
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from flows.imaging.headers.iptc import iptc_created_at
 from flows.imaging.headers.moments import first_believable
 from flows.imaging.headers.stored_size import read_stored_size
 from flows.imaging.headers.xmp import sidecar_taken_at, xmp_taken_at
-from flows.imaging.pixels import decode
+from flows.imaging.pixels.open_image import UnsupportedCodec, open_image, open_memory
 from flows.imaging.pixels.raw import NoEmbeddedPreview, RawFile, has_raw_name, read_raw
 from flows.imaging.source_file import SourceFile, open_source
 
@@ -64,8 +64,8 @@ def metadata_of(file: SourceFile) -> PhotoMetadata:
 def _of_image(file: SourceFile) -> PhotoMetadata:
     embedded = read_embedded(file.read_at, size_bytes=file.size_bytes)
     try:
-        image = decode.open_image(file)
-    except decode.UnsupportedCodec:
+        image = open_image(file)
+    except UnsupportedCodec:
         stored = read_stored_size(file.read_at, size_bytes=file.size_bytes)
         tags = replace(embedded.tags, orientation=stored.orientation or embedded.tags.orientation)
         return _metadata(replace(embedded, tags=tags), file, width=stored.width, height=stored.height)
@@ -101,7 +101,7 @@ def _of_raw(file: SourceFile) -> PhotoMetadata:
 
 def _tags_of_embedded(jpeg: bytes, name: str) -> ExifTags:
     try:
-        tags = _tags_of_block(decode.open_memory(jpeg, name).header)
+        tags = _tags_of_block(open_memory(jpeg, name).header)
     except UnreadableImage:
         return ExifTags()
     # If a preview has no EXIF block, LibRaw adds one. In this block, the start of 1970 in local time means "no date".

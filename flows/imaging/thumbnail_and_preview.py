@@ -18,6 +18,7 @@ from flows.imaging.limits import DEFAULT_LIMITS, DEFAULT_OPTIONS, ImageLimits, I
 from flows.imaging.metadata import PhotoMetadata, metadata_of
 from flows.imaging.pixels import decode, vips
 from flows.imaging.pixels.encode import encode
+from flows.imaging.pixels.open_image import OpenImage, UnsupportedCodec, open_image, open_memory
 from flows.imaging.pixels.raw import NoEmbeddedPreview, RawFile, has_raw_name, read_raw
 from flows.imaging.source_file import SourceFile, open_source
 from storage.library.atomic_write import link_new, replacing, write_new
@@ -67,7 +68,7 @@ class _Opened:
         raw: the header of a RAW file; None for other files.
     """
 
-    image: decode.OpenImage | None
+    image: OpenImage | None
     raw: RawFile | None
     orientation: int
     width: int
@@ -152,7 +153,7 @@ def write_derivatives(
         try:
             opened = _open(file, options.limits)
             pixels = _decode(opened, long_edge_pixels=edge, max_seconds=options.limits.max_seconds)
-        except (NoEmbeddedPreview, decode.UnsupportedCodec) as error:
+        except (NoEmbeddedPreview, UnsupportedCodec) as error:
             opened, reason = None, str(error)
         fingerprint = fingerprint_with_hash(file) if with_hash else fingerprint_of(file)
     if opened is None:
@@ -189,7 +190,7 @@ def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Deri
             opened = _open(file, limits)
             if opened.image is not None and opened.raw is None:
                 decode.check_codec(opened.image, max_seconds=limits.max_seconds)
-        except (NoEmbeddedPreview, decode.UnsupportedCodec) as error:
+        except (NoEmbeddedPreview, UnsupportedCodec) as error:
             return Derivatives("not_supported", str(error), 1, 0, 0, fingerprint)
     return Derivatives("generated", None, opened.orientation, opened.width, opened.height, fingerprint)
 
@@ -197,12 +198,12 @@ def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Deri
 def _open(file: SourceFile, limits: ImageLimits) -> _Opened:
     raw = read_raw(file, with_preview=True) if has_raw_name(file) else None
     if raw is None:
-        image: decode.OpenImage | None = decode.open_image(file)
+        image: OpenImage | None = open_image(file)
     else:
-        decode.check_size(raw.width, raw.height, name=file.name, limits=limits)
-        image = None if raw.jpeg is None else decode.open_memory(raw.jpeg, file.name)
+        limits.check(raw.width, raw.height, name=file.name)
+        image = None if raw.jpeg is None else open_memory(raw.jpeg, file.name)
     if image is not None:
-        decode.check_image(image, limits=limits)
+        limits.check(image.width, image.height, name=image.name, whole_bytes=image.whole_bytes)
     sized = raw or image
     assert sized is not None  # noqa: S101 - a file that is not RAW has an image.
     orientation = sized.orientation or 1

@@ -88,3 +88,9 @@ def is_over_limit_of_format(error: Exception) -> bool:
 def clear_errors() -> None:
     """Clear the error buffer of libvips, so that the next error has only its own text."""
     load_vips().vips_lib.vips_error_clear()
+
+
+def output_profile_option() -> str:
+    """Return the name of the option that converts a thumbnail to a profile. libvips 8.17 or so renamed the option."""
+    known = load_vips().Introspect.get("thumbnail_source").optional_input
+    return "output_profile" if "output_profile" in known else "export_profile"

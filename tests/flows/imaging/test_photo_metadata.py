@@ -14,7 +14,7 @@ from flows.imaging.errors import ImageMissing, UnreadableImage
 from flows.imaging.headers.exif import ExifTags, read_exif_block, read_tiff
 from flows.imaging.headers.moments import first_believable, moment_text
 from flows.imaging.metadata import PhotoMetadata, read_metadata
-from flows.imaging.pixels.decode import open_image
+from flows.imaging.pixels.open_image import open_image
 from flows.imaging.source_file import open_source
 from flows.imaging.thumbnail_and_preview import make_derivatives, upright_size
 from tests.flows.imaging.conftest import QUARTERS, exiftool_program
