@@ -16,6 +16,7 @@ from flows.handlers.step_context import StepContext
 from flows.process.runtime import Runtime
 from storage import Database, Settings
 from task_definitions import TaskDefinition, load_definitions
+from tests.waiting import wait_until
 
 
 class Stage:
@@ -88,6 +89,17 @@ def ask_for_more(ctx: StepContext) -> None:
         for item in batch:
             with ctx.item(item):
                 pass
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_stays_behind() -> Iterator[None]:
+    """Wait for the end of the threads that ran jobs: one that goes on calls what a later test has replaced."""
+    yield
+
+    def left() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("photojobs-job-")]
+
+    wait_until(lambda: not left(), what=lambda: f"no thread runs a job: {left()}", limit_seconds=20)
 
 
 @pytest.fixture(name="stage")

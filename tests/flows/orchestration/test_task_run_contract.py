@@ -92,7 +92,11 @@ class Shown:
         wait_until(self._is_complete, what=lambda: f"all is recorded: {self.runs}")
 
     def _is_complete(self) -> bool:
-        return all(self.logs(run) and self._has_all_events(run) for run in self.runs.values())
+        return all(self._has_whole_log(run) and self._has_all_events(run) for run in self.runs.values())
+
+    def _has_whole_log(self, run: dict[str, Any]) -> bool:
+        """Return whether the last line is there: a server gets the lines in several requests."""
+        return any(message.startswith("Finished in state") for _, _, message in self.logs(run))
 
     def _has_all_events(self, run: dict[str, Any]) -> bool:
         return {event["event"] for event in self.events(run)} >= {
