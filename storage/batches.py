@@ -1,17 +1,16 @@
-"""Divides values into batches, so that one statement or transaction reads or writes a limited number of them."""
+"""Divides values and rows into batches, so that one statement or transaction reads or writes only some of them."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-
-class _Row(Protocol):
-    @property
-    def id(self) -> int: ...
-
+if TYPE_CHECKING:
+    from sqlalchemy import Column, Connection, Label, RowMapping, Select
 
 Value = TypeVar("Value")
-Row = TypeVar("Row", bound=_Row)
 
 
 def batched(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
@@ -21,9 +20,22 @@ def batched(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
         yield batch
 
 
-def pages(read: Callable[[int], Sequence[Row]]) -> Iterator[Sequence[Row]]:
-    """Yield rows in batches, in order of id. `read` gets the last id so far (at first 0) and returns the next rows."""
+def pages(
+    connect: Callable[[], AbstractContextManager[Connection]],
+    statement: Select[Any],
+    key: Column[int] | Label[int],
+    size: int,
+) -> Iterator[Sequence[RowMapping]]:
+    """Yield the rows of a statement in order of the ids `key`, in batches of at most `size`.
+
+    Each batch is a query of its own on a connection that `connect` opens, so no connection is open between two batches.
+    """
     last_id = 0
-    while page := read(last_id):
-        yield page
-        last_id = page[-1].id
+    while True:
+        with connect() as connection:
+            page = connection.execute(statement.where(key > last_id).order_by(key).limit(size)).mappings().all()
+        if page:
+            yield page
+        if len(page) < size:
+            return
+        last_id = page[-1][key.name]

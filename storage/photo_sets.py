@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, and_, select
 
-from storage.batches import batched
+from storage.batches import batched, pages
 from storage.database.column_types import check_integer
 from storage.database.configured_database import configured_database
 from storage.database.engine import Access, Database
@@ -150,17 +150,10 @@ def _has_items(access: Access, job: Job) -> bool:
 
 def _projects_targets(access: Access, job: Job, batch_size: int) -> Iterator[PhotoTarget]:
     statement = _photos_with_projects().where(of_tenant(job.tenant_id), is_active())
-    statement = statement.order_by(photos.c.id).limit(batch_size)
     if job.scope != "global":
         statement = statement.where(photos.c.project_id == job.project_id)
-    last_id = 0
-    while True:
-        with access.read() as connection:
-            rows = connection.execute(statement.where(photos.c.id > last_id)).mappings().all()
+    for rows in pages(access.read, statement, photos.c.id.label("photos_id"), batch_size):
         yield from (PhotoTarget(photo=_photo(row), project=_project(row)) for row in rows)
-        if len(rows) < batch_size:
-            return
-        last_id = rows[-1]["photos_id"]
 
 
 def _items_targets(access: Access, job: Job, batch_size: int) -> Iterator[PhotoTarget]:
@@ -176,18 +169,11 @@ def iterate_items(
     access: Access, job_id: int, *, batch_size: int = BATCH_SIZE, statuses: Sequence[str] | None = None
 ) -> Iterator[list[JobItem]]:
     """Yield the items of a job in batches, in order of id; with `statuses`, only items with one of these statuses."""
-    statement = select(job_items).where(job_items.c.job_id == job_id).order_by(job_items.c.id).limit(batch_size)
+    statement = select(job_items).where(job_items.c.job_id == job_id)
     if statuses is not None:
         statement = statement.where(job_items.c.status.in_(statuses))
-    batch: list[JobItem] = []
-    while not batch or len(batch) == batch_size:
-        last_id = batch[-1].id if batch else 0
-        with access.read() as connection:
-            rows = connection.execute(statement.where(job_items.c.id > last_id)).mappings().all()
-        batch = [JobItem.from_row(row) for row in rows]
-        if not batch:
-            return
-        yield batch
+    for rows in pages(access.read, statement, job_items.c.id, batch_size):
+        yield [JobItem.from_row(row) for row in rows]
 
 
 def locate(access: Access, items: Sequence[JobItem]) -> Iterator[tuple[JobItem, PhotoTarget | None]]:

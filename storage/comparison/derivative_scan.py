@@ -5,12 +5,14 @@ scanned files to the temporary tables, and get ids of photos.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from storage.batches import pages
 from storage.database.tables import photo_derivatives, photos
 from storage.database.temporary_tables import BATCH_SIZE
 from storage.library.naming.kinds import FileKind
@@ -114,18 +116,11 @@ class DerivativeScan:
         self._connection.commit()
         if strangers is None:
             return
-        last_id = 0
-        while True:
-            statement = select(photos.c.id, photos.c.filename).where(
-                photos.c.project_id == self._project_id, photos.c.id > last_id
-            )
-            batch = self._connection.execute(statement.order_by(photos.c.id).limit(BATCH_SIZE)).all()
-            if not batch:
-                break
-            last_id = batch[-1].id
-            names = [(photo_id, filename, name_key(filename)) for photo_id, filename in batch]
+        statement = select(photos.c.id, photos.c.filename).where(photos.c.project_id == self._project_id)
+        for page in pages(lambda: nullcontext(self._connection), statement, photos.c.id, BATCH_SIZE):
+            names = [(row["id"], row["filename"], name_key(row["filename"])) for row in page]
             write_rows(self._connection, "staged_names", ("photo_id", "filename", "name_key"), names)
-            self._name_derivatives_in_full(row.filename for row in batch)
+            self._name_derivatives_in_full(row["filename"] for row in page)
             self._connection.commit()
         self._connection.execute(text(_NAME_AS_OWNER))
         self._connection.commit()

@@ -3,7 +3,8 @@
 Entries of a task also contain rows and manifests as they were before the change, so that an undo can restore them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from storage.batches import batched
+from storage.batches import batched, pages
 from storage.database.tables import file_journal
 from storage.records import Record
 
@@ -131,33 +132,27 @@ def latest_by_target(connection: Connection, targets: Sequence[str], *, project_
     return found
 
 
-def list_trashed(
-    connection: Connection, *, project_id: int, before: datetime, after_id: int, limit: int
-) -> list[JournalEntry]:
-    """Return entries of trashed files that, according to the journal, are still in the project's trash.
+def iterate_trashed(
+    connect: Callable[[], AbstractContextManager[Connection]], *, project_id: int, before: datetime, batch_size: int
+) -> Iterator[list[JournalEntry]]:
+    """Yield batches of entries of files that were trashed before the time `before` and have not left the trash.
 
-    The files were trashed before the time `before`. The entries have ids above `after_id`, so that the caller can read
-    them in batches of `limit`.
+    `connect` opens a connection for each batch. According to the journal, the files are still in the project's trash.
     """
     left = select(file_journal.c.source).where(
         file_journal.c.project_id == project_id,
         file_journal.c.action.in_((str(FileAction.REMOVED), str(FileAction.RESTORED))),
     )
-    statement = (
-        select(file_journal)
-        .where(
-            file_journal.c.project_id == project_id,
-            file_journal.c.action == str(FileAction.TRASHED),
-            file_journal.c.created_at < before,
-            file_journal.c.undone_at.is_(None),
-            file_journal.c.target.is_not(None),
-            file_journal.c.target.not_in(left),
-            file_journal.c.id > after_id,
-        )
-        .order_by(file_journal.c.id)
-        .limit(limit)
+    statement = select(file_journal).where(
+        file_journal.c.project_id == project_id,
+        file_journal.c.action == str(FileAction.TRASHED),
+        file_journal.c.created_at < before,
+        file_journal.c.undone_at.is_(None),
+        file_journal.c.target.is_not(None),
+        file_journal.c.target.not_in(left),
     )
-    return [JournalEntry.from_row(row) for row in connection.execute(statement).mappings()]
+    for rows in pages(connect, statement, file_journal.c.id, batch_size):
+        yield [JournalEntry.from_row(row) for row in rows]
 
 
 def last_entry(connection: Connection, *, project_id: int, action: FileAction) -> JournalEntry | None:

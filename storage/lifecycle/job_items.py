@@ -131,17 +131,6 @@ def list_items(connection: Connection, job_id: int) -> list[JobItem]:
     return [JobItem.from_row(row) for row in connection.execute(statement).mappings()]
 
 
-def items_after(connection: Connection, job_id: int, last_id: int) -> list[JobItem]:
-    """Return the items of a job with ids above `last_id`, in id order, at most `BATCH_SIZE`."""
-    statement = (
-        select(job_items)
-        .where(job_items.c.job_id == job_id, job_items.c.id > last_id)
-        .order_by(job_items.c.id)
-        .limit(BATCH_SIZE)
-    )
-    return [JobItem.from_row(row) for row in connection.execute(statement).mappings()]
-
-
 def next_pending_item(connection: Connection, job_id: int) -> JobItem | None:
     """Return the pending item with the lowest id, or None."""
     statement = (
@@ -161,7 +150,6 @@ def update_item_status(
     status: str,
     message: str | None,
     now: datetime,
-    error_type: str | None = None,
 ) -> JobItem | None:
     """Set the status and message of an item; a `message` of None removes the message of an earlier failure."""
     if status not in _ITEM_STATUSES:
@@ -169,7 +157,7 @@ def update_item_status(
     values: dict[str, Any] = {
         "status": str(status),
         "message": None if message is None else cut(message),
-        "error_type": error_type,
+        "error_type": None,
         "updated_at": now,
     }
     if status in (ItemStatus.DONE, ItemStatus.FAILED):

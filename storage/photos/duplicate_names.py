@@ -6,9 +6,11 @@ name. The step `duplicate_resolution` renames photos; this module changes no row
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, column, func, insert, select, table, text
 
+from storage.batches import pages
 from storage.database.tables import photos, projects
 from storage.database.temporary_tables import BATCH_SIZE
 from storage.library.naming.names import name_key
@@ -122,23 +124,16 @@ class DuplicateNames:
         self._connection.commit()
 
     def _copy_other_names(self, tenant_id: str) -> None:
-        last_id = 0
-        while True:
-            statement = (
-                select(photos.c.id, photos.c.project_id, photos.c.filename)
-                .join(projects, projects.c.id == photos.c.project_id)
-                .where(of_tenant(tenant_id), is_active(), ~self._is_ascii(), photos.c.id > last_id)
-                .order_by(photos.c.id)
-                .limit(BATCH_SIZE)
-            )
-            batch = self._connection.execute(statement).all()
-            if batch:
-                rows = [(photo_id, project_id, name_key(filename)) for photo_id, project_id, filename in batch]
-                write_rows(self._connection, "tenant_names", ("photo_id", "project_id", "name_key"), rows)
-                last_id = batch[-1][0]
+        statement = (
+            select(photos.c.id, photos.c.project_id, photos.c.filename)
+            .join(projects, projects.c.id == photos.c.project_id)
+            .where(of_tenant(tenant_id), is_active(), ~self._is_ascii())
+        )
+        for page in pages(lambda: nullcontext(self._connection), statement, photos.c.id, BATCH_SIZE):
+            rows = [(row["id"], row["project_id"], name_key(row["filename"])) for row in page]
+            write_rows(self._connection, "tenant_names", ("photo_id", "project_id", "name_key"), rows)
             self._connection.commit()
-            if not batch:
-                return
+        self._connection.commit()
 
     def _is_ascii(self) -> ColumnElement[bool]:
         size_bytes = (

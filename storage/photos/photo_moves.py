@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, literal, select, update
 
+from storage.batches import pages
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photo_tags, photos, tags
 from storage.photos.originals import OriginalsRepository
@@ -41,20 +42,9 @@ class PhotoMovesRepository:
 
     def base_names(self, project_id: int) -> Iterator[str]:
         """Yield the base names of all photos of a project, in no particular order."""
-        last_id = 0
-        while True:
-            statement = (
-                select(photos.c.id, photos.c.filename)
-                .where(photos.c.project_id == project_id, photos.c.id > last_id)
-                .order_by(photos.c.id)
-                .limit(BATCH_SIZE * 10)
-            )
-            with self._access.read() as connection:
-                rows = connection.execute(statement).all()
-            if not rows:
-                return
-            last_id = rows[-1][0]
-            yield from (name for _, name in rows)
+        statement = select(photos.c.id, photos.c.filename).where(photos.c.project_id == project_id)
+        for rows in pages(self._access.read, statement, photos.c.id, BATCH_SIZE * 10):
+            yield from (row["filename"] for row in rows)
 
     def move_rows(self, moved: Sequence[MovedPhoto], *, project_id: int) -> None:
         """Move rows to another project. Photos keep their tags by name; tags that the project lacks are created."""

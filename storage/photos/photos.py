@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
 
-from storage.batches import batched
+from storage.batches import batched, pages
 from storage.database.engine import Access, Database
 from storage.database.tables import photos
 from storage.records import Photo
@@ -49,43 +49,23 @@ class PhotosRepository:
 
     def iterate_project(self, project_id: int, *, batch_size: int = BATCH_SIZE) -> Iterator[Photo]:
         """Yield the photos of a project in order of id. No transaction is open between batches."""
-        last_id = 0
-        while True:
-            statement = (
-                select(photos)
-                .where(photos.c.project_id == project_id, photos.c.id > last_id)
-                .order_by(photos.c.id)
-                .limit(batch_size)
-            )
-            with self._access.read() as connection:
-                batch = [Photo.from_row(row) for row in connection.execute(statement).mappings()]
-            yield from batch
-            if len(batch) < batch_size:
-                return
-            last_id = batch[-1].id
+        for rows in pages(self._access.read, _of_project(project_id), photos.c.id, batch_size):
+            yield from map(Photo.from_row, rows)
 
     def list_by_project(self, project_id: int) -> list[Photo]:
         """Return all photos of a project, in order of id."""
         return list(self.iterate_project(project_id))
 
-    def list_pending_deletions(self, project_id: int, *, after_id: int = 0, limit: int = BATCH_SIZE) -> list[Photo]:
-        """Return photos of a project with a file to remove (keep flag 0), with ids above `after_id`, in order of id."""
-        statement = (
-            select(photos)
-            .where(
-                photos.c.project_id == project_id,
-                photos.c.id > after_id,
-                ((photos.c.jpg_available == 1) & (photos.c.keep_jpg == 0))
-                | ((photos.c.raw_available == 1) & (photos.c.keep_raw == 0)),
-            )
-            .order_by(photos.c.id)
-            .limit(limit)
+    def iterate_pending_deletions(self, project_id: int, *, batch_size: int = BATCH_SIZE) -> Iterator[list[Photo]]:
+        """Yield batches of the photos of a project that have a file to remove (keep flag 0), in order of id."""
+        is_pending = ((photos.c.jpg_available == 1) & (photos.c.keep_jpg == 0)) | (
+            (photos.c.raw_available == 1) & (photos.c.keep_raw == 0)
         )
-        with self._access.read() as connection:
-            return [Photo.from_row(row) for row in connection.execute(statement).mappings()]
+        for rows in pages(self._access.read, _of_project(project_id).where(is_pending), photos.c.id, batch_size):
+            yield [Photo.from_row(row) for row in rows]
 
-    def list_lacking_derivatives(self, project_id: int, *, after_id: int = 0, limit: int = BATCH_SIZE) -> list[int]:
-        """Return the ids above `after_id` of photos that have a file but lack a thumbnail or preview, in order.
+    def iterate_lacking_derivatives(self, project_id: int, *, batch_size: int = BATCH_SIZE) -> Iterator[list[int]]:
+        """Yield batches of the ids of photos that have a file but lack a thumbnail or preview, in order.
 
         Photos whose derivatives failed or are not supported are left out, because another attempt would end in the same
         way.
@@ -95,14 +75,9 @@ class PhotosRepository:
             for status in (photos.c.thumbnail_status, photos.c.preview_status)
         ]
         has_file = (photos.c.jpg_available == 1) | (photos.c.raw_available == 1) | (photos.c.other_available == 1)
-        statement = (
-            select(photos.c.id)
-            .where(photos.c.project_id == project_id, photos.c.id > after_id, has_file, lacks[0] | lacks[1])
-            .order_by(photos.c.id)
-            .limit(limit)
-        )
-        with self._access.read() as connection:
-            return list(connection.execute(statement).scalars())
+        statement = select(photos.c.id).where(photos.c.project_id == project_id, has_file, lacks[0] | lacks[1])
+        for rows in pages(self._access.read, statement, photos.c.id, batch_size):
+            yield [row["id"] for row in rows]
 
     def update_many(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Update many photos; every mapping has `id` and the same other columns."""
@@ -126,3 +101,7 @@ class PhotosRepository:
             for batch in batched(ids, BATCH_SIZE):
                 removed += connection.execute(delete(photos).where(photos.c.id.in_(batch))).rowcount
         return removed
+
+
+def _of_project(project_id: int) -> Select[Any]:
+    return select(photos).where(photos.c.project_id == project_id)

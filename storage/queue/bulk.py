@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
 
+from storage.batches import pages
 from storage.database.column_types import check_integer
 from storage.database.engine import Access, Database
 from storage.database.given_values import among
@@ -105,17 +106,11 @@ def _in_batches(
 ) -> int:
     check_integer(batch_size, name="batch_size", minimum=1, maximum=10_000)
     conditions: list[Any] = [jobs.c.status.in_(statuses), *selected.conditions(database)]
-    changed, last_id = 0, 0
-    while True:
-        statement = select(jobs.c.id).where(jobs.c.id > last_id, *conditions).order_by(jobs.c.id).limit(batch_size)
-        # The search locks no row, so `change` checks the status of each job again.
-        with database.connect() as connection:
-            ids = list(connection.execute(statement).scalars())
-        if ids:
-            with database.begin() as connection:
-                done = change(connection, ids)
-            settle_after(Access(database), [job.id for job in done])
-            changed += len(done)
-        if len(ids) < batch_size:
-            return changed
-        last_id = ids[-1]
+    changed = 0
+    # The search locks no row, so `change` checks the status of each job again.
+    for page in pages(database.connect, select(jobs.c.id).where(*conditions), jobs.c.id, batch_size):
+        with database.begin() as connection:
+            done = change(connection, [row["id"] for row in page])
+        settle_after(Access(database), [job.id for job in done])
+        changed += len(done)
+    return changed

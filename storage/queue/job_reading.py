@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import chain
 
 from sqlalchemy import Connection, select
 
@@ -13,6 +14,7 @@ from storage.database.tables import jobs
 from storage.lifecycle import job_items
 from storage.lifecycle.job_listings import DEFAULT_LIMIT, list_newest, ready_jobs
 from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
+from storage.photo_sets import iterate_items
 from storage.records import Job, JobItem
 
 _BY_ID = JobStatement(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = :id")
@@ -100,15 +102,8 @@ class JobReading:
             return job_items.list_items(connection, job_id)
 
     def iterate_items(self, job_id: int) -> Iterator[JobItem]:
-        """Yield the items of a job in id order. They are read in batches, and no transaction is open in between."""
-        last_id = 0
-        while True:
-            with self._access.read() as connection:
-                batch = job_items.items_after(connection, job_id, last_id)
-            yield from batch
-            if len(batch) < job_items.BATCH_SIZE:
-                return
-            last_id = batch[-1].id
+        """Return an iterator of the items of a job in id order, read in batches; no transaction is open in between."""
+        return chain.from_iterable(iterate_items(self._access, job_id))
 
     def next_pending_item(self, job_id: int) -> JobItem | None:
         """Return the pending item with the lowest id, or None."""

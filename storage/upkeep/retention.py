@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Select, Table, delete, exists, func, or_, select
 
+from storage.batches import pages
 from storage.database.column_types import check_integer
 from storage.database.engine import Database
 from storage.database.tables import file_journal, job_items, jobs, tasks
@@ -165,15 +166,10 @@ def _next_rows(
 
 
 def _remove_journal(database: Database, *conditions: ColumnElement[bool], size: int) -> int:
-    removed = last_id = 0
-    while True:
-        # The ids are found without a lock, because there may be many entries to keep between the entries to remove.
-        found = select(file_journal.c.id).where(file_journal.c.id > last_id, *conditions).order_by(file_journal.c.id)
-        with database.connect() as connection:
-            ids = list(connection.execute(found.limit(size)).scalars())
-        if not ids:
-            return removed
+    removed = 0
+    # The ids are found without a lock, because there may be many entries to keep between the entries to remove.
+    for page in pages(database.connect, select(file_journal.c.id).where(*conditions), file_journal.c.id, size):
         with database.begin() as connection:
-            these = file_journal.c.id.in_(ids)
+            these = file_journal.c.id.in_([row["id"] for row in page])
             removed += connection.execute(delete(file_journal).where(these, *conditions)).rowcount
-        last_id = ids[-1]
+    return removed

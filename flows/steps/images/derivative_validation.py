@@ -92,13 +92,6 @@ def _update_originals(ctx: StepContext, folder: ProjectFolder, files: Sequence[t
 
 
 def _ask_for_missing(ctx: StepContext, project: Project) -> None:
-    last_id = 0
-    while True:
-        ids = PhotosRepository(ctx.database).list_lacking_derivatives(
-            project.id, after_id=last_id, limit=MAX_ITEMS_PER_JOB
-        )
-        if not ids:
-            return
-        last_id = ids[-1]
+    for ids in PhotosRepository(ctx.database).iterate_lacking_derivatives(project.id, batch_size=MAX_ITEMS_PER_JOB):
         ctx.enqueue("generate_derivatives", photo_ids=ids)
         ctx.report.count("derivatives requested", len(ids))

@@ -20,7 +20,7 @@ from flows.steps.targets.journal_changes import relative_path, removed_photo
 from flows.steps.targets.photo_files import PhotoFiles, find_files, remove_derivatives
 from flows.steps.targets.target_photos import Worked, each_photo, has_moved
 from flows.steps.targets.target_projects import check_project
-from storage.batches import batched, pages
+from storage.batches import batched
 from storage.history.journal import FileAction, FileChange
 from storage.library.errors import LibraryError
 from storage.library.naming.kinds import FileKind
@@ -48,12 +48,8 @@ class _Removal(MoveGroup):
 @step("file_removal", unit="items")
 def file_removal(ctx: StepContext) -> None:
     """Move the files whose keep flag is 0 to .trash."""
-
-    def pending_deletions(project_id: int) -> Iterator[Sequence[Photo]]:
-        list_next = PhotosRepository(ctx.database).list_pending_deletions
-        return pages(lambda after_id: list_next(project_id, after_id=after_id, limit=MAX_ITEMS_PER_JOB))
-
-    each_photo(ctx, partial(_remove_photos, ctx), pending_deletions)
+    pending_deletions = PhotosRepository(ctx.database).iterate_pending_deletions
+    each_photo(ctx, partial(_remove_photos, ctx), partial(pending_deletions, batch_size=MAX_ITEMS_PER_JOB))
 
 
 def _remove_photos(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]) -> Worked:

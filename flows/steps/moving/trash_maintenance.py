@@ -15,8 +15,8 @@ from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path
 from flows.steps.targets.target_projects import each_project
-from storage.batches import batched, pages
-from storage.history.journal import FileAction, FileChange, JournalEntry, latest_by_target, list_trashed
+from storage.batches import batched
+from storage.history.journal import FileAction, FileChange, iterate_trashed, latest_by_target
 from storage.library.atomic_write import fsync_folder, remove_stale_temporaries
 from storage.library.errors import LibraryError
 from storage.library.naming.names import printable
@@ -89,14 +89,7 @@ def _journal_missed_removals(ctx: StepContext, project: Project, folder: Project
     if not (folder.exists() and folder.trash.is_dir()):
         return
     before = ctx.now() - timedelta(seconds=ctx.settings.trash_ttl_seconds)
-
-    def read(after_id: int) -> list[JournalEntry]:
-        with ctx.read() as connection:
-            return list_trashed(
-                connection, project_id=project.id, before=before, after_id=after_id, limit=_JOURNAL_BATCH_SIZE
-            )
-
-    for trashed in pages(read):
+    for trashed in iterate_trashed(ctx.read, project_id=project.id, before=before, batch_size=_JOURNAL_BATCH_SIZE):
         changes = [
             _removed(project, entry.target, entry.photo_id, entry.size_bytes)
             for entry in trashed
