@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from storage.library.errors import FolderMissing
+from storage.library.listing import missing_folder
 
 #: The prefix of temporary files. The prefix hides them from scans, and shows that they are not files of users.
 TEMPORARY_PREFIX: Final = ".photojobs-tmp-"
@@ -62,9 +62,7 @@ def replacing(*paths: Path) -> Iterator[dict[Path, Path]]:
         if isinstance(error, FileNotFoundError):
             for path in paths:
                 if not path.parent.is_dir():
-                    raise FolderMissing(
-                        f"Folder {path.parent} does not exist. Mount its disk, or create the folder."
-                    ) from error
+                    raise missing_folder(path.parent) from error
         raise
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.library.errors import FolderMissing, FolderUnreadable, LibraryUnavailable, UnsafePath
+from storage.library.listing import listing
 from storage.library.naming.companions import MAX_FOLDERS
 from storage.library.naming.ignored_names import IgnoredNames
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS, MANIFEST_NAME, AcceptedExtensions
@@ -327,21 +328,10 @@ def derivative_stem(name: str) -> str:
 
 
 def _safe_folder_names(folder: Path, ignored: IgnoredNames) -> Iterator[str]:
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if (
-                    unsafe_reason(entry.name) is None
-                    and entry.name not in ignored
-                    and entry.is_dir(follow_symlinks=False)
-                ):
-                    yield entry.name
-    except FileNotFoundError as error:
-        raise FolderMissing(f"Folder {folder} does not exist. Mount its disk, or create the folder.") from error
-    except OSError as error:
-        raise FolderUnreadable(
-            f"Folder {folder} cannot be listed: {error.strerror}. Check disk and permissions."
-        ) from error
+    with listing(folder) as entries:
+        for entry in entries:
+            if unsafe_reason(entry.name) is None and entry.name not in ignored and entry.is_dir(follow_symlinks=False):
+                yield entry.name
 
 
 def _refuse_symlink(path: Path) -> int | None:

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from storage.library.errors import FolderMissing, FolderUnreadable
+from storage.library.errors import FolderMissing
+from storage.library.listing import listing
 from storage.library.naming.kinds import FileKind
 from storage.library.naming.names import MAX_NAME_BYTES, has_control_characters, is_decodable, printable, unsafe_reason
 from storage.library.paths import DERIVATIVE_EXTENSION, ProjectFolder
@@ -114,24 +115,17 @@ def scan_derivatives(folder: Path) -> Iterator[ScannedDerivative]:
     Raises:
         FolderUnreadable: the folder could not be listed completely.
     """
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                base_name = entry.name.removesuffix(DERIVATIVE_EXTENSION)
-                if base_name == entry.name or entry.name.startswith(".") or not is_decodable(entry.name):
-                    continue
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISREG(status.st_mode):
-                    yield ScannedDerivative(base_name, status.st_size, storable_ns(status.st_mtime_ns))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise FolderUnreadable(
-            f"Folder {folder} cannot be listed completely ({error.strerror}). Check disk and permissions."
-        ) from error
+    with suppress(FolderMissing), listing(folder) as entries:
+        for entry in entries:
+            base_name = entry.name.removesuffix(DERIVATIVE_EXTENSION)
+            if base_name == entry.name or entry.name.startswith(".") or not is_decodable(entry.name):
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                yield ScannedDerivative(base_name, status.st_size, storable_ns(status.st_mtime_ns))
 
 
 def scan(project: ProjectFolder, *, is_wanted: Callable[[str], bool] | None = None) -> Iterator[ScannedFile]:
@@ -196,20 +190,13 @@ def scan_companion_folders(project: ProjectFolder, *, is_wanted: Callable[[str],
     for parts in project.library.accepted_extensions.companion_folders:
         for folder in _folders_like(project.path, parts):
             below = folder.relative_to(project.path).as_posix()
-            try:
-                with os.scandir(folder) as entries:
-                    for entry in entries:
-                        path = f"{below}/{entry.name}"
-                        if not entry.name.startswith(".") and is_wanted(path):
-                            scanned = _describe(project, path, partial(entry.stat, follow_symlinks=False))
-                            if scanned is not None:
-                                yield scanned
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise FolderUnreadable(
-                    f"Folder {folder} cannot be listed completely ({error.strerror}). Check disk and permissions."
-                ) from error
+            with suppress(FolderMissing), listing(folder) as entries:
+                for entry in entries:
+                    path = f"{below}/{entry.name}"
+                    if not entry.name.startswith(".") and is_wanted(path):
+                        scanned = _describe(project, path, partial(entry.stat, follow_symlinks=False))
+                        if scanned is not None:
+                            yield scanned
 
 
 def _folders_like(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
@@ -246,18 +233,9 @@ def _entries_of(project: ProjectFolder) -> Iterator[Iterator[os.DirEntry[str]]]:
         FolderMissing, FolderUnreadable, UnsafePath: see `scan`.
     """
     project.exists()  # Raises `UnsafePath` if a symlink has replaced the folder since the path was built.
-    try:
-        with os.scandir(project.path) as entries:
-            ignored = project.library.ignored_names
-            yield (entry for entry in entries if entry.name not in ignored)
-    except FileNotFoundError as error:
-        raise FolderMissing(
-            f"Project folder {project.path} does not exist. Mount its disk, or create the folder."
-        ) from error
-    except OSError as error:
-        raise FolderUnreadable(
-            f"Project folder {project.path} cannot be listed completely ({error.strerror}). Check disk and permissions."
-        ) from error
+    with listing(project.path) as entries:
+        ignored = project.library.ignored_names
+        yield (entry for entry in entries if entry.name not in ignored)
 
 
 def _describe_entry(project: ProjectFolder, entry: os.DirEntry[str]) -> ScannedFile | None:

@@ -19,7 +19,6 @@ from storage.library.errors import (
     Collision,
     CopyMismatch,
     CrossesFileSystems,
-    FolderMissing,
     FolderUnreadable,
     NotEnoughSpace,
     SourceChanged,
@@ -33,6 +32,7 @@ from storage.library.exclusive_rename import (
     rename_exclusively,
     rename_noreplace,
 )
+from storage.library.listing import missing_folder
 from storage.library.naming.folder_names import FolderNames
 from storage.library.naming.names import name_key, printable
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER
@@ -80,9 +80,7 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
         raise _collision(target, target.name) from error
     except FileNotFoundError as error:
         if not target.parent.is_dir():
-            raise FolderMissing(
-                f"Folder {target.parent} does not exist. Mount its disk, or create the folder."
-            ) from error
+            raise missing_folder(target.parent) from error
         raise SourceMissing(
             f"{printable(str(source))} disappeared while it was being moved: another program moved or removed it. "
             "Stop that program, and try again."

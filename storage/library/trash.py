@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from storage.library.errors import FolderUnreadable, UnsafePath
+from storage.library.errors import FolderMissing, UnsafePath
+from storage.library.listing import listing
 from storage.library.naming.folder_names import FolderNames
 from storage.library.naming.kinds import MANIFEST_NAME
 from storage.library.naming.names import MAX_NAME_BYTES, printable, unsafe_reason
@@ -126,18 +127,11 @@ def expired(project: ProjectFolder, *, now: datetime, ttl_seconds: float) -> Ite
 
 def list_trash(project: ProjectFolder) -> Iterator[TrashEntry]:
     """Yield the entries of a project's trash, in no particular order. Raises the same errors as `expired`."""
-    try:
-        with os.scandir(project.trash) as entries:
-            for entry in entries:
-                described = _describe(project, entry)
-                if described is not None:
-                    yield described
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise FolderUnreadable(
-            f"The trash of {project.path} cannot be listed: {error.strerror}. Check disk and permissions."
-        ) from error
+    with contextlib.suppress(FolderMissing), listing(project.trash) as entries:
+        for entry in entries:
+            described = _describe(project, entry)
+            if described is not None:
+                yield described
 
 
 def purge(entry: TrashEntry) -> None:

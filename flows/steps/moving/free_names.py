@@ -7,7 +7,7 @@ from typing import Final
 
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import PhotoFiles
-from storage.library.errors import FolderMissing
+from storage.library.listing import missing_folder
 from storage.library.naming.companions import owner_keys
 from storage.library.naming.folder_names import FolderNames, unique_name
 from storage.library.naming.names import name_key
@@ -42,7 +42,7 @@ class FreeNames:
         is_taken: Callable[[str], bool] = lambda _: False,
     ) -> None:
         if not folder.exists():
-            raise FolderMissing(f"Project folder {folder.path} does not exist. Mount its disk, or create the folder.")
+            raise missing_folder(folder.path)
         self._folder = folder
         self._accepted = folder.library.accepted_extensions
         fits = (

@@ -1,12 +1,11 @@
 """Finds out which names are taken in a folder, without regard to case and Unicode form, and which are free."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
-from storage.library.errors import FolderMissing, FolderUnreadable
+from storage.library.listing import listing
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS, AcceptedExtensions
 from storage.library.naming.names import MAX_NAME_BYTES, cut_to_bytes, name_key
 
@@ -42,20 +41,13 @@ class FolderNames:
             FolderMissing: the folder does not exist.
             FolderUnreadable: the folder could not be listed completely.
         """
-        try:
-            with os.scandir(folder) as entries:
-                names = (
-                    entry.name
-                    for entry in entries
-                    if is_wanted is None or is_wanted(accepted_extensions.describe(entry.name).base_name)
-                )
-                return cls(names, accepted_extensions=accepted_extensions)
-        except FileNotFoundError as error:
-            raise FolderMissing(f"Folder {folder} does not exist. Mount its disk, or create the folder.") from error
-        except OSError as error:
-            raise FolderUnreadable(
-                f"Folder {folder} cannot be listed: {error.strerror}. Check disk and permissions."
-            ) from error
+        with listing(folder) as entries:
+            names = (
+                entry.name
+                for entry in entries
+                if is_wanted is None or is_wanted(accepted_extensions.describe(entry.name).base_name)
+            )
+            return cls(names, accepted_extensions=accepted_extensions)
 
     def same_as(self, name: str) -> frozenset[str]:
         """Return the names in the folder that differ from this name at most in case or Unicode form."""
