@@ -49,14 +49,7 @@ class ProjectsRepository:
     def __init__(self, source: Database | Connection) -> None:
         self._access = Access(source)
 
-    def create(
-        self,
-        *,
-        project_name: str,
-        project_folder: str,
-        tenant_id: str | None = None,
-        manifest_version: str | None = "1.0",
-    ) -> Project:
+    def create(self, *, project_name: str, project_folder: str, tenant_id: str | None = None) -> Project:
         """Insert an active project. Its folder name must be unique; see `list_beside`.
 
         Raises:
@@ -72,7 +65,7 @@ class ProjectsRepository:
             project_name=project_name,
             project_folder=project_folder,
             tenant_id=tenant_id,
-            manifest_version=manifest_version,
+            manifest_version="1.0",
             created_at=now,
             updated_at=now,
         )

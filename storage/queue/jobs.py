@@ -241,19 +241,10 @@ class JobsRepository(JobReading):
         """
         return self.end(End(job_id=id, status=JobStatus.COMPLETED, claim_token=claim_token, result=result))
 
-    def fail(
-        self,
-        id: int,
-        error_message: str,
-        *,
-        claim_token: str | None = None,
-        result: Mapping[str, Any] | None = None,
-    ) -> Job | None:
-        """End a job as failed with a reason, which is cut at 1000 characters; see `complete` for the result."""
+    def fail(self, id: int, error_message: str, *, claim_token: str | None = None) -> Job | None:
+        """End a job as failed with a reason, which is cut at 1000 characters. Returns what `complete` returns."""
         message = str(error_message)
-        return self.end(
-            End(job_id=id, status=JobStatus.FAILED, claim_token=claim_token, error_message=message, result=result)
-        )
+        return self.end(End(job_id=id, status=JobStatus.FAILED, claim_token=claim_token, error_message=message))
 
     def cancel(self, id: int) -> Job | None:
         """Cancel a queued or running job and return it, or None if it had ended.

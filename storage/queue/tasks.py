@@ -235,7 +235,6 @@ class TasksRepository:
         priority: int,
         items: Iterable[Mapping[str, Any]],
         payload: Mapping[str, Any] | None = None,
-        project_id: int | None = None,
     ) -> list[int]:
         """Add items to follow-up jobs of the task, which run after its last step; return the ids of these jobs.
 
@@ -283,7 +282,7 @@ class TasksRepository:
                             connection,
                             {
                                 "tenant_id": task.tenant_id,
-                                "project_id": project_id if project_id is not None else task.project_id,
+                                "project_id": task.project_id,
                                 "type": type,
                                 "status": "queued",
                                 "scope": str(Scope.PHOTO_SET),
