@@ -18,6 +18,12 @@ from storage.database.tables import jobs, project_claims, projects
 #: Seconds without a heartbeat after which an executor counts as dead; the setting `stale_seconds` replaces this number.
 STALE_SECONDS = 60.0
 
+_IS_OF_RUNNING_JOB = (
+    (jobs.c.id == project_claims.c.job_id)
+    & (jobs.c.claim_token == project_claims.c.claim_token)
+    & (jobs.c.status == "running")
+)
+
 
 def claim_projects(
     database: Database,
@@ -58,14 +64,7 @@ def release_projects(database: Database, project_ids: Sequence[int], *, job_id: 
 def claiming_jobs(connection: Connection, project_id: int) -> list[int]:
     """Return the ids of the running jobs that have claimed a project."""
     statement = (
-        select(project_claims.c.job_id)
-        .join(
-            jobs,
-            (jobs.c.id == project_claims.c.job_id)
-            & (jobs.c.claim_token == project_claims.c.claim_token)
-            & (jobs.c.status == "running"),
-        )
-        .where(project_claims.c.project_id == project_id)
+        select(project_claims.c.job_id).join(jobs, _IS_OF_RUNNING_JOB).where(project_claims.c.project_id == project_id)
     )
     return list(connection.execute(statement).scalars())
 
@@ -84,12 +83,7 @@ def _claim(
         return True
     holder = connection.execute(
         select(project_claims.c.job_id, project_claims.c.claim_token)
-        .outerjoin(
-            jobs,
-            (jobs.c.id == project_claims.c.job_id)
-            & (jobs.c.claim_token == project_claims.c.claim_token)
-            & (jobs.c.status == "running"),
-        )
+        .outerjoin(jobs, _IS_OF_RUNNING_JOB)
         .where(
             project_claims.c.project_id == project_id,
             jobs.c.id.is_not(None) | (project_claims.c.claimed_at > silent_since),
