@@ -46,7 +46,7 @@ class Lanes:
         lanes = [known.get(name).name for name in names] if names else [lane.name for lane in known.list()]
         self._wanted = Wanted(lanes=tuple(lanes), tenant_id=tenant_id)
         self._stopping = threading.Event()
-        #: The status of each job after its run; `gone` if its row was removed.
+        #: The status of each job after its run; `removed` if its row no longer exists.
         self.ended: list[str] = []
 
     def exchange(self, ended: Sequence[End], limit: int) -> Exchanged:
@@ -72,7 +72,7 @@ class Lanes:
         """Run a claimed job to its end."""
         ended = run_claimed_job(job, self._runtime, stopping=self._stopping, write_end=write_end)
         # Several threads append to the list at once. A shared counter could miss some of the jobs.
-        self.ended.append("gone" if ended is None else ended.status)
+        self.ended.append("removed" if ended is None else ended.status)
 
     def give_back(self, job: Job) -> None:
         """Queue a claimed job again."""

@@ -146,7 +146,7 @@ class _JobSpan:
 
     def ended(self, job: Job | None) -> None:
         if job is None:
-            self._span.set_attribute("photojobs.job.status", "gone")
+            self._span.set_attribute("photojobs.job.status", "removed")
             return
         self._span.set_attribute("photojobs.job.status", "retrying" if job.status == "queued" else job.status)
         for name, number in job.result.get("counts", {}).items():

@@ -147,8 +147,8 @@ def check_project(ctx: StepContext, project: Project, folder: ProjectFolder) -> 
                 return
     raise ProjectUnavailable(
         f"{project.project_name}: folder {folder.path} is unavailable: it holds neither the manifest nor any photo of "
-        "the project. Nothing was changed. Mount its disk, or bring the photos back; if they are gone, delete the "
-        "project."
+        "the project. Nothing was changed. Mount its disk, or bring the photos back; if they no longer exist, delete "
+        "the project."
     )
 
 
