@@ -16,10 +16,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from storage.database.column_types import check_text
 from storage.database.engine import Access, Database
 from storage.database.tables import holds, jobs
-from storage.errors import InvalidValue, UnknownTask
+from storage.errors import InvalidValue
 from storage.lifecycle.notifications import notify
 from storage.lifecycle.state_machine import get_task
 from storage.queue.lanes import LanesRepository
+from storage.queue.new_tasks import existing_task
 from storage.records import Record
 
 
@@ -121,8 +122,8 @@ def _checked_kind(kind: HoldKind | str) -> HoldKind:
 def _check_exists(connection: Connection, kind: HoldKind, name: str) -> None:
     if kind is HoldKind.LANE:
         LanesRepository(connection).get(name)
-    elif kind is HoldKind.TASK and get_task(connection, name) is None:
-        raise UnknownTask(f"task {name} does not exist. `photojobs status` lists the latest tasks.")
+    elif kind is HoldKind.TASK:
+        existing_task(get_task(connection, name), name)
 
 
 def _jobs_under(kind: HoldKind, name: str) -> ColumnElement[bool]:
