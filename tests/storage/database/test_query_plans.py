@@ -31,6 +31,7 @@ from storage.queue.exchange_statements import (
     LOOK_POSTGRESQL,
     PREPARE_POSTGRESQL,
     exchange_statement,
+    take_sqlite,
 )
 from storage.queue.holds import HoldsRepository
 from storage.queue.project_claims import claim_projects, claiming_jobs, release_projects
@@ -239,6 +240,15 @@ def _plan_for_all_values(database: Database, statement: DriverStatement) -> str:
     sql = statement.numbered.decode()
     with database._driver(is_planned_once=True) as driver:
         return "\n".join(row[0] for row in driver.execute(f"EXPLAIN (GENERIC_PLAN) {sql}"))
+
+
+@pytest.mark.parametrize("options", [{}, {"for_tenant": True}, {"is_awaited": True}], ids=str)
+def test_sqlite_need_not_compile_a_claim_again_for_its_limit(options: dict[str, bool]) -> None:
+    # Only SQLite 3.47 and later compiles a statement again for each value of `LIMIT ?`, and not for `LIMIT +?`.
+    statement = take_sqlite(**options)
+
+    assert "LIMIT :" not in statement.text("sqlite")
+    assert "LIMIT +:limit" in statement.text("sqlite")
 
 
 def test_counts_over_all_jobs_can_be_answered_from_an_index_alone(filled: Database) -> None:
