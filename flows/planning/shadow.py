@@ -17,13 +17,14 @@ from flows.planning.planned_images import PlannedImages
 from flows.planning.shadow_library import cast_shadow
 from flows.process.runtime import Runtime
 from storage.database.engine import Database
+from storage.database.snapshot import snapshot
 from storage.history.undo_entries import UNDO
 from storage.library.paths import Library
 from storage.library.tree import LibraryTree
 from storage.photos.projects import ProjectsRepository
 from storage.queue.new_tasks import NewTask
 from storage.settings import Settings
-from storage.shadow.copied_rows import copy_rows, projects_in_reach, snapshot
+from storage.shadow.copied_rows import copy_rows, projects_in_reach
 from storage.shadow.row_changes import RowChanges
 
 if TYPE_CHECKING:

@@ -1,11 +1,10 @@
 """Copies the rows that a task can read and change to another database, in which a plan is made.
 
-All rows come from one snapshot of the source. The source is neither changed nor locked. Copied rows keep their ids, and
+All rows come from one snapshot of the source, and no row of it is changed or locked. Copied rows keep their ids, and
 new rows get the ids that they would get in the source.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, column, insert, select, table, text
@@ -35,15 +34,6 @@ _IDS_PER_STATEMENT = 500
 
 #: The tables whose changes a plan shows. The journal is also copied, but a plan does not show its changes.
 DOMAIN_TABLES: tuple[Table, ...] = (projects, photos, tags, photo_tags, photo_derivatives)
-
-
-@contextmanager
-def snapshot(database: Database) -> Iterator[Connection]:
-    """Open a connection for reading on which all statements see the same snapshot."""
-    with database.connect() as connection:
-        if database.is_postgresql:
-            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield connection
 
 
 def projects_in_reach(connection: Connection, new: NewTask, *, of_whole_tenant: bool) -> list[int]:

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.pool import NullPool
 
 from storage.database.driver_errors import storage_error
 from storage.database.engine import Database
+from storage.database.snapshot import snapshot
 from storage.database.tables import metadata
 from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
 from storage.upkeep import legacy
@@ -148,13 +149,8 @@ def check(database: Database) -> IntegrityReport:
 def _opened(database: Database) -> Iterator[Connection]:
     """Open a read-only connection that sees one snapshot."""
     path = database.path
-    if database.is_postgresql:
-        with database.engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
-            connection.execute(text("SET TRANSACTION READ ONLY"))
-            yield connection
-        return
-    if path is None:
-        with database.connect() as connection:
+    if database.is_postgresql or path is None:
+        with snapshot(database) as connection:
             yield connection
         return
     engine = create_engine("sqlite://", creator=lambda: _open_read_only(path), poolclass=NullPool)

@@ -14,6 +14,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, inspect, text
 
 from storage.database.clock import format_timestamp
 from storage.database.engine import Database
+from storage.database.snapshot import snapshot
 from storage.database.tables import metadata
 from storage.errors import SchemaMismatch, StorageError
 from storage.upkeep.revisions import check_known_revision, current_revision, known_revisions, migrate_to
@@ -43,7 +44,7 @@ def write(database: Database, target: Path) -> None:
         DamagedArchive: the written file cannot be read back.
         SchemaMismatch: the database has no revision, or a revision that this version of photojobs does not know.
     """
-    with database.engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
+    with snapshot(database) as connection:
         check_known_revision(connection, database)
         revision = current_revision(connection)
         if revision is None:

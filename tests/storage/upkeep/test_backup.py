@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, select, text
 
 from storage import Database, JobsRepository, Project, ProjectsRepository, Task
 from storage.database.tables import metadata
-from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
+from storage.errors import DatabaseBusy, DatabaseUnavailable, SchemaMismatch, StorageError
+from storage.upkeep import postgresql_archive
 from storage.upkeep.backup import BackupFailed, RestoreFailed, backup, restore
 from storage.upkeep.revisions import current_revision, head_revision
 from storage.upkeep.schema_upgrade import UnfinishedTasks, downgrade, upgrade
@@ -208,6 +209,29 @@ def test_columns_that_others_added_on_postgresql_are_restored(
     with database.connect() as connection:
         assert connection.execute(text('SELECT "odd name" FROM jobs')).scalars().all() == ["kept"]
     database.close()
+
+
+@pytest.mark.postgres
+def test_a_backup_of_postgresql_has_the_rows_of_a_table_that_another_program_changes_meanwhile(
+    postgresql_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ProjectsRepository(postgresql_database).create(project_name="Alps", project_folder="alps")
+    refused: list[str] = []
+
+    def changed_meanwhile(connection: Connection) -> str | None:
+        revision = current_revision(connection)
+        try:
+            with postgresql_database.begin() as other:
+                other.execute(text("SET LOCAL lock_timeout = '20ms'"))
+                other.execute(text("ALTER TABLE projects ADD COLUMN place float DEFAULT random()"))
+        except DatabaseBusy:
+            refused.append("projects")
+        return revision
+
+    monkeypatch.setattr(postgresql_archive, "current_revision", changed_meanwhile)
+    with zipfile.ZipFile(backup(postgresql_database, tmp_path / "copy")) as archive:
+        assert archive.read("projects.copy").count(b"\n") == 1
+    assert refused == ["projects"]
 
 
 @pytest.mark.postgres
