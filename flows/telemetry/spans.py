@@ -33,8 +33,11 @@ from storage.reports.task_summary import TaskSummary
 
 logger = logging.getLogger("photojobs.tracing")
 
-#: How long an ending process waits for the export of its last spans.
-FLUSH_MILLISECONDS = 3_000
+#: How long an export of up to 512 spans may take, unless a variable in `_TIMEOUT_VARIABLES` is set. A process that ends
+#: waits so long for the export of its last spans: OpenTelemetry does not use the timeout of `force_flush`.
+EXPORT_SECONDS = 3.0
+
+_TIMEOUT_VARIABLES = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
 
 #: The trace id and the span id of the span that is created next.
 _next_ids: ContextVar[tuple[int, int] | None] = ContextVar("photojobs_next_span_ids", default=None)
@@ -118,7 +121,7 @@ class Spans:
 
     def close(self) -> None:
         """Export the remaining spans. The provider stays open."""
-        self._provider.force_flush(FLUSH_MILLISECONDS)
+        self._provider.force_flush()
 
     def _span(
         self, name: str, task_id: str, part: str, context: Context, started_at: datetime, attributes: Attributes
@@ -206,4 +209,5 @@ def _exporter() -> SpanExporter | None:
             "OTEL_TRACES_EXPORTER=console"
         )
         return None
-    return OTLPSpanExporter()
+    is_limited = any(os.environ.get(variable) for variable in _TIMEOUT_VARIABLES)
+    return OTLPSpanExporter(timeout=None if is_limited else EXPORT_SECONDS)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
 from opentelemetry.trace import StatusCode, get_current_span
@@ -19,7 +21,7 @@ from flows.api.start import start_task
 from flows.execution.worker import drain_queue
 from flows.process.runtime import Runtime
 from flows.telemetry.span_makers import NoTracing
-from flows.telemetry.spans import Spans
+from flows.telemetry.spans import Spans, _exporter
 from flows.telemetry.tracing import EXPORTER_VARIABLES, open_tracing
 from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 
@@ -128,6 +130,19 @@ def test_where_the_trace_is_not_sampled_no_part_of_it_is(
 
     assert TasksRepository(runtime.database).get(task_id).is_final
     assert exporter.get_finished_spans() == ()
+
+
+def test_a_process_does_not_wait_long_for_a_collector_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.telemetry.spans.EXPORT_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.getsockname()[1]}")
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(_exporter()))
+        provider.get_tracer("test").start_span("job").end()
+        began = time.monotonic()
+        Spans(provider).close()
+        assert time.monotonic() - began < 5
+        provider.shutdown()
 
 
 def test_a_provider_keeps_its_own_ids_for_the_spans_of_others() -> None:
