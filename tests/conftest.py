@@ -115,8 +115,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Sort the paths of the command line: pytest 9.1 loses fixtures if a path is between two paths of one folder."""
+    """Sort the paths of the command line: pytest 9.1 loses fixtures if a path is between two paths of one folder.
+
+    Refuse `--lf`: pytest-xdist records failed tests of a group under other names, which pytest does not find.
+    """
     config.args.sort()
+    if config.getoption("lf", default=False):
+        raise pytest.UsageError("--lf leaves out failed tests that share a server (xdist_group); name the tests")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
