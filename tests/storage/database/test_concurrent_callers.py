@@ -14,6 +14,7 @@ from storage import Database, HoldsRepository, JobsRepository, LanesRepository, 
 from storage.database.tables import job_items
 from storage.errors import InvalidValue
 from storage.lifecycle import state_machine
+from storage.lifecycle.job_items import insert_items
 from storage.lifecycle.job_rows import insert_job, new_job_values
 from storage.queue.new_tasks import NewTask
 from storage.queue.project_claims import claim_projects, release_projects
@@ -86,6 +87,22 @@ def test_a_task_that_two_callers_start_with_one_id_is_started_once(
     [job] = TasksRepository(database).list_jobs("same")
     assert second.job_ids == (job.id,)
     assert len(JobsRepository(database).list_items(job.id)) == 3
+
+
+@pytest.mark.postgres
+def test_a_job_that_still_gets_items_is_not_claimed(postgresql_database: Database) -> None:
+    jobs = JobsRepository(postgresql_database)
+    first, second = (jobs.enqueue(tenant_id="t", type="x") for _ in range(2))
+
+    claimed = while_open(
+        postgresql_database,
+        lambda connection: insert_items(
+            connection, first.id, "t", [{"filename": "a"}], now=postgresql_database.clock()
+        ),
+        lambda: [jobs.claim_next("worker"), jobs.claim_next("worker")],
+    )
+
+    assert [job and job.id for job in claimed] == [second.id, None]
 
 
 def test_a_hold_that_two_callers_set_is_one_hold(database: Database) -> None:
