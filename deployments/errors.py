@@ -57,6 +57,10 @@ class NoSecretBlock(DeploymentsError):
     """The Prefect block for the database's URL does not exist."""
 
 
+class TextIsTemplate(DeploymentsError):
+    """A text of a definition or a setting has double braces, which `prefect deploy` would take for a template."""
+
+
 class ScheduleOverlap(DeploymentsError):
     """A scheduled flow run is due while an earlier run of its schedule is unfinished."""
 

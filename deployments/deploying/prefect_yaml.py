@@ -10,9 +10,11 @@ from typing import Any
 
 import yaml
 from prefect.deployments.runner import RunnerDeployment
+from prefect.utilities.templating import find_placeholders
 
 from deployments.deploying.prefect_deploy_step import STEP
 from deployments.deploying.runner_deployments import deployment_of, drain_deployment
+from deployments.errors import TextIsTemplate
 from storage.settings import Settings
 from task_definitions import TaskDefinition
 
@@ -43,7 +45,11 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def render_prefect_yaml(definitions: Iterable[TaskDefinition], settings: Settings, *, pool: str) -> str:
-    """Return the text of a `prefect.yaml` with a deployment for each definition, and one for standalone jobs."""
+    """Return the text of a `prefect.yaml` with a deployment for each definition, and one for standalone jobs.
+
+    Raises:
+        TextIsTemplate: a text has double braces, which `prefect deploy` would fill in or delete.
+    """
     deployments = [deployment_of(definition, settings, work_pool=pool) for definition in definitions]
     deployments.append(drain_deployment(work_pool=pool))
     document = {"deployments": [_entry(deployment, pool) for deployment in deployments]}
@@ -65,6 +71,12 @@ def _entry(deployment: RunnerDeployment, pool: str) -> dict[str, Any]:
         entry["schedules"] = [
             {**_times(each.schedule), "parameters": each.parameters, "slug": each.slug} for each in deployment.schedules
         ]
+    # Prefect has no way to escape them.
+    for placeholder in find_placeholders(entry):
+        raise TextIsTemplate(
+            f'{deployment.flow_name}: "prefect deploy" would take {placeholder.full_match} for a template. Use '
+            "`photojobs deploy` without --write-prefect-yaml, or change the text of the definition, or the tenant's id."
+        )
     return entry
 
 

@@ -20,6 +20,7 @@ from deployments.deploying.definitions_on_server import declared_in
 from deployments.deploying.prefect_yaml import render_prefect_yaml
 from deployments.deploying.registration import pause_missing
 from deployments.deploying.runner_deployments import deployment_of
+from deployments.errors import TextIsTemplate
 from storage.settings import Settings
 from task_definitions import load_definitions
 
@@ -36,6 +37,13 @@ def test_every_entrypoint_is_the_flow_of_its_definition() -> None:
     entrypoints = [entry["entrypoint"] for entry in yaml.safe_load(FILE.read_text(encoding="utf-8"))["deployments"]]
 
     assert [load_flow_from_entrypoint(each).name for each in entrypoints] == [*load_definitions(None), "drain_queue"]
+
+
+def test_a_text_that_prefect_deploy_would_fill_in_is_refused() -> None:
+    definition = load_definitions(None)["maintenance_global"].model_copy(update={"label": "Trips of {{ year }}"})
+
+    with pytest.raises(TextIsTemplate, match=r"maintenance_global.*\{\{ year \}\}"):
+        render_prefect_yaml([definition], Settings.load(), pool="photos")
 
 
 @pytest.mark.slow
