@@ -50,7 +50,8 @@ PROGRAM: Final = "flows.imaging.isolation.worker_process"
 
 # Variables that limit the freed memory that glibc keeps: 140 MB instead of 290 MB after a dozen large pictures, in
 # slightly less time. Lower values keep 80 MB but take 7 % more time, because pages are returned and requested again.
-# Values in the environment take precedence. Without glibc, the variables have no effect.
+# Values in the environment take precedence. Without glibc, the variables have no effect. Each arena reserves 64 MiB of
+# addresses, which count for the memory limit of the process; by default, every thread of libvips would have its own.
 _MALLOC: Final = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
