@@ -161,6 +161,8 @@ def test_photos_to_start_with_may_come_by_id_by_file_or_by_what_is_known_of_them
     assert names("--failed-only") == ["bad"]
     assert names("--all", "--project", "Iceland") == names("--in-project", "Iceland") == ["good", "bad", "new"]
     assert names("--all", "--in-project", iceland, "--missing", "preview") == ["bad", "new"]
+    # A name in brackets is no JSON list.
+    assert '"[1]"' in command("start", "generate_derivatives", "--in-project", "[1]").err
 
 
 def test_a_new_project_has_a_row_a_folder_and_a_manifest(
