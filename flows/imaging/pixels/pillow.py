@@ -19,7 +19,17 @@ _ORIENTATION: Final = 0x0112
 #: Formats whose pixels and size Pillow returns upright: by a rotation of the format or, for TIFF, by the orientation.
 _TURNED_BY_PILLOW: Final = frozenset({"HEIF", "AVIF", "TIFF"})
 #: The libvips interpretations of Pillow's modes. Other modes are converted to gray, RGB or RGBA first.
-_INTERPRETATIONS: Final = {"L": "b-w", "LA": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
+_INTERPRETATIONS: Final = {
+    "L": "b-w",
+    "LA": "b-w",
+    "RGB": "srgb",
+    "RGBA": "srgb",
+    "CMYK": "cmyk",
+    "I;16": "grey16",
+}
+
+#: Modes of 32-bit numbers. A file does not say which number is white, so they cannot be shown.
+_NUMBERS: Final = frozenset({"I", "F"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +87,13 @@ def read_pixels(file: SourceFile) -> Any | None:
             return None
         try:
             profile = picture.info.get("icc_profile")
-            plain = picture if picture.mode in _INTERPRETATIONS else picture.convert(_plain_mode(picture))
+            plain = picture if picture.mode in _INTERPRETATIONS else _in_plain_mode(picture)
             data = plain.tobytes()
         except Exception as error:
             raise UnreadableImage(f"{file.name}: the file is cut off or damaged; restore it from a backup.") from error
         pyvips = vips.load_vips()
-        image = pyvips.Image.new_from_memory(data, *plain.size, len(plain.getbands()), "uchar")
+        numbers = "ushort" if plain.mode == "I;16" else "uchar"
+        image = pyvips.Image.new_from_memory(data, *plain.size, len(plain.getbands()), numbers)
         image = image.copy(interpretation=_INTERPRETATIONS[plain.mode])
     image.set_type(pyvips.GValue.gint_type, "orientation", header.orientation)
     if profile and plain is picture:
@@ -90,10 +101,13 @@ def read_pixels(file: SourceFile) -> Any | None:
     return image
 
 
-def _plain_mode(picture: Any) -> str:
-    if picture.mode in ("1", "I;16", "I;16L", "I;16B"):
-        return "L"
-    return "RGBA" if picture.has_transparency_data else "RGB"
+def _in_plain_mode(picture: Any) -> Any:
+    if picture.mode.startswith("I;16"):
+        # In a direct conversion of these modes, Pillow would make each value above 255 white.
+        return picture.convert("I").convert("I;16")
+    if picture.mode == "1":
+        return picture.convert("L")
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
 
 
 @contextlib.contextmanager
@@ -112,6 +126,9 @@ def _open(file: SourceFile) -> Iterator[Any | None]:
         except Exception as error:
             # A plug-in has recognized the format, so the file is damaged.
             raise UnreadableImage(f"{file.name}: the file is cut off or damaged; restore it from a backup.") from error
+        if picture is not None and picture.mode in _NUMBERS:
+            picture.close()
+            picture = None
         yield picture
         if picture is not None:
             picture.close()

@@ -95,6 +95,31 @@ def test_a_tiff_whose_pixels_pillow_reads_is_turned_once(picture: Any, tmp_path:
     assert (read.width, read.height, read.orientation) == (*lying.size, orientation)
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "options"),
+    [("a.jp2", "I;16", {}), ("a.tif", "I;16", {"compression": "zstd"}), ("a.tif", "I;16B", {"compression": "zstd"})],
+)
+def test_greys_of_16_bits_are_shown_as_light_as_they_are(
+    name: str, mode: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    greys = [0, 0x4040, 0x8080, 0xFFFF]
+    stripes = struct.pack(">64H" if mode == "I;16B" else "<64H", *(grey for grey in greys for _ in range(16))) * 64
+    Image.frombytes(mode, (64, 64), stripes).save(tmp_path / name, **options)
+
+    assert make_derivatives(tmp_path / name, preview=tmp_path / "a.webp").status == "generated"
+    with Image.open(tmp_path / "a.webp") as shown:
+        seen = [shown.convert("L").getpixel((x, 32)) for x in (8, 24, 40, 56)]
+    assert seen == pytest.approx([0, 0x40, 0x80, 0xFF], abs=3)
+
+
+def test_numbers_without_a_known_white_are_not_shown_in_wrong_colors(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.new("F", (64, 64), 0.5).save(path, compression="zstd")
+
+    assert make_derivatives(path, preview=tmp_path / "a.webp").status == "not_supported"
+    assert inspect_image(path).status == "not_supported"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_pillow_it_is_not_supported_and_a_plan_says_the_same(
     kind: str, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
