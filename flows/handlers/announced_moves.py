@@ -7,14 +7,16 @@ project calls `take_back`, which moves the files back, before the job changes an
 
 import os
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.errors import FlowsError
+from flows.handlers.new_companions import MovedImage, Side, new_companions
 from storage.database.engine import Database
 from storage.history.move_intents import MoveIntent, forget_intents, pending_intents
-from storage.library.errors import Collision, FolderMissing, LibraryError, SourceMissing
+from storage.library.errors import Collision, FolderMissing, LibraryError, SourceMissing, UnsafePath
 from storage.library.naming.folder_names import FolderNames
 from storage.library.naming.names import printable
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER, Library, ProjectFolder
@@ -135,6 +137,8 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
     edited the file. A file that is at neither place is ignored. But if the folder to which the file moved is missing,
     the intents of its group stay, and a later call moves the file back.
 
+    A companion that a photo got at its new place returns with the photo, for example a sidecar with a new rating.
+
     Returns:
         The number of files that were moved back.
 
@@ -164,6 +168,14 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
     # Edited files return first: if a crash interrupts this call, the next one still finds that their groups have moved.
     moves.sort(key=lambda move: not _is_only_at(move[1], move[2]) or _has_moved(move[1], move[2], move[0].size_bytes))
     taken_back: list[tuple[Path, Path]] = []
+    # New companions return before their photos, because they are found by the new names of the photos.
+    images = (image for move in originals if move[0].group_id in moved for image in places.moved_image(*move))
+    for target, source in new_companions(database, images):
+        # If a name is taken at the former place, the companion stays, and its photo returns without it.
+        with suppress(Collision, SourceMissing, UnsafePath):
+            library.make_folder(source.parent)
+            move_without_overwrite(target, source)
+            taken_back.append((target, source))
     for intent, source, target in moves:
         if not os.path.lexists(target):
             continue
@@ -211,6 +223,17 @@ class _Places:
     def is_missing(self, path: str, project_id: int | None) -> bool:
         """Return whether the path is in the folder of a project, and this folder does not exist."""
         return project_id in self._folders and not self._folder(path, project_id).exists()
+
+    def moved_image(self, intent: MoveIntent, source: Path, target: Path) -> Iterator[MovedImage]:
+        """Yield the file of an intent if it is an image that is only at its new place, in the folder of a project."""
+        sides = (
+            Side(self._folder(intent.source, intent.project_id), intent.project_id),
+            Side(self._folder(intent.target, intent.target_project_id), intent.target_project_id),
+        )
+        is_between_projects = (source.parent, target.parent) == (sides[0].folder.path, sides[1].folder.path)
+        is_image = self._library.accepted_extensions.is_image(target.name)
+        if is_image and is_between_projects and _is_only_at(source, target) and source.parent.is_dir():
+            yield MovedImage(sides[0], source.name, sides[1], target.name)
 
     def _folder(self, path: str, project_id: int | None) -> ProjectFolder:
         tenant, folder, _ = path.split("/", 2)

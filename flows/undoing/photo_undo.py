@@ -23,6 +23,7 @@ from flows.steps.targets.photo_files import PhotoFiles, file_moves
 from flows.steps.targets.target_projects import ProjectUnavailable
 from flows.steps.targets.whereabouts import create_folder
 from flows.undoing.added_files import AddedFiles, action_of
+from flows.undoing.owner_changes import OwnerChanges
 from flows.undoing.places import Places
 from flows.undoing.reversal import MISSING, CannotComeBack, Reversal
 from flows.undoing.ways_back import FILE_ACTIONS, WayBack, find_ways
@@ -137,10 +138,12 @@ class PhotoUndo:
         with ctx.read() as connection:
             states = PhotoStates(connection, [group.photo_id for group in groups if group.photo_id is not None])
         added_files = AddedFiles(ctx, self._places, groups)
+        owner_changes = OwnerChanges(ctx, self._places)
+        owner_changes.prepare(PurePosixPath(entry.source).name for group in groups for entry in _moves(group))
         planned: list[_Return] = []
         for group in groups:
             try:
-                planned.append(self._plan(group, states, added_files))
+                planned.append(self._plan(group, states, added_files, owner_changes))
             except CannotComeBack as error:
                 self.keep(group)
                 report_left(ctx, group.entries, str(error))
@@ -151,7 +154,9 @@ class PhotoUndo:
             if one.error is not None:
                 self.fail(one.group, str(one.error))
 
-    def _plan(self, group: EntryGroup, states: PhotoStates, added_files: AddedFiles) -> _Return:
+    def _plan(
+        self, group: EntryGroup, states: PhotoStates, added_files: AddedFiles, owner_changes: OwnerChanges
+    ) -> _Return:
         for project_id in self._unavailable.keys() & group.project_ids():
             raise CannotComeBack(self._unavailable[project_id])
         moved = _moves(group)
@@ -178,6 +183,7 @@ class PhotoUndo:
         if old is not None and new is not None and old != new:
             added = added_files.moves(group.photo_id, ways, old, new)
             moves += [*added, *file_moves(PhotoFiles(), *old, *new)]
+        owner_changes.refuse(moves, None if new is None else new[1])
         self._create_folders(moves)
         # The folder of a project without a row belongs to no project, so `_Returns.owners` does not find the project.
         missing = group.project_id if self._places.project(group.project_id) is None else None

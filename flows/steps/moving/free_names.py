@@ -7,8 +7,8 @@ from typing import Final
 
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import PhotoFiles
+from storage.library.companion_owners import CompanionOwners
 from storage.library.listing import missing_folder
-from storage.library.naming.companions import owner_keys
 from storage.library.naming.folder_names import FolderNames, unique_name
 from storage.library.naming.names import name_key
 from storage.library.paths import ProjectFolder
@@ -26,6 +26,8 @@ class FreeNames:
     """Finds free names in a project for photos that move there or are renamed.
 
     A name is taken if a file in the folder or a row without files has the name, or if `is_taken` returns true for it.
+    A name is also taken if a companion in the folder would become that of the photo, or a companion of the photo that
+    of another photo.
 
     Raises:
         FolderMissing: the project has no folder.
@@ -44,44 +46,41 @@ class FreeNames:
         if not folder.exists():
             raise missing_folder(folder.path)
         self._folder = folder
-        self._accepted = folder.library.accepted_extensions
-        fits = (
-            fit for photo in photos for _, own in files[photo.id].companions for fit in self._accepted.fits(own.path)
-        )
+        accepted = folder.library.accepted_extensions
+        fits = (fit for photo in photos for _, own in files[photo.id].companions for fit in accepted.fits(own.path))
         wanted = {photo.filename for photo in photos} | {fit.base_name for fit in fits}
         self._roots = {_root(name_key(name)) for name in wanted}
-        self.on_disk = FolderNames.read(folder.path, accepted_extensions=self._accepted, is_wanted=self._is_similar)
-        names = PhotoMovesRepository(ctx.database).base_names(project.id)
-        self._rows = {name_key(name) for name in names if self._is_similar(name)}
-        self._given: set[str] = set()
+        self.on_disk = FolderNames(accepted_extensions=accepted)
+        rows = PhotoMovesRepository(ctx.database).base_names(project.id)
+        self._owners = CompanionOwners.read(folder, rows=rows, is_wanted=self._is_similar, names=self.on_disk)
         self._is_taken = is_taken
 
     def take(self, old: str, files: PhotoFiles) -> str:
         """Return a free name for a photo named `old` with these files, and mark the name as taken."""
         name, refused = old, set[str]()
-        while self._is_known(name) or self.on_disk.has_base_name(name) or self._is_in_the_way(name, old, files):
+        while self._is_known(name) or self._is_in_the_way(name, old, files):
             refused.add(name)
             name = unique_name(self.on_disk, old, also_taken=refused)
-        self._given.add(name_key(name))
+        self._owners.add_photo(name)
+        for _, path in files.renamed(name, old=old):
+            self._owners.add(path)
         return name
 
     def _is_known(self, name: str) -> bool:
-        key = name_key(name)
-        return key in self._rows or key in self._given or self._is_taken(name)
+        is_photo = self._is_taken(name) or self._owners.has_photo(name)
+        return is_photo or self.on_disk.has_base_name(name) or bool(self._owners.companions_of(name))
 
     def _is_in_the_way(self, name: str, old: str, files: PhotoFiles) -> bool:
-        """Return whether the new name of a companion is taken, or would make the file a companion of another photo."""
-        for file, path in files.renamed(name, old=old):
+        """Return whether the new name of a file is taken, or would make the file a companion of another photo."""
+        for _, path in files.renamed(name, old=old):
             if "/" in path:
                 if os.path.lexists(self._folder.companion(path)):
                     return True
             elif self.on_disk.same_as(path):
                 return True
-            for fit in () if file.kind.is_photo else self._accepted.fits(path):
-                if fit.key in owner_keys(name):
-                    break
-                if self._is_known(fit.base_name) or self.on_disk.has_base_name(fit.base_name):
-                    return True
+            owner = self._owners.owner(path, arriving=name)
+            if owner is not None and owner.key != name_key(name):
+                return True
         return False
 
     def _is_similar(self, name: str) -> bool:

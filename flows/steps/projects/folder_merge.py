@@ -1,6 +1,10 @@
-"""Merges a copy of a project's folder into the original folder. No file is overwritten, renamed or removed."""
+"""Merges a copy of a project's folder into the original folder. No file is overwritten, renamed or removed.
+
+The files of a photo move together, and no companion gets another photo.
+"""
 
 import os
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -11,6 +15,7 @@ from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path
 from storage.batches import batched
 from storage.history.journal import FileAction
+from storage.library.companion_owners import CompanionOwners
 from storage.library.content_hash import hash_contents
 from storage.library.errors import UnsafePath
 from storage.library.naming.folder_names import FolderNames
@@ -42,13 +47,20 @@ class FolderMerge:
         accepted = target.library.accepted_extensions
         self._names = FolderNames.read(target.path, accepted_extensions=accepted)
         files = [file for file in scan(source) if not file.is_hidden and not is_companion_folder(source, file)]
-        # Companions move first. If the merge is interrupted, the remaining photos still identify the folder as a copy.
         files += scan_companion_folders(source, is_wanted=lambda _: True)
-        self._files = sorted(files, key=lambda file: ("/" not in file.name, file.name))
-        self._rows = {name_key(name) for name in PhotoMovesRepository(ctx.database).base_names(project.id)}
+        self._files = sorted(files, key=lambda file: file.name)
+        rows = list(PhotoMovesRepository(ctx.database).base_names(project.id))
+        self._rows = {name_key(name) for name in rows}
+        self._own = CompanionOwners(accepted)
+        for file in self._files:
+            self._own.add(file.name)
+        self._owners = CompanionOwners.read(target, rows=rows, is_wanted=self._own.concern)
 
     def refusal(self) -> str | None:
-        """Return why the folder cannot be merged (no common photo, or a file that differs); None if it can."""
+        """Return why the folder cannot be merged; None if it can.
+
+        It cannot if the folders have no photo in common, a file differs, or a companion would get another photo.
+        """
         photos = [file for file in self._files if file.kind.is_photo and file.problem is None]
         if not any(name_key(file.base_name) in self._rows for file in photos):
             return "it shares no photo with the project"
@@ -60,7 +72,8 @@ class FolderMerge:
                     return f"{file.name} differs from the project's file of this name"
             except UnsafePath as error:
                 return str(error)
-        return None
+        going = [file.name for file in self._files if not self._same_as(file.name)]
+        return self._owners.change_by({name: self._photo_of(name) for name in going})
 
     def run(self) -> None:
         """Move the files that the target does not have. A repetition after a crash moves the remaining files."""
@@ -70,8 +83,9 @@ class FolderMerge:
                 self._ctx.report.count("kept", example=f"{file.name}: the project has the same file")
             else:
                 going.append(file)
-        for files in batched(going, BATCH_SIZE):
-            self._move(files)
+        groups = self._groups(going)
+        for batch in batched(groups, BATCH_SIZE):
+            _Merge(self._ctx, batch, self._target, names=self._names).run()
         for folder in {self._source.companion(file.name).parent for file in going if "/" in file.name}:
             while folder != self._source.path:
                 with suppress(OSError):
@@ -96,12 +110,25 @@ class FolderMerge:
                 return True
         return False
 
-    def _move(self, files: Sequence[ScannedFile]) -> None:
-        groups = []
+    def _photo_of(self, path: str) -> str | None:
+        """Return the base name of the photo of the source's folder to which a file belongs, if any."""
+        owner = self._own.owner(path)
+        return None if owner is None else owner.base_name
+
+    def _groups(self, files: Sequence[ScannedFile]) -> list[MoveGroup]:
+        """Return the moves of the files. The files of a photo move together."""
+        by_photo: dict[str, list[ScannedFile]] = defaultdict(list)
         for file in files:
-            move = FileMove(self._source.companion(file.name), self._target.companion(file.name), file.size_bytes)
-            groups.append(MoveGroup([move], None, self._project.id))
-        _Merge(self._ctx, groups, self._target, names=self._names).run()
+            by_photo[name_key(self._photo_of(file.name) or file.name)].append(file)
+        groups = []
+        # Photos that the project knows move last. After an interruption, they still show whose copy the folder is.
+        for key in sorted(by_photo, key=lambda key: key in self._rows):
+            moves = [
+                FileMove(self._source.companion(file.name), self._target.companion(file.name), file.size_bytes)
+                for file in by_photo[key]
+            ]
+            groups.append(MoveGroup(moves, None, self._project.id))
+        return groups
 
 
 class _Merge(PhotoFilesChange[MoveGroup]):

@@ -1,7 +1,7 @@
 """Finds out which names are taken in a folder, without regard to case and Unicode form, and which are free."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -28,26 +28,15 @@ class FolderNames:
             self.add(name)
 
     @classmethod
-    def read(
-        cls,
-        folder: Path,
-        *,
-        accepted_extensions: AcceptedExtensions = DEFAULT_EXTENSIONS,
-        is_wanted: Callable[[str], bool] | None = None,
-    ) -> Self:
-        """Scan a folder and keep its names; with `is_wanted`, only the names whose base name `is_wanted` accepts.
+    def read(cls, folder: Path, *, accepted_extensions: AcceptedExtensions = DEFAULT_EXTENSIONS) -> Self:
+        """Scan a folder and keep its names.
 
         Raises:
             FolderMissing: the folder does not exist.
             FolderUnreadable: the folder could not be listed completely.
         """
         with listing(folder) as entries:
-            names = (
-                entry.name
-                for entry in entries
-                if is_wanted is None or is_wanted(accepted_extensions.describe(entry.name).base_name)
-            )
-            return cls(names, accepted_extensions=accepted_extensions)
+            return cls((entry.name for entry in entries), accepted_extensions=accepted_extensions)
 
     def same_as(self, name: str) -> frozenset[str]:
         """Return the names in the folder that differ from this name at most in case or Unicode form."""

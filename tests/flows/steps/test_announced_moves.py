@@ -114,6 +114,11 @@ def test_a_group_is_half_moved_only_if_an_original_cannot_return(
 @pytest.fixture
 def announced(studio: Any, group: MoveGroup) -> MoveGroup:
     """The group, after its intents were stored."""
+    _announce(studio, group)
+    return group
+
+
+def _announce(studio: Any, group: MoveGroup) -> None:
     job = JobsRepository(studio.database).enqueue(tenant_id="tenant", type="image_move_files", scope="global")
     intents = [
         MoveIntent(
@@ -132,7 +137,6 @@ def announced(studio: Any, group: MoveGroup) -> MoveGroup:
     ]
     with studio.database.begin() as connection:
         write_intents(connection, intents)
-    return group
 
 
 def _take_back(studio: Any, *project_ids: int) -> int:
@@ -185,6 +189,47 @@ def test_a_file_that_was_edited_after_an_interrupted_move_returns_with_its_group
     assert _take_back(studio, iceland.id) == 3
     assert _where(announced) == ["s", "s", "s"]
     assert announced.moves[2].source.read_bytes() == b"edited since"
+
+
+def test_companions_that_a_photo_got_after_an_interrupted_move_return_with_it(
+    studio: Any, iceland: Any, norway: Any
+) -> None:
+    source, target = studio.folder(iceland).path, studio.folder(norway).path
+    studio.photo(iceland, "fox", "jpg", "xmp")
+    studio.photo(iceland, "fox_02", "jpg")
+    studio.photo(norway, "fox_duplicate1_01")
+    moves = [
+        FileMove(source / f"fox.{one}", target / f"fox_duplicate1.{one}", size_bytes=len(f"Iceland/fox.{one}"))
+        for one in ("jpg", "xmp")
+    ]
+    group = MoveGroup(moves, project_id=iceland.id, target_project_id=norway.id)
+    _announce(studio, group)
+    # The move was interrupted before the second file.
+    moves[0].source.rename(moves[0].target)
+    others = {"fox_duplicate1_01.jpg.xmp", "fox_duplicate1_02.jpg.xmp", "notes.xmp"}
+    new = {"fox_duplicate1.jpg.xmp": "fox.jpg.xmp", "NKSC_PARAM/fox_duplicate1.jpg.nksc": "NKSC_PARAM/fox.jpg.nksc"}
+    (target / "NKSC_PARAM").mkdir()
+    for name in {*others, *new}:
+        (target / name).write_bytes(name.encode())
+    assert _take_back(studio, norway.id) == 3
+    assert _where(group) == ["s", "s"]
+    assert {name: (source / old).read_bytes() for name, old in new.items()} == {name: name.encode() for name in new}
+    # The sidecars of other photos stay, and so does one that would become the sidecar of another photo.
+    assert {path.name for path in target.iterdir() if path.is_file()} == others
+    assert interrupted(studio.database, [norway.id]) == []
+
+
+def test_a_new_companion_whose_name_is_taken_stays_and_the_photo_returns(
+    studio: Any, announced: MoveGroup, iceland: Any
+) -> None:
+    announced.carry_out(studio.runtime.library)
+    sidecars = [
+        folder / "fox.jpg.xmp" for folder in (announced.moves[0].source.parent, announced.moves[0].target.parent)
+    ]
+    for number, sidecar in enumerate(sidecars):
+        sidecar.write_bytes(bytes([number]))
+    assert _take_back(studio, iceland.id) == 3
+    assert [sidecar.read_bytes() for sidecar in sidecars] == [b"\0", b"\1"]
 
 
 def test_files_do_not_return_to_a_folder_that_was_renamed_by_hand(

@@ -80,6 +80,50 @@ def test_a_companion_never_becomes_that_of_a_photo_at_the_destination(studio, fo
     assert {"fox_01.jpg", "fox_duplicate1.jpg", "fox_duplicate1_01.jpg.xmp"} < names
 
 
+@pytest.mark.parametrize(
+    ("present", "companion", "arriving"),
+    [
+        ("fox", "fox.MP", "fox.MP"),
+        ("fox", "fox.MOV.xmp", "fox.MOV"),
+        ("fox", "fox_01.jpg.xmp", "fox_01.jpg"),
+        ("fox", "fox_01.jpg.xmp", "fox_01"),
+        (None, "fox.MOV.xmp", "fox"),
+    ],
+)
+def test_a_photo_that_arrives_never_takes_a_companion_that_is_there(studio, present, companion, arriving):
+    norway = studio.project("Norway")
+    photo_id = studio.photo(studio.project("Iceland"), arriving, "jpg")
+    if present is not None:
+        studio.photo(norway, present, "jpg")
+    write(studio.folder(norway), companion)
+    move(studio, norway, photo_id)
+    assert studio.get_photo(photo_id).filename == f"{arriving}_duplicate1"
+    assert contents(studio.folder(norway))[companion] == companion.encode()
+
+
+def test_a_photo_never_takes_a_companion_that_arrives_with_it(studio, fox):
+    project, photo_id = fox
+    other_id = studio.photo(project, "fox_duplicate1_01", "jpg")
+    norway = studio.project("Norway")
+    studio.photo(norway, "fox", "jpg")
+    move(studio, norway, photo_id, other_id)
+    names = [studio.get_photo(one).filename for one in (photo_id, other_id)]
+    assert names == ["fox_duplicate1", "fox_duplicate1_01_duplicate1"]
+    assert contents(studio.folder(norway))["fox_duplicate1_01.jpg.xmp"] == b"fox_01.jpg.xmp"
+
+
+@pytest.mark.parametrize(
+    ("present", "companion"), [("fox_01", "fox_01.jpg.xmp"), ("foxy", "foxy.jpg.xmp"), ("fox.MOV", "fox.MOV.xmp")]
+)
+def test_a_companion_of_another_photo_does_not_change_the_name_of_a_photo_that_arrives(studio, present, companion):
+    norway = studio.project("Norway")
+    photo_id = studio.photo(studio.project("Iceland"), "fox", "jpg")
+    studio.photo(norway, present, "jpg")
+    write(studio.folder(norway), companion)
+    move(studio, norway, photo_id)
+    assert studio.get_photo(photo_id).filename == "fox"
+
+
 @pytest.mark.parametrize("with_row", [True, False])
 def test_a_numbered_sidecar_stays_with_the_photo_that_has_that_name(studio, fox, with_row):
     project, photo_id = fox

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from flows.handlers import announced_moves
 from flows.planning.plan import plan_task
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
@@ -234,6 +235,51 @@ def test_nothing_is_merged_if_a_file_of_one_name_differs(studio, known, folder, 
     assert before.items() <= studio.disk().items()
     assert [one.project_folder for one in _projects(studio)] == ["Iceland", "iceland"]
     assert different in job.result["examples"]["folders not merged"][0]
+
+
+@pytest.mark.parametrize(
+    ("present", "found"),
+    [
+        ({"fox_01.jpg.xmp"}, {"fox_01.jpg"}),
+        ({"fox_01.jpg"}, {"fox_01.jpg.xmp"}),
+        ({"fox.MP"}, {"fox.MP.jpg"}),
+        ({"fox_01.jpg.xmp"}, {"fox_01.jpg.xmp", "fox_01.jpg"}),
+    ],
+)
+def test_nothing_is_merged_if_a_companion_would_get_another_photo(studio, known, folder, present, found):
+    project = known("Iceland")
+    studio.photo(project, "fox", "jpg")
+    for name in present:
+        (studio.folder(project).path / name).write_bytes(b"the same")
+    folder("iceland", {"fox.jpg": b"Iceland/fox.jpg"} | dict.fromkeys(found, b"the same"))
+    before = studio.disk()
+    job = _discover(studio)
+    assert before.items() <= studio.disk().items()
+    assert [one.project_folder for one in _projects(studio)] == ["Iceland", "iceland"]
+    assert "belongs to photo fox" in job.result["examples"]["folders not merged"][0]
+
+
+def test_a_merge_moves_the_files_of_a_photo_together(studio, known, folder, monkeypatch):
+    project = known("Iceland")
+    studio.photo(project, "fox", "jpg")
+    studio.photo(project, "elk")
+    files = {"owl.jpg", "owl.jpg.xmp", "owl.MOV", "owl_01.jpg.xmp", "elk.jpg"}
+    folder("iceland", {"fox.jpg": b"Iceland/fox.jpg"} | dict.fromkeys(files, b"only here"))
+    move = announced_moves.move_without_overwrite
+
+    def fail(source, target, **options):
+        if source.name == "owl.jpg.xmp":
+            raise OSError(5, "Input/output error")
+        move(source, target, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(announced_moves, "move_without_overwrite", fail)
+        _discover(studio)
+    # The photo that shows whose copy the folder is moves last.
+    assert {f"tenant/iceland/{name}" for name in files} < set(studio.disk())
+    _discover(studio)
+    assert {f"tenant/Iceland/{name}" for name in files} < set(studio.disk())
+    assert [one.id for one in _projects(studio)] == [project.id]
 
 
 def test_two_folders_of_one_name_that_share_no_photo_are_two_projects(studio, known, folder, clock):

@@ -39,10 +39,10 @@ def _removed_fox(studio: Any, *files: str) -> tuple[Any, int]:
     return iceland, photo_id
 
 
-def _moved_fox(studio: Any, *files: str) -> tuple[Any, Any, int]:
+def _moved_fox(studio: Any, *files: str, name: str = "fox") -> tuple[Any, Any, int]:
     """A photo that a task has moved from Iceland to Norway."""
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
-    photo_id = studio.photo(iceland, "fox", *files)
+    photo_id = studio.photo(iceland, name, *files)
     studio.photo(iceland, "hare", "jpg")
     run_task(studio, "image_move_files", scope="photo_set", project_id=norway.id, items=[{"photo_id": photo_id}])
     assert studio.get_photo(photo_id).project_id == norway.id
@@ -79,6 +79,16 @@ def _another_file_is_at_its_place(studio: Any) -> None:
     (studio.folder(iceland).path / "fox.jpg").write_bytes(b"another photo")
 
 
+def _a_companion_of_another_photo_would_be_its_own(studio: Any) -> None:
+    iceland, _, _ = _moved_fox(studio, "jpg", name="hare_01")
+    (studio.folder(iceland).path / "hare_01.jpg.xmp").write_bytes(b"a version of hare")
+
+
+def _its_companion_would_be_that_of_another_photo(studio: Any) -> None:
+    iceland, _, _ = _moved_fox(studio, "jpg", "MP")
+    studio.photo(iceland, "fox.MP", "jpg")
+
+
 def _another_photo_has_its_name(studio: Any) -> None:
     iceland, *_ = _moved_fox(studio, "jpg")
     studio.photo(iceland, "fox", "NEF")
@@ -108,6 +118,11 @@ def _manifest_was_edited(studio: Any) -> None:
     ("changed", "reason"),
     [
         (_name_is_taken_on_disk, "fox.jpg: another file has this name now"),
+        (_a_companion_of_another_photo_would_be_its_own, "hare_01.jpg.xmp belongs to photo hare"),
+        (
+            _its_companion_would_be_that_of_another_photo,
+            "fox.MP belongs to photo fox, but would belong to photo fox.MP",
+        ),
         (_trash_was_emptied, "fox.jpg: the file is no longer at tenant/Iceland/.trash/"),
         (_photo_was_moved_on, "the photo has been moved or renamed since"),
         (
