@@ -170,7 +170,8 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
     taken_back: list[tuple[Path, Path]] = []
     # New companions return before their photos, because they are found by the new names of the photos.
     images = (image for move in originals if move[0].group_id in moved for image in places.moved_image(*move))
-    for target, source in new_companions(database, images):
+    known = {target for _, _, target in moves}
+    for target, source in new_companions(database, images, but_for=known):
         # If a name is taken at the former place, the companion stays, and its photo returns without it.
         with suppress(Collision, SourceMissing, UnsafePath):
             library.make_folder(source.parent)

@@ -1,7 +1,7 @@
 """Finds companions that photos got after a move that was interrupted, such as a sidecar with a new rating."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +38,12 @@ class MovedImage:
     new: str
 
 
-def new_companions(database: Database, images: Iterable[MovedImage]) -> list[tuple[Path, Path]]:
+def new_companions(
+    database: Database, images: Iterable[MovedImage], *, but_for: Collection[Path]
+) -> list[tuple[Path, Path]]:
     """Return the companions of photos at their new places, each with its path at the former place.
 
-    A companion that would belong to another photo at the former place is left out.
+    The paths `but_for` are left out, and so are companions that would belong to another photo at the former place.
     """
     names: dict[tuple[Side, Side], dict[str, str]] = defaultdict(dict)
     for image in images:
@@ -59,7 +61,7 @@ def new_companions(database: Database, images: Iterable[MovedImage]) -> list[tup
             if owner is not None and owner.key == name_key(old):
                 with suppress(UnsafePath):
                     found.append((target.folder.companion(path), source.folder.companion(back)))
-    return found
+    return [pair for pair in found if pair[0] not in but_for]
 
 
 def _stem(name: str) -> str:

@@ -195,25 +195,26 @@ def test_companions_that_a_photo_got_after_an_interrupted_move_return_with_it(
     studio: Any, iceland: Any, norway: Any
 ) -> None:
     source, target = studio.folder(iceland).path, studio.folder(norway).path
-    studio.photo(iceland, "fox", "jpg", "xmp")
-    studio.photo(iceland, "fox_02", "jpg")
-    studio.photo(norway, "fox_duplicate1_01")
-    moves = [
-        FileMove(source / f"fox.{one}", target / f"fox_duplicate1.{one}", size_bytes=len(f"Iceland/fox.{one}"))
-        for one in ("jpg", "xmp")
-    ]
+    studio.photo(iceland, "fox(1)_02", "jpg")
+    studio.photo(norway, "fox(1)_duplicate1_01")
+    names = {"fox(1).jpg": "fox(1)_duplicate1.jpg", "fox.jpg(1).json": "fox(1)_duplicate1.jpg.json"}
+    names |= {"fox(1).NEF": "fox(1)_duplicate1.NEF"}
+    moves = [FileMove(source / old, target / new, size_bytes=len(old)) for old, new in names.items()]
+    for move in moves:
+        move.source.write_bytes(move.source.name.encode())
     group = MoveGroup(moves, project_id=iceland.id, target_project_id=norway.id)
     _announce(studio, group)
-    # The move was interrupted before the second file.
-    moves[0].source.rename(moves[0].target)
-    others = {"fox_duplicate1_01.jpg.xmp", "fox_duplicate1_02.jpg.xmp", "notes.xmp"}
-    new = {"fox_duplicate1.jpg.xmp": "fox.jpg.xmp", "NKSC_PARAM/fox_duplicate1.jpg.nksc": "NKSC_PARAM/fox.jpg.nksc"}
+    # The move was interrupted before the third file.
+    for move in moves[:2]:
+        move.source.rename(move.target)
+    others = {"fox(1)_duplicate1_01.jpg.xmp", "fox(1)_duplicate1_02.jpg.xmp", "notes.xmp"}
+    new = {f"{folder}fox(1)_duplicate1.jpg.{end}" for folder, end in (("", "xmp"), ("NKSC_PARAM/", "nksc"))}
     (target / "NKSC_PARAM").mkdir()
-    for name in {*others, *new}:
+    for name in others | new:
         (target / name).write_bytes(name.encode())
-    assert _take_back(studio, norway.id) == 3
-    assert _where(group) == ["s", "s"]
-    assert {name: (source / old).read_bytes() for name, old in new.items()} == {name: name.encode() for name in new}
+    assert _take_back(studio, norway.id) == 4
+    assert _where(group) == ["s", "s", "s"]
+    assert {(source / name.replace("_duplicate1", "")).read_bytes() for name in new} == {name.encode() for name in new}
     # The sidecars of other photos stay, and so does one that would become the sidecar of another photo.
     assert {path.name for path in target.iterdir() if path.is_file()} == others
     assert interrupted(studio.database, [norway.id]) == []
