@@ -193,8 +193,8 @@ class Settings(BaseSettings):
     merge_folders: bool = Field(
         False,
         description="Whether folder_discovery moves the files of a new folder to a project that has some of its "
-        "photos. The folder must be a copy of the project's folder or have the project's name, and no two files of the "
-        "same name may differ. Otherwise the folder becomes a new project.",
+        "photos. The folder must be a copy of the project's folder or have the project's name, no two files of the "
+        "same name may differ, and no sidecar may get another photo. Otherwise the folder becomes a new project.",
     )
     ignored_names: tuple[str, ...] = Field(
         DEFAULT_IGNORED_NAMES,
