@@ -53,7 +53,7 @@ class OwnerChanges:
         for folder, paths in arriving.items():
             change = self._owners(folder).change_by(paths, leaving=leaving[folder])
             if change is not None:
-                raise CannotComeBack(change)
+                raise CannotComeBack(f"{change}; rename one of them, and undo the task again")
 
     def _split(self, path: Path) -> tuple[tuple[str, str], str]:
         tenant_id, folder, *rest = path.relative_to(self._ctx.library.root).parts

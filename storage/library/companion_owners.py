@@ -12,7 +12,7 @@ from typing import Self
 from storage.library.naming.companions import Fit
 from storage.library.naming.folder_names import FolderNames
 from storage.library.naming.kinds import AcceptedExtensions
-from storage.library.naming.names import name_key
+from storage.library.naming.names import name_key, printable
 from storage.library.paths import ProjectFolder
 from storage.library.scan import scan, scan_companion_folders
 
@@ -120,15 +120,18 @@ class CompanionOwners:
             arriving: the paths of the files, each with the base name of its photo; None if it belongs to none.
             leaving: the paths of files that leave the folder.
         """
-        photos = (name for path in arriving if self._is_image(path) for name in self._possible(path))
-        new = {name_key(name) for name in photos} - self._photos
-        there = {path: fits for key in new for path, fits in self._fitting.get(key, {}).items() if path not in leaving}
-        owners = [(path, self._first(fits), fits) for path, fits in there.items()]
-        former = [(path, None if owner is None else owner.base_name, fits) for path, owner, fits in owners]
-        for path, before, fits in [*former, *((path, name, self._fits(path)) for path, name in arriving.items())]:
-            after = self._first(fits, new)
-            if before is not None and after is not None and after.key != name_key(before):
-                return f"{path} belongs to photo {before}, but would belong to photo {after.base_name}"
+        images = {path for path in arriving if self._is_image(path)}
+        new = {name_key(name) for path in images for name in self._possible(path)} - self._photos
+        owners = {path: name for path, name in arriving.items() if name is not None and path not in images}
+        for path, fits in (item for key in new for item in self._fitting.get(key, {}).items()):
+            owner = self._first(fits)
+            if owner is not None and path not in leaving:
+                owners[path] = owner.base_name
+        for path, before in owners.items():
+            after = self._first(self._fits(path), new)
+            if after is not None and after.key != name_key(before):
+                photos = f"photo {printable(before)}, but would belong to photo {printable(after.base_name)}"
+                return f"{printable(path)} belongs to {photos}"
         return None
 
     def _possible(self, path: str) -> list[str]:
