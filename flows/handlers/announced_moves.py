@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.errors import FlowsError
-from flows.handlers.new_companions import MovedImage, Side, new_companions
+from flows.handlers.left_companions import Relocation, Side, left_companions
 from storage.database.engine import Database
 from storage.history.move_intents import MoveIntent, forget_intents, pending_intents
 from storage.library.errors import Collision, FolderMissing, LibraryError, SourceMissing, UnsafePath
@@ -169,14 +169,15 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
     moves.sort(key=lambda move: not _is_only_at(move[1], move[2]) or _has_moved(move[1], move[2], move[0].size_bytes))
     taken_back: list[tuple[Path, Path]] = []
     # New companions return before their photos, because they are found by the new names of the photos.
-    images = (image for move in originals if move[0].group_id in moved for image in places.moved_image(*move))
+    relocations = (one for move in originals if move[0].group_id in moved for one in places.way_back(*move))
     known = {target for _, _, target in moves}
-    for target, source in new_companions(database, images, but_for=known):
+    for _, target, source in left_companions(database, relocations, photos_have_left=False):
         # If a name is taken at the former place, the companion stays, and its photo returns without it.
         with suppress(Collision, SourceMissing, UnsafePath):
-            library.make_folder(source.parent)
-            move_without_overwrite(target, source)
-            taken_back.append((target, source))
+            if target not in known:
+                library.make_folder(source.parent)
+                move_without_overwrite(target, source)
+                taken_back.append((target, source))
     for intent, source, target in moves:
         if not os.path.lexists(target):
             continue
@@ -225,16 +226,15 @@ class _Places:
         """Return whether the path is in the folder of a project, and this folder does not exist."""
         return project_id in self._folders and not self._folder(path, project_id).exists()
 
-    def moved_image(self, intent: MoveIntent, source: Path, target: Path) -> Iterator[MovedImage]:
-        """Yield the file of an intent if it is an image that is only at its new place, in the folder of a project."""
-        sides = (
-            Side(self._folder(intent.source, intent.project_id), intent.project_id),
-            Side(self._folder(intent.target, intent.target_project_id), intent.target_project_id),
-        )
-        is_between_projects = (source.parent, target.parent) == (sides[0].folder.path, sides[1].folder.path)
+    def way_back(self, intent: MoveIntent, source: Path, target: Path) -> Iterator[Relocation]:
+        """Yield the way back of a photo if the file of the intent is its image, and only at the new place."""
+        here = Side(self._folder(intent.target, intent.target_project_id), intent.target_project_id)
+        back = Side(self._folder(intent.source, intent.project_id), intent.project_id)
+        is_between_projects = (source.parent, target.parent) == (back.folder.path, here.folder.path)
         is_image = self._library.accepted_extensions.is_image(target.name)
         if is_image and is_between_projects and _is_only_at(source, target) and source.parent.is_dir():
-            yield MovedImage(sides[0], source.name, sides[1], target.name)
+            new, old = (path.name.rpartition(".")[0] for path in (target, source))
+            yield Relocation(here, new, back, old)
 
     def _folder(self, path: str, project_id: int | None) -> ProjectFolder:
         tenant, folder, _ = path.split("/", 2)

@@ -18,11 +18,13 @@ from sqlalchemy import Connection
 
 from flows.handlers.announced_moves import MoveGroup
 from flows.handlers.failures import items_failed
+from flows.handlers.left_companions import Relocation, Side
 from flows.handlers.photo_files_change import BATCH_SIZE, PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.free_names import FreeNames
 from flows.steps.moving.image_move import moved_photo
+from flows.steps.moving.late_companions import bring_late_companions
 from flows.steps.targets.photo_files import PhotoFiles, file_moves, find_files, remove_stray_derivatives
 from flows.steps.targets.target_projects import checked_projects, each_project, has_safe_name
 from storage.batches import batched
@@ -128,6 +130,9 @@ def _rename_all(
                     names.rename(photo.id, renaming.name)
     for batch in batched(planned, BATCH_SIZE):
         _Renamings(ctx, batch, folder, names=free.on_disk).run()
+    here = Side(folder, project.id)
+    done = [renaming for renaming in planned if renaming.error is None]
+    bring_late_companions(ctx, {one.photos[0].id: Relocation(here, one.old_name, here, one.name) for one in done})
     return errors + [renaming.error for renaming in planned if renaming.error is not None]
 
 

@@ -1,6 +1,6 @@
 """The step `image_move_files`: it moves photos with all their files into another project, and overwrites no files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -9,10 +9,12 @@ from sqlalchemy import Connection
 
 from flows.errors import PermanentStepError, SkipItem
 from flows.handlers.announced_moves import MoveGroup
+from flows.handlers.left_companions import Relocation, Side
 from flows.handlers.photo_files_change import BATCH_SIZE, PhotoFilesChange
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.free_names import FreeNames
+from flows.steps.moving.late_companions import bring_late_companions
 from flows.steps.targets.photo_files import file_moves, find_files, remove_stray_derivatives
 from flows.steps.targets.target_photos import Worked, current_folder, each_item, has_moved
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project
@@ -100,6 +102,7 @@ def _move_photos(ctx: StepContext, destination: Project, project: Project, photo
             errors = _move_batch(journey, batch)
             for photo in batch:
                 yield photo, errors.get(photo.id)
+        bring_late_companions(ctx, journey.relocations)
 
 
 class _Journey:
@@ -123,6 +126,14 @@ class _Journey:
         self.photos = {photo.id: photo for photo in rows if not has_moved(read[photo.id], photo)}
         self.files = find_files(ctx, source, list(self.photos.values()))
         self.names = FreeNames(ctx, destination, target, self.photos.values(), self.files)
+        #: The photos that have moved.
+        self.relocations: dict[int, Relocation] = {}
+
+    def note(self, moves: Iterable[_Move]) -> None:
+        """Note that photos have moved."""
+        for move in moves:
+            source, target = Side(self.source, move.project_id), Side(self.target, self.destination.id)
+            self.relocations[move.photo.id] = Relocation(source, move.photo.filename, target, move.name)
 
 
 def _move_batch(journey: _Journey, photos: Sequence[Photo]) -> dict[int, Exception]:
@@ -134,6 +145,7 @@ def _move_batch(journey: _Journey, photos: Sequence[Photo]) -> dict[int, Excepti
         except (PermanentStepError, SkipItem) as error:
             errors[photo.id] = error
     _PhotoMove(journey, moves).run()
+    journey.note(move for move in moves if move.error is None)
     return errors | {move.photo.id: move.error for move in moves if move.error is not None}
 
 

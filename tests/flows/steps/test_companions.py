@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from flows.handlers import announced_moves
 from storage import TasksRepository
+from tests.flows.steps.test_faults_at_every_change import run_task
 
 LONG = "Urlaub in Knaufspesch in der Schneifel am Wochenende"
 COMPANIONS = (
@@ -145,6 +147,51 @@ def test_a_cut_name_goes_with_the_only_photo_that_it_fits_and_else_with_none(stu
     assert contents(studio.folder(norway)).keys() == {f"{LONG}.jpg"}
     move(studio, norway, two)
     assert contents(studio.folder(norway)).keys() == {f"{LONG}.jpg", f"{LONG} 2.jpg", LONG[:46] + ".json"}
+
+
+@pytest.fixture
+def busy_editor(studio, monkeypatch):
+    """While photos move or get another name, another program writes sidecars beside the names that they had."""
+    move_file = announced_moves.move_without_overwrite
+
+    def write_meanwhile(source, target, **options):
+        move_file(source, target, **options)
+        if source.name == "fox.jpg":
+            names = ("fox.jpg.xmp", "NKSC_PARAM/fox.jpg.nksc", "owl.jpg.xmp", "owl_01.jpg.xmp")
+            write(studio.runtime.library.project("tenant", source.parent.name), *names)
+
+    monkeypatch.setattr(announced_moves, "move_without_overwrite", write_meanwhile)
+
+
+def test_companions_that_are_written_during_a_move_follow_and_return(studio, busy_editor):
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    items = [{"photo_id": studio.photo(iceland, name, "jpg")} for name in ("fox", "owl")]
+    studio.photo(norway, "fox", "jpg")
+    studio.photo(norway, "owl_01")
+    run_task(studio, "image_move_files", scope="photo_set", project_id=norway.id, items=items)
+    # The last one would become the sidecar of another photo.
+    assert contents(studio.folder(iceland)) == {"owl_01.jpg.xmp": b"owl_01.jpg.xmp"}
+    there = contents(studio.folder(norway))
+    assert there["fox_duplicate1.jpg.xmp"] == b"fox.jpg.xmp"
+    assert there["NKSC_PARAM/fox_duplicate1.jpg.nksc"] == b"NKSC_PARAM/fox.jpg.nksc"
+    assert there["owl.jpg.xmp"] == b"owl.jpg.xmp"
+    studio.run("undo", scope="global", payload={"undo": "task"})
+    assert contents(studio.folder(norway)).keys() == {"fox.jpg"}
+    assert contents(studio.folder(iceland)).keys() == {
+        *("fox.jpg", "fox.jpg.xmp", "NKSC_PARAM/fox.jpg.nksc", "owl.jpg", "owl.jpg.xmp", "owl_01.jpg.xmp")
+    }
+
+
+def test_companions_that_are_written_during_a_renaming_follow_and_return(studio, busy_editor, jpeg):
+    norway, iceland = studio.project("Norway"), studio.project("Iceland")
+    for project in (norway, iceland):
+        studio.photo(project, "fox", "jpg", contents={"jpg": jpeg(shade=60 * project.id)})
+    run_task(studio, "duplicate_resolution", scope="global")
+    assert {"fox_duplicate1.jpg.xmp", "NKSC_PARAM/fox_duplicate1.jpg.nksc", "owl.jpg.xmp"} < set(
+        contents(studio.folder(iceland))
+    )
+    studio.run("undo", scope="global", payload={"undo": "task"})
+    assert {"fox.jpg", "fox.jpg.xmp", "NKSC_PARAM/fox.jpg.nksc"} < set(contents(studio.folder(iceland)))
 
 
 def test_the_trash_gets_them_with_the_last_image(studio, fox):
