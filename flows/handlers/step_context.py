@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -21,9 +22,12 @@ from flows.handlers.project_claim import claimed_projects
 from flows.process.job_claim import JobClaim
 from flows.process.runtime import Runtime
 from storage.database.engine import Database
+from storage.database.tables import photos as photos_table
 from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import StorageError
+from storage.history.foreign_columns import snapshot_foreign_values
 from storage.history.journal import FileAction, FileChange, write_journal
+from storage.history.photo_snapshots import snapshot_project
 from storage.history.row_notes import RowChangesNote
 from storage.library.errors import LibraryError
 from storage.library.paths import Library, ProjectFolder
@@ -202,14 +206,18 @@ class StepContext:
         if self.job.task_id is None:
             return
         folder = f"{self.tenant_id}/{project.project_folder}"
-        added: dict[int | None, str] = (
-            {None: folder} if photos is None else {photo_id: f"{folder}/{name}" for photo_id, name in photos.items()}
-        )
+        entry = partial(FileChange, action=FileAction.ADDED_ROW, project_id=project.id)
+        if photos is None:
+            row = snapshot_project(connection, project.id)
+            self.journal(connection, [entry(source=folder, row={"after": row})])
+            return
+        # The values that the database itself gave the new rows in columns of other programs.
+        known = snapshot_foreign_values(connection, photos_table, list(photos))
         self.journal(
             connection,
             (
-                FileChange(action=FileAction.ADDED_ROW, source=source, project_id=project.id, photo_id=photo_id)
-                for photo_id, source in added.items()
+                entry(source=f"{folder}/{name}", photo_id=photo_id, row=known.get(photo_id))
+                for photo_id, name in photos.items()
             ),
         )
 

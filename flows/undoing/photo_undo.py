@@ -27,6 +27,8 @@ from flows.undoing.owner_changes import OwnerChanges
 from flows.undoing.places import Places
 from flows.undoing.reversal import MISSING, CannotComeBack, Reversal
 from flows.undoing.ways_back import FILE_ACTIONS, WayBack, find_ways
+from storage.database.tables import photos
+from storage.history.foreign_columns import added_values, changed_columns
 from storage.history.journal import FileAction, FileChange, JournalEntry, mark_undone
 from storage.history.photo_snapshots import DERIVATIVES
 from storage.history.photo_states import PhotoStates, taken_manifest_ids, taken_names
@@ -137,13 +139,15 @@ class PhotoUndo:
         ctx = self._ctx
         with ctx.read() as connection:
             states = PhotoStates(connection, [group.photo_id for group in groups if group.photo_id is not None])
+            edited = changed_columns(connection, photos, _added(groups))
         added_files = AddedFiles(ctx, self._places, groups)
         owner_changes = OwnerChanges(ctx, self._places)
         owner_changes.prepare(PurePosixPath(entry.source).name for group in groups for entry in _moves(group))
         planned: list[_Return] = []
         for group in groups:
             try:
-                planned.append(self._plan(group, states, added_files, owner_changes))
+                of_others = edited.get(group.photo_id or 0, frozenset())
+                planned.append(self._plan(group, states, added_files, owner_changes, of_others))
             except CannotComeBack as error:
                 self.keep(group)
                 report_left(ctx, group.entries, str(error))
@@ -155,7 +159,12 @@ class PhotoUndo:
                 self.fail(one.group, str(one.error))
 
     def _plan(
-        self, group: EntryGroup, states: PhotoStates, added_files: AddedFiles, owner_changes: OwnerChanges
+        self,
+        group: EntryGroup,
+        states: PhotoStates,
+        added_files: AddedFiles,
+        owner_changes: OwnerChanges,
+        edited: frozenset[str],
     ) -> _Return:
         for project_id in self._unavailable.keys() & group.project_ids():
             raise CannotComeBack(self._unavailable[project_id])
@@ -163,7 +172,7 @@ class PhotoUndo:
         if moved and group.photo_id in self._kept:
             raise CannotComeBack("its files stay where they are, because a later move of the same files is not undone")
         before = None if group.photo_id is None else states.get(group.photo_id)
-        reversal = Reversal(None if before is None else dict(before))
+        reversal = Reversal(None if before is None else dict(before), edited)
         for entry in group.entries:
             if entry.action not in FILE_ACTIONS:
                 reversal.take_back(entry)
@@ -409,6 +418,16 @@ def _without_shared_names(groups: Sequence[EntryGroup]) -> Iterator[list[EntryGr
         batch.append(group)
         names |= own
     yield batch
+
+
+def _added(groups: Sequence[EntryGroup]) -> dict[int, Mapping[str, Any]]:
+    """Return the photos whose rows the task added, each with its first values in columns of other programs."""
+    return {
+        group.photo_id: added_values(entry.row_json)
+        for group in groups
+        for entry in group.entries
+        if group.photo_id is not None and entry.action == FileAction.ADDED_ROW
+    }
 
 
 def _moves(group: EntryGroup) -> list[JournalEntry]:

@@ -12,8 +12,10 @@ from sqlalchemy import Connection
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path
 from flows.undoing.places import Places
-from flows.undoing.reversal import CannotComeBack
+from flows.undoing.reversal import CannotComeBack, refuse_edited
 from storage.database.clock import parse_timestamp
+from storage.database.tables import projects
+from storage.history.foreign_columns import added_values, changed_columns
 from storage.history.journal import FileAction, FileChange, JournalEntry, journaled_targets, mark_undone
 from storage.history.photo_snapshots import PHOTOS, TAG_IDS, TAGS, snapshot_project
 from storage.history.project_states import add_project, change_project, is_in_use, remove_empty_project
@@ -33,6 +35,9 @@ _TOLERANCE: Final = timedelta(minutes=1)
 
 #: The column with the name of a project's folder.
 _FOLDER: Final = "project_folder"
+
+#: The columns that users change.
+_CHOSEN: Final = frozenset({"project_name", _FOLDER, "status"})
 
 
 class ProjectUndo:
@@ -83,7 +88,7 @@ class ProjectUndo:
         kept: set[str] = set()
         folder_entry: JournalEntry | None = None
         restored, is_removed = None, False
-        own_tags: list[str] = []
+        added: dict[str, Any] = {}
         for entry in group.entries:
             said = entry.row_json if isinstance(entry.row_json, dict) else {}
             match FileAction(entry.action):
@@ -93,7 +98,7 @@ class ProjectUndo:
                     restored = self._restored_project(said, row)
                 case FileAction.ADDED_ROW:
                     is_removed = True
-                    own_tags = said.get("after", {}).get(TAGS, [])
+                    added = said.get("after") or {}
                 case FileAction.CHANGED_ROW:
                     if row is None:
                         raise CannotComeBack("its row has been removed since")
@@ -102,7 +107,7 @@ class ProjectUndo:
                     continue
         self._check_folder_name(project_id, values.get(_FOLDER) or (restored or {}).get(_FOLDER))
         if is_removed and row is not None:
-            self._refuse_removal_in_use(project_id, own_tags)
+            self._refuse_removal({**row, **values}, added)
         changes: list[FileChange] = []
         if folder_entry is not None and values.get(_FOLDER) is not None:
             changes += self._rename_back(folder_entry, project_id)
@@ -142,11 +147,13 @@ class ProjectUndo:
         if owner is not None and owner.id != project_id:
             raise CannotComeBack(f"project {owner.project_name} now has the folder {name}")
 
-    def _refuse_removal_in_use(self, project_id: int, own_tags: list[str]) -> None:
+    def _refuse_removal(self, row: Mapping[str, Any], added: Mapping[str, Any]) -> None:
         with self._ctx.read() as connection:
-            reason = is_in_use(connection, project_id, own_tags=own_tags)
+            reason = is_in_use(connection, row["id"], own_tags=added.get(TAGS, []))
+            edited = changed_columns(connection, projects, {row["id"]: added_values(added)}).get(row["id"], frozenset())
         if reason is not None:
             raise CannotComeBack(f"the task created this project, but the project now has {reason}, so it is kept")
+        refuse_edited(edited | {name for name in added.keys() & _CHOSEN if added[name] != row[name]})
 
     def _write(
         self,

@@ -6,12 +6,13 @@ room `flows.undoing` names the modules that decide about files, names and projec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 from typing import Any, Final
 
 from flows.errors import FlowsError
+from storage.history.foreign_columns import FOREIGN
 from storage.history.journal import FileAction, JournalEntry
 from storage.history.photo_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS
 from storage.history.row_notes import NEW_TAGS
@@ -22,6 +23,9 @@ MISSING: Final = "missing"
 
 #: Columns that identify a photo's files. If one of them changed after the task, the task's changes to the photo stay.
 _PLACE: Final = ("project_id", "filename")
+
+#: Columns with values that photojobs reads from the metadata of the original.
+_OF_METADATA: Final = ("date_time_original", "orientation", "meta_json")
 
 #: Values that are computed from the original. photojobs computes them again if they are missing.
 _DERIVED: Final = frozenset({DERIVATIVES, ORIGINALS, *(f"{kind}_status" for kind in DerivativeKind)})
@@ -41,9 +45,11 @@ class Reversal:
         unneeded_tags: the tags that the task had added to a project.
         made: the kinds of derivatives that the task had made and that will be removed.
         wanted: the kinds of derivatives that existed before the task.
+        edited: for a row that the task added, the columns of other programs that were changed since.
     """
 
     state: dict[str, Any] | None
+    edited: frozenset[str] = frozenset()
     kept: set[str] = field(default_factory=set)
     unneeded_tags: list[int] = field(default_factory=list)
     made: set[str] = field(default_factory=set)
@@ -57,27 +63,22 @@ class Reversal:
         """
         row = entry.row_json if isinstance(entry.row_json, dict) else {}
         if entry.action == FileAction.ADDED_ROW:
-            self._remove(row.get("after"))
+            self._remove(entry, row.get("after"))
         elif entry.action == FileAction.REMOVED_ROW:
             self._restore(row)
         elif entry.action == FileAction.CHANGED_ROW:
             self._change_back(row)
 
-    def _remove(self, added: Mapping[str, Any] | None) -> None:
+    def _remove(self, entry: JournalEntry, added: Mapping[str, Any] | None) -> None:
         state = self.state
         if state is None:
             return
         if added is None:
-            is_worked_on = (
-                bool(state[TAGS])
-                or state["visibility"] != "private"
-                or any(state[f"{kind}_available"] and not state[f"keep_{kind}"] for kind in ("jpg", "raw"))
-            )
+            edited = {name for name, value in _at_first(entry, state).items() if state.get(name) != value}
         else:
-            names = added.keys() - _DERIVED - {"updated_at", TAG_IDS}
-            is_worked_on = any(added[name] != state.get(name) for name in names)
-        if is_worked_on:
-            raise CannotComeBack("the row that the task added has been edited since, so the row is kept")
+            names = added.keys() - _DERIVED - {"updated_at", TAG_IDS, FOREIGN}
+            edited = {name for name in names if added[name] != state.get(name)}
+        refuse_edited(edited | self.edited)
         # Derivatives that existed before the row was added stay, because they belonged to no photo.
         self.state = None
 
@@ -145,6 +146,29 @@ class Reversal:
             self.made.add(kind)
         if DERIVATIVES in before:
             state[DERIVATIVES] = derivatives if known_before is None else {**derivatives, kind: known_before}
+
+
+def refuse_edited(columns: Collection[str]) -> None:
+    """Raise `CannotComeBack` if the row that a task added has been edited since, in these columns."""
+    if columns:
+        names = ", ".join(sorted(columns))
+        raise CannotComeBack(f"the row that the task added has been edited since ({names}), so the row is kept")
+
+
+def _at_first(entry: JournalEntry, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the row of a photo had at first, in the columns that users and other programs change."""
+    values: dict[str, Any] = {
+        "project_id": entry.project_id,
+        "filename": PurePosixPath(entry.source).name,
+        "manifest_id": None,
+        "visibility": "private",
+        TAGS: [],
+    }
+    values |= {f"keep_{kind}": 1 for kind in ("jpg", "raw") if state[f"{kind}_available"]}
+    if METADATA not in state[DERIVATIVES]:
+        # No metadata were read from the file, so these values do not come from it.
+        values |= dict.fromkeys(_OF_METADATA)
+    return values
 
 
 def _originals_before(now: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -46,7 +46,8 @@ class FileChange:
         source: the file's old path, relative to the library's root.
         target: the file's new path, relative to the library's root; None if it was removed.
         row: what an undo needs of the row of the photo or project; None if no row changed. For a removed row: the row.
-            For an added row: `after`, the new row. For a changed row: `before` and `after` with the columns that
+            For an added row: `after`, the new row; for a photo that a step added, only the values of columns of other
+            programs. For a changed row: `before` and `after` with the columns that
             differ, and further keys. For a manifest: its text before and after.
     """
 

@@ -22,6 +22,7 @@ from storage.database.tables import (
     tags,
     tasks,
 )
+from storage.history.foreign_columns import copy_foreign_columns
 from storage.lifecycle.job_items import item_values
 from storage.lifecycle.step_jobs import of_tenant
 from storage.photos.projects import folders_are_unique_per_tenant
@@ -97,6 +98,9 @@ def copy_rows(
             copied = select(file_journal.c.id).where(file_journal.c.project_id.in_(project_ids))
             _copy(source, connection, file_journal, of_task.where(file_journal.c.id.not_in(copied)))
             _copy(source, connection, tasks, select(tasks.c.id).where(tasks.c.id == undone_task_id))
+            for owner, key in ((projects, file_journal.c.project_id), (photos, file_journal.c.photo_id)):
+                named = select(key).where(file_journal.c.task_id == undone_task_id, key.is_not(None))
+                copy_foreign_columns(source, connection, owner, named)
             loose = loose.where(file_journal.c.task_id.is_distinct_from(undone_task_id))
         _copy(source, connection, file_journal, loose)
         for counted in (projects, photos, file_journal):

@@ -13,11 +13,15 @@ import pytest
 from sqlalchemy import text
 
 from flows.handlers import announced_moves
+from flows.planning.plan import make_plan
+from flows.starting.new_task import new_task
+from flows.testing import run_queued_job
 from flows.undoing import photo_undo
-from storage import Job, JobsRepository, ProjectsRepository
+from storage import Job, JobsRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import photos, projects
 from storage.library.paths import THUMB_FOLDER
 from storage.photos.originals import OriginalsRepository
+from task_definitions import load_definitions
 from tests.flows.steps.test_faults_at_every_change import run_task
 
 
@@ -409,9 +413,14 @@ def test_a_project_that_a_task_created_is_kept_once_it_is_used(studio: Any, jpeg
     assert {"tenant/Found/fox.jpg", "tenant/Found/elk.jpg"} <= studio.disk().keys()
 
 
-def _add_columns(studio: Any, table: str) -> None:
-    """Add columns to a table as another program does, of several types; the database computes one of them."""
-    kinds = {
+def _add_columns(studio: Any, table: str, columns: dict[str, str]) -> None:
+    """Add columns to a table as another program does."""
+    for name, kind in columns.items():
+        _execute(studio, f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+
+
+def _add_columns_of_all_types(studio: Any, table: str) -> None:
+    columns = {
         "stars": "integer DEFAULT 0",
         '"Note 100%"': "text",
         "weight": "numeric(6, 3)",
@@ -419,27 +428,32 @@ def _add_columns(studio: Any, table: str) -> None:
         # SQLite adds no computed column that is stored, and PostgreSQL before 18 has no other kind.
         "doubled": f"integer GENERATED ALWAYS AS (2 * id) {'STORED' if studio.database.is_postgresql else 'VIRTUAL'}",
     }
+    _add_columns(studio, table, columns)
+
+
+def _execute(studio: Any, statement: str) -> None:
     with studio.database.begin() as connection:
-        for name, kind in kinds.items():
-            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {name} {kind}"))
+        connection.execute(text(statement))
+
+
+def _select(studio: Any, statement: str) -> list[Any]:
+    with studio.database.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(statement))]
 
 
 def _set_columns(studio: Any, table: str) -> list[Any]:
-    """Give each row of a table values in the columns of `_add_columns`, and return these values."""
+    """Give each row of a table values in the columns of `_add_columns_of_all_types`, and return these values."""
     values = "stars = 5, \"Note 100%\" = 'at dawn', weight = 1.25, seen_at = '2025-10-01 12\\:30\\:00'"
-    with studio.database.begin() as connection:
-        connection.execute(text(f"UPDATE {table} SET {values}"))
+    _execute(studio, f"UPDATE {table} SET {values}")
     return _columns(studio, table)
 
 
 def _columns(studio: Any, table: str) -> list[Any]:
-    with studio.database.connect() as connection:
-        columns = 'stars, "Note 100%", weight, seen_at, doubled'
-        return connection.execute(text(f"SELECT {columns} FROM {table} ORDER BY id")).all()
+    return _select(studio, f'SELECT stars, "Note 100%", weight, seen_at, doubled FROM {table} ORDER BY id')
 
 
 def test_a_row_comes_back_with_the_values_of_columns_that_another_program_added(studio: Any) -> None:
-    _add_columns(studio, "photos")
+    _add_columns_of_all_types(studio, "photos")
     iceland = studio.project("Iceland")
     photo_id = studio.photo(iceland, "fox", "jpg", keep_jpg=0, keep_raw=0)
     before = _set_columns(studio, "photos")
@@ -452,7 +466,7 @@ def test_a_row_comes_back_with_the_values_of_columns_that_another_program_added(
 
 
 def test_a_project_comes_back_with_the_values_of_columns_that_another_program_added(studio: Any) -> None:
-    _add_columns(studio, "projects")
+    _add_columns_of_all_types(studio, "projects")
     project = studio.project("Iceland")
     before = _set_columns(studio, "projects")
     _remove_project(studio, project)
@@ -460,6 +474,83 @@ def test_a_project_comes_back_with_the_values_of_columns_that_another_program_ad
     _undo(studio)
 
     assert _columns(studio, "projects") == before
+
+
+def _discover(studio: Any, *files: str) -> None:
+    """Make the folders of new files projects, by a task that ends before it reads the files."""
+    for file in files:
+        path = studio.root / "tenant" / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(file.encode())
+    tasks = TasksRepository(studio.database)
+    tasks.start(new_task(load_definitions()["folder_discovery"], task_id="task", tenant_id="tenant"))
+    [job] = JobsRepository(studio.database).list_by_tenant("tenant", status="queued")
+    assert run_queued_job(studio.runtime, job.id).status == "completed"
+    tasks.cancel("task")
+
+
+def test_a_row_that_a_task_added_is_kept_if_a_user_or_another_program_has_changed_it_since(studio: Any) -> None:
+    is_postgresql = studio.database.is_postgresql
+    kinds = {
+        "stars": "integer NOT NULL DEFAULT 0",
+        "weight": "numeric(6, 3) DEFAULT 0",
+        "label": "varchar(20) DEFAULT 'none; it''s'",
+        "is_best": "boolean DEFAULT FALSE",
+        # The database computes this value for each row.
+        "number": "integer GENERATED BY DEFAULT AS IDENTITY" if is_postgresql else "integer",
+    }
+    later = {"cover": "bytea" if is_postgresql else "blob", "comment": "text DEFAULT ''"}
+    changes = {
+        "bear": "stars = 5",
+        "crow": "weight = 0.5",
+        "deer": "label = NULL",
+        "duck": "is_best = TRUE",
+        "hare": "cover = '\\x01'",
+        "lynx": "comment = 'at dawn'",
+        "puma": "date_time_original = '2024-05-06T07\\:08\\:09'",
+    }
+    columns = [change.partition(" ")[0] for change in changes.values()]
+    _add_columns(studio, "photos", kinds)
+    _add_columns(studio, "projects", {"stars": "integer DEFAULT 0"})
+    _discover(studio, *(f"Found/{name}.jpg" for name in (*changes, "fox", "wolf")), "Prints/note", "Scans/note")
+    _add_columns(studio, "photos", later)
+    for name, change in changes.items():
+        _execute(studio, f"UPDATE photos SET {change} WHERE filename = '{name}'")
+    _execute(studio, "UPDATE projects SET stars = 5, project_name = 'Foxes' WHERE project_folder = 'Prints'")
+    kept = f"SELECT {', '.join(columns)} FROM photos WHERE filename NOT IN ('fox', 'wolf') ORDER BY id"
+    before = _select(studio, kept)
+    new = new_task(load_definitions()["undo"], tenant_id="tenant", payload={"undo": "task"})
+    [planned] = make_plan(studio.runtime, new).steps
+
+    left = (_undo(studio).result or {})["left"]
+
+    edited = {f"tenant/Found/{name}": column for name, column in zip(changes, columns, strict=True)}
+    edited["tenant/Prints"] = "project_name, stars"
+    in_use = "the task created this project, but the project now has 7 photos, so it is kept"
+    assert left == {name: _EDITED.format(column) for name, column in edited.items()} | {"tenant/Found": in_use}
+    assert planned.left == left
+    assert _select(studio, kept) == before
+    assert _select(studio, "SELECT count(*) FROM photos") == [(len(changes),)]
+    assert _select(studio, "SELECT project_name, stars FROM projects ORDER BY id") == [("Found", 0), ("Foxes", 5)]
+
+
+def test_a_row_that_an_undo_restored_is_kept_if_another_program_has_set_its_column_since(studio: Any) -> None:
+    _add_columns(studio, "photos", {"stars": "integer", "label": "text"})
+    iceland = studio.project("Iceland")
+    ids = [studio.photo(iceland, name, "jpg", keep_jpg=0, keep_raw=0) for name in ("crow", "fox")]
+    _execute(studio, "UPDATE photos SET stars = 3, label = 'seen'")
+    run_task(studio, "file_removal", scope="photo_set", items=[{"photo_id": photo_id} for photo_id in ids])
+    run_task(studio, "undo", scope="global", task_id="undo", payload={"undo": "task"})
+    _execute(studio, "UPDATE photos SET stars = NULL WHERE filename = 'crow'")
+
+    job = _undo(studio, "undo")
+
+    assert (job.result or {})["left"] == {"tenant/Iceland/.trash/crow.jpg": _EDITED.format("stars")}
+    assert _select(studio, "SELECT filename, stars, label FROM photos") == [("crow", None, "seen")]
+
+
+#: The reason why a row that a task added is kept.
+_EDITED = "the row that the task added has been edited since ({}), so the row is kept"
 
 
 def _removed_project(studio: Any, *photo_names: str) -> Any:

@@ -35,7 +35,9 @@ def _state(**changes: Any) -> dict[str, Any]:
     return {**STATE, **changes}
 
 
-def _undo(state: dict[str, Any] | None, action: FileAction, row: Any) -> Reversal:
+def _undo(
+    state: dict[str, Any] | None, action: FileAction, row: Any, *, edited: frozenset[str] = frozenset()
+) -> Reversal:
     entry = JournalEntry(
         id=1,
         tenant_id="tenant",
@@ -44,14 +46,14 @@ def _undo(state: dict[str, Any] | None, action: FileAction, row: Any) -> Reversa
         project_id=1,
         photo_id=1,
         action=str(action),
-        source="tenant/Iceland/fox.jpg",
+        source="tenant/Iceland/fox",
         target=None,
         size_bytes=None,
         row_json=row,
         created_at=START,
         undone_at=None,
     )
-    reversal = Reversal(state)
+    reversal = Reversal(state, edited)
     reversal.take_back(entry)
     return reversal
 
@@ -85,6 +87,13 @@ def test_an_added_row_that_was_edited_since_is_kept(change: dict[str, Any]) -> N
         ({"keep_raw": 0}, False),
         ({"keep_raw": 0, "raw_available": 1}, True),
         ({"raw_available": 1}, False),
+        ({"filename": "elk"}, True),
+        ({"project_id": 2}, True),
+        ({"manifest_id": "a"}, True),
+        ({"date_time_original": "2024-01-01"}, True),
+        ({"orientation": 6}, True),
+        ({"meta_json": {"stars": 5}}, True),
+        ({"meta_json": {"make": "A"}, "derivatives": {"metadata": {}}}, False),
     ],
 )
 def test_without_its_first_values_an_added_row_is_kept_if_a_user_has_worked_on_it(
@@ -217,3 +226,11 @@ def test_metadata_and_originals_come_back_unless_they_were_read_again() -> None:
     assert _change_back(again, edited, {"originals": {"fox.jpg": 1}}).state == again
     first = {"derivatives": {"thumbnail": THUMBNAIL}}
     assert _change_back(read, first, after).state == STATE
+
+
+def test_an_added_row_is_kept_with_the_names_of_all_columns_that_were_changed_since() -> None:
+    state = _state(tags=["animal"], visibility="public")
+    with pytest.raises(CannotComeBack, match=r"\(stars, tags, visibility\)"):
+        _undo(state, FileAction.ADDED_ROW, None, edited=frozenset({"stars"}))
+    with pytest.raises(CannotComeBack, match=r"\(stars\)"):
+        _undo(_state(), FileAction.ADDED_ROW, {"after": STATE}, edited=frozenset({"stars"}))
