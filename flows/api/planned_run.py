@@ -98,6 +98,8 @@ class _Preparation:
         self._left_photos: set[tuple[int | None, str | None]] = set()
         self._refusals: list[Refusal] = []
         self._items = self._items_that_exist()
+        #: The first failure of each step of the fresh plan, by the index and the type of the step.
+        self._failures: dict[tuple[int, str], str] = {}
 
     def prepare(self) -> PreparedRun:
         with (
@@ -122,7 +124,9 @@ class _Preparation:
         if self._items is not None and not self._items:
             return False
         add = partial(comparison.add, to="fresh")
-        return not make_plan(self._runtime, new, is_thorough=self._saved.is_thorough, on_change=add).is_empty
+        plan = make_plan(self._runtime, new, is_thorough=self._saved.is_thorough, on_change=add)
+        self._failures = {(step.index, step.type): step.errors[0] for step in plan.steps if step.errors}
+        return not plan.is_empty
 
     def _refuse(self, found: list[Difference]) -> None:
         known = self._photo_ids(found)
@@ -136,7 +140,15 @@ class _Preparation:
                 continue
             settled.add(change.project)
             name = self._leave_out(change, known.get(key), is_of_photo=is_of_photo)
-            self._refusals.append(Refusal(name=name, reason=difference.reason()))
+            self._refusals.append(Refusal(name=name, reason=difference.reason(cause=self._cause(change))))
+
+    def _cause(self, change: Change) -> str | None:
+        failure = self._failures.get((change.step, change.type))
+        if failure is not None:
+            return f"the step {change.type} would fail: {failure}"
+        if self._runtime.database.clock() < self._saved.made_at:
+            return "the clock shows an earlier time than when the plan was made"
+        return None
 
     def _leave_out(self, change: Change, photo_id: int | None, *, is_of_photo: bool) -> str:
         before = self._left_out

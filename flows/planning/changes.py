@@ -117,7 +117,14 @@ class Change:
 
 
 def file_change(
-    change: TreeChange, *, step: int, type: str, owners: Mapping[str, Owner], began_at: datetime, describe: Any
+    change: TreeChange,
+    *,
+    step: int,
+    type: str,
+    owners: Mapping[str, Owner],
+    began_at: datetime,
+    ended_at: datetime,
+    describe: Any,
 ) -> Change | None:
     """Return the planned change of a file or folder; None if a plan does not list it.
 
@@ -128,7 +135,9 @@ def file_change(
         step: the index of the step that made the change.
         type: the type of the step.
         owners: the owners by project folder.
-        began_at: when the plan began. Newer entries of the trash were made by the plan itself.
+        began_at: when the plan began.
+        ended_at: when the step ended. Entries of the trash with a time between both were made by the plan itself; one
+            with a later time is older, because the clock was set back.
         describe: the method `AcceptedExtensions.describe`, which finds the base name in a file name.
     """
     place = change.source or change.target
@@ -138,6 +147,11 @@ def file_change(
     action = _action(change)
     folder = place.parts[1] if len(place.parts) > 1 else place.parts[0]
     owner = owners.get(folder) or Owner(project_id=None, name=printable(folder))
+
+    def is_own(path: Path) -> bool:
+        parsed = parse_trash_name(path.parts[3]) if _hidden_folder(path) == TRASH_FOLDER else None
+        return parsed is not None and began_at <= parsed.trashed_at <= ended_at
+
     has_source = change.source is not None and not change.is_folder
     moves = change.action == "moved"
     return Change(
@@ -147,10 +161,10 @@ def file_change(
         project_id=owner.project_id,
         project=owner.name,
         photo=None if change.is_folder else _photo_of(place, describe),
-        path=_text(place, began_at=began_at),
-        target=_text(change.target, began_at=began_at) if moves and change.target is not None else None,
+        path=_text(place, is_own=is_own(place)),
+        target=_text(change.target, is_own=is_own(change.target)) if moves and change.target is not None else None,
         size_bytes=change.size_bytes if has_source else None,
-        mtime_ns=change.mtime_ns if has_source and not _is_own(place, began_at) else None,
+        mtime_ns=change.mtime_ns if has_source and not is_own(place) else None,
     )
 
 
@@ -210,20 +224,13 @@ def _photo_of(path: Path, describe: Any) -> str | None:
     return printable(describe(name).base_name)
 
 
-def _text(path: Path, *, began_at: datetime) -> str:
+def _text(path: Path, *, is_own: bool) -> str:
     # The text has the file's original name, because each run gives the file another name in the trash.
-    if _is_own(path, began_at):
+    if is_own:
         parts = [part for part in path.parts[3:] if parse_trash_name(part) is None]
         names = parts or [(parsed.original_name if (parsed := parse_trash_name(path.name)) else path.name)]
         path = Path(*path.parts[:3], *names)
     return printable(path.as_posix())
-
-
-def _is_own(path: Path, began_at: datetime) -> bool:
-    if _hidden_folder(path) != TRASH_FOLDER:
-        return False
-    parsed = parse_trash_name(path.parts[3])
-    return parsed is not None and parsed.trashed_at >= began_at
 
 
 def _shown(value: Any) -> str:

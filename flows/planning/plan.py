@@ -302,6 +302,7 @@ class _Planner:
                 self._on_change(change)
 
     def _changes(self, step: int, type: str, describe: Any) -> Iterator[Change]:
+        ended_at = self._database.clock()
         for tree_change in self._shadow.tree.changes():
             change = file_change(
                 tree_change,
@@ -309,6 +310,7 @@ class _Planner:
                 type=type,
                 owners=self._folders,
                 began_at=self._made_at,
+                ended_at=ended_at,
                 describe=describe,
             )
             if change is not None:

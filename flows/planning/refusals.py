@@ -41,14 +41,17 @@ class Difference:
         assert change is not None  # noqa: S101 - at least one change is set.
         return change
 
-    def reason(self) -> str:
-        """Return the difference as a clause without a period."""
+    def reason(self, *, cause: str | None = None) -> str:
+        """Return the difference as a clause without a period.
+
+        `cause` is a clause that explains why the fresh plan lacks a change of the saved one, if this is known.
+        """
         saved, fresh = self.saved, self.fresh
         if saved is None:
             assert fresh is not None  # noqa: S101 - at least one change is set.
             return f"the plan does not contain this change: {_in_words(fresh)}"
         if fresh is None:
-            return f"this change is no longer needed: {_in_words(saved)}"
+            return f"the run would no longer make this change: {_in_words(saved)}" + (f"; {cause}" if cause else "")
         if (saved.action, saved.path, saved.row) != (fresh.action, fresh.path, fresh.row):
             return f"the planned change was {_in_words(saved)}, and now is {_in_words(fresh)}"
         if saved.size_bytes != fresh.size_bytes:

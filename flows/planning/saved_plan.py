@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from flows.errors import FlowsError
 from flows.planning.changes import Change
 from flows.process.runtime import Runtime
-from storage.database.clock import format_timestamp
+from storage.database.clock import format_timestamp, parse_timestamp
 from storage.errors import StorageError
 from storage.library.atomic_write import fsync_file, temporary_path
 from storage.library.exclusive_rename import rename_exclusively
@@ -130,12 +131,14 @@ class SavedPlan:
         path: the file of the plan.
         task: the planned task, with the definition as it was when the plan was made.
         settings: the settings that affect the run, with their values when the plan was made.
+        made_at: when the plan was made, by the database's clock.
     """
 
     path: Path
     task: NewTask
     is_thorough: bool
     settings: dict[str, Any]
+    made_at: datetime
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -162,13 +165,22 @@ class SavedPlan:
         header, closing = _object(first), _object(last)
         if header.get("format") != FORMAT:
             raise DamagedPlan(f"{path}: is not a saved plan. `photojobs plan NAME --save FILE` writes one.")
-        if header.get("version") != VERSION:
-            raise DamagedPlan(f"{path}: was saved by a newer version of photojobs. Plan again.")
+        version = header.get("version")
+        if isinstance(version, int) and version != VERSION:
+            age = "a newer" if version > VERSION else "an older"
+            raise DamagedPlan(f"{path}: was saved by {age} version of photojobs. Plan again.")
         if closing != {"changes": count - 2, "digest": digest.hexdigest()}:
             raise DamagedPlan(f"{path}: is incomplete, or was changed since it was saved. Plan again.")
         try:
-            settings = dict(header["settings"])
-            return cls(path=path, task=_task(header), is_thorough=bool(header["is_thorough"]), settings=settings)
+            if version != VERSION:
+                raise ValueError(f"its version is {version}")
+            return cls(
+                path=path,
+                task=_task(header),
+                is_thorough=bool(header["is_thorough"]),
+                settings=dict(header["settings"]),
+                made_at=_moment(header["made_at"]),
+            )
         except (KeyError, TypeError, ValueError, ValidationError, StorageError) as error:
             raise DamagedPlan(f"{path}: its first line is not valid ({error}). Plan again.") from None
 
@@ -233,6 +245,13 @@ def _task(header: dict[str, Any]) -> NewTask:
         payload=dict(header["payload"]),
         source="plan",
     )
+
+
+def _moment(text: str) -> datetime:
+    moment = parse_timestamp(text)
+    if moment is None:
+        raise ValueError(f"{text!r} is not a time")
+    return moment
 
 
 def _settings(settings: Settings) -> dict[str, Any]:

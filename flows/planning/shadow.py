@@ -5,20 +5,24 @@
 
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection
+
 from flows.handlers.step import handler_of
 from flows.planning.planned_images import PlannedImages
 from flows.planning.shadow_library import cast_shadow
 from flows.process.runtime import Runtime
+from flows.steps.targets.folder_owner import manifest_id
 from storage.database.engine import Database
 from storage.database.snapshot import snapshot
 from storage.history.undo_entries import UNDO
+from storage.library.errors import LibraryError
 from storage.library.paths import Library
 from storage.library.tree import LibraryTree
 from storage.photos.projects import ProjectsRepository
@@ -101,7 +105,7 @@ def shadow_for(runtime: Runtime, new: NewTask, *, is_thorough: bool) -> Iterator
         with LibraryTree(root, folder / "tree.db") as tree:
             try:
                 database.migrate()
-                folders = _copy_rows(runtime.database, database, new)
+                folders = _copy_rows(runtime.database, database, new, runtime.library)
                 cast_shadow(runtime.library, root, tree, tenant_id=new.tenant_id, project_folders=folders)
                 settings = runtime.settings.model_copy(update={"library_root": root})
                 with ShadowRuntime(database, settings=settings, tree=tree, is_thorough=is_thorough) as shadowed:
@@ -117,11 +121,14 @@ def shadow_for(runtime: Runtime, new: NewTask, *, is_thorough: bool) -> Iterator
                 database.close()
 
 
-def _copy_rows(real: Database, shadow: Database, new: NewTask) -> set[str] | None:
+def _copy_rows(real: Database, shadow: Database, new: NewTask, library: Library) -> set[str] | None:
     """Copy the rows, and return the project folders on which the task can work; None means all folders."""
     looks_around = any(_looks_around(step.type) for step in new.definition.steps)
+    is_whole = looks_around or str(new.scope) == "global"
     with snapshot(real) as connection:
         project_ids = projects_in_reach(connection, new, of_whole_tenant=looks_around)
+        if not is_whole:
+            project_ids = sorted({*project_ids, *_owners_of_folders(connection, project_ids, library, new.tenant_id)})
         copy_rows(
             connection,
             shadow,
@@ -129,9 +136,24 @@ def _copy_rows(real: Database, shadow: Database, new: NewTask) -> set[str] | Non
             project_ids=project_ids,
             undone_task_id=(new.payload or {}).get(UNDO),
         )
-    if looks_around or str(new.scope) == "global":
+    if is_whole:
         return None
     return {project.project_folder for project in ProjectsRepository(shadow).list(ids=project_ids)}
+
+
+def _owners_of_folders(
+    connection: Connection, project_ids: Sequence[int], library: Library, tenant_id: str
+) -> Iterator[int]:
+    """Yield the tenant's projects that the manifests in the folders of these projects name.
+
+    If users exchange the names of folders, a step compares the folder with the photos of both projects.
+    """
+    projects = {project.id: project for project in ProjectsRepository(connection).list(tenant_id=tenant_id)}
+    for project_id in project_ids:
+        with suppress(LibraryError, OSError):
+            owner_id = manifest_id(library.project(tenant_id, projects[project_id].project_folder))
+            if owner_id in projects:
+                yield owner_id
 
 
 def _looks_around(step_type: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.planning.saved_plan import PlanOutdated, PlanWriter, SavedPlan
+from flows.planning.saved_plan import VERSION, DamagedPlan, PlanOutdated, PlanWriter, SavedPlan
 from flows.process.runtime import Runtime
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.queue.new_tasks import NewTask
@@ -65,6 +65,14 @@ def test_a_plan_is_outdated_by_another_value_of_a_setting_that_affects_the_run(p
     plan.check_settings(Settings.load())
     with pytest.raises(PlanOutdated, match=f": {name} was .* when the plan was made"):
         plan.check_settings(Settings.load(**{name: MATTER[name]}))
+
+
+@pytest.mark.parametrize(("version", "age"), [(VERSION + 1, "a newer"), (VERSION - 1, "an older")])
+def test_the_plan_of_another_version_of_photojobs_is_refused(plan: SavedPlan, version: int, age: str) -> None:
+    header, *rest = plan.path.read_text().splitlines(keepends=True)
+    plan.path.write_text(header.replace(f'"version": {VERSION}', f'"version": {version}') + "".join(rest))
+    with pytest.raises(DamagedPlan, match=f"was saved by {age} version of photojobs"):
+        SavedPlan.read(plan.path)
 
 
 def test_no_other_setting_outdates_a_plan(plan: SavedPlan) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from flows.planning.plan import make_plan
+from flows.starting.new_task import new_task
 from storage import ProjectsRepository
 from storage.library.manifest import read_manifest
+from task_definitions import load_definitions
 from tests.flows.steps.test_faults_at_every_change import run_task
 
 #: What renames folders, as pairs of the former and the present name, one after the other.
@@ -62,6 +65,19 @@ def _check_photos(studio: Any, photo_ids: dict[str, list[int]], *, but_for: Sequ
                     file = studio.folder(project).path / f"{photo.filename}.{extension}"
                     assert file.read_bytes() == f"{name}/IMG_{number}.{extension}".encode()
                 assert read_manifest(studio.folder(project)).id == project.id
+
+
+@pytest.mark.parametrize("how", ["exchanged", "in a ring"])
+def test_a_plan_of_one_project_is_refused_as_the_run_is(studio: Any, photo_ids: dict[str, list[int]], how: str) -> None:
+    _rename(studio, _RENAMES[how])
+    project = ProjectsRepository(studio.database).list()[1]
+    arguments = {"tenant_id": "tenant", "scope": "project", "project_id": project.id}
+    definition = load_definitions({"check": {"label": "Check", "steps": [{"type": "manifest_check"}]}})["check"]
+
+    [planned] = make_plan(studio.runtime, new_task(definition, **arguments)).steps
+
+    assert planned.errors == (studio.run("manifest_check", **arguments).error_message,)
+    assert "under another name" in planned.errors[0]
 
 
 @pytest.mark.parametrize("is_maintained_first", [False, True])

@@ -1,0 +1,102 @@
+"""The run of a saved plan refuses changes that it would no longer make, and says why."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.api.planned_run import prepare_run
+from flows.planning.plan import make_plan
+from flows.planning.saved_plan import PlanWriter, SavedPlan
+from flows.starting.new_task import new_task
+from storage import Database
+from task_definitions import load_definitions
+from tests.flows.planning.worlds import NOW, LibrarySpec, PhotoSpec, ProjectSpec, World
+from tests.flows.undoing.looking import run, start
+
+_FOX = PhotoSpec(
+    "fox",
+    files=("jpg",),
+    content="picture",
+    has_row=True,
+    is_row_right=True,
+    keep_jpg=0,
+    keep_raw=0,
+    status=None,
+    has_derivatives=False,
+    is_tagged=False,
+)
+_ELK = replace(_FOX, name="elk", keep_jpg=1)
+_LIBRARY = LibrarySpec(
+    tuple(
+        ProjectSpec(name, folder=name, state="active", manifest="right", photos=(photo,), others=(), trash=trash)
+        for name, photo, trash in (("Iceland", _FOX, ("old",)), ("Norway", _ELK, ()))
+    )
+)
+
+
+class _ClockedWorld:
+    """A world of two projects with the ids 2 and 3, and with a clock that the test sets."""
+
+    def __init__(self, make_world: Callable[..., World], path: Path, template: Path) -> None:
+        shutil.copy(template, path / "photojobs.db")
+        self.now = NOW
+        database = Database(path / "photojobs.db", clock=lambda: self.now)
+        self.world = make_world(_LIBRARY, database=database)
+        self.plan = path / "saved.plan"
+
+    def save(self, name: str, **arguments: Any) -> None:
+        new = new_task(load_definitions()[name], tenant_id="tenant", **arguments)
+        with PlanWriter(self.plan, new, self.world.runtime, is_thorough=False) as writer:
+            assert not make_plan(self.world.runtime, new, on_change=writer.add).is_empty
+
+    def refusals(self) -> dict[str, str]:
+        prepared = prepare_run(SavedPlan.read(self.plan), self.world.runtime)
+        assert (prepared.new is None) == bool(prepared.refusals)
+        return {refusal.name: refusal.reason for refusal in prepared.refusals}
+
+
+@pytest.fixture
+def clocked(make_world: Callable[..., World], tmp_path: Path, _sqlite_template: Path) -> _ClockedWorld:
+    return _ClockedWorld(make_world, tmp_path, _sqlite_template)
+
+
+def test_a_move_whose_destination_is_missing_is_refused_with_the_reason(clocked: _ClockedWorld) -> None:
+    clocked.save("image_move", scope="photo_set", project_id=3, items=[{"photo_id": clocked.world.photo_ids()[0]}])
+    assert clocked.refusals() == {}
+    shutil.rmtree(clocked.world.root / "tenant" / "Norway")
+
+    reason = clocked.refusals()["fox of Iceland"]
+
+    assert reason.startswith("the run would no longer make this change: ")
+    assert "; the step image_move_files would fail: the folder of project 3 (Norway) is missing" in reason
+
+
+def test_what_is_not_yet_due_after_the_clock_was_set_back_is_refused_with_the_reason(clocked: _ClockedWorld) -> None:
+    clocked.save("trash_only", project_id=2)
+    clocked.now -= timedelta(days=3)
+
+    [(name, reason)] = clocked.refusals().items()
+
+    assert name == "project Iceland"
+    assert reason.startswith("the run would no longer make this change: tenant/Iceland/.trash/")
+    assert reason.endswith("(file to remove); the clock shows an earlier time than when the plan was made")
+
+
+def test_what_the_clock_does_not_affect_is_run_after_it_was_set_back(clocked: _ClockedWorld) -> None:
+    assert start(clocked.world, "change_commit", "task")
+    run(clocked.world, "task")
+    clocked.now += timedelta(minutes=1)
+    clocked.save("undo", payload={"undo": "task"})
+    clocked.now -= timedelta(hours=1)
+    assert clocked.refusals() == {}
+    clocked.plan.unlink()
+    clocked.save("undo", payload={"undo": "task"})
+    clocked.now += timedelta(hours=1)
+    assert clocked.refusals() == {}
