@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from flows.errors import named
 from flows.handlers.announced_moves import FileMove, MoveGroup
-from flows.handlers.photo_files_change import PhotoFilesChange
+from flows.handlers.photo_files_change import BATCH_SIZE, PhotoFilesChange
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.image_move import DERIVATIVE_FOLDERS
 from flows.steps.targets.photo_files import PhotoFiles, file_moves
@@ -27,11 +27,12 @@ from flows.undoing.owner_changes import OwnerChanges
 from flows.undoing.places import Places
 from flows.undoing.reversal import MISSING, CannotComeBack, Reversal
 from flows.undoing.ways_back import FILE_ACTIONS, WayBack, find_ways
+from storage.batches import batched
 from storage.database.tables import photos
 from storage.history.foreign_columns import added_values, changed_columns
 from storage.history.journal import FileAction, FileChange, JournalEntry, mark_undone
 from storage.history.photo_snapshots import DERIVATIVES
-from storage.history.photo_states import PhotoStates, taken_manifest_ids, taken_names
+from storage.history.photo_states import PhotoStates, TakenNames
 from storage.history.undo_entries import EntryGroup
 from storage.library.atomic_write import fsync_folder
 from storage.library.errors import LibraryError, UnsafePath
@@ -123,63 +124,80 @@ class PhotoUndo:
         if group.photo_id is not None and _moves(group):
             self._kept.add(group.photo_id)
 
-    def run(self, groups: Sequence[EntryGroup], *, unavailable: Mapping[int, str]) -> None:
-        """Undo the groups in order. Each group that cannot be undone is reported by name.
+    def run(self, groups: Sequence[EntryGroup], *, unavailable: Mapping[int, str]) -> Iterator[int]:
+        """Undo the groups in order, and yield the number of entries of each batch after it was undone.
 
-        Groups of the projects `unavailable` cannot be undone now, for the reason given there.
+        Each group that cannot be undone is reported by name. Groups of the projects `unavailable` cannot be undone now,
+        for the reason given there.
         """
         self._unavailable = unavailable
-        for batch in _without_shared_names(groups):
-            self._undo_batch([group for group in batch if not self._is_stuck(group)])
+        for independent in _without_shared_names(groups):
+            added_files = AddedFiles(self._ctx, self._places, independent)
+            for batch in batched(independent, BATCH_SIZE):
+                self._undo_batch([group for group in batch if not self._is_stuck(group)], added_files)
+                yield sum(len(group.entries) for group in batch)
 
     def _is_stuck(self, group: EntryGroup) -> bool:
         return bool(self.stuck & group.project_ids() or (group.photo_id in self._failed and _moves(group)))
 
-    def _undo_batch(self, groups: Sequence[EntryGroup]) -> None:
+    def _undo_batch(self, groups: Sequence[EntryGroup], added_files: AddedFiles) -> None:
         ctx = self._ctx
         with ctx.read() as connection:
             states = PhotoStates(connection, [group.photo_id for group in groups if group.photo_id is not None])
             edited = changed_columns(connection, photos, _added(groups))
-        added_files = AddedFiles(ctx, self._places, groups)
         owner_changes = OwnerChanges(ctx, self._places)
         owner_changes.prepare(PurePosixPath(entry.source).name for group in groups for entry in _moves(group))
-        planned: list[_Return] = []
+        reversals: list[tuple[EntryGroup, Reversal]] = []
         for group in groups:
-            try:
-                of_others = edited.get(group.photo_id or 0, frozenset())
-                planned.append(self._plan(group, states, added_files, owner_changes, of_others))
-            except CannotComeBack as error:
-                self.keep(group)
-                report_left(ctx, group.entries, str(error))
-            except (LibraryError, OSError) as error:
-                self.fail(group, str(error))
+            with self._reporting(group):
+                reversals.append((group, self._reversal(group, states, edited.get(group.photo_id or 0, frozenset()))))
+        with ctx.read() as connection:
+            taken = TakenNames(connection, [reversal.state for _, reversal in reversals if reversal.state is not None])
+        planned: list[_Return] = []
+        for group, reversal in reversals:
+            with self._reporting(group):
+                planned.append(self._plan(group, reversal, states, added_files, owner_changes, taken))
         _Returns(ctx, planned, self._places, states).run()
         for one in planned:
             if one.error is not None:
                 self.fail(one.group, str(one.error))
 
-    def _plan(
-        self,
-        group: EntryGroup,
-        states: PhotoStates,
-        added_files: AddedFiles,
-        owner_changes: OwnerChanges,
-        edited: frozenset[str],
-    ) -> _Return:
+    @contextmanager
+    def _reporting(self, group: EntryGroup) -> Iterator[None]:
+        try:
+            yield
+        except CannotComeBack as error:
+            self.keep(group)
+            report_left(self._ctx, group.entries, str(error))
+        except (LibraryError, OSError) as error:
+            self.fail(group, str(error))
+
+    def _reversal(self, group: EntryGroup, states: PhotoStates, edited: frozenset[str]) -> Reversal:
         for project_id in self._unavailable.keys() & group.project_ids():
             raise CannotComeBack(self._unavailable[project_id])
-        moved = _moves(group)
-        if moved and group.photo_id in self._kept:
+        if group.photo_id in self._kept and _moves(group):
             raise CannotComeBack("its files stay where they are, because a later move of the same files is not undone")
         before = None if group.photo_id is None else states.get(group.photo_id)
         reversal = Reversal(None if before is None else dict(before), edited)
         for entry in group.entries:
             if entry.action not in FILE_ACTIONS:
                 reversal.take_back(entry)
-        self._check_place(group.photo_id, before, reversal)
+        return reversal
+
+    def _plan(
+        self,
+        group: EntryGroup,
+        reversal: Reversal,
+        states: PhotoStates,
+        added_files: AddedFiles,
+        owner_changes: OwnerChanges,
+        taken: TakenNames,
+    ) -> _Return:
+        before = None if group.photo_id is None else states.get(group.photo_id)
+        self._check_place(group.photo_id, before, reversal, taken)
         ways = find_ways(
             self._places,
-            moved,
+            _moves(group),
             now_in=None if before is None else int(before["project_id"]),
             at=self._ctx.now(),
         )
@@ -200,25 +218,24 @@ class PhotoUndo:
         ids = missing, missing, group.photo_id
         return _Return(moves, *ids, group=group, ways=ways, added=added, before=before, reversal=reversal, name=name)
 
-    def _check_place(self, photo_id: int | None, state: dict[str, Any] | None, reversal: Reversal) -> None:
+    def _check_place(
+        self, photo_id: int | None, state: dict[str, Any] | None, reversal: Reversal, taken: TakenNames
+    ) -> None:
         """Check that the row's project exists, and that no other photo has its name or `manifest_id`."""
         wanted = reversal.state
         if wanted is None or photo_id is None:
             return
-        place = (wanted["project_id"], wanted["filename"])
-        if state is not None and place == (state["project_id"], state["filename"]):
+        if state is not None and all(wanted[name] == state[name] for name in ("project_id", "filename")):
             return
         project = self._places.project(wanted["project_id"])
         if project is None:
             raise CannotComeBack("its project no longer exists")
-        with self._ctx.read() as connection:
-            if taken_names(connection, [place], but_for=[photo_id]):
-                raise CannotComeBack(
-                    f"another photo of {project.project_name} has the same name now; rename it, and undo the task again"
-                )
-            known = wanted["manifest_id"]
-            if state is None and known is not None and taken_manifest_ids(connection, [known], but_for=[photo_id]):
-                raise CannotComeBack("another photo has the same manifest_id now")
+        if taken.is_name_taken(wanted, but_for=photo_id):
+            raise CannotComeBack(
+                f"another photo of {project.project_name} has the same name now; rename it, and undo the task again"
+            )
+        if state is None and taken.is_manifest_id_taken(wanted, but_for=photo_id):
+            raise CannotComeBack("another photo has the same manifest_id now")
 
     def _check_names(self, ways: Sequence[WayBack], state: dict[str, Any]) -> None:
         """Check that each file to move belongs to the photo now. Another photo may have the photo's former name."""

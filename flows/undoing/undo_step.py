@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import PurePosixPath
+from typing import Final
 
 from flows.errors import StepTimeout
 from flows.handlers.failures import items_failed
@@ -19,6 +20,9 @@ from flows.undoing.ways_back import FILE_ACTIONS
 from storage.history.photo_states import current_projects
 from storage.history.undo_entries import EntryGroup, count_undoable, iterate_groups, projects_removed_with_folder
 from storage.library.errors import LibraryError
+
+#: Largest number of groups that are undone under one claim. Each folder is listed once for all of them.
+_MAX_TOGETHER: Final = 2_000
 
 
 @step("undo", unit="library")
@@ -41,35 +45,44 @@ class _Undo:
             self._total = sum(count_undoable(connection, task_id=task_id).values())
         self._photos = PhotoUndo(ctx, self._places)
         self._projects = ProjectUndo(ctx, self._places, removed=removed)
+        self._done = 0
+        #: The groups of photos and files that are undone together, and their projects.
+        self._waiting: list[EntryGroup] = []
+        self._waiting_projects: set[int] = set()
 
     def run(self) -> None:
         """Undo all entries, the newest first."""
-        done = 0
-        waiting: list[EntryGroup] = []
         for page in iterate_groups(self._ctx.database, task_id=self._task_id):
             for group in page:
                 self._ctx.checkpoint()
-                done += len(group.entries)
                 if self._is_left_out(group):
-                    self._undo_photos(waiting)
-                    waiting = []
+                    self._undo_photos()
                     self._photos.keep(group)
-                    continue
-                if group.photo_id is not None or group.entries[0].action in FILE_ACTIONS:
-                    waiting.append(group)
-                    if len(waiting) >= BATCH_SIZE:
-                        self._undo_photos(waiting)
-                        waiting = []
+                    self._advance(len(group.entries))
+                elif group.photo_id is not None or group.entries[0].action in FILE_ACTIONS:
+                    if not self._has_room(group):
+                        self._undo_photos()
+                    self._waiting.append(group)
+                    self._waiting_projects |= group.project_ids()
                 else:
-                    self._undo_photos(waiting)
-                    waiting = []
+                    self._undo_photos()
                     self._undo_one(group)
-                self._ctx.progress(done, self._total)
-        self._undo_photos(waiting)
+                    self._advance(len(group.entries))
+        self._undo_photos()
         if failures := self._photos.failures:
             raise items_failed("photo", "could not be restored", failures)
 
-    def _undo_photos(self, groups: list[EntryGroup]) -> None:
+    def _advance(self, entries: int) -> None:
+        self._done += entries
+        self._ctx.progress(self._done, self._total)
+
+    def _has_room(self, group: EntryGroup) -> bool:
+        """Return whether the group is undone with the waiting ones: they are few, or concern the same projects."""
+        number = len(self._waiting)
+        return number < BATCH_SIZE or (number < _MAX_TOGETHER and group.project_ids() <= self._waiting_projects)
+
+    def _undo_photos(self) -> None:
+        groups, self._waiting, self._waiting_projects = self._waiting, [], set()
         if not groups:
             return
         photo_ids = [group.photo_id for group in groups if group.photo_id is not None]
@@ -80,7 +93,8 @@ class _Undo:
         held |= {owner.id for owner in owners if owner is not None}
         with self._ctx.exclusively(sorted(held)):
             self._places.refresh()
-            self._photos.run(groups, unavailable=self._places.unavailable(held))
+            for entries in self._photos.run(groups, unavailable=self._places.unavailable(held)):
+                self._advance(entries)
 
     def _undo_one(self, group: EntryGroup) -> None:
         try:

@@ -111,27 +111,29 @@ def current_projects(connection: Connection, photo_ids: Sequence[int]) -> set[in
     return set(connection.execute(select(photos.c.project_id).where(photos.c.id.in_(photo_ids))).scalars())
 
 
-def taken_names(
-    connection: Connection, wanted: Iterable[tuple[int, str]], *, but_for: Sequence[int]
-) -> set[tuple[int, str]]:
-    """Return the wanted pairs of project id and base name that a photo already has, apart from the photos `but_for`."""
-    pairs = set(wanted)
-    if not pairs:
-        return set()
-    statement = select(photos.c.project_id, photos.c.filename).where(
-        photos.c.project_id.in_(sorted({project_id for project_id, _ in pairs})),
-        photos.c.filename.in_(sorted({name for _, name in pairs})),
-        photos.c.id.not_in(list(but_for)),
-    )
-    return pairs & {(project_id, name) for project_id, name in connection.execute(statement)}
+class TakenNames:
+    """The photos that now have the project and base name, or the `manifest_id`, of wanted states of photos."""
 
+    def __init__(self, connection: Connection, wanted: Sequence[Mapping[str, Any]]) -> None:
+        of_names = select(photos.c.id, photos.c.project_id, photos.c.filename).where(
+            photos.c.project_id.in_(sorted({state["project_id"] for state in wanted})),
+            photos.c.filename.in_(sorted({state["filename"] for state in wanted})),
+        )
+        self._by_name: dict[tuple[int, str], set[int]] = {}
+        for photo_id, project_id, name in connection.execute(of_names):
+            self._by_name.setdefault((project_id, name), set()).add(photo_id)
+        manifest_ids = sorted({state["manifest_id"] for state in wanted} - {None})
+        of_ids = select(photos.c.manifest_id, photos.c.id).where(photos.c.manifest_id.in_(manifest_ids))
+        self._by_manifest_id: dict[str, int] = dict(connection.execute(of_ids).all()) if manifest_ids else {}
 
-def taken_manifest_ids(connection: Connection, wanted: Iterable[str], *, but_for: Sequence[int]) -> set[str]:
-    """Return the wanted manifest ids that a photo already has, apart from the photos `but_for`."""
-    statement = select(photos.c.manifest_id).where(
-        photos.c.manifest_id.in_(sorted(set(wanted))), photos.c.id.not_in(list(but_for))
-    )
-    return {str(found) for found in connection.execute(statement).scalars()}
+    def is_name_taken(self, state: Mapping[str, Any], *, but_for: int) -> bool:
+        """Return whether a photo other than `but_for` has the project and the base name of a wanted state."""
+        return bool(self._by_name.get((state["project_id"], state["filename"]), set()) - {but_for})
+
+    def is_manifest_id_taken(self, state: Mapping[str, Any], *, but_for: int) -> bool:
+        """Return whether a photo other than `but_for` has the `manifest_id` of a wanted state."""
+        known = state["manifest_id"]
+        return known is not None and self._by_manifest_id.get(known, but_for) != but_for
 
 
 def _insert(connection: Connection, states: Sequence[dict[str, Any]], *, now: datetime) -> None:

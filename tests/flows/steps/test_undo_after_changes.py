@@ -16,7 +16,7 @@ from flows.handlers import announced_moves
 from flows.planning.plan import make_plan
 from flows.starting.new_task import new_task
 from flows.testing import run_queued_job
-from flows.undoing import photo_undo
+from flows.undoing import added_files, photo_undo
 from storage import Job, JobsRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import photos, projects
 from storage.library.paths import THUMB_FOLDER
@@ -217,6 +217,26 @@ def test_files_that_a_photo_got_since_go_back_with_it_and_forth(studio: Any) -> 
     run_task(studio, "undo", scope="global", payload={"undo": "undo"}, task_id="undo of undo")
     assert studio.disk() == beside_fox("Norway")
     assert studio.get_photo(photo_id).project_id == norway.id
+
+
+def test_files_that_photos_of_several_batches_got_since_are_found_by_one_listing(
+    studio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    ids = [studio.photo(iceland, name, "jpg") for name in ("crow", "fox", "hare")]
+    items = [{"photo_id": photo_id} for photo_id in ids]
+    run_task(studio, "image_move_files", scope="photo_set", project_id=norway.id, items=items)
+    for name in ("crow", "fox", "hare"):
+        (studio.folder(norway).path / f"{name}.xmp").write_bytes(name.encode())
+    monkeypatch.setattr(photo_undo, "BATCH_SIZE", 1)
+    find, listed = added_files.find_files, []
+    monkeypatch.setattr(added_files, "find_files", lambda *args: listed.append(args[1]) or find(*args))
+
+    assert _undo(studio).status == "completed"
+
+    assert listed == [studio.folder(norway)]
+    wanted = {f"{name}.{extension}" for name in ("crow", "fox", "hare") for extension in ("jpg", "xmp")}
+    assert wanted <= {path.name for path in studio.folder(iceland).path.iterdir()}
 
 
 def test_a_photo_whose_new_sidecar_has_no_free_name_at_its_former_place_stays(studio: Any) -> None:
