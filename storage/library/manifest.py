@@ -5,6 +5,7 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
@@ -23,6 +24,8 @@ from task_definitions.wording import shown
 MANIFEST_VERSION: Final = "1.0"
 #: A manifest has a few lines; a file with more bytes than this is not a manifest.
 _MAX_MANIFEST_BYTES: Final = 1 << 16
+#: Contents up to this size are kept in memory after they were parsed.
+_MAX_KEPT_BYTES: Final = 1_000
 #: YAML aliases are refused, because with them a few lines could expand to more values than fit in memory.
 _BOUNDS: Final = Bounds(max_bytes=_MAX_MANIFEST_BYTES, max_values=2_000, has_aliases=False)
 _KEYS: Final = ("name", "id", "created_at", "version")
@@ -56,7 +59,9 @@ def read_manifest(project: ProjectFolder) -> Manifest | None:
     """
     path = project.manifest_path
     text = _read(path)
-    return None if text is None else _manifest_of(_load_mapping(text, path), path)
+    if text is None:
+        return None
+    return _parse_again(text, path) if len(text) <= _MAX_KEPT_BYTES else _parse(text, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +175,14 @@ def _read(path: Path) -> bytes | None:
             f"{path} is larger than {_MAX_MANIFEST_BYTES:,} bytes, so it is not a manifest. Move it to another folder."
         )
     return text
+
+
+def _parse(text: bytes, path: Path) -> Manifest:
+    return _manifest_of(_load_mapping(text, path), path)
+
+
+#: Each step reads the manifests of all its projects, and it takes much longer to parse YAML than to read the file.
+_parse_again = lru_cache(maxsize=4_096)(_parse)
 
 
 def _load_mapping(text: bytes, path: Path) -> dict[str, Any]:
