@@ -30,6 +30,7 @@ from flows.undoing.ways_back import FILE_ACTIONS, WayBack, find_ways
 from storage.batches import batched
 from storage.database.tables import photos
 from storage.history.foreign_columns import added_values, changed_columns
+from storage.history.foreign_rows import referring_tables
 from storage.history.journal import FileAction, FileChange, JournalEntry, mark_undone
 from storage.history.photo_snapshots import DERIVATIVES
 from storage.history.photo_states import PhotoStates, TakenNames
@@ -144,13 +145,15 @@ class PhotoUndo:
         ctx = self._ctx
         with ctx.read() as connection:
             states = PhotoStates(connection, [group.photo_id for group in groups if group.photo_id is not None])
-            edited = changed_columns(connection, photos, _added(groups))
+            added = _added(groups)
+            edited = changed_columns(connection, photos, added)
+            used = referring_tables(connection, photos, list(added))
         owner_changes = OwnerChanges(ctx, self._places)
         owner_changes.prepare(PurePosixPath(entry.source).name for group in groups for entry in _moves(group))
         reversals: list[tuple[EntryGroup, Reversal]] = []
         for group in groups:
             with self._reporting(group):
-                reversals.append((group, self._reversal(group, states, edited.get(group.photo_id or 0, frozenset()))))
+                reversals.append((group, self._reversal(group, states, edited=edited, used=used)))
         with ctx.read() as connection:
             taken = TakenNames(connection, [reversal.state for _, reversal in reversals if reversal.state is not None])
         planned: list[_Return] = []
@@ -172,13 +175,22 @@ class PhotoUndo:
         except (LibraryError, OSError) as error:
             self.fail(group, str(error))
 
-    def _reversal(self, group: EntryGroup, states: PhotoStates, edited: frozenset[str]) -> Reversal:
+    def _reversal(
+        self,
+        group: EntryGroup,
+        states: PhotoStates,
+        *,
+        edited: Mapping[int, frozenset[str]],
+        used: Mapping[int, frozenset[str]],
+    ) -> Reversal:
         for project_id in self._unavailable.keys() & group.project_ids():
             raise CannotComeBack(self._unavailable[project_id])
         if group.photo_id in self._kept and _moves(group):
             raise CannotComeBack("its files stay where they are, because a later move of the same files is not undone")
-        before = None if group.photo_id is None else states.get(group.photo_id)
-        reversal = Reversal(None if before is None else dict(before), edited)
+        photo_id, none = group.photo_id or 0, frozenset[str]()
+        before = states.get(photo_id)
+        state = None if before is None else dict(before)
+        reversal = Reversal(state, edited=edited.get(photo_id, none), used_in=used.get(photo_id, none))
         for entry in group.entries:
             if entry.action not in FILE_ACTIONS:
                 reversal.take_back(entry)

@@ -12,10 +12,11 @@ from sqlalchemy import Connection
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path
 from flows.undoing.places import Places
-from flows.undoing.reversal import CannotComeBack, refuse_edited
+from flows.undoing.reversal import CannotComeBack, refuse_removal
 from storage.database.clock import parse_timestamp
 from storage.database.tables import projects
 from storage.history.foreign_columns import added_values, changed_columns
+from storage.history.foreign_rows import referring_tables
 from storage.history.journal import FileAction, FileChange, JournalEntry, journaled_targets, mark_undone
 from storage.history.photo_snapshots import PHOTOS, TAG_IDS, TAGS, snapshot_project
 from storage.history.project_states import add_project, change_project, is_in_use, remove_empty_project
@@ -151,9 +152,11 @@ class ProjectUndo:
         with self._ctx.read() as connection:
             reason = is_in_use(connection, row["id"], own_tags=added.get(TAGS, []))
             edited = changed_columns(connection, projects, {row["id"]: added_values(added)}).get(row["id"], frozenset())
+            used = referring_tables(connection, projects, [row["id"]])
         if reason is not None:
             raise CannotComeBack(f"the task created this project, but the project now has {reason}, so it is kept")
-        refuse_edited(edited | {name for name in added.keys() & _CHOSEN if added[name] != row[name]})
+        edited |= {name for name in added.keys() & _CHOSEN if added[name] != row[name]}
+        refuse_removal(edited, used_in=used.get(row["id"], ()))
 
     def _write(
         self,

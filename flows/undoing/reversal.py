@@ -46,10 +46,12 @@ class Reversal:
         made: the kinds of derivatives that the task had made and that will be removed.
         wanted: the kinds of derivatives that existed before the task.
         edited: for a row that the task added, the columns of other programs that were changed since.
+        used_in: for a row that the task added, the tables of other programs that refer to it.
     """
 
     state: dict[str, Any] | None
     edited: frozenset[str] = frozenset()
+    used_in: frozenset[str] = frozenset()
     kept: set[str] = field(default_factory=set)
     unneeded_tags: list[int] = field(default_factory=list)
     made: set[str] = field(default_factory=set)
@@ -78,7 +80,7 @@ class Reversal:
         else:
             names = added.keys() - _DERIVED - {"updated_at", TAG_IDS, FOREIGN}
             edited = {name for name in names if added[name] != state.get(name)}
-        refuse_edited(edited | self.edited)
+        refuse_removal(edited | self.edited, used_in=self.used_in)
         # Derivatives that existed before the row was added stay, because they belonged to no photo.
         self.state = None
 
@@ -148,11 +150,19 @@ class Reversal:
             state[DERIVATIVES] = derivatives if known_before is None else {**derivatives, kind: known_before}
 
 
-def refuse_edited(columns: Collection[str]) -> None:
-    """Raise `CannotComeBack` if the row that a task added has been edited since, in these columns."""
-    if columns:
-        names = ", ".join(sorted(columns))
+def refuse_removal(edited: Collection[str], *, used_in: Collection[str]) -> None:
+    """Raise `CannotComeBack` if the row that a task added has been edited since, or another program refers to it.
+
+    Args:
+        edited: the columns that were changed since.
+        used_in: the tables of other programs with a row that refers to the row.
+    """
+    if edited:
+        names = ", ".join(sorted(edited))
         raise CannotComeBack(f"the row that the task added has been edited since ({names}), so the row is kept")
+    if used_in:
+        names = ", ".join(sorted(used_in))
+        raise CannotComeBack(f"rows of other programs refer to the row that the task added ({names}), so it is kept")
 
 
 def _at_first(entry: JournalEntry, state: Mapping[str, Any]) -> dict[str, Any]:

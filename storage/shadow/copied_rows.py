@@ -23,6 +23,7 @@ from storage.database.tables import (
     tasks,
 )
 from storage.history.foreign_columns import copy_foreign_columns
+from storage.history.foreign_rows import copy_references
 from storage.lifecycle.job_items import item_values
 from storage.lifecycle.step_jobs import of_tenant
 from storage.photos.projects import folders_are_unique_per_tenant
@@ -101,6 +102,7 @@ def copy_rows(
             for owner, key in ((projects, file_journal.c.project_id), (photos, file_journal.c.photo_id)):
                 named = select(key).where(file_journal.c.task_id == undone_task_id, key.is_not(None))
                 copy_foreign_columns(source, connection, owner, named)
+                copy_references(source, connection, owner, named)
             loose = loose.where(file_journal.c.task_id.is_distinct_from(undone_task_id))
         _copy(source, connection, file_journal, loose)
         for counted in (projects, photos, file_journal):

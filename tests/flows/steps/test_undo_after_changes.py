@@ -509,6 +509,14 @@ def _discover(studio: Any, *files: str) -> None:
     tasks.cancel("task")
 
 
+def _add_links(studio: Any) -> None:
+    """Add a table of another program, with a row for a photo and one for a project."""
+    columns = ("photo_id bigint REFERENCES photos (id)", "project_id bigint REFERENCES projects ON DELETE CASCADE")
+    _execute(studio, f"CREATE TABLE public_links ({', '.join(columns)})")
+    _execute(studio, "INSERT INTO public_links (photo_id) SELECT id FROM photos WHERE filename = 'seal'")
+    _execute(studio, "INSERT INTO public_links (project_id) SELECT id FROM projects WHERE project_folder = 'Scans'")
+
+
 def test_a_row_that_a_task_added_is_kept_if_a_user_or_another_program_has_changed_it_since(studio: Any) -> None:
     is_postgresql = studio.database.is_postgresql
     kinds = {
@@ -532,12 +540,13 @@ def test_a_row_that_a_task_added_is_kept_if_a_user_or_another_program_has_change
     columns = [change.partition(" ")[0] for change in changes.values()]
     _add_columns(studio, "photos", kinds)
     _add_columns(studio, "projects", {"stars": "integer DEFAULT 0"})
-    _discover(studio, *(f"Found/{name}.jpg" for name in (*changes, "fox", "wolf")), "Prints/note", "Scans/note")
+    _discover(studio, *(f"Found/{name}.jpg" for name in (*changes, "seal", "fox", "wolf")), "Prints/note", "Scans/note")
     _add_columns(studio, "photos", later)
     for name, change in changes.items():
         _execute(studio, f"UPDATE photos SET {change} WHERE filename = '{name}'")
     _execute(studio, "UPDATE projects SET stars = 5, project_name = 'Foxes' WHERE project_folder = 'Prints'")
-    kept = f"SELECT {', '.join(columns)} FROM photos WHERE filename NOT IN ('fox', 'wolf') ORDER BY id"
+    _add_links(studio)
+    kept = f"SELECT {', '.join(columns)} FROM photos WHERE filename NOT IN ('fox', 'seal', 'wolf') ORDER BY id"
     before = _select(studio, kept)
     new = new_task(load_definitions()["undo"], tenant_id="tenant", payload={"undo": "task"})
     [planned] = make_plan(studio.runtime, new).steps
@@ -546,12 +555,19 @@ def test_a_row_that_a_task_added_is_kept_if_a_user_or_another_program_has_change
 
     edited = {f"tenant/Found/{name}": column for name, column in zip(changes, columns, strict=True)}
     edited["tenant/Prints"] = "project_name, stars"
-    in_use = "the task created this project, but the project now has 7 photos, so it is kept"
-    assert left == {name: _EDITED.format(column) for name, column in edited.items()} | {"tenant/Found": in_use}
+    in_use = "the task created this project, but the project now has 8 photos, so it is kept"
+    linked = "rows of other programs refer to the row that the task added (public_links), so it is kept"
+    assert left == {
+        **{name: _EDITED.format(column) for name, column in edited.items()},
+        "tenant/Found": in_use,
+        "tenant/Found/seal": linked,
+        "tenant/Scans": linked,
+    }
     assert planned.left == left
     assert _select(studio, kept) == before
-    assert _select(studio, "SELECT count(*) FROM photos") == [(len(changes),)]
-    assert _select(studio, "SELECT project_name, stars FROM projects ORDER BY id") == [("Found", 0), ("Foxes", 5)]
+    assert _select(studio, "SELECT count(*) FROM photos") == [(len(changes) + 1,)]
+    assert _select(studio, "SELECT count(*) FROM public_links") == [(2,)]
+    assert _select(studio, "SELECT project_name, stars FROM projects WHERE project_folder = 'Prints'") == [("Foxes", 5)]
 
 
 def test_a_row_that_an_undo_restored_is_kept_if_another_program_has_set_its_column_since(studio: Any) -> None:
