@@ -77,6 +77,9 @@ def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
 #: psycopg raises an error with this text as a connection error, although a second try would fail, too.
 _TOO_MANY_PARAMETERS = "number of parameters must be between"
 
+#: psycopg raises an error with this text if a URL has an option that libpq does not know.
+_UNKNOWN_OPTION = "invalid connection option"
+
 
 def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
     state = getattr(error, "sqlstate", None) or ""
@@ -97,7 +100,7 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
         return ConstraintViolated(f"{place}: {detail}; nothing was written. Give values that this constraint allows.")
     if type(error).__name__ in ("OperationalError", "AdminShutdown", "ConnectionTimeout", "InterfaceError") or (
         # SQLSTATE classes for connections, logins, transaction states, and faults of the server or its system.
-        state.startswith(("08", "25", "28", "3D", "57", "58", "XX"))
+        state.startswith(("08", "25", "28", "3D", "57", "58", "XX")) or _UNKNOWN_OPTION in detail
     ):
         return DatabaseUnavailable(f"{place}: {detail}. Check that the server runs and the URL is right.")
     return None

@@ -257,10 +257,16 @@ class Database:
                 raise ArgumentError
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
-            if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+            if parsed.drivername not in _DRIVERS:
                 raise DatabaseUnavailable(
-                    f"{parsed.drivername}: this kind of database is not supported; name an SQLite file or a PostgreSQL "
-                    "URL in PHOTOJOBS_DATABASE_URL"
+                    f"{parsed.drivername}: this kind of database, or this driver, is not supported. Begin "
+                    "PHOTOJOBS_DATABASE_URL with sqlite:/// or postgresql://."
+                )
+            if parsed.get_backend_name() == "sqlite" and "://" in url and "?" in url:
+                # SQLAlchemy would cut the path at a ?, and silently ignore options such as mode=ro.
+                raise DatabaseUnavailable(
+                    f"{parsed.database or ''}?…: the URL of an SQLite file cannot have options. If the ? belongs to "
+                    "the path, set PHOTOJOBS_DATABASE_URL to the path without sqlite:///."
                 )
             engine = (
                 self._create_postgresql_engine(parsed)
@@ -325,6 +331,9 @@ class Database:
         replace_dropped_connections(engine)
         return engine
 
+
+#: The names of the supported databases in URLs, with the drivers that photojobs uses.
+_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
 
 _NO_URL = (
     "the database URL is not valid: write sqlite:////path/to/file.db or "

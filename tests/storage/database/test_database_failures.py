@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import event, make_url, text
 
 from storage import Database, JobsRepository, LanesRepository
+from storage.database.database_url import sqlite_url
 from storage.database.driver_errors import storage_error
 from storage.errors import (
     ConstraintViolated,
@@ -155,10 +156,38 @@ def test_a_missing_folder_is_told_before_anything_is_made(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["mysql://root@localhost/photos", "://", "postgresql+nodriver://x/y"])
-def test_a_url_of_no_supported_database_is_told(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://root@localhost/photos",
+        "://",
+        "postgresql+nodriver://x/y",
+        "postgresql+asyncpg://x/y",
+        "sqlite+aiosqlite:///photojobs.db",
+        "sqlite:///file:photojobs.db?uri=true",
+        "sqlite:///photojobs.db?mode=ro",
+        "sqlite:///what?/photojobs.db",
+    ],
+)
+def test_a_url_of_no_supported_database_is_told(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(DatabaseUnavailable):
         Database(url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_option_that_no_server_has_is_told() -> None:
+    database = Database("postgresql://me@127.0.0.1:1/photos?colour=red")
+    with pytest.raises(DatabaseUnavailable, match="colour"), database.connect():
+        pass
+    database.close()
+
+
+def test_the_url_of_a_file_names_that_file(tmp_path: Path) -> None:
+    for name in ("plain", "with space", "What?", "100%41", "Grüße#1"):
+        database = Database(sqlite_url(tmp_path / name))
+        assert database.path == tmp_path / name
+        database.close()
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:hunter2@host:port/x", "postgresql://u:hun@ter2@host/x"])

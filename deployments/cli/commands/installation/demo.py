@@ -30,6 +30,7 @@ from deployments.embedded_server.password import auth_string_of, login_link
 from deployments.server.prefect_server import embedded_server
 from deployments.status.queue_figures import failed_item_names
 from flows.process.runtime import Runtime
+from storage.database.database_url import sqlite_url
 from storage.database.engine import Database
 from storage.library.paths import Library
 from storage.queue.tasks import TasksRepository
@@ -85,7 +86,7 @@ def demo(
     began = time.monotonic()
     place = claim_folder(folder)
     settings = Settings.load(
-        database_url=f"sqlite:///{place.database_path}",
+        database_url=sqlite_url(place.database_path),
         library_root=place.library_root,
         definitions=None,
         trash_ttl_seconds=86_400,
@@ -241,7 +242,7 @@ def _print_sameness(before: Snapshot, after: Snapshot) -> None:
 def _print_next(place: DemoFolder, *, took: str) -> None:
     _title(f"Done in {took}. Try next")
     for line in (
-        f"export PHOTOJOBS_DATABASE_URL={quote(f'sqlite:///{place.database_path}')}",
+        f"export PHOTOJOBS_DATABASE_URL={quote(sqlite_url(place.database_path))}",
         f"export PHOTOJOBS_LIBRARY_ROOT={quote(str(place.library_root))}",
         f"export PHOTOJOBS_SCHEDULED_TENANTS={quote(json.dumps(TENANTS))}",
         f"export PREFECT_HOME={quote(str(place.prefect_home))}",
