@@ -20,6 +20,7 @@ from storage.errors import StorageError
 from storage.library.naming.companions import CompanionNames
 from storage.library.naming.ignored_names import DEFAULT_IGNORED_NAMES
 from storage.library.naming.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
+from storage.library.paths import expanded_path
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json, parse_toml, read_foreign_file
 from task_definitions.wording import did_you_mean
 
@@ -231,6 +232,19 @@ class Settings(BaseSettings):
         True, description="Decode images in separate processes, so that a crash of a decoder fails only one item."
     )
 
+    @field_validator("database_url", "library_root", "definitions", mode="before")
+    @classmethod
+    def _names_a_place(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            # An empty path would mean the working folder.
+            raise ValueError("is empty. Name a place, or leave the setting out.")
+        return value
+
+    @field_validator("library_root", "definitions")
+    @classmethod
+    def _with_home_folder(cls, path: Path | None) -> Path | None:
+        return None if path is None else expanded_path(path)
+
     @field_validator("companion_patterns")
     @classmethod
     def _patterns_can_be_read(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
@@ -345,4 +359,4 @@ def _problem(name: str, message: str, overrides: dict[str, Any], file: Path | No
         place = f"the environment variable {variable}"
     else:
         place = str(file)
-    return f"{name} (from {place}): {message}"
+    return f"{name} (from {place}): {message.removeprefix('Value error, ')}"

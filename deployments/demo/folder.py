@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from deployments.errors import DeploymentsError
+from storage.library.paths import expanded_path
 from task_definitions.foreign_documents import UnreadableDocument, parse_json, read_foreign_file
 
 #: The marker file by which the demo recognizes a folder that it created.
@@ -71,7 +72,7 @@ def claim_folder(path: Path) -> DemoFolder:
     Raises:
         DemoFolderRefused: the folder exists and the demo did not create it, or it cannot be created.
     """
-    path = Path(path).expanduser().absolute()
+    path = expanded_path(path).absolute()
     try:
         path.mkdir()
         _write_marker(path, DemoState.MAKING)

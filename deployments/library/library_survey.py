@@ -12,6 +12,7 @@ from pathlib import Path
 from deployments.errors import DeploymentsError
 from storage.library.naming.kinds import MANIFEST_NAME, AcceptedExtensions
 from storage.library.naming.names import printable, unsafe_reason
+from storage.library.paths import absolute_path
 
 #: How many files and folders of each kind a survey names at most.
 EXAMPLES = 5
@@ -97,7 +98,7 @@ def survey_library(folder: Path, kinds: AcceptedExtensions, *, layout: Layout | 
     Raises:
         NotALibrary: the folder is missing or unreadable, or the library's root would be the root of the file system.
     """
-    folder = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100 - absolute() would keep "..".
+    folder = absolute_path(folder)
     if not folder.is_dir():
         raise NotALibrary(f"{folder} is not a folder. Create it, or name another folder.")
     if not os.access(folder, os.R_OK | os.X_OK):

@@ -25,6 +25,17 @@ TRASH_FOLDER: Final = ".trash"
 DERIVATIVE_EXTENSION: Final = ".webp"
 
 
+def expanded_path(path: str | Path) -> Path:
+    """Return the path with the home folder in place of `~` or `~user`; a `~` without a known home folder stays."""
+    # The method of Path raises a RuntimeError for an unknown user.
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - see above.
+
+
+def absolute_path(path: str | Path) -> Path:
+    """Return the path with its home folder, absolute and without `..`; symlinks stay."""
+    return Path(os.path.abspath(expanded_path(path)))  # noqa: PTH100 - absolute() would keep "..".
+
+
 @dataclass(frozen=True, slots=True)
 class Library:
     """The photo folders on disk: `<root>/<tenant_id>/<project_folder>/`.
@@ -44,8 +55,7 @@ class Library:
     origin: Callable[[Path], Path] | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        absolute = os.path.abspath(Path(self.root).expanduser())  # noqa: PTH100 - absolute() would keep "..".
-        object.__setattr__(self, "root", Path(absolute))
+        object.__setattr__(self, "root", absolute_path(self.root))
 
     def tenant(self, tenant_id: str) -> "TenantFolder":
         """Return the folder of a tenant, whether or not it exists.

@@ -104,6 +104,9 @@ def test_every_unknown_name_is_told_with_its_place_and_what_was_meant(
         ("preview_quality", "101"),
         ("trash_ttl_seconds", "-1"),
         ("max_attempts", "1.5"),
+        ("database_url", ""),
+        ("library_root", ""),
+        ("definitions", " "),
     ],
 )
 def test_an_impossible_value_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -121,6 +124,13 @@ def test_an_impossible_value_is_told_with_its_file_or_argument(tmp_path: Path) -
         Settings.load()
     assert "concurrency (from photojobs.toml)" in str(refusal.value)
     assert "preview_pixels (from photojobs.toml)" in str(refusal.value)
+
+
+def test_a_path_may_begin_with_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "photojobs.toml").write_text('library_root = "~/photos"\ndefinitions = "~nobody-here/x"\n')
+    settings = Settings.load()
+    assert (settings.library_root, settings.definitions) == (tmp_path / "photos", Path("~nobody-here/x"))
 
 
 def test_a_job_that_is_alive_can_never_count_as_dead(monkeypatch: pytest.MonkeyPatch) -> None:
