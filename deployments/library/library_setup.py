@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
 from deployments.errors import DeploymentsError
 from deployments.library.library_survey import LibrarySurvey
+from storage.database.database_url import sqlite_url
 from storage.database.engine import Database
 from storage.database.private_files import open_private
 from storage.default_tenant import DEFAULT_TENANT
+from storage.library.paths import absolute_path
 from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary, summarize_task
 from storage.settings import SETTINGS_FILE, Settings
@@ -85,6 +90,20 @@ class LibrarySetup:
             "" if tenant == DEFAULT_TENANT else f" --tenant {shlex.quote(tenant)}" for tenant in self.survey.tenant_ids
         )
 
+    @property
+    def overriding_variables(self) -> tuple[str, ...]:
+        """The environment variables because of which other commands use another library, database or settings file."""
+        set_up_here: dict[str, tuple[Callable[[str], object], object]] = {
+            "PHOTOJOBS_CONFIG": (absolute_path, self.settings_file),
+            "PHOTOJOBS_LIBRARY_ROOT": (absolute_path, self.survey.root),
+            "PHOTOJOBS_DATABASE_URL": (_absolute_url, self.database_url),
+        }
+        return tuple(
+            name
+            for name, (meaning_of, ours) in set_up_here.items()
+            if (value := os.environ.get(name)) is not None and meaning_of(value) != ours
+        )
+
 
 def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) -> LibrarySetup:
     """Plan what to write for a library; nothing is written yet.
@@ -95,9 +114,10 @@ def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) ->
     Raises:
         SetUpAlready: a settings file exists.
         BadPlace: `into` is missing, or is the folder of a project.
+        InvalidSettings: the environment has a setting that is not valid.
         DatabaseUnavailable: the database cannot be opened.
     """
-    into = Path(os.path.abspath(into.expanduser()))  # noqa: PTH100 - absolute() would keep "..".
+    into = absolute_path(into)
     if not into.is_dir():
         raise BadPlace(f"{into} is not a folder. Create it, or name another folder with --into.")
     for project in survey.projects:
@@ -117,6 +137,8 @@ def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) ->
     from storage.upkeep.integrity import check
 
     url = _database_url(database, into)
+    # A wrong variable of the environment must be found before anything is written.
+    Settings.load(database_url=url, library_root=survey.root)
     with closing(Database(url)) as planned:
         is_new = planned.path is not None and not planned.path.exists()
         report = None if is_new else check(planned)
@@ -178,10 +200,20 @@ def discover_projects(
 
 
 def _database_url(named: str | None, into: Path) -> str:
-    named = named or os.environ.get("PHOTOJOBS_DATABASE_URL") or str(into / DATABASE_FILE)
-    if "://" in named:
+    return _absolute_url(named or os.environ.get("PHOTOJOBS_DATABASE_URL") or str(into / DATABASE_FILE))
+
+
+def _absolute_url(named: str) -> str:
+    """Return the URL of a database. The path of an SQLite file becomes absolute: users change to another folder."""
+    if "://" not in named:
+        return sqlite_url(absolute_path(named))
+    try:
+        url = make_url(named)
+    except (ArgumentError, ValueError):
+        # `Database` reports what is wrong with the URL.
         return named
-    return f"sqlite:///{os.path.abspath(Path(named).expanduser())}"  # noqa: PTH100 - as above.
+    is_file = url.drivername == "sqlite" and url.database not in (None, "", ":memory:") and "?" not in named
+    return sqlite_url(absolute_path(str(url.database))) if is_file else named
 
 
 def _toml(text: str) -> str:

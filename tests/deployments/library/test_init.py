@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pty
 import shlex
@@ -176,6 +177,7 @@ def test_nothing_is_overwritten_and_nothing_goes_into_a_project(command: Command
         (("../Mine",), "there is no terminal for questions"),
         (("../Mine/Iceland", "--yes"), "--layout project"),
         (("../nowhere", "--yes"), "is not a folder"),
+        (("~nobody-here/x", "--yes"), "is not a folder"),
         (("/", "--yes", "--layout", "tenant"), "the whole disk"),
         (("../Mine", "--yes", "--into", "nowhere"), "is not a folder"),
         (("../Mine", "--yes", "--database", "postgresql://nobody@127.0.0.1:1/x"), "127.0.0.1"),
@@ -208,15 +210,71 @@ def test_a_database_that_is_there_is_kept_with_its_rows(command: Command, site: 
     assert [one["project"]["project_name"] for one in command("library", "list", "--json").document] == ["Old"]
 
 
-def test_no_is_an_answer(command: Command, site: Path, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("typed", ["n\n", ""])
+def test_no_and_the_end_of_the_input_are_answers(
+    command: Command, site: Path, place: Any, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
     put(place.folder / "Mine", "Iceland/1.jpg")
     monkeypatch.setattr("deployments.cli.commands.installation.init._is_asked", lambda: True)
-    monkeypatch.setattr("rich.prompt.Confirm.ask", lambda *_, **__: False)
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
 
     ran = command("init", "../Mine")
 
     assert (ran.code, ran.out.splitlines()[-1]) == (0, "Nothing was written.")
     assert list(site.iterdir()) == []
+
+
+def test_a_question_for_the_folder_that_is_not_answered_is_told(
+    command: Command, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.cli.commands.installation.init._is_asked", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+
+    ran = command("init")
+
+    assert (ran.code, list(site.iterdir())) == (2, [])
+    assert "nothing was written" in ran.err
+
+
+def test_a_wrong_variable_is_found_before_anything_is_written(command: Command, site: Path, place: Any) -> None:
+    put(place.folder / "Mine", "Iceland/1.jpg")
+    before = place.files()
+
+    ran = command("init", "../Mine", "--yes", PHOTOJOBS_CONCURENCY="3")
+
+    assert ran.code == 2
+    assert 'Did you mean "concurrency"?' in ran.complaints[0]
+    assert place.files() == before
+
+
+def test_variables_that_override_what_is_written_are_named(command: Command, site: Path, place: Any) -> None:
+    mine = put(place.folder / "Mine", "Iceland/1.jpg")
+    (site / "other.toml").write_text("")
+    same = {"PHOTOJOBS_LIBRARY_ROOT": str(mine.parent), "PHOTOJOBS_DATABASE_URL": "sqlite:///photojobs.db"}
+    other = same | {"PHOTOJOBS_LIBRARY_ROOT": "elsewhere", "PHOTOJOBS_CONFIG": "other.toml"}
+
+    ran, agreeing = (command("init", mine, "--dry-run", **variables) for variables in (other, same))
+
+    assert "PHOTOJOBS_LIBRARY_ROOT overrides the settings file" in ran.out
+    assert "PHOTOJOBS_CONFIG names another settings file" in ran.out
+    assert "PHOTOJOBS_DATABASE_URL" not in ran.out
+    assert "PHOTOJOBS_" not in agreeing.out
+
+
+@pytest.mark.parametrize("database", ["What?/100%41.db", "sqlite:///near.db"])
+def test_the_database_is_the_same_one_from_every_folder(
+    command: Command, site: Path, place: Any, database: str
+) -> None:
+    mine = put(place.folder / "Mine", "Iceland/1.jpg")
+    (site / "What?").mkdir()
+
+    ran = command("init", mine, "--into", place.folder, "--database", database, "--yes")
+
+    assert ran.code == 0, ran.err
+    named = Database(tomllib.loads((place.folder / "photojobs.toml").read_text())["database_url"])
+    assert named.path == site / database.removeprefix("sqlite:///")
+    assert named.path.is_file()
+    named.close()
 
 
 def test_on_a_terminal_it_asks(site: Path, place: Any) -> None:

@@ -176,21 +176,25 @@ def _show(setup: LibrarySetup) -> None:
         )
         if len(survey.projects) > SHOWN_PROJECTS:
             say(f"and {len(survey.projects) - SHOWN_PROJECTS} more")
-    for line in _remarks(survey):
+    for line in (*_remarks(survey), *_overridden(setup)):
         say(f"note: {line}")
 
 
 def _database(setup: LibrarySetup) -> str:
-    from sqlalchemy import make_url
+    from storage.database.database_url import shown_text
 
-    from storage.database.database_url import shown_url
-
-    place = shown_url(make_url(setup.database_url))
+    place = shown_text(setup.database_url)
     if setup.report is None:
         return f"{place}, new"
     if setup.report.revision == setup.report.newest_revision:
         return f"{place}, not changed"
     return f"{place}, upgraded to the newest schema" + (" after a backup" if setup.report.counts else "")
+
+
+def _overridden(setup: LibrarySetup) -> Iterator[str]:
+    for name in setup.overriding_variables:
+        what = "names another settings file" if name == "PHOTOJOBS_CONFIG" else "overrides the settings file"
+        yield f"the environment variable {name} {what}. Unset it to use {setup.settings_file}."
 
 
 def _remarks(survey: LibrarySurvey) -> Iterator[str]:
@@ -269,10 +273,18 @@ def _count(names: Sequence[str]) -> str:
 def _ask(question: str, *, default: str) -> str:
     from rich.prompt import Prompt
 
-    return Prompt.ask(question, console=messages(), default=default)
+    try:
+        return Prompt.ask(question, console=messages(), default=default)
+    except EOFError:
+        raise BadInput("init: the input ended before the question was answered; nothing was written.") from None
 
 
 def _agrees(question: str, *, default: bool) -> bool:
     from rich.prompt import Confirm
 
-    return Confirm.ask(question, console=messages(), default=default)
+    try:
+        return Confirm.ask(question, console=messages(), default=default)
+    except EOFError:
+        # Ctrl-D means no. It leaves the cursor behind the question.
+        messages().print()
+        return False
