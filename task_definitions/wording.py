@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from collections.abc import Iterable, Mapping
 
 #: The maximum number of characters of a user's value in a message; more would hide the sentence around the value.
@@ -46,6 +47,14 @@ def listed(words: Iterable[str], *, last: str = "or") -> str:
     """Return `a, b or c`."""
     *front, end = words
     return f"{', '.join(front)} {last} {end}" if front else end
+
+
+def os_error_in_words(error: OSError) -> str:
+    """Return an error of the operating system as a message, with what to check."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename is None:
+        return f"{reason}. Check the disk that the output is written to, and servers that the settings name."
+    return f"{os.fsdecode(error.filename)}: {reason}. Check the path, its permissions and its disk."
 
 
 def quantity(number: int, noun: str) -> str:

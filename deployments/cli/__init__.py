@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line of this process, and exit with its exit code."""
-    import os
-
+    _use_standard_streams()
     from deployments.cli.command_line import run_command_line
     from deployments.server.telemetry_off import switch_telemetry_off
     from deployments.server.without_proxy import direct_environment
@@ -19,3 +20,16 @@ def main() -> None:
     switch_telemetry_off()
     os.environ.update(direct_environment())
     sys.exit(run_command_line(sys.argv[1:]))
+
+
+def _use_standard_streams() -> None:
+    """Replace closed standard streams, and let stdout escape what its encoding lacks."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The next file that is opened would get the descriptor of the closed stream, and output of this process or
+            # of its children would be written to that file.
+            stream = open(os.devnull, mode)  # noqa: PTH123, SIM115 - it stays open, like every standard stream.
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

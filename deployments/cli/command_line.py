@@ -15,7 +15,7 @@ from deployments.cli.options.exit_codes import BAD_INPUT, CANCELED, FAULT_OF_OUR
 from deployments.cli.output.help_pages import COMMON_OPTIONS, OPTIONS, complete_help
 from deployments.cli.output.loudness import is_verbose, set_loudness
 from task_definitions.errors import PhotojobsError
-from task_definitions.wording import did_you_mean, shown
+from task_definitions.wording import did_you_mean, os_error_in_words, printable, shown
 
 _ROOM = "deployments.cli.commands"
 
@@ -124,8 +124,8 @@ def build_app() -> App:
 def run_command_line(tokens: Sequence[str]) -> int:
     """Run a command line, print each error as one line on stderr, and return the exit code.
 
-    The exit codes are 0 for success, 1 for a failed task, 2 for input that cannot be used, 70 for a bug in photojobs,
-    130 for Ctrl-C, and 141 for a closed output pipe.
+    The exit codes are 0 for success, 1 for a failed task, 2 for input or a file that cannot be used, 70 for a bug in
+    photojobs, 130 for Ctrl-C, and 141 for a closed output pipe.
     """
     app = build_app()
     set_loudness()
@@ -151,6 +151,10 @@ def run_command_line(tokens: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _complain("stopped by Ctrl-C")
         return CANCELED
+    except OSError as error:
+        if is_verbose():
+            traceback.print_exc()
+        return _complain(os_error_in_words(error))
     except Exception as error:  # noqa: BLE001 - users see a traceback only with --verbose.
         if is_verbose():
             traceback.print_exc()
@@ -173,7 +177,8 @@ def _check_command(tokens: Sequence[str]) -> None:
 
 def _complain(message: str) -> int:
     for line in message.splitlines() or ["failed"]:
-        print(f"photojobs: {line}", file=sys.stderr)  # noqa: T201 - the errors of the command go to stderr.
+        # Names in messages may contain control characters.
+        print(f"photojobs: {printable(line)}", file=sys.stderr)  # noqa: T201 - the errors of the command go to stderr.
     return BAD_INPUT
 
 

@@ -51,6 +51,12 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def _safely(area: str, examine_area: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from examine_area()
+    except OSError as error:
+        yield Area(area).problem(
+            "examination",
+            f"The check was not completed: {error}.",
+            "Check the path, its permissions and its disk.",
+        )
     except Exception as error:  # noqa: BLE001 - one failed check must not hide the others.
         yield Area(area).problem(
             "examination",

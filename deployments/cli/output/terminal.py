@@ -52,7 +52,7 @@ def messages() -> Console:
 
 def say(text: str) -> None:
     """Print a line of the result."""
-    output().print(Text(text), soft_wrap=True)
+    output().print(Text(harmless(text)), soft_wrap=True)
 
 
 def confirm(text: str) -> None:
@@ -64,12 +64,12 @@ def confirm(text: str) -> None:
 def remark(text: str) -> None:
     """Print a line of progress or advice on stderr; print nothing with --quiet."""
     if not is_quiet():
-        messages().print(Text(text), soft_wrap=True)
+        messages().print(Text(harmless(text)), soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Print a warning on stderr; the command continues."""
-    messages().print(Text(f"photojobs: {text}"), soft_wrap=True)
+    messages().print(Text(harmless(f"photojobs: {text}")), soft_wrap=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,7 +168,13 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 
 def print_json(value: Any) -> None:
     """Print a JSON document: records are objects, moments ISO 8601 in UTC."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=plain) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=plain)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        # A file name may not be Unicode, or the terminal may have another encoding.
+        text = json.dumps(value, indent=2, default=plain)
+    sys.stdout.write(text + "\n")
 
 
 def print_outcome(text: str, document: Any, *, json: bool) -> None:
@@ -203,6 +209,11 @@ def shown(value: Any) -> str:
     if isinstance(value, dict | list):
         return printable(json.dumps(value, ensure_ascii=False, default=plain))
     return printable(str(value))
+
+
+def harmless(text: str) -> str:
+    """Return a text with its line breaks, in which control characters are escaped: names may contain them."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def duration(seconds: float | None) -> str:

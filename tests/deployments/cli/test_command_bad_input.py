@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +15,7 @@ from cyclopts import CoercionError
 from deployments.cli.command_line import build_app
 from deployments.cli.output.help_pages import CommandPage, command_pages
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
+from tests.deployments.conftest import PHOTOJOBS
 
 Command = Callable[..., Any]
 
@@ -65,6 +68,8 @@ Command = Callable[..., Any]
         ("jobs cancel 2.6", 'IDS: unable to convert "2.6" into int'),
         ("run image_move --project 1 --item 1 2.6", '--item: unable to convert "2.6" into int'),
         ("lanes set normal --slots 2.0", '--slots: unable to convert "2.0" into int'),
+        ("db restore \x1b[31mred", "\\x1b[31mred: the file does not exist"),
+        (f"db restore {'x' * 300}", "xxx: File name too long. Check the path"),
     ],
 )
 def test_a_wrong_command_line_costs_one_line_and_writes_nothing(
@@ -211,6 +216,34 @@ def test_a_fault_of_ours_shows_no_traceback_unless_it_is_asked_for(
     assert "by nothing" in quiet.complaints[0]
     assert "Traceback" not in quiet.err
     assert "Traceback" in verbose.err
+
+
+def test_a_file_system_that_fails_is_no_fault_of_ours(
+    command: Command, place_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected", "/mnt/photos")
+
+    monkeypatch.setattr("deployments.cli.commands.queue.status.read_status", away)
+    monkeypatch.setattr("deployments.doctor.examination.examine_library", away)
+
+    ran, examined = command("status"), command("doctor", "--json").document["findings"]
+
+    assert ran.code == 2
+    assert ran.complaints == [
+        "/mnt/photos: Transport endpoint is not connected. Check the path, its permissions and its disk."
+    ]
+    (found,) = (one for one in examined if one["name"] == "examination")
+    assert "/mnt/photos" in found["says"]
+    assert "bug" not in found["remedy"]
+
+
+def test_closed_streams_are_like_empty_ones(place: Any) -> None:
+    shell = ["/bin/sh", "-c", '"$0" init <&- 2>&-', PHOTOJOBS]
+
+    ran = subprocess.run(shell, cwd=place.folder, timeout=60, stdout=subprocess.PIPE)
+
+    assert (ran.returncode, ran.stdout) == (2, b"")
 
 
 def test_a_wrong_setting_is_named_with_its_variable(shell: Command) -> None:

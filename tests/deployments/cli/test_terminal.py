@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -46,6 +47,19 @@ def test_a_narrow_terminal_leaves_out_what_may_be_spared_and_keeps_the_table(pri
     assert printed(90, spared=("jobs", "status")).splitlines()[0].split() == list(COLUMNS)
     assert printed(80, spared=("jobs", "status")).splitlines()[0].split() == ["task", "status", "why"]
     assert printed(70, spared=("jobs", "status")).splitlines()[0].split() == ["task", "why"]
+
+
+def test_a_document_is_json_whatever_its_names_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.print_json({"name": "not Unicode: \udcff", "other": "Grüße"})
+
+    assert json.loads(capsys.readouterr().out) == {"name": "not Unicode: \udcff", "other": "Grüße"}
+
+
+def test_names_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.output.cache_clear()
+    terminal.say("one\n\x1b[31mtwo")
+
+    assert capsys.readouterr().out == "one\n\\x1b[31mtwo\n"
 
 
 def test_no_color_and_dumb_terminals_get_no_escape_codes(monkeypatch: pytest.MonkeyPatch) -> None:
