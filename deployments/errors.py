@@ -33,6 +33,10 @@ class PortInUse(PrefectServerFailed):
     """Another program uses the port of Prefect's server."""
 
 
+class AddressNotUsable(PrefectServerFailed):
+    """Prefect's server cannot listen on the given address or port."""
+
+
 class MetricsNotServed(DeploymentsError):
     """The address for metrics does not belong to this machine, or this process may not listen on it."""
 

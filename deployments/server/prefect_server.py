@@ -6,6 +6,7 @@ If `PREFECT_API_URL` names a server, that one is used and nothing is started.
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib.metadata
 import os
 import signal
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from deployments.embedded_server.empty_database import database_is_elsewhere, prepare_database
 from deployments.embedded_server.password import auth_string_of, note_address
-from deployments.errors import PortInUse, PrefectHomeTooNew, PrefectServerFailed
+from deployments.errors import AddressNotUsable, PortInUse, PrefectHomeTooNew, PrefectServerFailed
 from deployments.server.kept_process import end_process, kept_process
 from deployments.server.server_log import SERVER_LOG
 from deployments.server.telemetry_off import NO_TELEMETRY
@@ -76,24 +77,21 @@ def embedded_server(
 
     Raises:
         PortInUse: the port is taken.
+        AddressNotUsable: this process may not listen on the address or port.
         PrefectHomeTooNew: a newer Prefect has used `home`.
         PrefectServerFailed: the server ended, or did not answer in time; the message names its log.
     """
     make_private_folder(home)
-    if port is None:
-        port = _free_port(host)
-    elif not _is_free(host, port):
-        raise PortInUse(f"port {port} on {host} is taken by another program; stop that program, or choose another port")
+    port = _port_to_use(host, port)
     if not database_is_elsewhere():
         prepare_database(home)
-    # A server that listens on all addresses is reached at the loopback address.
-    name = LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound.
+    name = _reachable_name(host)
     url = f"http://{name}:{port}/api"
     log_path = home / SERVER_LOG
     lock_of_leases = home / "concurrency_leases" / "expirations.lock"
     auth_string = auth_string_of(home)
     note_address(home, url)
-    client = _client_environment(home, url, auth_string) | direct_environment(name)
+    client = _client_environment(home, url, auth_string) | direct_environment(name.strip("[]"))
     of_server = client | _server_environment(url, auth_string, is_open=host != LOOPBACK)
     with ExitStack() as stack:
         log = stack.enter_context(open_private(log_path))
@@ -236,17 +234,32 @@ def outlive_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, 0)
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+def _port_to_use(host: str, port: int | None) -> int:
+    """Return the port, or a free one for None, after a check that a server can listen there."""
+    try:
+        ((family, kind, protocol, _, address), *_) = socket.getaddrinfo(
+            host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        with socket.socket(family, kind, protocol) as probe:
+            if port is not None:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address[0], port or 0, *address[2:]))
+            return int(probe.getsockname()[1])
+    except (OSError, OverflowError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise PortInUse(
+                f"port {port} on {host} is taken by another program; stop that program, or choose another port"
+            ) from None
+        raise AddressNotUsable(
+            f"Prefect's server cannot listen on {host}, port {port or 'any'}: "
+            f"{getattr(error, 'strerror', None) or error}. Name an address of this machine with --host, and a port "
+            "from 1024 to 65535 with --port."
+        ) from None
 
 
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+def _reachable_name(host: str) -> str:
+    """Return the host, as in a URL, at which this machine reaches a server that listens on `host`."""
+    if host in ("0.0.0.0", ""):  # noqa: S104 - compared, not bound.
+        return LOOPBACK
+    host = "::1" if host == "::" else host
+    return f"[{host}]" if ":" in host else host

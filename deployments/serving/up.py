@@ -85,6 +85,7 @@ def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None
     Raises:
         AlreadyUp: another `up` uses the same folder.
         PortInUse: the port is taken.
+        AddressNotUsable: this process may not listen on the address or port.
         MetricsNotServed: the address for metrics does not belong to this machine, or may not be used.
         PrefectServerFailed: the server could not be started.
         RunnerFailed: the runner could not be started; the message names its log.
@@ -255,11 +256,15 @@ def _end_runs(runs: Path, limit_seconds: float) -> None:
 def _only_one(home: Path) -> Iterator[None]:
     import fcntl
 
-    with open_private(home / "up.lock") as lock:
+    file = home / "up.lock"
+    with open_private(file) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise AlreadyUp(
                 f"another `photojobs up` or `serve` uses the folder {home}; stop that one, or name another --folder"
             ) from None
+        except OSError as error:
+            # A network file system may have no locks.
+            raise OSError(error.errno, error.strerror, str(file)) from None
         yield

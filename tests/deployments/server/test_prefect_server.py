@@ -14,7 +14,7 @@ import prefect
 import pytest
 
 from deployments.embedded_server.empty_database import prepare_database
-from deployments.errors import PortInUse, PrefectHomeTooNew
+from deployments.errors import AddressNotUsable, PortInUse, PrefectHomeTooNew
 from deployments.server.prefect_server import embedded_server
 from tests.prefect_api import PrefectApi
 
@@ -25,6 +25,28 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_started(tmp_path: Path) ->
         with pytest.raises(PortInUse, match=f"port {port} on 127.0.0.1 is taken"), embedded_server(tmp_path, port=port):
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("host", "port"), [("192.0.2.1", None), ("nowhere.invalid", 4200), ("127.0.0.1", 70_000)])
+def test_an_address_that_cannot_be_used_is_named(tmp_path: Path, host: str, port: int | None) -> None:
+    with (
+        pytest.raises(AddressNotUsable, match=f"cannot listen on {host}"),
+        embedded_server(tmp_path, host=host, port=port),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_a_server_may_have_an_address_of_ipv6(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    def launched(command: list[str], **_: Any) -> None:
+        raise OSError(command[-2])
+
+    monkeypatch.setattr(subprocess, "Popen", launched)
+    with pytest.raises(OSError, match=f"^{host}$"), embedded_server(tmp_path, host=host):
+        pass
+    assert (tmp_path / "address").read_text().startswith("http://[::1]:")
 
 
 @pytest.mark.prefect
