@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from packaging.requirements import Requirement
 
 from deployments.doctor.finding import Area, Finding
-from deployments.server.server_api import authorization
+from deployments.server.server_api import authorization, opened_url
 from storage.settings import Settings
 from task_definitions.foreign_documents import MAX_BYTES, UnreadableDocument, parse_json
 
@@ -54,7 +54,7 @@ def examine_prefect() -> Iterator[Finding]:
         return
     try:
         request = urllib.request.Request(f"{url}/admin/version", headers=authorization())  # noqa: S310 - the user's.
-        with urllib.request.urlopen(request, timeout=SERVER_SECONDS) as answer:  # noqa: S310 - the user's.
+        with opened_url(request, timeout_seconds=SERVER_SECONDS) as answer:
             version = str(parse_json(answer.read(MAX_BYTES + 1), source=url))
     except urllib.error.HTTPError as error:
         yield _prefect.warning(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,6 +14,7 @@ from sqlalchemy import text
 from deployments.doctor.file_systems import space
 from deployments.doctor.finding import Area, Finding
 from deployments.doctor.installation import SERVER_SECONDS
+from deployments.server.server_api import opened_url
 from storage.database.engine import Database
 from storage.settings import Settings
 
@@ -36,7 +36,7 @@ def examine_space(settings: Settings, database: Database) -> Iterator[Finding]:
     if database.path is not None:
         places.append(("database", "the database", database.path))
     for name, whose, path in places:
-        free, total = space(Path(path).expanduser())
+        free, total = space(path)
         says = f"{_gigabytes(free)} of {_gigabytes(total)} are free for {whose}."
         if free < NEEDED_BYTES:
             yield _space.problem(name, says, "Free some space: thumbnails, previews and rows need it.")
@@ -60,14 +60,15 @@ def examine_clocks(settings: Settings, database: Database) -> Iterator[Finding]:
     url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
     if url:
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=SERVER_SECONDS) as answer:  # noqa: S310 - the user's own.
+            with opened_url(f"{url}/health", timeout_seconds=SERVER_SECONDS) as answer:
                 date = answer.headers.get("Date")
-        except OSError:
+            moment = parsedate_to_datetime(date).timestamp() if date else None
+        except (OSError, ValueError):
             # Another finding reports that the server does not answer.
             return
-        if date:
+        if moment is not None:
             # The header is rounded down to seconds, by half a second on average.
-            yield _compare("prefect", "Prefect's server", parsedate_to_datetime(date).timestamp() + 0.5, settings)
+            yield _compare("prefect", "Prefect's server", moment + 0.5, settings)
 
 
 def _compare(name: str, whose: str, moment: float, settings: Settings) -> Finding:

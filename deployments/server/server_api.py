@@ -8,11 +8,15 @@ import os
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
 
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json
+from task_definitions.wording import printable
 
 #: How long the server may take to answer.
 ANSWER_SECONDS = 5.0
@@ -48,11 +52,26 @@ class ServerApi:
         headers = {"Content-Type": "application/json"} | authorization(self.password) | headers
         content = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, content, headers)  # noqa: S310 - the user gave this URL.
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - as above.
+        with opened_url(request, timeout_seconds=ANSWER_SECONDS) as answer:
             try:
                 return parse_json(answer.read(_BOUNDS.max_bytes + 1), source=self.url, bounds=_BOUNDS)
             except UnreadableDocument as error:
                 raise ValueError(str(error)) from None
+
+
+@contextmanager
+def opened_url(url: str | urllib.request.Request, *, timeout_seconds: float) -> Iterator[Any]:
+    """Send a request, and give the block the answer, as `urllib.request.urlopen` does.
+
+    Raises:
+        OSError: the server does not answer, or refuses.
+        ValueError: the URL is not valid, or the answer is not HTTP.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_seconds) as answer:  # noqa: S310 - the user gave this URL.
+            yield answer
+    except HTTPException as error:
+        raise ValueError(printable(str(error).strip()) or type(error).__name__) from error
 
 
 def authorization(password: str | None = None) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from deployments.cli.options.errors import ServerAway
 from deployments.cli.options.opening import use_password
 from deployments.errors import NoPrefectServer
+from deployments.server.server_api import opened_url
 from storage.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def check_named_server() -> None:
     if not url:
         return
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SERVER_SECONDS):  # noqa: S310 - the user's own URL.
+        with opened_url(f"{url.rstrip('/')}/health", timeout_seconds=SERVER_SECONDS):
             return
     except urllib.error.HTTPError:
         # An HTTP error is an answer of a server. Prefect's client checks later whether its key is accepted.
