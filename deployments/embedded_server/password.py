@@ -38,15 +38,17 @@ def auth_string_of(home: Path) -> str:
         return known
     made = f"{_USER}:{secrets.token_urlsafe(24)}"
     # Another process may create the file at the same time. `os.link` fails if the file exists, so the password of the
-    # first process stays.
+    # first process stays. Some file systems, such as those of memory cards, have no hard links.
     temporary = home / f".{AUTH_FILE}.{os.getpid()}"
     _write_private(temporary, made)
     try:
         os.link(temporary, file)
     except FileExistsError:
         made = _read(file) or made
+    except OSError:
+        temporary.replace(file)
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return made
 
 

@@ -115,6 +115,19 @@ def test_the_password_is_random_kept_and_its_owners_alone(tmp_path: Path, monkey
     assert auth_string_of(one) == "me:mine"
 
 
+def test_the_password_is_kept_on_a_file_system_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
+    monkeypatch.setattr(os, "link", refuse)
+    made = auth_string_of(tmp_path)
+    assert auth_string_of(tmp_path) == made
+    assert os.listdir(tmp_path) == [AUTH_FILE]
+
+
 @pytest.mark.parametrize(
     ("url", "is_used"),
     [("http://127.0.0.1:1/api", True), ("http://localhost:1/api/", True), ("http://127.0.0.1:2/api", False)],
