@@ -25,6 +25,19 @@ from task_definitions.wording import quantity, shown
 _FORMAT = "photojobs-postgresql-1"
 _MANIFEST = "manifest.json"
 _BLOCK_BYTES = 1 << 20
+#: The errors of `zipfile` and of a manifest in another form. `zipfile` raises a RuntimeError if a damaged header names
+#: an unknown compression, or says that the part is encrypted.
+_DAMAGES = (
+    zipfile.BadZipFile,
+    zlib.error,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    EOFError,
+    UnreadableDocument,
+)
 
 
 class DamagedArchive(StorageError):
@@ -107,7 +120,7 @@ def read(database: Database, source: Path) -> None:
                 connection.execute(text(f"DELETE FROM {quote(name)}"))
             for table in manifest["tables"]:
                 _fill(connection, archive, table)
-    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, EOFError, UnreadableDocument) as error:
+    except _DAMAGES as error:
         raise DamagedArchive(f"is not a complete archive of photojobs: {error}. Use another backup.") from error
 
 

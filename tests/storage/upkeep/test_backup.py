@@ -175,6 +175,25 @@ def test_a_damaged_backup_is_refused_and_nothing_is_written(
 
 
 @pytest.mark.postgres
+def test_an_archive_with_a_damaged_header_is_refused(
+    postgresql_database: Database, empty_postgresql_url: str, tmp_path: Path
+) -> None:
+    copy = backup(postgresql_database, tmp_path / "copy")
+    sound = copy.read_bytes()
+    header = sound.index(b"PK\x01\x02")
+    database = Database(empty_postgresql_url)
+    # The byte 8 of a header in the directory says whether the part is encrypted, the byte 10 how it is compressed.
+    for offset, value in ((8, 1), (10, 99)):
+        content = bytearray(sound)
+        for at in (found.start() for found in re.finditer(b"PK\x01\x02", sound[header:])):
+            content[header + at + offset] = value
+        copy.write_bytes(content)
+        with pytest.raises(RestoreFailed, match="not a complete archive"):
+            restore(database, copy)
+    database.close()
+
+
+@pytest.mark.postgres
 def test_an_archive_of_a_newer_schema_is_refused(
     postgresql_database: Database, empty_postgresql_url: str, tmp_path: Path
 ) -> None:
