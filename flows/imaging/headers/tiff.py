@@ -15,7 +15,8 @@ Reader = Callable[[int, int], bytes]
 # The type numbers of bytes, text, undefined data, and the UTF-8 text of EXIF 3.0.
 _TEXT_TYPES: Final = frozenset({1, 2, 7, 129})
 # The type numbers of integers and offsets of folders, with their `struct` formats. Only BigTIFF has the 64-bit types.
-_NUMBER_FORMATS: Final = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_SHORT: Final = 3
+_NUMBER_FORMATS: Final = {_SHORT: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 # The accepted version numbers in a TIFF header: 42 in TIFF and most RAW formats, the others in RAW files of Olympus and
 # Panasonic.
 _MAGIC: Final = frozenset({42, 0x4F52, 0x5352, 0x55})
@@ -59,6 +60,11 @@ class Entry:
     _count: int
     _inline: bytes
     place: int
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the value is one 16-bit integer, so that the value field has it."""
+        return self._kind == _SHORT and self._count == 1
 
     def numbers(self) -> tuple[int, ...]:
         """Return the integers of the value; empty if it has no integers or more than 64."""

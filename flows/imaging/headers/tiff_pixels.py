@@ -1,11 +1,12 @@
 """Interprets the pixel values of TIFF files that libvips would misinterpret.
 
-libvips does not support 8-bit Lab and ICC Lab. It also interprets a saved selection as transparency, and 32-bit values
-as 8-bit values.
+libvips does not support 8-bit Lab and ICC Lab, and refuses a file with an orientation that does not exist. It also
+interprets a saved selection as transparency, and 32-bit values as 8-bit values.
 """
 
 import mmap
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final, Literal
 
@@ -13,7 +14,7 @@ from flows.imaging.headers.tiff import Folder, Reader, read_pages
 
 _WIDTH, _HEIGHT = 0x0100, 0x0101
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 0x00FE, 0x0102, 0x0106, 0x0152, 0x0153
-_COMPRESSION, _INK_SET, _SUBSAMPLING = 0x0103, 0x014C, 0x0212
+_COMPRESSION, _ORIENTATION, _INK_SET, _SUBSAMPLING = 0x0103, 0x0112, 0x014C, 0x0212
 _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _LOG_L, _LOG_LUV = 3, 5, 6, 8, 9, 32_844, 32_845
 #: Color spaces outside of `_COLORS` that libvips converts correctly or refuses. libvips would show all other color
 #: spaces, such as a transparency mask, the mosaic of a sensor or colors in linear light, as gray or RGB.
@@ -58,8 +59,8 @@ class TiffPixels:
         numbers: the encoding of colors; None if it is not known.
         bands: how many channels, from the first on, hold colors and transparency; the others are ignored. None if there
             are no others.
-        color_space_at: the offset in the file of the color space, which must be replaced for libvips; None if libvips
-            can read the file unchanged.
+        replaced: the offsets of 16-bit numbers in the file that libvips does not accept, with the numbers that libvips
+            gets instead; empty if libvips can read the file unchanged.
         byte_order: the byte order of the file.
     """
 
@@ -68,15 +69,16 @@ class TiffPixels:
     page: int = 0
     numbers: Numbers | None = Numbers.PLAIN
     bands: int | None = None
-    color_space_at: int | None = None
+    replaced: tuple[tuple[int, int], ...] = ()
     byte_order: Literal["little", "big"] = "little"
 
     def content(self, descriptor: int) -> Any | None:
         """Return a modified copy of the file in memory for libvips; None if libvips can read the file unchanged."""
-        if self.color_space_at is None:
+        if not self.replaced:
             return None
         content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
-        content[self.color_space_at : self.color_space_at + 2] = _ICCLAB.to_bytes(2, self.byte_order)
+        for at, number in self.replaced:
+            content[at : at + 2] = number.to_bytes(2, self.byte_order)
         return content
 
     def is_plain(self, image: Any) -> bool:
@@ -110,7 +112,8 @@ class TiffPixels:
 
     def is_in_range(self, small: Any) -> bool:
         """Return whether the values of a reduced float image are from 0 to 1, with a tolerance for the reduction."""
-        return bool(small.min() >= -_OVERSHOOT and small.max() <= 1 + _OVERSHOOT)
+        # A comparison with a value that is not a number is false.
+        return bool(((small >= -_OVERSHOOT) & (small <= 1 + _OVERSHOOT)).min() > 0)
 
 
 def read_pixels(read_at: Reader) -> TiffPixels | None:
@@ -122,6 +125,22 @@ def read_pixels(read_at: Reader) -> TiffPixels | None:
     page = next((at for at, folder in enumerate(pages) if not _number(folder, _SUBFILE_TYPE, 0) & _IS_REDUCED), 0)
     folder = pages[page]
     width, height = (folder[tag].number() if tag in folder else None for tag in (_WIDTH, _HEIGHT))
+    found = _interpreted(folder, width, height, page)
+    return replace(
+        found,
+        replaced=(*_wrong_orientations(pages), *found.replaced),
+        byte_order="little" if read_at(0, 2) == b"II" else "big",
+    )
+
+
+def _wrong_orientations(pages: Sequence[Folder]) -> Iterator[tuple[int, int]]:
+    for folder in pages:
+        orientation = folder.get(_ORIENTATION)
+        if orientation is not None and orientation.is_short and orientation.number() not in range(1, 9):
+            yield orientation.place, 1
+
+
+def _interpreted(folder: Folder, width: int | None, height: int | None, page: int) -> TiffPixels:
     photometric = _number(folder, _PHOTOMETRIC, -1)
     colors = _COLORS.get(photometric)
     if colors is None:
@@ -136,8 +155,7 @@ def read_pixels(read_at: Reader) -> TiffPixels | None:
         page,
         numbers,
         bands=colors + (1 if extra[0] in _TRANSPARENCY else 0) if extra else None,
-        color_space_at=folder[_PHOTOMETRIC].place if photometric == _CIELAB else None,
-        byte_order="little" if read_at(0, 2) == b"II" else "big",
+        replaced=((folder[_PHOTOMETRIC].place, _ICCLAB),) if photometric == _CIELAB else (),
     )
 
 

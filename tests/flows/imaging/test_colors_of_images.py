@@ -120,6 +120,25 @@ def test_numbers_without_a_known_white_are_not_supported(tmp_path: Path, kind: s
     )
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_float_that_is_not_a_number_has_no_color(tmp_path: Path, share: float) -> None:
+    array = (GREY / 255).astype("f4")
+    array[: max(1, int(share * HEIGHT))] = np.nan
+    (tmp_path / "a.tif").write_bytes(tiff_file(array, photometric=1, sample_format=3))
+    assert "not from 0 to 1" in assert_not_supported(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", [0, 9, 65_535])
+def test_a_tiff_with_an_orientation_that_does_not_exist_is_shown_as_it_is(
+    tmp_path: Path, orientation: int, order: str
+) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_file(RGB.astype("u1"), photometric=2, order=order, tag_112=(SHORT, orientation)))
+    assert_shows(path, QUARTERS)
+    assert read_metadata(path).orientation == 1
+
+
 @pytest.mark.parametrize(
     ("photometric", "tags"),
     [
