@@ -140,6 +140,18 @@ def test_with_another_database_in_the_environment_prefect_itself_is_needed(
     assert not (tmp_path / "home").exists()
 
 
+def test_a_history_that_cannot_be_written_does_not_keep_a_task_from_running(
+    command: Command, place: Any, place_database: Database, home: Path
+) -> None:
+    (place.library / "user_0" / "Iceland").mkdir(parents=True)
+    home.parent.write_text("a file in place of the folder")
+
+    ran = command("run", "folder_discovery", "--json")
+
+    assert (ran.code, ran.document["status"]) == (0, "completed")
+    assert "Prefect's pages do not show this task" in ran.err
+
+
 def test_a_database_that_exists_is_left_as_it_is(tmp_path: Path) -> None:
     file = empty_database.prepare_database(tmp_path)
     with closing(sqlite3.connect(file)) as connection, connection:

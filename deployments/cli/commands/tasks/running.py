@@ -31,7 +31,12 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
     if is_shown:
         remark(f"task {request.new.id} begins")
     try:
-        history = _history(runtime)
+        try:
+            history = _history(runtime)
+        except (OSError, sqlite3.Error) as error:
+            # A run needs the folder of Prefect's server only for its history. A home folder may be read-only.
+            _warn_of_history(error)
+            return _run_plainly(request, runtime, is_shown=is_shown)
         if history is not None:
             return _run_plainly(request, runtime, history, is_shown=is_shown)
         with prefect_server(server_home(runtime.database)):
@@ -62,18 +67,26 @@ def _history(runtime: Runtime) -> RunHistory | None:
     return RunHistory.of(server_home(runtime.database))
 
 
-def _run_plainly(request: TaskRequest, runtime: Runtime, history: RunHistory, *, is_shown: bool) -> TaskSummary:
+def _run_plainly(
+    request: TaskRequest, runtime: Runtime, history: RunHistory | None = None, *, is_shown: bool
+) -> TaskSummary:
     from flows.execution.plain_run import run_plainly
 
     with following(runtime, request.new.id, is_shown=is_shown):
         summary = run_plainly(request.new.id, runtime)
+    if history is None:
+        return summary
     try:
         flow_run_id = history.record(summary, runtime.database)
     except sqlite3.Error as error:
-        warn(
-            f"the task has ended, but Prefect's pages do not show it, because Prefect's history could not be written: "
-            f"{error}. `photojobs tasks show` shows the task."
-        )
+        _warn_of_history(error)
     else:
         TasksRepository(runtime.database).link_flow_run(request.new.id, flow_run_id)
     return summary
+
+
+def _warn_of_history(error: Exception) -> None:
+    warn(
+        f"Prefect's pages do not show this task, because Prefect's history cannot be written: {error}. PREFECT_HOME "
+        "can name another folder. `photojobs tasks show` shows the task."
+    )
