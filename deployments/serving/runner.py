@@ -75,6 +75,21 @@ class Serving:
         self._choices = Choices()
         self._scheduled: dict[UUID, tuple[DeploymentScheduleCreate, ...]] = {}
         self._restored_at: dict[UUID, float] = {}
+        self._seen = fingerprint(settings.definitions)
+
+    async def follow_files(self) -> None:
+        """Serve definitions whose files have changed since the last call, and update the lists in the forms.
+
+        If this fails, for example because Prefect's server is restarted, the next call tries again.
+        """
+        try:
+            now = await asyncio.to_thread(fingerprint, self._settings.definitions)
+            if now != self._seen:
+                await self.update()
+                self._seen = now
+            await self.update_choices()
+        except Exception as error:  # noqa: BLE001 - after an error here, no change would ever be served.
+            self._say(f"the changed definitions could not be served; trying again: {error}")
 
     async def update_choices(self) -> None:
         """Update the lists in the forms from the database; without a database, the lists stay as they are."""
@@ -116,7 +131,8 @@ class Serving:
         self._report(definitions)
         for difference in compare_definitions(self._served, definitions):
             if difference.kind == "removed":
-                await self._pause(self._served.pop(difference.name))
+                await self._pause(self._served[difference.name])
+                del self._served[difference.name]
             else:
                 await self._serve(definitions[difference.name], difference)
 
@@ -252,7 +268,7 @@ async def serve(settings: Settings) -> None:
     if ready:
         create_private(Path(ready))
     watching = [
-        asyncio.create_task(_reload(serving, settings.definitions)),
+        asyncio.create_task(_follow_files(serving)),
         asyncio.create_task(_watch_deployments(serving)),
     ]
     try:
@@ -270,15 +286,10 @@ READY_VARIABLE = "PHOTOJOBS_UP_READY"
 OWN_SERVER_VARIABLE = "PHOTOJOBS_UP_OWN_SERVER"
 
 
-async def _reload(serving: Serving, source: Path | None) -> None:
-    seen = fingerprint(source)
+async def _follow_files(serving: Serving) -> None:
     while True:
         await asyncio.sleep(RELOAD_SECONDS)
-        now = await asyncio.to_thread(fingerprint, source)
-        if now != seen:
-            seen = now
-            await serving.update()
-        await serving.update_choices()
+        await serving.follow_files()
 
 
 async def _watch_deployments(serving: Serving) -> None:

@@ -10,8 +10,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import cast
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
@@ -231,6 +233,27 @@ def test_a_definition_that_was_removed_while_nothing_was_served_is_paused_by_the
     file.write_text(DECLARED + OTHER)
     asyncio.run(start())
     assert not registered(client, "other/Other").paused
+
+
+def test_a_definition_that_changed_while_the_server_was_away_is_served_later(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[str] = []
+
+    async def update(_: Serving) -> None:
+        attempts.append("update")
+        if len(attempts) == 1:
+            raise httpx.ConnectError("the server is restarted")
+
+    monkeypatch.setattr(Serving, "update", update)
+    monkeypatch.setattr(Serving, "update_choices", AsyncMock())
+    served = Serving(Runner(name="test"), Settings.load(definitions=file))
+    file.write_text(DECLARED + OTHER)
+
+    for _ in range(3):
+        asyncio.run(served.follow_files())
+
+    assert len(attempts) == 2
 
 
 @pytest.mark.parametrize("joins", ["before it is served", "while it is served"])
