@@ -1,6 +1,7 @@
 """Reads and writes the manifest `.project.yaml`, which identifies the project of a folder even after a rename."""
 
 import os
+import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,15 @@ _MAX_KEPT_BYTES: Final = 1_000
 #: YAML aliases are refused, because with them a few lines could expand to more values than fit in memory.
 _BOUNDS: Final = Bounds(max_bytes=_MAX_MANIFEST_BYTES, max_values=2_000, has_aliases=False)
 _KEYS: Final = ("name", "id", "created_at", "version")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts in quotes if they are numbers by YAML 1.2, such as `08` and `1e3`. PyYAML follows YAML 1.1."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^([-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|0o[0-7]+)$"), [*"+-.0123456789"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +144,7 @@ def replace_manifest(
         trashed = trash_place(project, path, at=at)
     known = {key: getattr(manifest, key) for key in _KEYS}
     values = {**known, **other, **manifest.other}
-    content = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    content = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
     written = WrittenManifest(before=before, after=content, trashed=trashed)
     if announce is not None:
         announce(written)

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -23,6 +24,13 @@ def test_a_manifest_is_read_as_it_was_written(project: ProjectFolder) -> None:
         "created_at": "2025-10-01T12:00:00.000Z",
         "version": "1.0",
     }
+
+
+@pytest.mark.parametrize("name", ["07", "08", "12e45", "1E3", "0o17", "+.5"])
+def test_a_name_of_digits_is_a_text_for_readers_of_each_version_of_yaml(project: ProjectFolder, name: str) -> None:
+    write_manifest(project, replace(ICELAND, name=name), at=NOON)
+    assert f"name: '{name}'\n" in project.manifest_path.read_text()
+    assert read_manifest(project) == replace(ICELAND, name=name)
 
 
 def test_writing_the_same_again_does_not_touch_the_file(project: ProjectFolder) -> None:
