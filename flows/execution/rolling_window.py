@@ -151,7 +151,8 @@ def follow_steps(
 class StepSource(Source[AnyFuture]):
     """The unfinished jobs of a task's current step."""
 
-    # The time can be long, because only a retry adds jobs to a step that is running.
+    # The time can be long, because only a retry adds jobs to a step that is running, or sends the task back to an
+    # earlier step. The jobs that are followed then wait for the jobs of the earlier step.
     look_seconds = 5.0
 
     def __init__(self, task: Task, runtime: Runtime) -> None:
@@ -176,7 +177,7 @@ class StepSource(Source[AnyFuture]):
         return found
 
     def not_ready(self) -> int:
-        """Return how many jobs run in another process or wait for their next attempt."""
+        """Return how many jobs run in another process, or wait for their next attempt or for earlier steps."""
         return len(self._runtime.followed.not_ready(self._task.id))
 
     def is_stopped(self) -> bool:

@@ -21,6 +21,7 @@ from storage.database.answer_watch import wait_for_end
 from storage.database.engine import Database
 from storage.errors import DatabaseFault, StorageError
 from storage.lifecycle import heartbeats
+from storage.lifecycle.state_machine import HELD_BY_STEPS
 from storage.queue.claims import place_in_time
 from storage.queue.exchange import End, Exchanged, Wanted
 from storage.queue.jobs import JobsRepository
@@ -75,7 +76,8 @@ class FollowedJobs:
         self._claimed: dict[str, Followed] = {}
         #: The ids of the jobs for which this process keeps the next slots.
         self._next_in_line: set[int] = set()
-        #: The ids of the jobs that run in another process, or whose next attempt is not due.
+        #: The ids of the jobs that run in another process, whose next attempt is not due, or that wait for earlier
+        #: steps of their task.
         self._not_ready: set[int] = set()
         self._looked_at = -math.inf
         self._due_at = math.inf
@@ -116,8 +118,8 @@ class FollowedJobs:
     def not_ready(self, task_id: str | None) -> set[int]:
         """Return the ids of the waiting jobs of a task that cannot begin in this process now.
 
-        Such a job runs in another process, or its next attempt is not due yet. If `task_id` is None, the result has
-        the ids of standalone jobs.
+        Such a job runs in another process, its next attempt is not due yet, or it waits for earlier steps of its task.
+        If `task_id` is None, the result has the ids of standalone jobs.
         """
         with self._lock:
             return {job_id for job_id in self._not_ready & set(self._waiting) if self._is_of(task_id, job_id)}
@@ -246,7 +248,7 @@ class FollowedJobs:
             due_in_seconds = (job.run_after - self._database.clock()).total_seconds()
         if due_in_seconds > 0:
             self._due_at = min(self._due_at, time.monotonic() + due_in_seconds)
-        if due_in_seconds > 0 or job.status == "running":
+        if due_in_seconds > 0 or job.status == "running" or job.held_by == HELD_BY_STEPS:
             self._not_ready.add(job.id)
         else:
             self._not_ready.discard(job.id)
@@ -322,6 +324,8 @@ class FollowedJobs:
             elif state.status == "running":
                 not_ready.add(job_id)
                 elsewhere.append(job_id)
+            elif state.held_by == HELD_BY_STEPS:
+                not_ready.add(job_id)
         with self._lock:
             self._not_ready = not_ready
             waiters = [followed for job_id in elsewhere for followed in self._waiting.get(job_id, ())]

@@ -30,6 +30,7 @@ class JobState:
 
     status: str
     run_after: datetime | None
+    held_by: str | None
 
 
 def write_heartbeats(database: Database, claims: Iterable[tuple[int, str]]) -> set[str]:
@@ -85,8 +86,9 @@ def job_states(database: Database, job_ids: Sequence[int]) -> dict[int, JobState
     if not job_ids:
         return {}
     with database.connect() as connection:
-        rows = connection.execute(select(jobs.c.id, jobs.c.status, jobs.c.run_after).where(among(jobs.c.id, job_ids)))
-        return {row.id: JobState(status=row.status, run_after=row.run_after) for row in rows}
+        columns = (jobs.c.id, jobs.c.status, jobs.c.run_after, jobs.c.held_by)
+        rows = connection.execute(select(*columns).where(among(jobs.c.id, job_ids)))
+        return {row.id: JobState(status=row.status, run_after=row.run_after, held_by=row.held_by) for row in rows}
 
 
 def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[tuple[int]]:

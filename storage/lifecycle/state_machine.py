@@ -33,7 +33,7 @@ from task_definitions.wording import portion
 #: The maximum number of characters of an error message in a row; the log has the full text.
 ERROR_MESSAGE_LENGTH = 1000
 
-#: The value of `held_by` of follow-up jobs until the steps of their task have ended.
+#: The value of `held_by` of jobs of later steps, such as follow-up jobs, until their task has reached their step.
 HELD_BY_STEPS = "steps"
 
 #: The columns that change when a job is queued again. `held_by` is determined again, because holds may have changed.
@@ -177,7 +177,10 @@ def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: d
 
 
 def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: datetime) -> Task | None:
-    """Let a task continue from a step that has queued jobs. An unfinished task at an earlier step stays there."""
+    """Let a task continue from a step that has queued jobs. An unfinished task at an earlier step stays there.
+
+    Queued jobs of later steps, such as follow-up jobs, wait until the task has reached their steps.
+    """
     task = lock_task(connection, task_id)
     if task is None:
         return None
@@ -198,15 +201,12 @@ def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: d
             )
         )
     else:
-        # The task stays at its earlier step, and a follow-up job that was queued again must wait.
         step_index = task.step_index
-    follow_up_index = PinnedDefinition.from_json(task.definition_json).follow_up_index
-    if step_index < follow_up_index:
-        connection.execute(
-            update(jobs)
-            .where(jobs.c.task_id == task_id, jobs.c.step_index == follow_up_index, jobs.c.status == "queued")
-            .values(held_by=HELD_BY_STEPS)
-        )
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.task_id == task_id, jobs.c.step_index > step_index, jobs.c.status == "queued")
+        .values(held_by=HELD_BY_STEPS)
+    )
     return get_task(connection, task_id)
 
 
@@ -217,7 +217,7 @@ def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task 
     task also call this function, because other programs may end its jobs by plain SQL.
     """
     task = lock_task(connection, task_id)
-    while task is not None and not task.is_final and not _has_unfinished(connection, task):
+    while task is not None and not task.is_final and not _has_unfinished(connection, task, task.step_index):
         if _count_by_status(connection, task).get(JobStatus.CANCELED):
             return cancel_task_row(connection, task, now=now)
         try:
@@ -293,18 +293,40 @@ def _advance(connection: Connection, task: Task, *, now: datetime) -> bool:
         return False
     failed = bool(_count_by_status(connection, task).get(JobStatus.FAILED))
     stops = failed and pinned.steps[task.step_index].definition.on_failure == "stop"
+    if stops:
+        _fail_later_steps(connection, task, pinned.follow_up_index, now=now)
     for step in () if stops else pinned.steps[task.step_index + 1 :]:
-        if not (task.flags_json or {}).get(step.definition.run_if or "", True):
+        is_wanted = (task.flags_json or {}).get(step.definition.run_if or "", True)
+        # A retry may have queued jobs of a step that the flags would now skip.
+        if not is_wanted and not _has_unfinished(connection, task, step.index):
             continue
         _move_to(connection, task, step.index, now=now)
         # After a retry, a later step may have jobs already; its completed jobs are not repeated.
-        if not _has_jobs(connection, task, step.index):
+        if _has_jobs(connection, task, step.index):
+            _release_waiting(connection, task, step.index, now=now)
+        else:
             insert_step_jobs(connection, task, step, now=now)
         return True
     # Follow-up jobs belong to completed work, so they run even if a failure stopped the steps.
     _move_to(connection, task, pinned.follow_up_index, now=now)
-    _release_follow_ups(connection, task, pinned.follow_up_index, now=now)
+    _release_waiting(connection, task, pinned.follow_up_index, now=now)
     return True
+
+
+def _fail_later_steps(connection: Connection, task: Task, follow_up_index: int, *, now: datetime) -> None:
+    """Fail the jobs of later steps that a retry has queued, because the task does not reach these steps."""
+    _end_locked(
+        connection,
+        jobs.c.step_index > task.step_index,
+        jobs.c.step_index < follow_up_index,
+        jobs.c.status == "queued",
+        jobs.c.task_id == task.id,
+        task_ids=[task.id],
+        status=JobStatus.FAILED,
+        now=now,
+        error_message=f"not run: step {task.step_index} of its task failed",
+        result=None,
+    )
 
 
 _UNFINISHED_IN_STEP = text("""
@@ -312,8 +334,8 @@ _UNFINISHED_IN_STEP = text("""
 """)
 
 
-def _has_unfinished(connection: Connection, task: Task) -> bool:
-    parameters = {"task_id": task.id, "step_index": task.step_index}
+def _has_unfinished(connection: Connection, task: Task, step_index: int) -> bool:
+    parameters = {"task_id": task.id, "step_index": step_index}
     return connection.execute(_UNFINISHED_IN_STEP, parameters).first() is not None
 
 
@@ -333,10 +355,10 @@ def _move_to(connection: Connection, task: Task, step_index: int, *, now: dateti
     connection.execute(update(tasks).where(tasks.c.id == task.id).values(step_index=step_index, updated_at=now))
 
 
-def _release_follow_ups(connection: Connection, task: Task, follow_up_index: int, *, now: datetime) -> None:
+def _release_waiting(connection: Connection, task: Task, step_index: int, *, now: datetime) -> None:
     waiting = (
         jobs.c.task_id == task.id,
-        jobs.c.step_index == follow_up_index,
+        jobs.c.step_index == step_index,
         jobs.c.status == "queued",
         jobs.c.held_by == HELD_BY_STEPS,
     )

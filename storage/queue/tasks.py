@@ -188,12 +188,18 @@ class TasksRepository:
             return [Task.from_row(row) for row in connection.execute(statement).mappings()]
 
     def unfinished_jobs(self, task: Task, *, limit: int) -> list[Job]:
-        """Return the queued and running jobs of the task's current step in id order, at most `limit`."""
+        """Return the queued and running jobs of the task's current step in id order, at most `limit`.
+
+        If the task was sent back to an earlier step since `task` was read, these are jobs of the earlier step. If the
+        task has gone on, the list is empty.
+        """
+        current = select(tasks.c.step_index).where(tasks.c.id == task.id).scalar_subquery()
         statement = (
             select(jobs)
             .where(
                 jobs.c.task_id == task.id,
-                jobs.c.step_index == task.step_index,
+                jobs.c.step_index == current,
+                jobs.c.step_index <= task.step_index,
                 jobs.c.status.in_(("queued", "running")),
             )
             .order_by(jobs.c.id)

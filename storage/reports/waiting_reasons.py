@@ -199,10 +199,10 @@ class WaitingReasons:
             task = None if job.task_id is None else get_task(self._connection, job.task_id)
             if task is None or task.is_final:
                 state = "no longer exists" if task is None else f"is already {task.status}"
-                yield _blocked("held", f"It is a follow-up job of a task that {state}.", f"Cancel job {job.id}.")
+                yield _blocked("held", f"It waits for the steps of a task that {state}.", f"Cancel job {job.id}.")
             else:
-                step = f"step {task.step_index} of its task {task.id}"
-                yield _waits("held", f"It is a follow-up job: it starts after {step} and all later steps.")
+                at = f"its task {task.id}, which is at step {task.step_index}"
+                yield _waits("held", f"It starts when {at}, has ended all steps before it.")
             return
         found = [self._holds.get(("task", job.task_id or "")), self._holds.get(("tenant", job.tenant_id))]
         holds = [hold for hold in found if hold is not None]

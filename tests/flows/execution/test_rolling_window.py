@@ -18,7 +18,7 @@ from flows.execution.rolling_window import RollingWindow, Source, StepSource
 from flows.handlers.step_context import StepContext
 from flows.process.job_follower import JobFollower
 from flows.process.runtime import Runtime
-from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage import HoldsRepository, JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.records import Job
 from tests.waiting import wait_until
 
@@ -242,6 +242,30 @@ def test_jobs_that_found_no_room_are_read_again_although_followed_ones_have_ende
 
     assert [job.id for job in found] == [third, fourth]
     assert [job.id for job in source.read(1, {third: _Ends()})] == [third, fourth]
+
+
+def test_a_run_of_follow_up_jobs_goes_back_with_its_task_to_a_step_that_is_retried(
+    runtime: Runtime, define: Any, photo_ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StepSource, "look_seconds", 0.05)
+    database, items = runtime.database, [{"photo_id": photo_ids[0]}]
+    jobs, tasks, holds = JobsRepository(database), TasksRepository(database), HoldsRepository(database)
+    started = start_task(
+        type=define("go_back", {"type": "fail_first", "priority": 50}), tenant_id="user_0", items=items
+    )
+    [first] = started.job_ids
+    tasks.add_follow_up(started.task_id, type="fail_first", priority=60, items=items)
+    jobs.complete(first)
+    narrow = runtime.settings.model_copy(update={"window_size": 1})
+    with ThreadPoolExecutor(1) as threads, Runtime(database, settings=narrow) as opened:
+        holds.hold("task", started.task_id)
+        run = threads.submit(run_plainly, started.task_id, opened)
+        wait_until(lambda: opened.followed.next_in_line(), what="the run waits for the follow-up job")
+        jobs.requeue(first)
+        holds.release("task", started.task_id)
+
+        assert run.result(30).task.status == "completed"
+    assert [job.status for job in tasks.list_jobs(started.task_id)] == ["completed", "completed"]
 
 
 class _Given(Source["_Ends"]):

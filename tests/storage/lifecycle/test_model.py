@@ -43,7 +43,7 @@ NORMAL_LANE = range(-(2**31), 90)
 
 @dataclass
 class ModelJob:
-    """The values of a row of `jobs` in the model."""
+    """The values of a row of `jobs` in the model; `waits` is whether the job waits for earlier steps of its task."""
 
     id: int
     tenant: str
@@ -59,6 +59,7 @@ class ModelJob:
     beat: datetime | None = None
     token: str | None = None
     old_tokens: list[str] = field(default_factory=list)
+    waits: bool = False
 
     @property
     def rank(self) -> tuple[int, datetime, int]:
@@ -68,6 +69,7 @@ class ModelJob:
         if self.token is not None:
             self.old_tokens.append(self.token)
         self.status, self.token, self.beat, self.run_after = "queued", None, None, run_after
+        self.waits = False
 
 
 @dataclass
@@ -421,6 +423,7 @@ class Engine(RuleBasedStateMachine):
                 job
                 for job in self.model.values()
                 if job.status == "queued"
+                and not job.waits
                 and (job.run_after is None or job.run_after <= self.clock())
                 and not self.holds & {("tenant", job.tenant), ("task", job.task or "")}
                 and tenant in (None, job.tenant)
@@ -450,11 +453,19 @@ class Engine(RuleBasedStateMachine):
 
     def reopen(self, job: ModelJob) -> None:
         task = self.model_tasks.get(job.task or "")
-        if task is not None and job.step is not None and (task.status != "open" or task.step > job.step):
+        if task is None or job.step is None:
+            return
+        if task.status != "open" or task.step > job.step:
             task.status, task.step = "open", job.step
+        for later in self.later_jobs(task):
+            later.waits = True
 
     def jobs_of(self, task: ModelTask, step: int | None = None) -> list[ModelJob]:
         return [job for job in self.model.values() if job.task == task.id and step in (None, job.step)]
+
+    def later_jobs(self, task: ModelTask) -> list[ModelJob]:
+        """Return the queued jobs of the steps after the current one."""
+        return [job for job in self.jobs_of(task) if job.status == "queued" and (job.step or 0) > task.step]
 
     def settle_of(self, job: ModelJob) -> None:
         if job.task is not None:
@@ -472,6 +483,8 @@ class Engine(RuleBasedStateMachine):
             elif is_at_end:
                 task.status = "failed" if everywhere["failed"] else "completed"
             elif here["failed"] and task.steps[task.step][1] == "stop":
+                for later in self.later_jobs(task):
+                    later.status = "failed"
                 task.step = len(task.steps)
             else:
                 task.step += 1
@@ -484,6 +497,8 @@ class Engine(RuleBasedStateMachine):
                 job.status = "canceled"
 
     def lay_out(self, task: ModelTask) -> None:
+        for waiting in self.jobs_of(task, task.step):
+            waiting.waits = False
         if task.step == len(task.steps) or self.jobs_of(task, task.step):
             return
         for job in self.tasks.list_jobs(task.id):

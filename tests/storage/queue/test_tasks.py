@@ -504,6 +504,60 @@ def test_retry_of_an_earlier_step_goes_through_later_ones_without_repeating_them
     assert [job.id for job in tasks.list_jobs(task.id)] == [first.id, second.id]
 
 
+def _with_a_failure_in_each_step(
+    tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int], *, on_failure: str
+) -> tuple[Task, Job, Job]:
+    """Return an ended task, whose second step has the higher priority, with the job of each step."""
+    first = {"unit": "items", "on_failure": on_failure}
+    task = make_task(first, {"unit": "items", "priority": 99, "on_failure": "continue"}, photo_ids=photo_ids)
+    for _ in range(2):
+        (job,) = _open_jobs(tasks, task)
+        jobs.fail(job.id, "no") if on_failure == "continue" or job.step_index else jobs.complete(job.id)
+    one, two = tasks.list_jobs(task.id)
+    return task, one, two
+
+
+def test_failures_of_several_steps_are_retried_in_the_order_of_the_steps(
+    tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
+) -> None:
+    task, first, second = _with_a_failure_in_each_step(tasks, jobs, make_task, photo_ids, on_failure="continue")
+    tasks.retry(task.id)
+    for job in (first, second):
+        claimed = jobs.claim_next("worker")
+        assert claimed is not None
+        assert claimed.id == job.id
+        assert jobs.claim_next("another") is None
+        jobs.complete(job.id)
+    assert tasks.get(task.id).status == "completed"
+
+
+def test_a_retried_job_of_a_step_that_the_task_no_longer_reaches_fails(
+    tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
+) -> None:
+    task, first, second = _with_a_failure_in_each_step(tasks, jobs, make_task, photo_ids, on_failure="stop")
+    tasks.retry(task.id)
+    jobs.requeue(first.id)
+    jobs.fail(first.id, "no")
+    assert (tasks.get(task.id).status, _open_jobs(tasks, task)) == ("failed", [])
+    assert jobs.get_by_id(second.id).error_message == "not run: step 0 of its task failed"  # type: ignore[union-attr]
+    assert tasks.retry(task.id).step_index == 0
+
+
+def test_a_run_that_follows_later_jobs_finds_the_job_to_which_a_retry_sent_the_task_back(
+    tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
+) -> None:
+    task = make_task("items", photo_ids=photo_ids)
+    (first,) = tasks.list_jobs(task.id)
+    (follow_up,) = tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(*photo_ids))
+    jobs.complete(first.id)
+    followed = tasks.get(task.id)
+    jobs.requeue(first.id)
+    assert [job.id for job in tasks.unfinished_jobs(followed, limit=9)] == [first.id]
+    jobs.complete(first.id)
+    assert [job.id for job in tasks.unfinished_jobs(followed, limit=9)] == [follow_up]
+    assert tasks.unfinished_jobs(task, limit=9) == []
+
+
 def test_retry_from_a_step_runs_everything_from_there_on_anew(
     tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
 ) -> None:
