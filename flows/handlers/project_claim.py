@@ -29,4 +29,4 @@ def claimed_projects(ctx: "StepContext", project_ids: Sequence[int]) -> Iterator
     try:
         yield
     finally:
-        release_projects(ctx.database, project_ids, job_id=job_id, claim_token=token)
+        release_projects(ctx.database, project_ids, claim_token=token)

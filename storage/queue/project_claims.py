@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, select
 
 from storage.database.engine import Database
 from storage.database.tables import jobs, project_claims, projects
@@ -47,18 +48,34 @@ def claim_projects(
         for project_id in sorted(set(project_ids)):
             if not _claim(connection, database, project_id, job_id, claim_token, silent_since):
                 # While the job waits for this project, it must not keep other jobs from the projects already claimed.
-                _release(connection, project_ids, job_id, claim_token)
+                _release(connection, project_ids, claim_token)
                 return False
     return True
 
 
-def release_projects(database: Database, project_ids: Sequence[int], *, job_id: int, claim_token: str) -> None:
-    """Release the projects that the job has claimed with this token.
+def release_projects(database: Database, project_ids: Sequence[int], *, claim_token: str) -> None:
+    """Release the projects that were claimed with this token.
 
     An executor that lost the job therefore does not release projects that the job's next executor has claimed.
     """
     with database.begin() as connection:
-        _release(connection, project_ids, job_id, claim_token)
+        _release(connection, project_ids, claim_token)
+
+
+def claims_of(connection: Connection, *conditions: ColumnElement[bool]) -> Sequence[RowMapping]:
+    """Return the claims of the jobs that meet the conditions. The database removes them with the rows of the jobs."""
+    claimed = project_claims.c.job_id.in_(select(jobs.c.id).where(*conditions))
+    return connection.execute(select(project_claims).where(claimed)).mappings().all()
+
+
+def pass_on_claims(connection: Connection, claims: Sequence[RowMapping], *, job_id: int, now: datetime) -> None:
+    """Write claims of removed jobs again, for another job, because the executors may still work in the projects.
+
+    The claims keep their tokens, so they are released by these executors and not by the job.
+    """
+    kept: list[dict[str, Any]] = [{**claim, "job_id": job_id, "claimed_at": now} for claim in claims]
+    if kept:
+        connection.execute(insert(project_claims), kept)
 
 
 def claiming_jobs(connection: Connection, project_id: int) -> list[int]:
@@ -100,11 +117,9 @@ def _claim(
     return True
 
 
-def _release(connection: Connection, project_ids: Sequence[int], job_id: int, claim_token: str) -> None:
+def _release(connection: Connection, project_ids: Sequence[int], claim_token: str) -> None:
     connection.execute(
         delete(project_claims).where(
-            project_claims.c.project_id.in_(list(project_ids)),
-            project_claims.c.job_id == job_id,
-            project_claims.c.claim_token == claim_token,
+            project_claims.c.project_id.in_(list(project_ids)), project_claims.c.claim_token == claim_token
         )
     )

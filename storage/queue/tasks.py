@@ -25,6 +25,7 @@ from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.lifecycle.spooled_items import SpooledItems
 from storage.lifecycle.step_jobs import hold_on, insert_step_jobs
 from storage.queue.new_tasks import NewTask, WrittenTask, existing_task, task_of_tenant, unknown_task, write_task
+from storage.queue.project_claims import claims_of, pass_on_claims
 from storage.records import Job, Task, TaskStatus
 from task_definitions import MAX_ITEMS_PER_JOB, Scope
 
@@ -351,9 +352,14 @@ class TasksRepository:
                         "give the step from which the task must run again"
                     )
             elif 0 <= from_step < len(pinned.steps):
-                connection.execute(delete(jobs).where(jobs.c.task_id == task_id, jobs.c.step_index >= from_step))
+                repeated = (jobs.c.task_id == task_id, jobs.c.step_index >= from_step)
+                claims = claims_of(connection, *repeated)
+                connection.execute(delete(jobs).where(*repeated))
                 opened = state_machine.reopen_task(connection, task_id, step_index=from_step, now=now)
                 insert_step_jobs(connection, existing_task(opened, task_id), pinned.steps[from_step], now=now)
+                # Handlers of canceled jobs may still work in their projects.
+                any_new = connection.execute(select(func.min(jobs.c.id)).where(*repeated)).scalar_one()
+                pass_on_claims(connection, claims, job_id=any_new, now=now)
             else:
                 raise TaskConflict(
                     f"task {task_id} has no step {from_step}; give a number from 0 to {len(pinned.steps) - 1}"

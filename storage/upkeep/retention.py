@@ -13,8 +13,9 @@ from sqlalchemy import Column, ColumnElement, Select, Table, delete, exists, fun
 from storage.batches import pages
 from storage.database.column_types import check_integer
 from storage.database.engine import Database
-from storage.database.tables import file_journal, job_items, jobs, tasks
+from storage.database.tables import file_journal, job_items, jobs, project_claims, tasks
 from storage.errors import InvalidValue
+from storage.queue.project_claims import STALE_SECONDS
 from storage.records import JobStatus
 
 #: The maximum number of rows that one transaction removes, because other writers wait for it.
@@ -123,9 +124,13 @@ def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds:
         file_journal.c.undone_at.is_(None),
         file_journal.c.created_at >= keep_since,
     )
+    # The handler of a canceled job may still work in a project, until it calls `ctx.checkpoint` again.
+    works_on = exists().where(
+        project_claims.c.job_id == jobs.c.id, project_claims.c.claimed_at > now - timedelta(seconds=STALE_SECONDS)
+    )
     return _Old(
         tasks=(tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff, ~can_be_undone),
-        jobs=(jobs.c.status.in_(_ENDED), jobs.c.finished_at < cutoff),
+        jobs=(jobs.c.status.in_(_ENDED), jobs.c.finished_at < cutoff, ~works_on),
         journal=(file_journal.c.created_at < min(cutoff, keep_since),),
     )
 

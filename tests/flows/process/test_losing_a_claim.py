@@ -387,7 +387,7 @@ def test_an_executor_that_lost_its_job_frees_no_project_of_its_successor(rows: D
     own = {"job_id": second.id, "claim_token": str(second.claim_token)}
     assert claim_projects(rows, [project.id], **own, stale_seconds=0)
 
-    release_projects(rows, [project.id], job_id=first.id, claim_token=str(first.claim_token))
+    release_projects(rows, [project.id], claim_token=str(first.claim_token))
 
     with rows.connect() as connection:
         assert claiming_jobs(connection, project.id) == [second.id]

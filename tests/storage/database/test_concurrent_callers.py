@@ -252,7 +252,42 @@ def test_a_project_stays_held_until_the_executor_of_a_job_that_was_taken_from_it
     clock.advance(seconds=3600)
     getattr(jobs, end)(first.id)
     assert not claim(second)
-    release_projects(database, [project.id], job_id=first.id, claim_token=first.claim_token)
+    release_projects(database, [project.id], claim_token=str(first.claim_token))
+    assert claim(second)
+
+
+@pytest.mark.parametrize("removal", ["retry", "prune"])
+def test_a_project_stays_held_although_the_job_whose_handler_works_there_is_removed(
+    database: Database,
+    tasks: TasksRepository,
+    jobs: JobsRepository,
+    make_project: Any,
+    make_photos: Any,
+    make_task: Any,
+    clock: Any,
+    removal: str,
+) -> None:
+    project = make_project()
+    task = make_task("projects", photo_ids=make_photos(project, 1))
+    first = jobs.claim_next("a")
+    assert first is not None
+
+    def claim(job: Any) -> bool:
+        return claim_projects(database, [project.id], job_id=job.id, claim_token=job.claim_token, stale_seconds=60)
+
+    assert claim(first)
+    clock.advance(seconds=3600)
+    tasks.cancel(task.id)
+    clock.advance(seconds=1)
+    if removal == "prune":
+        prune(database, older_than_seconds=0)
+        jobs.enqueue(tenant_id="tenant", type="x")
+    else:
+        tasks.retry(task.id, from_step=0)
+    second = jobs.claim_next("b")
+    assert second is not None
+    assert not claim(second)
+    release_projects(database, [project.id], claim_token=str(first.claim_token))
     assert claim(second)
 
 

@@ -129,7 +129,7 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         claim_projects(database, [1], job_id=job_id, claim_token="token")
         with database.connect() as connection:
             claiming_jobs(connection, 1)
-        release_projects(database, [1], job_id=job_id, claim_token="token")
+        release_projects(database, [1], claim_token="token")
 
     return {
         "claim_next": claim,
