@@ -109,7 +109,8 @@ def write_task(access: Access, new: NewTask) -> WrittenTask:
             task = existing_task(state_machine.get_task(connection, new.id), new.id)
             insert_step_jobs(connection, task, new.definition.steps[0], now=now)
         # If no row was written, another caller has started the task in the meantime.
-        return _started(connection, existing_task(state_machine.get_task(connection, new.id), new.id))
+        written = existing_task(state_machine.get_task(connection, new.id), new.id)
+        return _started(connection, task_of_tenant(written, new.tenant_id))
 
 
 def existing_task(task: Task | None, task_id: str) -> Task:
@@ -137,6 +138,8 @@ def _check_alone(connection: Connection, new: NewTask) -> None:
         key = f"photojobs:{definition.name}:{new.tenant_id}:{new.project_id}"
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
     statement = select(tasks.c.id).where(
+        # While this transaction waited for the lock, another process may have started the same task.
+        tasks.c.id != new.id,
         tasks.c.type == definition.name,
         tasks.c.status.in_(("queued", "running")),
         tasks.c.tenant_id == new.tenant_id,

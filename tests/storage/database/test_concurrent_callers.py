@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, event, select, text
 
 from storage import Database, HoldsRepository, JobsRepository, LanesRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import job_items
-from storage.errors import InvalidValue
+from storage.errors import InvalidValue, UnknownTask
 from storage.lifecycle import state_machine
 from storage.lifecycle.job_items import insert_items
 from storage.lifecycle.job_rows import insert_job, new_job_values
@@ -103,6 +104,24 @@ def test_a_job_that_still_gets_items_is_not_claimed(postgresql_database: Databas
     )
 
     assert [job and job.id for job in claimed] == [second.id, None]
+
+
+@pytest.mark.parametrize("is_exclusive", [False, True])
+def test_a_task_without_items_that_two_callers_start_with_one_id_is_started_once_and_for_its_tenant_alone(
+    database: Database, make_definition: Any, is_exclusive: bool
+) -> None:
+    definition = make_definition("library")
+    new = NewTask(id="same", tenant_id="tenant", definition=definition, scope=Scope.GLOBAL, is_exclusive=is_exclusive)
+
+    def start(connection: Connection) -> None:
+        TasksRepository(connection).start(new)
+
+    second = while_open(database, start, lambda: TasksRepository(database).start_with_jobs(new))
+    [job] = TasksRepository(database).list_jobs("same")
+    assert second.job_ids == (job.id,)
+    new = replace(new, id="another", tenant_id="first")
+    with pytest.raises(UnknownTask):
+        while_open(database, start, lambda: TasksRepository(database).start(replace(new, tenant_id="second")))
 
 
 def test_a_hold_that_two_callers_set_is_one_hold(database: Database) -> None:
