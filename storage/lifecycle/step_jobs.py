@@ -31,8 +31,9 @@ def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, no
         _insert_jobs(connection, task, step, chunks=1, now=now)
         return 1
     if task.item_count is None:
-        source = _photos_of_projects(task, step)
-        count = connection.execute(select(func.count()).select_from(source)).scalar_one()
+        found = _photos_of_projects(task, step)
+        count = _keep_photos(connection, found)
+        source = found.subquery("source")
         numbered = select(
             source.c.photo_id,
             source.c.filename,
@@ -40,6 +41,9 @@ def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, no
         )
     else:
         count = task.item_count
+        if connection.dialect.name == "postgresql":
+            of_items = select(photos.c.id).join(task_items, task_items.c.photo_id == photos.c.id)
+            _keep_photos(connection, of_items.where(task_items.c.task_id == task.id))
         numbered = _items_of_task(task)
     size = step.definition.chunk_size
     chunks = max(1, -(-count // size))
@@ -173,6 +177,15 @@ _COUNT_ITEMS = text("""
 """)
 
 
+def _keep_photos(connection: Connection, found: Select[Any]) -> int:
+    """Return the number of photos that a query finds. On PostgreSQL, they cannot be removed until the transaction ends.
+
+    Otherwise, a photo that is removed while the items are written would make the statement fail.
+    """
+    kept = found.with_for_update(read=True, key_share=True, of=photos).subquery("kept")
+    return int(connection.execute(select(func.count()).select_from(kept)).scalar_one())
+
+
 def _items_of_task(task: Task) -> Select[Any]:
     # A photo that an earlier step removed has no row in `photos`, so it is no longer an item.
     return (
@@ -186,7 +199,7 @@ def _items_of_task(task: Task) -> Select[Any]:
     )
 
 
-def _photos_of_projects(task: Task, step: PinnedStep) -> Any:
+def _photos_of_projects(task: Task, step: PinnedStep) -> Select[Any]:
     statement = select(photos.c.id.label("photo_id"), photos.c.filename).where(
         photos.c.project_id.in_(target_projects(task))
     )
@@ -195,4 +208,4 @@ def _photos_of_projects(task: Task, step: PinnedStep) -> Any:
             ((photos.c.jpg_available == 1) & (photos.c.keep_jpg == 0))
             | ((photos.c.raw_available == 1) & (photos.c.keep_raw == 0))
         )
-    return statement.subquery("source")
+    return statement

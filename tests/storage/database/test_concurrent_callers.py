@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, event, select, text
 
 from storage import Database, HoldsRepository, JobsRepository, LanesRepository, ProjectsRepository, TasksRepository
-from storage.database.tables import job_items
+from storage.database.tables import job_items, photos
 from storage.errors import InvalidValue, UnknownTask
 from storage.lifecycle import state_machine
 from storage.lifecycle.job_items import insert_items
@@ -122,6 +122,34 @@ def test_a_task_without_items_that_two_callers_start_with_one_id_is_started_once
     new = replace(new, id="another", tenant_id="first")
     with pytest.raises(UnknownTask):
         while_open(database, start, lambda: TasksRepository(database).start(replace(new, tenant_id="second")))
+
+
+@pytest.mark.parametrize(
+    ("scope", "is_started"), [(Scope.PROJECT, False), (Scope.PROJECT, True), (Scope.PHOTO_SET, True)]
+)
+def test_a_photo_that_is_removed_while_the_jobs_of_a_step_are_written_is_no_item(
+    database: Database, make_definition: Any, make_project: Any, make_photos: Any, scope: Scope, is_started: bool
+) -> None:
+    project, tasks, jobs = make_project(), TasksRepository(database), JobsRepository(database)
+    ids = make_photos(project, 3)
+    new = NewTask(
+        id="task",
+        tenant_id="tenant",
+        definition=make_definition("projects", "items") if is_started else make_definition("items"),
+        scope=scope,
+        project_id=project.id if scope is Scope.PROJECT else None,
+        items=None if scope is Scope.PROJECT else [{"photo_id": id_} for id_ in ids],
+    )
+    first_jobs = tasks.start_with_jobs(new).job_ids if is_started else ()
+
+    while_open(
+        database,
+        lambda connection: connection.execute(photos.delete().where(photos.c.id == ids[0])),
+        lambda: jobs.complete(first_jobs[0]) if is_started else tasks.start(new),
+    )
+
+    *_, last = tasks.list_jobs("task")
+    assert [item.photo_id for item in jobs.list_items(last.id)] == ids[1:]
 
 
 def test_a_hold_that_two_callers_set_is_one_hold(database: Database) -> None:
