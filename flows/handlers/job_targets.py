@@ -8,11 +8,12 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, func, select
 
+from storage.database.column_types import encode_json
 from storage.database.engine import Access, Database
 from storage.database.tables import job_items, photos, task_projects, tasks
 from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import InvalidValue
-from storage.lifecycle.job_items import ItemOutcome
+from storage.lifecycle.job_items import ItemOutcome, existing_photos
 from storage.photo_sets import PhotoTarget, iterate_items, locate
 from storage.photos.projects import ProjectsRepository
 from storage.queue.jobs import JobsRepository
@@ -134,17 +135,25 @@ class JobTargets:
         connection: Connection,
         type: str,
         *,
-        items: Sequence[Mapping[str, Any]],
+        photo_ids: Sequence[int],
         priority: int,
         payload: Mapping[str, Any] | None,
     ) -> None:
-        """Enqueue follow-up work of a standalone job. Several equal requests enqueue the work only once."""
-        digest = hashlib.blake2b(repr([item["photo_id"] for item in items]).encode(), digest_size=16).hexdigest()
+        """Enqueue follow-up work of a standalone job. Several equal requests enqueue the work only once.
+
+        Photos that no longer exist are left out.
+        """
+        existing = existing_photos(connection, photo_ids)
+        ids = [photo_id for photo_id in photo_ids if photo_id in existing]
+        if not ids:
+            return
+        request = encode_json({"photos": ids, "priority": priority, "payload": dict(payload or {})})
+        digest = hashlib.blake2b(request.encode(), digest_size=16).hexdigest()
         JobsRepository(connection).enqueue_with_items(
             tenant_id=self._job.tenant_id,
             type=type,
             scope="photo_set",
-            items=items,
+            items=[{"photo_id": photo_id} for photo_id in ids],
             auto_chunk=True,
             priority=priority,
             payload=payload,

@@ -372,8 +372,8 @@ class StepContext:
     ) -> None:
         """Request follow-up jobs for photos, which run after the last step of this job's task.
 
-        The follow-up jobs work on each photo once, even if another chunk or attempt requests the photo again.
-        The follow-up of a job without a task is a standalone job.
+        The follow-up jobs work on each photo once, even if another chunk or attempt requests the photo again. A photo
+        that no longer exists is left out. The follow-up of a job without a task is a standalone job.
 
         Args:
             type: the step type of the follow-up jobs.
@@ -386,14 +386,14 @@ class StepContext:
         ids = list(dict.fromkeys(photo_ids))
         if not ids:
             return
-        items = [{"photo_id": photo_id} for photo_id in ids]
         with nullcontext(connection) if connection is not None else self.transaction(enqueues=True) as connection:
             if self.job.task_id is not None:
+                items = [{"photo_id": photo_id} for photo_id in ids]
                 TasksRepository(connection).add_follow_up(
                     self.job.task_id, type=type, priority=priority, items=items, payload=payload
                 )
             else:
-                self.targets.enqueue_standalone(connection, type, items=items, priority=priority, payload=payload)
+                self.targets.enqueue_standalone(connection, type, photo_ids=ids, priority=priority, payload=payload)
 
     def set_flag(self, flag: str, value: bool) -> None:
         """Set a flag that the `run_if` of a later step reads. The flag is true if any chunk sets it to true."""

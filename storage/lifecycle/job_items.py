@@ -15,6 +15,7 @@ from storage.batches import batched
 from storage.database.clock import format_timestamp
 from storage.database.column_types import MAX_INTEGER, check_integer, check_text
 from storage.database.driver_errors import translating_errors
+from storage.database.given_values import among
 from storage.database.tables import job_items, jobs, photos, projects
 from storage.errors import ConstraintViolated, InvalidValue, UnknownPhoto
 from storage.lifecycle.state_machine import cut
@@ -108,6 +109,12 @@ def _check_photos(connection: Connection, job_ids: Sequence[int], tenant_id: str
     if first:
         total = connection.execute(select(func.count()).select_from(foreign.subquery())).scalar_one()
         raise UnknownPhoto(first, total=total)
+
+
+def existing_photos(connection: Connection, photo_ids: Iterable[int]) -> set[int]:
+    """Return the ids whose photos exist. On PostgreSQL, they cannot be removed until the transaction ends."""
+    statement = select(photos.c.id).where(among(photos.c.id, photo_ids))
+    return set(connection.execute(statement.with_for_update(read=True, key_share=True)).scalars())
 
 
 def write_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:

@@ -246,8 +246,9 @@ class TasksRepository:
         """Add items to follow-up jobs of the task, which run after its last step; return the ids of these jobs.
 
         A photo is left out if a follow-up job of the same type, priority and payload already has it. So each photo is
-        processed once, even if several chunks or repeated jobs of the task add it. New items are added to the last job
-        until it has 2000 items, then to new jobs.
+        processed once, even if several chunks or repeated jobs of the task add it; if a retry repeats steps of a task
+        that had ended, their photos are processed again. A photo that no longer exists is left out, too. New items are
+        added to the last job until it has 2000 items, then to new jobs.
         """
         with SpooledItems(items) as given, self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)
@@ -266,22 +267,24 @@ class TasksRepository:
                 jobs.c.priority == priority,
                 jobs.c.payload_json == document,
             )
-            held_by = (
-                state_machine.HELD_BY_STEPS
-                if task.step_index < pinned.follow_up_index
-                else hold_on(connection, tenant_id=task.tenant_id, task_id=task_id)
-            )
+            known_in: tuple[ColumnElement[bool], ...] = follow_ups
+            held_by = hold_on(connection, tenant_id=task.tenant_id, task_id=task_id)
+            if task.step_index < pinned.follow_up_index:
+                # Follow-up jobs that ended before the steps did are those of the task's run before a retry.
+                known_in = (*follow_ups, jobs.c.status.in_(state_machine.UNFINISHED))
+                held_by = state_machine.HELD_BY_STEPS
             touched: list[int] = []
             for batch in batched(given, MAX_ITEMS_PER_JOB):
                 known = set(
                     connection.execute(
                         select(job_items_table.c.photo_id)
                         .join(jobs, jobs.c.id == job_items_table.c.job_id)
-                        .where(*follow_ups, job_items_table.c.photo_id.in_([item.get("photo_id") for item in batch]))
+                        .where(*known_in, job_items_table.c.photo_id.in_([item.get("photo_id") for item in batch]))
                     ).scalars()
                 )
                 fresh = {item["photo_id"]: item for item in batch if item["photo_id"] not in known}
-                remaining = list(fresh.values())
+                existing = job_items.existing_photos(connection, fresh)
+                remaining = [item for photo_id, item in fresh.items() if photo_id in existing]
                 while remaining:
                     job_id, room = _open_follow_up(connection, *follow_ups)
                     if job_id is None:

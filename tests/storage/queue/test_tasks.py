@@ -634,10 +634,32 @@ def test_a_photo_is_followed_up_once_however_often_it_is_asked_for(
     assert tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(b, c)) == first
     assert tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(a, c)) == []
     other = tasks.add_follow_up(task.id, type="postprocess", priority=85, items=_items(a, d))
+    assert tasks.add_follow_up(task.id, type="postprocess", priority=85, items=_items(photo_ids[-1] + 1, e)) == other
     assert [item.photo_id for item in jobs.list_items(first[0])] == [a, b, c]
-    assert [item.photo_id for item in jobs.list_items(other[0])] == [a, d]
+    # The other photo was removed in the meantime.
+    assert [item.photo_id for item in jobs.list_items(other[0])] == [a, d, e]
     assert jobs.get_by_id(first[0]).progress_total == 3  # type: ignore[union-attr]
-    assert e in photo_ids
+
+
+def test_a_photo_is_followed_up_again_if_a_retry_repeats_the_step_that_asks_for_it(
+    tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
+) -> None:
+    def follow_up() -> list[int]:
+        return tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(*photo_ids))
+
+    task = make_task("items", photo_ids=photo_ids)
+    (job,) = tasks.list_jobs(task.id)
+    (first,) = follow_up()
+    jobs.fail(job.id, "no")
+    # The step has ended, so a follow-up job asks.
+    assert follow_up() == []
+    jobs.complete(first)
+    tasks.retry(task.id)
+    (second,) = follow_up()
+    assert second != first
+    assert follow_up() == []
+    jobs.complete(job.id)
+    assert [open_job.id for open_job in _open_jobs(tasks, task)] == [second]
 
 
 def test_follow_ups_with_another_payload_are_jobs_of_their_own(
