@@ -12,10 +12,12 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Executable, Row, TextClause, bindparam, text
@@ -123,7 +125,7 @@ def _claim_awaited(
     candidates = connection.execute(_candidates_statement(is_postgresql), given).all()
     own = set(job_ids)
     claimed: list[Job] = []
-    for candidate in _ranked(connection, candidates, lane=lane, now=claimant.now)[:free]:
+    for candidate in islice(_in_turn(connection, candidates, lane=lane, now=claimant.now), free):
         if candidate.id in own and len(claimed) < limit:
             job = _take(connection, claimant, candidate.id)
             claimed += [] if job is None else [job]
@@ -215,15 +217,41 @@ def place_in_time(job: Job | Row[Any]) -> datetime:
 
 
 def _ranked(connection: Connection, candidates: Sequence[Row[Any]], *, lane: Lane, now: datetime) -> list[Row[Any]]:
-    running: dict[str, int] = {}
-    if lane.fair_tenants:
-        bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
-        running = {row.tenant_id: row.running for row in connection.execute(_RUNNING_BY_TENANT, bounds)}
+    running = _running_by_tenant(connection, lane)
+    return sorted(candidates, key=lambda candidate: _rank(candidate, running, lane=lane, now=now))
 
-    def rank(candidate: Row[Any]) -> tuple[int, int, datetime, int]:
-        effective = candidate.priority
-        if lane.aging_seconds and candidate.created_at is not None:
-            effective += int((now - candidate.created_at).total_seconds() // lane.aging_seconds)
-        return (-effective, running.get(candidate.tenant_id, 0), place_in_time(candidate), candidate.id)
 
-    return sorted(candidates, key=rank)
+def _in_turn(
+    connection: Connection, candidates: Sequence[Row[Any]], *, lane: Lane, now: datetime
+) -> Iterator[Row[Any]]:
+    """Yield the candidates in the order in which they get slots: each counts as running for the next choice."""
+    running = _running_by_tenant(connection, lane)
+    waiting: dict[str, deque[Row[Any]]] = {}
+    for candidate in sorted(candidates, key=lambda candidate: _rank(candidate, {}, lane=lane, now=now)):
+        waiting.setdefault(candidate.tenant_id, deque()).append(candidate)
+    while waiting:
+        head = min(
+            (of_tenant[0] for of_tenant in waiting.values()), key=lambda one: _rank(one, running, lane=lane, now=now)
+        )
+        running[head.tenant_id] += lane.fair_tenants
+        waiting[head.tenant_id].popleft()
+        if not waiting[head.tenant_id]:
+            del waiting[head.tenant_id]
+        yield head
+
+
+def _running_by_tenant(connection: Connection, lane: Lane) -> Counter[str]:
+    """Return the number of running jobs of each tenant in a lane with fairness; nothing for other lanes."""
+    if not lane.fair_tenants:
+        return Counter()
+    bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
+    return Counter({row.tenant_id: row.running for row in connection.execute(_RUNNING_BY_TENANT, bounds)})
+
+
+def _rank(
+    candidate: Row[Any], running: Mapping[str, int], *, lane: Lane, now: datetime
+) -> tuple[int, int, datetime, int]:
+    effective = candidate.priority
+    if lane.aging_seconds and candidate.created_at is not None:
+        effective += int((now - candidate.created_at).total_seconds() // lane.aging_seconds)
+    return (-effective, running.get(candidate.tenant_id, 0), place_in_time(candidate), candidate.id)

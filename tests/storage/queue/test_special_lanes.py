@@ -152,6 +152,15 @@ def test_fairness_counts_the_running_jobs_of_the_lane_alone(
     assert _claim(jobs, "middle", limit=1) == [second]
 
 
+def test_awaited_jobs_that_get_slots_at_the_same_time_are_shared_fairly_among_tenants(
+    lanes: LanesRepository, database: Database, jobs: JobsRepository
+) -> None:
+    lanes.change("middle", slots=4)
+    of_a, of_b = ([_enqueue(jobs, 50, tenant) for _ in range(3)] for tenant in "ab")
+    best = _enqueue(jobs, 60, "a")
+    assert set(_claim_awaited(database, *of_a, *of_b, best)) == {best, of_b[0], of_a[0], of_b[1]}
+
+
 def test_aging_counts_whole_steps(lanes: LanesRepository, jobs: JobsRepository, clock: Any) -> None:
     lanes.change("middle", aging_seconds=60, fair_tenants=False)
     old = _enqueue(jobs, 50)
