@@ -25,9 +25,13 @@ COMMIT_SECONDS = 30.0
 def ask_prefect(tasks: TasksRepository, task: Task, connection: Connection | None) -> str | None:
     """Ask Prefect for a flow run of a task, at once, or after the transaction of `connection` that wrote the task.
 
+    A task that has ended, because it was started before with the same id, gets no other flow run.
+
     Returns:
         The id of the flow run; None if Prefect did not answer, or is asked after the commit.
     """
+    if task.is_final:
+        return task.flow_run_id
     if connection is not None:
         _ask_after_commit(connection, task)
         return None

@@ -74,6 +74,16 @@ def test_a_program_that_ends_after_its_commit_gets_no_traceback(
     assert "`photojobs up` or a worker runs the task" in caplog.text
 
 
+def test_a_second_start_of_a_task_that_has_ended_asks_for_no_other_flow_run(
+    runtime: Runtime, stage: Any, define: Any, asked: list[tuple[str, bool]]
+) -> None:
+    definition = define("once", {"type": "count", "priority": 50}, scope="global")
+    started = start_task(type=definition, tenant_id="t", task_id="once")
+    TasksRepository(runtime.database).cancel("once")
+    assert start_task(type=definition, tenant_id="t", task_id="once") == started
+    assert asked == [("once", True)]
+
+
 @pytest.mark.parametrize("fault", [DatabaseBusy, DatabaseUnavailable, DiskFull])
 def test_a_task_that_is_written_is_started_even_if_its_flow_run_cannot_be_noted(
     runtime: Runtime, stage: Any, define: Any, asked: Any, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
