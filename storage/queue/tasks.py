@@ -142,11 +142,17 @@ class TasksRepository:
         return existing_task(task, task_id)
 
     def heartbeat(self, task_ids: Sequence[str]) -> None:
-        """Record that a process runs these tasks or waits for them; set tasks that have not ended to running."""
+        """Record that a process runs these tasks or waits for them; set tasks that have not ended to running.
+
+        On PostgreSQL a locked task is left out. Its heartbeat would wait for as long as another process takes to write
+        the jobs of the next step, and all other heartbeats of the process with it.
+        """
         if task_ids:
             now = self._access.clock()
-            unfinished = tasks.c.status.in_(state_machine.UNFINISHED)
-            self._run(among(tasks.c.id, task_ids), unfinished, since=now, attended_at=now)
+            followed = select(tasks.c.id).where(among(tasks.c.id, task_ids), text(UNFINISHED_TASK))
+            self._run(
+                tasks.c.id.in_(followed.with_for_update(key_share=True, skip_locked=True)), since=now, attended_at=now
+            )
 
     def begin(self, task_id: str, *, since: datetime) -> None:
         """Set a queued task to running; `since` is the time at which its first job started."""
@@ -163,7 +169,10 @@ class TasksRepository:
             )
 
     def list_unfollowed(self, *, silent_seconds: float, limit: int = 100) -> list[Task]:
-        """Return unfinished tasks that no process has followed for `silent_seconds`, oldest first."""
+        """Return unfinished tasks that no process has followed for `silent_seconds`, oldest first.
+
+        On PostgreSQL a locked task is left out, because a process works on it.
+        """
         silent_since = self._access.clock() - timedelta(seconds=silent_seconds)
         statement = (
             select(tasks)
@@ -173,18 +182,23 @@ class TasksRepository:
             )
             .order_by(tasks.c.created_at)
             .limit(limit)
+            .with_for_update(read=True, key_share=True, skip_locked=True)
         )
         with self._access.read() as connection:
             return [Task.from_row(row) for row in connection.execute(statement).mappings()]
 
     def list_stuck(self, *, limit: int = 100) -> list[Task]:
-        """Return unfinished tasks whose current step has no unfinished job, as after plain SQL ended the last job."""
+        """Return unfinished tasks whose current step has no unfinished job, as after plain SQL ended the last job.
+
+        On PostgreSQL a locked task is left out, because another process settles it.
+        """
         unfinished = select(jobs.c.id).where(
             jobs.c.task_id == tasks.c.id,
             jobs.c.step_index == tasks.c.step_index,
             jobs.c.status.in_(("queued", "running")),
         )
-        statement = select(tasks).where(text(UNFINISHED_TASK), ~unfinished.exists()).limit(limit)
+        stuck = select(tasks).where(text(UNFINISHED_TASK), ~unfinished.exists()).limit(limit)
+        statement = stuck.with_for_update(read=True, key_share=True, skip_locked=True)
         with self._access.read() as connection:
             return [Task.from_row(row) for row in connection.execute(statement).mappings()]
 

@@ -152,6 +152,23 @@ def test_a_photo_that_is_removed_while_the_jobs_of_a_step_are_written_is_no_item
     assert [item.photo_id for item in jobs.list_items(last.id)] == ids[1:]
 
 
+def test_a_task_that_another_process_settles_delays_no_heartbeat_and_no_sweep(
+    postgresql_database: Database, make_definition: Any, clock: Any
+) -> None:
+    database, tasks = postgresql_database, TasksRepository(postgresql_database)
+    for name in ("settled", "other"):
+        tasks.start(NewTask(id=name, tenant_id="t", definition=make_definition("library"), scope=Scope.GLOBAL))
+    with database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET status = 'completed'"))
+    clock.advance(seconds=31)
+    with ThreadPoolExecutor(1) as threads, database.begin() as connection:
+        state_machine.lock_task(connection, "settled")
+        for found in (tasks.list_stuck(), tasks.list_unfollowed(silent_seconds=30)):
+            assert [task.id for task in found] == ["other"]
+        threads.submit(tasks.heartbeat, ["settled", "other"]).result(20)
+    assert [tasks.get(name).status for name in ("settled", "other")] == ["queued", "running"]
+
+
 def test_a_hold_that_two_callers_set_is_one_hold(database: Database) -> None:
     second = while_open(
         database,
