@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, literal, select, update
+from sqlalchemy import Connection, func, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.batches import batched
@@ -197,12 +197,12 @@ def _write_items(connection: Connection, new: NewTask, items: SpooledItems) -> N
 
 
 def _check_photos(connection: Connection, new: NewTask) -> None:
-    owned = and_(projects.c.id == photos.c.project_id, of_tenant(new.tenant_id))
-    foreign = (
-        select(task_items.c.photo_id)
-        .outerjoin(photos.join(projects, owned), photos.c.id == task_items.c.photo_id)
-        .where(task_items.c.task_id == new.id, task_items.c.photo_id.is_not(None), photos.c.id.is_(None))
-    )
+    # Nested queries make PostgreSQL look up each photo by its id. With statistics from before the table was filled, it
+    # would join all photos with all items, which takes hours for a large photo set.
+    is_own = select(of_tenant(new.tenant_id)).where(projects.c.id == photos.c.project_id).scalar_subquery()
+    own = select(photos.c.id).where(photos.c.id == task_items.c.photo_id, is_own).scalar_subquery()
+    of_task = (task_items.c.task_id == new.id, task_items.c.photo_id.is_not(None))
+    foreign = select(task_items.c.photo_id).where(*of_task, own.is_(None))
     first = connection.execute(foreign.order_by(task_items.c.position).limit(6)).scalars().all()
     if first:
         total = connection.execute(select(func.count()).select_from(foreign.subquery())).scalar_one()

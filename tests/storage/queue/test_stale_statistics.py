@@ -14,9 +14,9 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
-from storage import Database, JobsRepository
+from storage import Database, JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.database.driver_statement import DriverStatement, bound
 from storage.lifecycle import heartbeats
 from storage.queue.claims import _next_due
@@ -30,7 +30,9 @@ from storage.queue.exchange_statements import (
     exchange_statement,
     take_sqlite,
 )
+from storage.queue.new_tasks import NewTask
 from storage.reports.statistics import Statistics
+from task_definitions import Scope
 
 QUEUED = 10_000
 
@@ -285,3 +287,30 @@ def test_counts_are_right_without_an_index_on_the_status(database: Database) -> 
         connection.execute(text("UPDATE jobs SET run_after = created_at, held_by = 'task' WHERE id % 100 = 3"))
     normal = next(lane for lane in Statistics(database).lanes() if lane.name == "normal")
     assert (normal.running, normal.queued) == (QUEUED // 100, QUEUED - QUEUED // 100)
+
+
+def test_each_photo_of_a_start_is_looked_up_by_its_id(
+    postgresql_database: Database, make_definition: Any, clock: Any
+) -> None:
+    database = postgresql_database
+    project = ProjectsRepository(database).create(project_name="a", project_folder="a", tenant_id="tenant")
+    with database.begin() as connection:
+        connection.execute(text("ANALYZE photos, task_items"))
+    ids = PhotosRepository(database).create_many({"project_id": project.id, "filename": f"p{n}"} for n in range(2000))
+    checks: list[tuple[str, Any]] = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT task_items.photo_id"):
+            checks.append((statement, parameters))
+
+    items = [{"photo_id": photo_id} for photo_id in ids]
+    definition = make_definition("items")
+    TasksRepository(database).start(
+        NewTask(id="t", tenant_id="tenant", definition=definition, scope=Scope.PHOTO_SET, items=items)
+    )
+    [(check, parameters)] = checks
+    with database.connect() as connection:
+        plan = [line for (line,) in connection.exec_driver_sql(f"EXPLAIN {check}", parameters)]
+    assert any("photos_pkey" in line for line in plan), plan
+    assert not any("Join Filter: (photos.id" in line for line in plan), plan
