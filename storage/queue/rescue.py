@@ -33,7 +33,11 @@ class Rescued:
 
 
 def find_silent(database: Database, *, stale_seconds: float) -> dict[int, datetime]:
-    """Find running jobs that had no heartbeat for `stale_seconds`, and return their last heartbeats by job id."""
+    """Find running jobs that had no heartbeat for `stale_seconds`, and return their last heartbeats by job id.
+
+    A last heartbeat that is later than now by `stale_seconds` is doubtful, too: its executor may have died before the
+    clock was set back.
+    """
     with database.connect() as connection:
         statement = select(jobs.c.id, _last_sign).where(text(RUNNING), _is_silent(database, stale_seconds))
         return {row[0]: row[1] for row in connection.execute(statement)}
@@ -148,4 +152,5 @@ _last_sign = func.coalesce(jobs.c.heartbeat_at, jobs.c.started_at, jobs.c.create
 
 
 def _is_silent(database: Database, stale_seconds: float) -> ColumnElement[bool]:
-    return _last_sign < database.clock() - timedelta(seconds=stale_seconds)
+    now, stale = database.clock(), timedelta(seconds=stale_seconds)
+    return (_last_sign < now - stale) | (_last_sign > now + stale)

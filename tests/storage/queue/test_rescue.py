@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from storage import Database, JobsRepository
-from storage.queue.rescue import WORKER_LOST, rescue_stale
+from storage.queue.rescue import WORKER_LOST, find_silent, rescue_stale
 
 
 def test_a_silent_job_is_queued_again_as_one_attempt_more(database: Database, jobs: JobsRepository, clock: Any) -> None:
@@ -31,6 +32,20 @@ def test_a_job_that_beats_is_not_rescued_however_long_it_runs(
         assert jobs.heartbeat(job.id, claim_token=claimed.claim_token)
         rescued = rescue_stale(database, stale_seconds=60, max_attempts=1)
         assert (rescued.requeued, rescued.failed) == ((), ())
+
+
+def test_a_job_of_an_executor_that_died_before_the_clock_was_set_back_is_rescued(
+    database: Database, jobs: JobsRepository, clock: Any
+) -> None:
+    dead, alive = (jobs.enqueue(tenant_id="t", type="x") and jobs.claim_next("worker") for _ in range(2))
+    assert dead is not None
+    assert alive is not None
+    clock.set(clock() - timedelta(hours=1))
+    suspects = find_silent(database, stale_seconds=60)
+    clock.advance(seconds=15)
+    assert jobs.heartbeat(alive.id, claim_token=alive.claim_token)
+    rescued = rescue_stale(database, stale_seconds=60, max_attempts=3, suspects=suspects)
+    assert (rescued.requeued, rescued.failed) == ((dead.id,), ())
 
 
 def test_the_last_attempt_fails_with_worker_lost(database: Database, jobs: JobsRepository, clock: Any) -> None:
