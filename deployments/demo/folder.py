@@ -11,6 +11,7 @@ from pathlib import Path
 from deployments.errors import DeploymentsError
 from storage.library.paths import expanded_path
 from task_definitions.foreign_documents import UnreadableDocument, parse_json, read_foreign_file
+from task_definitions.wording import shown
 
 #: The marker file by which the demo recognizes a folder that it created.
 MARKER = "photojobs-demo.json"
@@ -53,11 +54,18 @@ class DemoFolder:
 
     @property
     def state(self) -> DemoState:
-        """How far the demo in this folder has come."""
+        """How far the demo in this folder has come.
+
+        Raises:
+            DemoFolderRefused: the marker file is unreadable, or a newer version wrote it.
+        """
+        state = _read_marker(self.path).get("state")
         try:
-            return DemoState(str(_read_marker(self.path).get("state")))
+            return DemoState(str(state))
         except ValueError:
-            return DemoState.MAKING
+            raise DemoFolderRefused(
+                f"{self.path / MARKER} has no known state: {shown(state)}. Name another folder with --folder."
+            ) from None
 
     def enter(self, state: DemoState) -> None:
         """Store the state of the demo."""
@@ -70,7 +78,8 @@ def claim_folder(path: Path) -> DemoFolder:
     If an earlier start was interrupted, its incomplete library is removed.
 
     Raises:
-        DemoFolderRefused: the folder exists and the demo did not create it, or it cannot be created.
+        DemoFolderRefused: the folder exists and the demo did not create it, or its state is unknown, or it cannot be
+            created.
     """
     path = expanded_path(path).absolute()
     try:

@@ -77,7 +77,8 @@ def restore(database: Database, archive: Path) -> None:
         SchemaMismatch: a newer version made the backup.
     """
     if not archive.is_file():
-        raise RestoreFailed(f"{archive}: the file does not exist. Name the file of a backup.")
+        problem = "is not a file" if archive.exists() else "the file does not exist"
+        raise RestoreFailed(f"{archive}: {problem}. Name the file of a backup.")
     is_sqlite_copy = _is_sqlite_file(archive)
     if is_sqlite_copy == database.is_postgresql:
         kind, other = ("an SQLite file", "PostgreSQL") if is_sqlite_copy else ("not an SQLite file", "SQLite")

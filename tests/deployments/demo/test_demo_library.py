@@ -118,7 +118,13 @@ def test_a_demo_that_was_interrupted_begins_again_and_one_that_was_made_stays(tm
     folder.enter(DemoState.MADE)
     assert claim_folder(tmp_path / "demo").state is DemoState.MADE
     assert folder.library_root.is_dir()
-    assert json.loads((folder.path / MARKER).read_text())["made_by"] == "photojobs demo"
+    marker = json.loads((folder.path / MARKER).read_text())
+    assert marker["made_by"] == "photojobs demo"
+
+    (folder.path / MARKER).write_text(json.dumps(marker | {"state": "of a newer version"}))
+    with pytest.raises(DemoFolderRefused, match=f"{MARKER}.*of a newer version"):
+        claim_folder(tmp_path / "demo")
+    assert folder.library_root.is_dir()
 
 
 def test_a_snapshot_tells_each_file_and_row_that_is_no_longer_the_same(

@@ -158,6 +158,8 @@ def test_a_file_that_is_no_backup_is_refused(empty_database: Database, tmp_path:
         restore(empty_database, letter)
     with pytest.raises(RestoreFailed, match="does not exist"):
         restore(empty_database, tmp_path / "missing")
+    with pytest.raises(RestoreFailed, match="is not a file"):
+        restore(empty_database, tmp_path)
 
 
 def test_a_damaged_backup_is_refused_and_nothing_is_written(
