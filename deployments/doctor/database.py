@@ -61,7 +61,7 @@ def examine_database(database: Database) -> Iterator[Finding]:
             return
         report = check(database)
     except UnsuitableEncoding as error:
-        yield _area.problem("encoding", str(error), "Restore a backup into a new database that is encoded in UTF8.")
+        yield _area.problem("encoding", str(error), "Copy the rows to the new database with pg_dump and psql.")
         return
     except UnsuitablePooler as error:
         yield _area.problem(

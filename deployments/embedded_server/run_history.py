@@ -84,10 +84,15 @@ class RunHistory:
         return history if is_passive else None
 
     def record(self, summary: TaskSummary, database: Database) -> str:
-        """Write the flow run of an ended task, with a task run for each of its jobs in `database`; return its id.
+        """Write the flow run of an ended task to Prefect's history, with a task run for each ended job.
+
+        The jobs are read from `database`.
+
+        Returns:
+            The id of the flow run.
 
         Raises:
-            sqlite3.Error: the database could not be written.
+            sqlite3.Error: Prefect's database could not be written.
         """
         task, flow_run_id = summary.task, str(uuid.uuid4())
         with self._connected() as connection:

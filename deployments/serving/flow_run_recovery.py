@@ -58,7 +58,7 @@ RESTART_WITHIN = timedelta(days=1)
 #: After this long in Prefect's state `Cancelling`, a run has no process that could end it.
 CANCELING_SECONDS = 45
 
-#: How long after the end of its task a live flow run may take to report that end to Prefect.
+#: The time after the end of its task in which a live flow run must report that end to Prefect.
 REPORT_SECONDS = 60
 
 #: How recently Prefect's server must have canceled a run for its task to be checked. The tasks of older runs

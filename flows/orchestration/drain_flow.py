@@ -82,9 +82,10 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
         self.ended = Counter[str]()
 
     def read(self, room: int, followed: Mapping[int, PrefectFuture[Any]]) -> list[Job]:
-        """Return the next jobs. Each lane has its own limit of followed jobs, so that a full lane delays no other.
+        """Return up to `room` next jobs. Each lane has its own limit of followed jobs, so a full lane delays no other.
 
-        Jobs that cannot begin now do not count, and the best job of each lane is always among the followed ones.
+        A followed job that cannot begin now does not count towards the limit of its lane. A lane at its limit still
+        offers its best job.
         """
         size = self._runtime.settings.window_size
         can_begin = followed.keys() - self._runtime.followed.not_ready(None)

@@ -134,7 +134,10 @@ class Heartbeat:
             return {*self._claims, *(claim.token for claim in self._broken_off)}
 
     def broken_off(self) -> dict[JobClaim, str]:
-        """Return the claims whose end was not written, each with the reason. Call `forget` after giving one up."""
+        """Return the claims whose block raised an error, each with the reason: the end of the job may not be written.
+
+        After the caller has given up a claim, it calls `forget`.
+        """
         with self._lock:
             return dict(self._broken_off)
 

@@ -122,7 +122,7 @@ class ProjectUndo:
 
     def _restored_project(self, said: Mapping[str, Any], row: Mapping[str, Any] | None) -> dict[str, Any]:
         if row is not None:
-            raise CannotComeBack(f"project {row['project_name']} now has the id of this project")
+            raise CannotComeBack(f"its id now belongs to project {row['project_name']}, so its row cannot be restored")
         if not said:
             raise CannotComeBack("the journal has no copy of its row")
         if said.get(PHOTOS):
@@ -134,9 +134,9 @@ class ProjectUndo:
     ) -> None:
         before, after = said["before"], said["after"]
         if _FOLDER in before and row[_FOLDER] != after[_FOLDER]:
-            raise CannotComeBack("the project's folder has been renamed since")
+            raise CannotComeBack("the project's folder has been renamed since, so it keeps its name")
         if "status" in before and row["status"] != after["status"]:
-            raise CannotComeBack("the project has been archived or made active since")
+            raise CannotComeBack("the project has been archived or made active since, so its status is kept")
         for name in before:
             if row[name] == after[name]:
                 values[name] = before[name]
@@ -222,11 +222,13 @@ class ProjectUndo:
         try:
             now, back = tenant.project(now_name), tenant.project(back_name)
             if now.exists() and now.is_empty():
-                raise CannotComeBack(f"folder {now_name} is empty; its disk may not be mounted")
+                raise CannotComeBack(
+                    f"folder {now_name} is empty; its disk may not be mounted. Mount it, and undo the task again"
+                )
             if now.exists() or not _is_of(back, project_id):
                 rename_folder_without_overwrite(now.path, back.path, names=FolderNames())
         except SourceMissing as error:
-            raise CannotComeBack(f"folder {now_name} no longer exists") from error
+            raise CannotComeBack(f"folder {now_name} no longer exists; put it back, and undo the task again") from error
         except (Collision, CrossesFileSystems, UnsafePath) as error:
             raise CannotComeBack(str(error)) from error
         self._ctx.report.count("folders renamed back", example=f"{now_name} → {back_name}")
@@ -252,11 +254,13 @@ class ProjectUndo:
         before, after = said.get("before"), said.get("after")
         folder = self._places.folder(entry.source, entry.project_id)
         if not folder.exists():
-            raise CannotComeBack("the project's folder no longer exists")
+            raise CannotComeBack(
+                f"folder {folder.project_folder} of the project no longer exists; put it back, and undo the task again"
+            )
         now = manifest_text(folder)
         is_back = now == before and (before is not None or not os.path.lexists(folder.manifest_path))
         if not is_back and now != after:
-            raise CannotComeBack("the manifest has been changed since")
+            raise CannotComeBack("the manifest has been changed since, so it is kept")
         path = relative_path(folder, folder.manifest_path)
         changes: list[FileChange] = []
         if before is None:

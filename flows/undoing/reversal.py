@@ -86,7 +86,7 @@ class Reversal:
 
     def _restore(self, row: Mapping[str, Any]) -> None:
         if self.state is not None:
-            raise CannotComeBack("another row has the same id now")
+            raise CannotComeBack("its id now belongs to another photo, so its row cannot be restored")
         if not row:
             raise CannotComeBack("the journal has no copy of its row")
         self.state = {TAGS: [], TAG_IDS: [], DERIVATIVES: {}, ORIGINALS: {}, **row}
@@ -99,7 +99,7 @@ class Reversal:
         state = dict(self.state)
         for name in _PLACE:
             if name in before and state[name] != after[name]:
-                raise CannotComeBack("the photo has been moved or renamed since")
+                raise CannotComeBack("the photo has been moved or renamed since, so it stays where it is")
         for name in before.keys() - _DERIVED - {TAGS, TAG_IDS}:
             if state[name] == after[name]:
                 state[name] = before[name]

@@ -39,7 +39,9 @@ def task_to_undo(payload: Mapping[str, Any], *, tenant_id: str, source: Database
     task_id = named_task(payload)
     task = TasksRepository(source).get_by_id(task_id)
     if task is None or task.tenant_id != tenant_id:
-        raise NothingToUndo(f"task {task_id} does not exist for tenant {tenant_id}. `photojobs status` lists tasks.")
+        raise NothingToUndo(
+            f"task {task_id} does not exist for tenant {tenant_id}. `photojobs tasks list` lists the tasks."
+        )
     if not task.is_final:
         raise NothingToUndo(f"task {task_id} is {task.status}. Cancel it or wait for its end, then undo it.")
     return task

@@ -98,7 +98,8 @@ class DerivativeScan:
         """Yield batches of photos whose derivative is missing, empty or outdated.
 
         A derivative is outdated if it was made from another original, or from earlier contents of its original. A
-        derivative that failed or is not supported is outdated if its original changed.
+        derivative that failed or is not supported is outdated if its original changed. Another size or quality in the
+        settings makes no derivative outdated.
         """
         parameters = {"project_id": self._project_id, "kind": str(kind)}
         yield from self._ids(_FIND_OUTDATED.format(status=f"{kind}_status"), parameters)

@@ -20,7 +20,8 @@ from storage.library.scan import scan, scan_companion_folders
 class CompanionOwners:
     """The photos of a project's folder and the companions that fit them. The caller adds photos and files that arrive.
 
-    Names that Takeout has cut do not count, because a new name of a photo with a long name fits them, too.
+    A name that Google Takeout has cut does not count: only its beginning must match, so it still fits a photo with a
+    long name after that photo gets a number at the end.
     """
 
     def __init__(self, accepted_extensions: AcceptedExtensions) -> None:

@@ -92,7 +92,8 @@ def insert_items_of_jobs(
     except ConstraintViolated:
         raise InvalidValue(
             "items",
-            "a photo_id does not exist in photos, or the job was deleted; nothing was written. Leave that photo out.",
+            "a photo_id does not exist in photos, or the job was removed meanwhile; nothing was written. Read the ids "
+            "of the photos again, and leave out those that do not exist.",
         ) from None
     _check_photos(connection, [job_id for job_id, _ in sizes], tenant_id)
     return count

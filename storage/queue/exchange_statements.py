@@ -165,9 +165,12 @@ _MUST_LOOK = f"""
 class ExchangeStatement(JobStatement):
     """A statement that ends jobs and claims others.
 
-    It returns one row: the ended and claimed jobs; the name of the lane with aging or fairness at which it stopped, or
-    None; whether another statement, after `PREPARE_POSTGRESQL`, can claim more; and whether `LOOK_POSTGRESQL` must run
-    after the commit.
+    `rows` returns one tuple with four values:
+
+    - the ended and claimed jobs;
+    - the name of the lane with aging or fairness at which the statement stopped, or None;
+    - whether another statement, after `PREPARE_POSTGRESQL`, can claim more;
+    - whether `LOOK_POSTGRESQL` must run after the commit.
     """
 
     @override

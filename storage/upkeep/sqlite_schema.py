@@ -93,7 +93,10 @@ def list_objects(connection: Connection) -> list[SchemaObject]:
 
 
 def read_table(connection: Connection, name: str) -> TableSchema | None:
-    """Return the table with this name in any case; None if there is no such table, or if it is a view."""
+    """Return the table with this name; None if there is no such table, or if it is a view.
+
+    Upper and lower case are the same.
+    """
     row = connection.exec_driver_sql(
         "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND lower(name) = ?", (name.lower(),)
     ).one_or_none()

@@ -74,7 +74,7 @@ def _archive_or_remove(
         _keep(ctx, project, "its folder is back; folder_discovery will make the project active again")
     elif archived.job_id == ctx.job.id or (archived.task_id is not None and archived.task_id == ctx.job.task_id):
         # A repetition of the run that archived the project does not count as a later run.
-        _keep(ctx, project, "archived by this run")
+        _keep(ctx, project, "this run has archived it; a later run removes its rows if its folder stays missing")
     elif (place := renamed.inside_another(project)) is not None:
         _keep(ctx, project, f"its folder is inside another project's folder, {place}; move it back")
     elif archived.created_at > ctx.now() - timedelta(seconds=ctx.settings.missing_grace_seconds):

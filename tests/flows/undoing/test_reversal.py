@@ -118,7 +118,7 @@ def test_a_removed_row_comes_back_with_all_that_the_journal_has() -> None:
         "thumbnail_status": "generated",
     }
     assert found.wanted == {"thumbnail"}
-    with pytest.raises(CannotComeBack, match="another row"):
+    with pytest.raises(CannotComeBack, match="another photo"):
         _undo(STATE, FileAction.REMOVED_ROW, {"filename": "fox"})
     with pytest.raises(CannotComeBack, match="no copy"):
         _undo(None, FileAction.REMOVED_ROW, {})
