@@ -51,6 +51,8 @@ def _isolate_environment() -> Path:
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     # A server may write events this much later, and tests wait for them. The default is 5 seconds.
     os.environ["PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL"] = "0.5"
+    # Each registration plans its runs. The scheduler would write runs at any moment, also stale ones.
+    os.environ["PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED"] = "false"
     os.environ["DO_NOT_TRACK"] = "1"
     # The tests start hundreds of processes. Without bytecode on disk, each would compile everything that it imports.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -6,6 +6,7 @@ stays. Prefect's own registration resumes every deployment, and replaces all sch
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +20,12 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import DeploymentSchedule, StateType
+from prefect.client.schemas.objects import DeploymentSchedule, FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
+from deployments.deploying.schedule_moments import schedule_moments
 from flows.starting.deployment_names import SCHEDULE_SOURCE
 
 #: The tag of a deployment that photojobs paused because its definition is missing.
@@ -122,34 +124,58 @@ def restore_parameters(
     return bool(lost)
 
 
-def remove_runs_without_parameters(
-    client: SyncPrefectClient, deployment: DeploymentResponse, declared: Iterable[DeploymentScheduleCreate]
+def remove_stale_runs(
+    client: SyncPrefectClient, deployment_id: UUID, declared: Iterable[DeploymentScheduleCreate]
 ) -> int:
-    """Remove planned runs that lack the parameters of their declared schedule, and plan these runs again.
+    """Remove the coming runs that no schedule of a deployment asks for, and plan its runs again.
 
-    The server's scheduler may write such runs after `restore_parameters`, if it read the schedule before that.
+    The server's scheduler writes the runs of a schedule as it read it. Such runs can come after a user changed the
+    schedule, switched it off or deleted it, or paused the deployment; no request removes them later.
 
     Returns:
         The number of runs that were removed.
     """
-    wanted = {each.slug: each.parameters for each in declared if each.parameters}
-    by_schedule = {str(each.id): wanted[each.slug] for each in deployment.schedules if each.slug in wanted}
-    planned = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
+    of_deployment = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
     )
     began_at = datetime.now(UTC)
+    runs = client.read_flow_runs(flow_run_filter=of_deployment, limit=MAX_PLANNED_RUNS)
+    # The deployment is read after its runs, so that no run is removed that a newer schedule asks for.
+    deployment = client.read_deployment(deployment_id)
+    parameters = {each.slug: each.parameters for each in declared if each.parameters}
+    active = {str(each.id): each for each in deployment.schedules if each.active and not deployment.paused}
     removed = 0
-    for run in client.read_flow_runs(flow_run_filter=planned, limit=MAX_PLANNED_RUNS):
+    for schedule_id, planned in _by_schedule(runs, after=began_at).items():
+        schedule = active.get(schedule_id)
+        moments = set() if schedule is None else _moments(schedule, planned)
+        expected = {} if schedule is None else parameters.get(schedule.slug, {})
+        for moment, run in planned:
+            if moment not in moments or not expected.keys() <= run.parameters.keys():
+                client.delete_flow_run(run.id)
+                removed += 1
+    if removed and not deployment.paused:
+        plan_runs(client, deployment_id, since=began_at)
+    return removed
+
+
+def _by_schedule(runs: Iterable[FlowRun], *, after: datetime) -> dict[str, list[tuple[datetime, FlowRun]]]:
+    """Return the runs that are planned for a later moment, with this moment, by the id of their schedule."""
+    found: dict[str, list[tuple[datetime, FlowRun]]] = defaultdict(list)
+    for run in runs:
         # The key is `scheduled DEPLOYMENT SCHEDULE MOMENT`. No other field says which schedule planned a run.
         words = (run.idempotency_key or "").split()
-        expected = by_schedule.get(words[2], {}) if words[:1] == ["scheduled"] and len(words) > 2 else {}
-        if not expected.keys() <= run.parameters.keys():
-            client.delete_flow_run(run.id)
-            removed += 1
-    if removed and not deployment.paused:
-        plan_runs(client, deployment.id, since=began_at)
-    return removed
+        moment = run.expected_start_time
+        if words[:1] == ["scheduled"] and len(words) > 2 and moment is not None and moment > after:
+            found[words[2]].append((moment, run))
+    return found
+
+
+def _moments(schedule: DeploymentSchedule, planned: Iterable[tuple[datetime, FlowRun]]) -> set[datetime]:
+    """Return the moments of a schedule from the first to the last of these runs."""
+    wanted = [moment for moment, _ in planned]
+    on_server = schedule.model_dump(mode="json")["schedule"]
+    return set(schedule_moments(on_server, start=min(wanted), end=max(wanted), limit=MAX_PLANNED_RUNS))
 
 
 def _update_schedules(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import sys
 import time
@@ -31,7 +30,7 @@ from deployments.deploying.registration import (
     begin_registration,
     finish_registration,
     pause_missing,
-    remove_runs_without_parameters,
+    remove_stale_runs,
     restore_parameters,
 )
 from deployments.deploying.runner_deployments import deployment_of, drain_deployment, update_form
@@ -60,8 +59,8 @@ RELOAD_SECONDS = 2.0
 #: Seconds between two checks of the deployments on the server.
 DEPLOYMENTS_SECONDS = 20.0
 
-#: After the parameters of a schedule were restored, its planned runs are checked for this long.
-RESTORED_SECONDS = 120.0
+#: After a schedule changed on the server, the planned runs of its deployment are checked for this long.
+CHANGED_SECONDS = 120.0
 
 
 class Serving:
@@ -74,7 +73,8 @@ class Serving:
         self._reported: set[str] = set()
         self._choices = Choices()
         self._scheduled: dict[UUID, tuple[DeploymentScheduleCreate, ...]] = {}
-        self._restored_at: dict[UUID, float] = {}
+        self._schedules: dict[UUID, object] = {}
+        self._changed_at: dict[UUID, float] = {}
         self._seen = fingerprint(settings.definitions)
 
     async def follow_files(self) -> None:
@@ -184,7 +184,7 @@ class Serving:
             self._say(f"the deployments on Prefect's server could not be checked; trying again: {error}")
 
     def _watched(self) -> list[DeploymentResponse]:
-        """Repair the schedules, and return the deployments that belong to a work pool."""
+        """Repair the schedules and their planned runs, and return the deployments that belong to a work pool."""
         pooled = []
         with get_client(sync_client=True) as client:
             ours = DeploymentFilter(id=DeploymentFilterId(any_=list(self._scheduled)))
@@ -198,10 +198,17 @@ class Serving:
                         "%s: the schedules' parameters had been changed on the server; the declared ones were restored",
                         deployment.name,
                     )
-                    self._restored_at[deployment.id] = time.monotonic()
-                if time.monotonic() - self._restored_at.get(deployment.id, -math.inf) < RESTORED_SECONDS:
-                    remove_runs_without_parameters(client, deployment, declared)
+                if self._was_changed_lately(deployment):
+                    remove_stale_runs(client, deployment.id, declared)
         return pooled
+
+    def _was_changed_lately(self, deployment: DeploymentResponse) -> bool:
+        """Whether a pause or the schedules changed so lately that the server's scheduler may still write stale runs."""
+        schedules = [(each.id, each.active, each.schedule, each.parameters) for each in deployment.schedules]
+        now, state = time.monotonic(), (deployment.paused, schedules)
+        if self._schedules.get(deployment.id) != state:
+            self._schedules[deployment.id], self._changed_at[deployment.id] = state, now
+        return now - self._changed_at[deployment.id] < CHANGED_SECONDS
 
     def _leave_to_pool(self, deployment: DeploymentResponse) -> None:
         # Prefect has no public function that removes a deployment from a runner.

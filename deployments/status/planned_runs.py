@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from deployments.deploying.schedule_moments import schedule_moments
 from deployments.deploying.scheduled_definitions import declared_schedules, in_words
 from deployments.server.server_api import ServerApi
 from flows.starting.deployment_names import TAG
@@ -147,13 +148,7 @@ def _standing(deployment: dict[str, Any], schedule: dict[str, Any], next_at: dat
 
 def _comes_before(schedule: dict[str, Any], now: datetime) -> bool:
     """Return True if a schedule has a run between now and the time up to which Prefect plans runs."""
-    import asyncio
-
-    # The import is here, because it takes seconds, and is needed only if a schedule has no planned run.
-    from prefect.server.schemas.core import DeploymentSchedule
-
-    parsed = DeploymentSchedule.model_validate({"schedule": schedule}).schedule
-    return bool(asyncio.run(parsed.get_dates(n=1, start=now, end=now + HORIZON)))
+    return bool(schedule_moments(schedule, start=now, end=now + HORIZON, limit=1))
 
 
 def _in_words(schedule: dict[str, Any]) -> str:

@@ -18,9 +18,11 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.runner import Runner
+from prefect.states import Scheduled
 
 from deployments.cli.commands.definitions import deploy
 from deployments.deploying import runner_deployments
@@ -155,30 +157,67 @@ def test_a_schedule_that_is_switched_off_and_on_while_it_is_served_keeps_its_ten
     client.delete_deployment(found.id)
 
 
-def test_a_run_that_was_planned_without_its_parameters_is_removed_after_they_were_restored(
-    client: SyncPrefectClient, file: Path, monkeypatch: pytest.MonkeyPatch
+def run_ids(client: SyncPrefectClient, deployment_id: UUID) -> set[UUID]:
+    of_deployment = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]))
+    return {run.id for run in client.read_flow_runs(flow_run_filter=of_deployment, limit=200)}
+
+
+def switched(client: SyncPrefectClient, deployment_id: UUID, schedule: DeploymentSchedule) -> None:
+    for active in (False, True):
+        client.update_deployment_schedule(deployment_id, schedule.id, active=active)
+
+
+def moved(client: SyncPrefectClient, deployment_id: UUID, schedule: DeploymentSchedule) -> None:
+    later = CronSchedule(cron="45 5 * * *")
+    client.update_deployment_schedule(
+        deployment_id, schedule.id, active=True, schedule=later, parameters=schedule.parameters
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "are_planned"),
+    [
+        (switched, True),
+        (moved, True),
+        (lambda client, found, schedule: client.update_deployment_schedule(found, schedule.id, active=False), False),
+        (lambda client, found, schedule: client.delete_deployment_schedule(found, schedule.id), False),
+        (lambda client, found, _schedule: client.pause_deployment(found), False),
+    ],
+    ids=["without parameters", "moved", "switched off", "deleted", "paused"],
+)
+def test_a_run_that_the_scheduler_writes_for_a_schedule_that_was_changed_is_removed(
+    client: SyncPrefectClient,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[SyncPrefectClient, UUID, DeploymentSchedule], object],
+    are_planned: bool,
 ) -> None:
     monkeypatch.setattr(runner, "load_definitions", partial(load_definitions, builtin=False))
     served = Serving(Runner(name="test"), Settings.load(definitions=file, scheduled_tenants=("anna",)))
     asyncio.run(served.update())
     found = registered(client)
     (schedule,) = found.schedules
-    by_hand = client.create_flow_run_from_deployment(found.id, idempotency_key="by hand")
-    client.update_deployment_schedule(found.id, schedule.id, active=False)
-    client.update_deployment_schedule(found.id, schedule.id, active=True)
+    before = run_ids(client, found.id)
     asyncio.run(served.watch_deployments())
+    assert run_ids(client, found.id) == before
+    by_hand = client.create_flow_run_from_deployment(found.id, idempotency_key="by hand")
+    change(client, found.id, schedule)
+    asyncio.run(served.watch_deployments())
+    tomorrow = datetime.now(UTC).replace(hour=2, minute=30, second=0, microsecond=0) + timedelta(days=1)
     late = client.create_flow_run_from_deployment(
-        found.id, idempotency_key=f"scheduled {found.id} {schedule.id} {datetime.now(UTC)}"
+        found.id,
+        idempotency_key=f"scheduled {found.id} {schedule.id} {datetime.now(UTC)}",
+        parameters={} if change is switched else schedule.parameters,
+        state=Scheduled(scheduled_time=tomorrow),
     )
 
     asyncio.run(served.watch_deployments())
 
-    of_deployment = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[found.id]))
-    kept = {run.id for run in client.read_flow_runs(flow_run_filter=of_deployment, limit=200)}
+    kept = run_ids(client, found.id)
     client.delete_deployment(found.id)
     assert late.id not in kept
     assert by_hand.id in kept
-    assert len(kept) > 1, "runs are planned"
+    assert (len(kept) > 1) is are_planned
 
 
 def test_every_tenant_has_a_schedule_of_its_own_and_one_with_a_former_slug_keeps_its_switch(

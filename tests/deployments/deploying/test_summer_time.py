@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from prefect.server.schemas.core import DeploymentSchedule
 
 from deployments.deploying.runner_deployments import deployment_of
+from deployments.deploying.schedule_moments import schedule_moments
 from storage.settings import Settings
 from task_definitions import load_definitions
 
@@ -27,8 +26,8 @@ def planned(schedule: Any, begin: datetime, end: datetime) -> list[datetime]:
     definition = {"label": "X", "scope": "global", "schedule": schedule, "steps": [{"type": "manifest_check"}]}
     deployment = deployment_of(load_definitions({"x": definition}, builtin=False)["x"], Settings.load())
     (declared,) = deployment.schedules or []
-    on_server = DeploymentSchedule.model_validate({"schedule": declared.model_dump(mode="json")["schedule"]}).schedule
-    return [moment for moment in asyncio.run(on_server.get_dates(n=100, start=begin, end=end)) if moment < end]
+    on_server = declared.model_dump(mode="json")["schedule"]
+    return [moment for moment in schedule_moments(on_server, start=begin, end=end, limit=100) if moment < end]
 
 
 @pytest.mark.parametrize(("text", "spring", "autumn"), ROWS, ids=[row[0].strip("`") for row in ROWS])
