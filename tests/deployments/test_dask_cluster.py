@@ -39,7 +39,7 @@ def photos(rows: Database, place: Any, make_images: Callable[[Path, int], None])
     return PhotosRepository(rows).create_many(names)
 
 
-@pytest.mark.slow_on("sqlite")
+@pytest.mark.slow
 def test_the_chunks_of_a_photo_set_run_in_the_processes_of_a_cluster_each_item_once(
     shell: Callable[..., Any],
     place: Any,

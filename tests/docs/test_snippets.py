@@ -59,6 +59,13 @@ FILES = sorted(
     if not file.is_relative_to(ROOT / "docs" / "reference" / "python")
 )
 
+#: Pages with many commands, or with commands that start several processes.
+LONG = {
+    "docs/tutorial.md",
+    "docs/how-to/plan-and-undo.md",
+    "docs/how-to/report.md",
+    "docs/how-to/several-machines.md",
+}
 #: Pages whose reader has folders of photographs, but no settings and no database yet.
 FROM_PHOTOGRAPHS = {"docs/tutorial.md"}
 #: Pages about failures.
@@ -366,7 +373,7 @@ def check_prefect(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("page", FILES)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * (page in LONG)) for page in FILES])
 def test_every_block_does_what_the_page_says(page: str, make_reader: Callable[[str], Reader]) -> None:
     blocks = blocks_of(page, markdown_of(page))
     if not blocks:

@@ -57,7 +57,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-@pytest.fixture(params=["serving", "reloading", "deploy"])
+@pytest.fixture(params=[pytest.param("serving", marks=pytest.mark.slow), "reloading", "deploy"])
 def again(
     request: pytest.FixtureRequest, client: SyncPrefectClient, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Again]:

@@ -48,6 +48,7 @@ def rows(home: Path) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.prefect
 @pytest.mark.xdist_group("deploy")
 def test_the_run_is_in_prefects_history_as_if_prefect_had_run_it(

@@ -49,6 +49,7 @@ def test_a_server_may_have_an_address_of_ipv6(tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "address").read_text().startswith("http://[::1]:")
 
 
+@pytest.mark.slow
 @pytest.mark.prefect
 @pytest.mark.xdist_group("deploy")
 def test_a_home_of_a_newer_prefect_is_named_with_what_to_do(tmp_path: Path) -> None:

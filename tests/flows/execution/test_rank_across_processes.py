@@ -16,7 +16,7 @@ from storage.database.tables import jobs
 from tests.flows.execution.executor_process import Executor, definition
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect"), pytest.mark.slow]
 
 
 @pytest.fixture
@@ -63,7 +63,6 @@ def forget_heartbeats(rows: Database) -> None:
         connection.execute(jobs.update().where(jobs.c.status == "queued").values(heartbeat_at=long_ago))
 
 
-@pytest.mark.slow_on("sqlite")
 def test_a_free_slot_goes_to_the_best_waiting_job_of_all_flow_runs(
     environment: dict[str, str], rows: Database, library: Path, prefect_api: str
 ) -> None:
@@ -88,7 +87,6 @@ def test_a_free_slot_goes_to_the_best_waiting_job_of_all_flow_runs(
     assert all(processes[process_id] == priority for priority, process_id in started)
 
 
-@pytest.mark.slow
 def test_a_waiter_that_was_killed_holds_nobody_back(
     environment: dict[str, str], rows: Database, library: Path, prefect_api: str
 ) -> None:

@@ -169,7 +169,13 @@ class TestOnSqlite:
     def test_an_error_of_the_disk_at_any_change(self, studio: Any, deaths: Any, jpeg: Any, type: str) -> None:
         come_to_the_same_end(studio, deaths, jpeg, type, "error")
 
-    @pytest.mark.parametrize("type", sorted(BUILTIN_STEP_TYPES.keys() - _KILLED_ELSEWHERE))
+    @pytest.mark.parametrize(
+        "type",
+        [
+            pytest.param(name, marks=[pytest.mark.slow] * (name == "undo"))
+            for name in sorted(BUILTIN_STEP_TYPES.keys() - _KILLED_ELSEWHERE)
+        ],
+    )
     def test_a_death_at_any_change(self, studio: Any, deaths: Any, jpeg: Any, type: str) -> None:
         come_to_the_same_end(studio, deaths, jpeg, type, "death")
 

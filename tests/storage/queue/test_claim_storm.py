@@ -28,11 +28,10 @@ STALE_SECONDS = 1.0
 WORKER = Path(__file__).with_name("claim_storm_worker.py")
 
 
-@pytest.mark.slow_on("sqlite")
 @pytest.mark.parametrize(
     ("processes", "count", "killed", "slots"),
     [
-        pytest.param(4, 500, 2, 3, id="small"),
+        pytest.param(4, 500, 2, 3, id="small", marks=pytest.mark.slow),
         pytest.param(8, 20_000, 4, 5, id="full", marks=pytest.mark.full),
     ],
 )
