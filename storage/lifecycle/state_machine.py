@@ -24,6 +24,7 @@ from sqlalchemy import ColumnElement, Connection, func, select, text, update
 from storage.database.given_values import among
 from storage.database.tables import RUNNING, UNFINISHED_UNIQUE, job_items, jobs, project_claims, tasks
 from storage.errors import CorruptDefinition
+from storage.lifecycle.lock_order import locked_jobs
 from storage.lifecycle.notifications import notify, notify_followers
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.lifecycle.step_jobs import HOLD_OF_JOB, hold_on, insert_step_jobs
@@ -102,7 +103,9 @@ def _end_locked(
     if result is not None:
         values["result_json"] = dict(result)
     of_locked = jobs.c.task_id.is_(None) | among(jobs.c.task_id, task_ids) if task_ids else jobs.c.task_id.is_(None)
-    statement = update(jobs).where(*open_jobs, of_locked).values(values).returning(*jobs.columns)
+    statement = (
+        update(jobs).where(locked_jobs(connection, *open_jobs, of_locked)).values(values).returning(*jobs.columns)
+    )
     return [Job.from_row(row) for row in connection.execute(statement).mappings()]
 
 
@@ -123,7 +126,8 @@ def give_back(
         values["attempts"] = jobs.c.attempts + 1
     if error_message is not None:
         values |= {"error_message": cut(error_message), "last_error_at": now}
-    statement = update(jobs).where(text(RUNNING), *conditions).values(values).returning(*jobs.columns)
+    running = locked_jobs(connection, text(RUNNING), *conditions)
+    statement = update(jobs).where(running).values(values).returning(*jobs.columns)
     given_back = [Job.from_row(row) for row in connection.execute(statement).mappings().all()]
     reopen_items(connection, [job.id for job in given_back], now=now)
     if given_back:
@@ -161,7 +165,7 @@ def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: d
     superseded = _superseded(connection, *closed)
     statement = (
         update(jobs)
-        .where(*closed, *([~among(jobs.c.id, superseded)] if superseded else []))
+        .where(locked_jobs(connection, *closed, *([~among(jobs.c.id, superseded)] if superseded else [])))
         .values({**QUEUED_ANEW, "attempts": 0, "error_message": None, "updated_at": now})
         .returning(*jobs.columns)
     )
@@ -204,7 +208,11 @@ def reopen_task(connection: Connection, task_id: str, *, step_index: int, now: d
         step_index = task.step_index
     connection.execute(
         update(jobs)
-        .where(jobs.c.task_id == task_id, jobs.c.step_index > step_index, jobs.c.status == "queued")
+        .where(
+            locked_jobs(
+                connection, jobs.c.task_id == task_id, jobs.c.step_index > step_index, jobs.c.status == "queued"
+            )
+        )
         .values(held_by=HELD_BY_STEPS)
     )
     return get_task(connection, task_id)
@@ -356,14 +364,15 @@ def _move_to(connection: Connection, task: Task, step_index: int, *, now: dateti
 
 
 def _release_waiting(connection: Connection, task: Task, step_index: int, *, now: datetime) -> None:
-    waiting = (
+    waiting = locked_jobs(
+        connection,
         jobs.c.task_id == task.id,
         jobs.c.step_index == step_index,
         jobs.c.status == "queued",
         jobs.c.held_by == HELD_BY_STEPS,
     )
     held_by = hold_on(connection, tenant_id=task.tenant_id, task_id=task.id)
-    if connection.execute(update(jobs).where(*waiting).values(held_by=held_by, updated_at=now)).rowcount:
+    if connection.execute(update(jobs).where(waiting).values(held_by=held_by, updated_at=now)).rowcount:
         notify(connection)
 
 

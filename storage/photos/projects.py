@@ -12,6 +12,7 @@ from storage.database.tables import TENANT_FOLDER_INDEX, jobs, photo_tags, photo
 from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import InvalidValue, UnknownProject, UnknownTag
 from storage.library.naming.names import unsafe_reason
+from storage.lifecycle.lock_order import LOCK_ORDER
 from storage.lifecycle.state_machine import lock_tasks_of
 from storage.lifecycle.step_jobs import is_active, of_tenant
 from storage.photos.project_labels import project_label, read_reference
@@ -223,7 +224,7 @@ class ProjectsRepository:
         with self._access.write() as connection:
             # The removal also updates jobs, so it locks in the same order as the end of a job: tasks, jobs, project.
             lock_tasks_of(connection, jobs.c.project_id == id)
-            connection.execute(select(jobs.c.id).where(jobs.c.project_id == id).order_by(jobs.c.id).with_for_update())
+            connection.execute(select(jobs.c.id).where(jobs.c.project_id == id).order_by(*LOCK_ORDER).with_for_update())
             of_project = select(photos.c.id).where(photos.c.project_id == id)
             connection.execute(delete(photo_tags).where(photo_tags.c.photo_id.in_(of_project)))
             connection.execute(delete(tags).where(tags.c.project_id == id))

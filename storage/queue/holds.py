@@ -5,6 +5,7 @@ Running jobs continue, and queued jobs stay queued. To end jobs, cancel them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +18,7 @@ from storage.database.column_types import check_text
 from storage.database.engine import Access, Database
 from storage.database.tables import holds, jobs
 from storage.errors import InvalidValue
+from storage.lifecycle.lock_order import locked_jobs
 from storage.lifecycle.notifications import notify
 from storage.lifecycle.state_machine import get_task
 from storage.queue.lanes import LanesRepository
@@ -71,11 +73,8 @@ class HoldsRepository:
             )
             if checked is not HoldKind.LANE:
                 # Claims check `holds`, too. The mark in `held_by` only keeps each claim from reading all held jobs.
-                connection.execute(
-                    update(jobs)
-                    .where(_jobs_under(checked, name), jobs.c.status == "queued", jobs.c.held_by.is_(None))
-                    .values(held_by=str(checked))
-                )
+                free = locked_jobs(connection, *_queued_jobs_under(checked, name), jobs.c.held_by.is_(None))
+                connection.execute(update(jobs).where(free).values(held_by=str(checked)))
             return Hold.from_row(connection.execute(select(holds).where(*this)).mappings().one())
 
     def release(self, kind: HoldKind | str, name: str) -> bool:
@@ -88,11 +87,8 @@ class HoldsRepository:
         with self._access.write() as connection:
             found = connection.execute(delete(holds).where(holds.c.kind == str(checked), holds.c.name == name)).rowcount
             if checked is not HoldKind.LANE:
-                connection.execute(
-                    update(jobs)
-                    .where(_jobs_under(checked, name), jobs.c.status == "queued", jobs.c.held_by == str(checked))
-                    .values(held_by=_other_hold(checked))
-                )
+                held = locked_jobs(connection, *_queued_jobs_under(checked, name), jobs.c.held_by == str(checked))
+                connection.execute(update(jobs).where(held).values(held_by=_other_hold(checked)))
             notify(connection)
             return found > 0
 
@@ -126,8 +122,8 @@ def _check_exists(connection: Connection, kind: HoldKind, name: str) -> None:
         existing_task(get_task(connection, name), name)
 
 
-def _jobs_under(kind: HoldKind, name: str) -> ColumnElement[bool]:
-    return jobs.c.tenant_id == name if kind is HoldKind.TENANT else jobs.c.task_id == name
+def _queued_jobs_under(kind: HoldKind, name: str) -> Sequence[ColumnElement[bool]]:
+    return (jobs.c.status == "queued", (jobs.c.tenant_id if kind is HoldKind.TENANT else jobs.c.task_id) == name)
 
 
 def _other_hold(kind: HoldKind) -> ScalarSelect[Any]:

@@ -21,6 +21,7 @@ from storage.errors import InvalidValue, TaskConflict
 from storage.lifecycle import job_items, state_machine
 from storage.lifecycle.job_listings import check_page
 from storage.lifecycle.job_rows import checked_payload, insert_job
+from storage.lifecycle.lock_order import locked_jobs
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.lifecycle.spooled_items import SpooledItems
 from storage.lifecycle.step_jobs import hold_on, insert_step_jobs
@@ -164,7 +165,7 @@ class TasksRepository:
             connection.execute(update(tasks).where(tasks.c.id == task_id).values(flow_run_id=flow_run_id))
             connection.execute(
                 update(jobs)
-                .where(jobs.c.task_id == task_id, jobs.c.status.in_(state_machine.UNFINISHED))
+                .where(locked_jobs(connection, jobs.c.task_id == task_id, jobs.c.status.in_(state_machine.UNFINISHED)))
                 .values(flow_run_id=flow_run_id)
             )
 

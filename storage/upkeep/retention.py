@@ -15,6 +15,7 @@ from storage.database.column_types import check_integer
 from storage.database.engine import Database
 from storage.database.tables import file_journal, job_items, jobs, project_claims, tasks
 from storage.errors import InvalidValue
+from storage.lifecycle.lock_order import LOCK_ORDER
 from storage.queue.project_claims import STALE_SECONDS
 from storage.records import JobStatus
 
@@ -79,8 +80,8 @@ def prune(
     while ids := _next_rows(database, jobs, jobs.c.progress_total, *old_jobs, size=batch_size, weight=batch_size):
         with database.begin() as connection:
             # The conditions are checked again under a lock, because a job that was queued again must keep its items.
-            locked = select(jobs.c.id).where(jobs.c.id.in_(ids), *old_jobs).with_for_update()
-            ids = list(connection.execute(locked).scalars())
+            locked = select(jobs.c.id).where(jobs.c.id.in_(ids), *old_jobs).order_by(*LOCK_ORDER)
+            ids = list(connection.execute(locked.with_for_update()).scalars())
             pruned_items += connection.execute(delete(job_items).where(job_items.c.job_id.in_(ids))).rowcount
             pruned_jobs += connection.execute(delete(jobs).where(jobs.c.id.in_(ids))).rowcount
     journal = (*old.journal, ~exists().where(tasks.c.id == file_journal.c.task_id))

@@ -11,13 +11,24 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Connection, event, select, text
 
-from storage import Database, HoldsRepository, JobsRepository, LanesRepository, ProjectsRepository, TasksRepository
+from storage import (
+    Database,
+    HoldsRepository,
+    JobsRepository,
+    LanesRepository,
+    PhotosRepository,
+    ProjectsRepository,
+    TasksRepository,
+)
 from storage.database.tables import job_items, photos
+from storage.database.tables import jobs as jobs_table
 from storage.errors import InvalidValue, UnknownTask
 from storage.lifecycle import state_machine
 from storage.lifecycle.job_items import insert_items
 from storage.lifecycle.job_rows import insert_job, new_job_values
+from storage.queue.bulk import JobFilter, retry_jobs
 from storage.queue.new_tasks import NewTask
+from storage.queue.pauses import pause_task
 from storage.queue.project_claims import claim_projects, release_projects
 from storage.queue.rescue import rescue_stale
 from storage.records import TaskStatus
@@ -167,6 +178,62 @@ def test_a_task_that_another_process_settles_delays_no_heartbeat_and_no_sweep(
             assert [task.id for task in found] == ["other"]
         threads.submit(tasks.heartbeat, ["settled", "other"]).result(20)
     assert [tasks.get(name).status for name in ("settled", "other")] == ["queued", "running"]
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ("cancel", "queued"),
+        ("cancel", "running"),
+        ("retry", "failed"),
+        ("hold", "queued"),
+        ("release", "queued"),
+        ("link", "running"),
+        ("pause", "running"),
+        ("requeue", "running"),
+        ("prune", "canceled"),
+        ("remove", "queued"),
+    ],
+)
+def test_a_change_of_several_jobs_locks_them_in_the_order_of_their_ids(
+    postgresql_database: Database, make_definition: Any, clock: Any, change: str, status: str
+) -> None:
+    database = postgresql_database
+    tasks, holds, projects = TasksRepository(database), HoldsRepository(database), ProjectsRepository(database)
+    project = projects.create(project_name="a", project_folder="a", tenant_id="tenant")
+    PhotosRepository(database).create_many({"project_id": project.id, "filename": name} for name in ("a", "b"))
+    definition = make_definition({"unit": "items", "chunk_size": 1})
+    new = NewTask(id="task", tenant_id="tenant", definition=definition, scope=Scope.PROJECT, project_id=project.id)
+    first, second = tasks.start_with_jobs(new).job_ids
+    if change == "release":
+        holds.hold("tenant", "tenant")
+    with database.begin() as connection:
+        for job_id in (second, first):
+            # A change of an indexed column moves the row behind the other, so that scans find the second job first.
+            values = {"status": status, "priority": 7, "heartbeat_at": clock(), "finished_at": clock()}
+            connection.execute(jobs_table.update().where(jobs_table.c.id == job_id).values(values))
+        if change == "prune":
+            connection.execute(text("DELETE FROM tasks"))
+    clock.advance(seconds=100)
+    changes: dict[str, Callable[[], object]] = {
+        "cancel": lambda: tasks.cancel(new.id),
+        "retry": lambda: retry_jobs(database, JobFilter(task_id=new.id)),
+        "hold": lambda: holds.hold("tenant", "tenant"),
+        "release": lambda: holds.release("tenant", "tenant"),
+        "link": lambda: tasks.link_flow_run(new.id, "flow-run"),
+        "pause": lambda: pause_task(database, new.id),
+        "requeue": lambda: JobsRepository(database).requeue_stale_running(60),
+        "prune": lambda: prune(database, older_than_seconds=1),
+        "remove": lambda: projects.remove(project.id),
+    }
+
+    with ThreadPoolExecutor(1) as threads, database.begin() as connection:
+        lock = select(jobs_table.c.id).with_for_update(nowait=True)
+        connection.execute(lock.where(jobs_table.c.id == first))
+        answer = threads.submit(changes[change])
+        wait_until(lambda: answer.done() or _someone_waits(connection), what="the change waits")
+        connection.execute(lock.where(jobs_table.c.id == second))
+    answer.result(30)
 
 
 def test_a_hold_that_two_callers_set_is_one_hold(database: Database) -> None:
