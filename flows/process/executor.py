@@ -320,7 +320,9 @@ class Executor:
 
     def _finish(self) -> None:
         finish_seconds = max(0.0, self._settings.drain_seconds - HAND_BACK_SECONDS)
-        self._wait_for_threads(finish_seconds, unless=lambda: self._is_stopping)
+        if not self._wait_for_threads(finish_seconds, unless=lambda: self._is_stopping):
+            # The source may already have a new executor, whose jobs must continue.
+            return
         self._source.stop_running()
         for thread in self._wait_for_threads(HAND_BACK_SECONDS):
             logger.warning(

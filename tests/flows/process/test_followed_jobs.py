@@ -108,6 +108,32 @@ def test_a_job_claimed_for_one_who_has_left_is_handed_back_at_once(
     assert (row(database, job).attempts, row(database, job).heartbeat_at) == (0, None)
 
 
+def test_an_executor_that_ends_stops_no_job_that_was_followed_meanwhile(
+    start_process: Any, enqueue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, first, second = start_process(), enqueue(), enqueue()
+    is_over = process.followed.is_over
+    later: list[tuple[Turn, Any]] = []
+    executors: list[threading.Thread] = []
+
+    def follow_at_the_end() -> bool:
+        over = is_over()
+        if over and not later:
+            executors.append(threading.current_thread())
+            later.append(process.follow(second))
+            later[0][0].claimed.result(60)
+        return over
+
+    monkeypatch.setattr(process.followed, "is_over", follow_at_the_end)
+    turn, end = process.follow(first)
+    turn.may_end.set()
+    end.result(60)
+    wait_until(lambda: later and later[0][0].claimed.done(), what="a new executor runs the second job")
+    executors[0].join(60)
+
+    assert not process.stopping.is_set()
+
+
 def test_an_unforeseen_error_does_not_leave_everything_waiting(
     start_process: Any, enqueue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
