@@ -35,6 +35,7 @@ from flows.process.runtime import Runtime
 from flows.starting.deployment_names import DRAIN_PATH, TAG
 from flows.starting.prefect_requests import request_drain, request_flow_run
 from flows.telemetry.log_fields import about_task
+from storage.batches import batched
 from storage.database.engine import Database
 from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
 from storage.queue.jobs import JobsRepository
@@ -335,9 +336,8 @@ def _flow_runs(client: SyncPrefectClient, unfollowed: Iterable[Task]) -> dict[st
     for task in unfollowed:
         with suppress(TypeError, ValueError):
             ids.append(UUID(task.flow_run_id))
-    if not ids:
-        return {}
-    return {str(run.id): run for run in all_flow_runs(client, FlowRunFilter(id=FlowRunFilterId(any_=ids)))}
+    filters = [FlowRunFilter(id=FlowRunFilterId(any_=page)) for page in batched(ids, _PAGE_SIZE)]
+    return {str(run.id): run for wanted in filters for run in all_flow_runs(client, wanted)}
 
 
 def _drains(client: SyncPrefectClient) -> bool:

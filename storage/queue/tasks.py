@@ -169,8 +169,8 @@ class TasksRepository:
                 .values(flow_run_id=flow_run_id)
             )
 
-    def list_unfollowed(self, *, silent_seconds: float, limit: int = 100) -> list[Task]:
-        """Return unfinished tasks that no process has followed for `silent_seconds`, oldest first.
+    def list_unfollowed(self, *, silent_seconds: float) -> list[Task]:
+        """Return all unfinished tasks that no process has followed for `silent_seconds`, oldest first.
 
         On PostgreSQL a locked task is left out, because a process works on it.
         """
@@ -182,7 +182,6 @@ class TasksRepository:
                 func.coalesce(tasks.c.attended_at, tasks.c.created_at) < silent_since,
             )
             .order_by(tasks.c.created_at)
-            .limit(limit)
             .with_for_update(read=True, key_share=True, skip_locked=True)
         )
         with self._access.read() as connection:

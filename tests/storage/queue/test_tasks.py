@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, text, update
+from sqlalchemy import Connection, insert, select, text, update
 
 from storage import (
     Database,
@@ -22,6 +22,7 @@ from storage import (
 )
 from storage.database.tables import jobs as job_table
 from storage.database.tables import tags
+from storage.database.tables import tasks as task_table
 from storage.errors import InvalidValue, TaskConflict, UnknownPhoto, UnknownProject, UnknownTag, UnknownTask
 from storage.lifecycle import state_machine
 from storage.queue.bulk import JobFilter, cancel_jobs, retry_jobs
@@ -746,6 +747,19 @@ def test_unfinished_tasks_that_no_process_follows_are_found(
     assert {task.id for task in tasks.list_unfollowed(silent_seconds=30)} == {followed.id, forgotten.id}
     tasks.heartbeat([ended.id])
     assert tasks.get(ended.id).status == "canceled"
+
+
+def test_tasks_that_stay_unfollowed_hide_no_later_task(
+    database: Database, tasks: TasksRepository, make_task: Any, clock: Any
+) -> None:
+    make_task("library", scope="global")
+    with database.begin() as connection:
+        row = connection.execute(select(task_table)).mappings().one()
+        connection.execute(insert(task_table), [{**row, "id": f"paused-{number}"} for number in range(200)])
+    clock.advance(seconds=1)
+    last = make_task("library", scope="global")
+    clock.advance(seconds=31)
+    assert tasks.list_unfollowed(silent_seconds=30)[-1].id == last.id
 
 
 def test_a_flow_run_is_noted_in_the_task_and_its_open_jobs(
