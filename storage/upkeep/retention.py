@@ -13,7 +13,7 @@ from sqlalchemy import Column, ColumnElement, Select, Table, delete, exists, fun
 from storage.batches import pages
 from storage.database.column_types import check_integer
 from storage.database.engine import Database
-from storage.database.tables import file_journal, job_items, jobs, project_claims, tasks
+from storage.database.tables import file_journal, holds, job_items, jobs, project_claims, tasks
 from storage.errors import InvalidValue
 from storage.lifecycle.lock_order import LOCK_ORDER
 from storage.queue.project_claims import STALE_SECONDS
@@ -62,7 +62,7 @@ def prune(
     batch_size: int = BATCH_SIZE,
     keep_journal_seconds: float = KEEP_JOURNAL_SECONDS,
 ) -> Pruned:
-    """Remove old ended tasks with their jobs and items, and old ended jobs without a task.
+    """Remove old ended tasks with their jobs, items and holds, and old ended jobs without a task.
 
     A task that can be undone is kept with all its rows. This is a task with journal entries that are younger than
     `keep_journal_seconds`; give the setting `trash_ttl_seconds`, or 0 to keep no task for this reason. Unfinished tasks
@@ -74,6 +74,10 @@ def prune(
     check_integer(batch_size, name="batch_size", minimum=1, maximum=100_000)
     old = _old(database, older_than_seconds=older_than_seconds, keep_journal_seconds=keep_journal_seconds)
     pruned_tasks = _remove_tasks(database, old.tasks, size=batch_size)
+    with database.begin() as connection:
+        # A caller may start a later task with the id of a removed task, and that task must not be on hold.
+        of_no_task = ~exists().where(tasks.c.id == holds.c.name)
+        connection.execute(delete(holds).where(holds.c.kind == "task", of_no_task))
     # Jobs of removed tasks now count as jobs without a task.
     old_jobs = (*old.jobs, _of_no_task())
     pruned_jobs = pruned_items = 0

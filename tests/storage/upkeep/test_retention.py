@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from storage import Database, JobsRepository, TasksRepository
+from storage import Database, HoldsRepository, JobsRepository, TasksRepository
 from storage.errors import InvalidValue
 from storage.history.journal import FileAction, FileChange, write_journal
 from storage.upkeep import retention
@@ -52,11 +52,15 @@ def test_old_ended_tasks_and_jobs_go_with_all_their_rows(
     young = make_task("items", photo_ids=photo_ids)
     jobs.fail(tasks.list_jobs(young.id)[0].id, "no")
     running = make_task("items", photo_ids=photo_ids)
+    for task in (old, young):
+        HoldsRepository(database).hold("task", task.id)
     clock.advance(seconds=DAY)
     pruned = prune(database, older_than_seconds=5 * DAY, batch_size=2)
     assert (pruned.tasks, pruned.jobs, pruned.items) == (1, 4, 8)
     assert {task.id for task in tasks.list_newest()} == {young.id, running.id}
     assert {job.task_id for job in jobs.list_by_tenant("tenant")} == {young.id, running.id}
+    # A later task with the id of the removed one must not be on hold.
+    assert [hold.name for hold in HoldsRepository(database).list()] == [young.id]
     assert (_count(database, "jobs"), _count(database, "job_items"), _count(database, "task_items")) == (2, 10, 10)
     again = prune(database, older_than_seconds=5 * DAY)
     assert (again.tasks, again.jobs, again.items, again.journal_entries) == (0, 0, 0, 0)
