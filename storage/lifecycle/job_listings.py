@@ -13,7 +13,7 @@ from storage.database.column_types import check_integer
 from storage.database.driver_statement import Runs
 from storage.database.tables import READY, jobs
 from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
-from storage.lifecycle.notifications import fresh_since
+from storage.lifecycle.notifications import fresh
 from storage.records import Job
 
 #: The number of rows that a listing returns by default.
@@ -60,9 +60,11 @@ def ready_jobs(
 ) -> Select[Any]:
     """Return a query of the queued jobs that may be claimed now, best first; see `JobsRepository.list_ready`."""
     check_page(limit=limit)
+    alive = fresh(now)
+    is_awaited = jobs.c.heartbeat_at.between(alive["fresh_since"], alive["fresh_until"])
     statement = (
         select(jobs)
-        .where(text(READY), jobs.c.heartbeat_at.is_(None) | (jobs.c.heartbeat_at < fresh_since(now)))
+        .where(text(READY), jobs.c.heartbeat_at.is_(None) | ~is_awaited)
         .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
         .limit(limit)
     )

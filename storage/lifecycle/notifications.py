@@ -14,6 +14,9 @@ from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
 #: The notification channel of the waiters; the payload is always empty.
 CHANNEL = "photojobs_jobs"
 
+#: The condition that an executor that waits for a job is alive.
+IS_FRESH = "heartbeat_at BETWEEN :fresh_since AND :fresh_until"
+
 
 def has_waiters(touched: str) -> str:
     """Return the SQL condition that an executor waits for a slot, or a process waits for a task of the table `touched`.
@@ -21,7 +24,7 @@ def has_waiters(touched: str) -> str:
     `touched` has a column `task_id`. `touched` is not joined with `tasks`, because PostgreSQL might then read all
     tasks. `ORDER BY` leaves PostgreSQL only one index to read the jobs by.
     """
-    waited_for = f"SELECT 1 FROM jobs WHERE {WAITED_FOR} AND heartbeat_at > :fresh_since ORDER BY priority DESC LIMIT 1"
+    waited_for = f"SELECT 1 FROM jobs WHERE {WAITED_FOR} AND {IS_FRESH} ORDER BY priority DESC LIMIT 1"
     return f"""(({waited_for}) IS NOT NULL OR EXISTS (
         SELECT 1 FROM {touched} WHERE (SELECT attended_at FROM tasks WHERE tasks.id = task_id) > :fresh_since))"""
 
@@ -46,15 +49,19 @@ def notify_followers(connection: Connection, task_ids: Sequence[str], *, now: da
     with notifications one after another, which must not slow down workers that have a long queue.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(_NOTIFY_FOLLOWERS, {"task_ids": list(task_ids), "fresh_since": fresh_since(now)})
+        connection.execute(_NOTIFY_FOLLOWERS, {"task_ids": list(task_ids), **fresh(now)})
 
 
-def fresh_since(now: datetime) -> datetime:
-    """Return the time since which a waiting process must have written a heartbeat to count as alive."""
-    return now - timedelta(seconds=WAITER_STALE_SECONDS)
+def fresh(now: datetime) -> dict[str, datetime]:
+    """Return the parameters of `IS_FRESH`.
+
+    A heartbeat that is much later than now is not fresh: its process may have died before the clock was set back.
+    """
+    stale = timedelta(seconds=WAITER_STALE_SECONDS)
+    return {"fresh_since": now - stale, "fresh_until": now + stale}
 
 
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
 _NOTIFY_FOLLOWERS = text(notify_waiters("unnest(CAST(:task_ids AS text[])) AS touched(task_id)")).bindparams(
-    bindparam("fresh_since", type_=UtcTimestamp)
+    bindparam("fresh_since", type_=UtcTimestamp), bindparam("fresh_until", type_=UtcTimestamp)
 )

@@ -27,7 +27,7 @@ from storage.database.driver_statement import DriverStatement, run_on
 from storage.database.engine import Access, Database
 from storage.database.tables import DELAYED, READY, RUNNING, jobs
 from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement, by_index
-from storage.lifecycle.notifications import fresh_since
+from storage.lifecycle.notifications import fresh
 from storage.queue.exchange_statements import NOT_ON_HOLD, TAKE, awaited, promote
 from storage.queue.lanes import free_slots
 from storage.records import Job, Lane
@@ -120,7 +120,7 @@ def _claim_awaited(
         "min_priority": lane.min_priority,
         "max_priority": lane.max_priority,
         "now": claimant.now,
-        "fresh_since": fresh_since(claimant.now),
+        **fresh(claimant.now),
     }
     candidates = connection.execute(_candidates_statement(is_postgresql), given).all()
     own = set(job_ids)
@@ -145,7 +145,7 @@ def _candidates_statement(is_postgresql: bool) -> Executable:
     """Select all jobs that compete for the slots of a lane with aging or fairness; Python ranks them."""
     number = "CAST({} AS integer) AS {}"
     bounds = ", ".join(number.format(f":{name}", name) for name in ("min_priority", "max_priority"))
-    times = [bindparam(name, type_=UtcTimestamp) for name in ("now", "fresh_since")]
+    times = [bindparam(name, type_=UtcTimestamp) for name in ("now", "fresh_since", "fresh_until")]
     lane = f"SELECT {bounds}, 0 AS place, 0 AS free"
     competing = awaited(is_postgresql=is_postgresql)
     statement = text(f"WITH chosen AS MATERIALIZED ({lane}), {competing} SELECT * FROM awaited").bindparams(*times)

@@ -20,7 +20,7 @@ from storage.database.column_types import encode_json
 from storage.database.driver_statement import Runs, Step
 from storage.database.engine import Access
 from storage.errors import DatabaseFault
-from storage.lifecycle.notifications import fresh_since, notify_followers
+from storage.lifecycle.notifications import fresh, notify_followers
 from storage.lifecycle.state_machine import cut, settle_task
 from storage.queue.claims import ANY_PRIORITY, Claimant, claim_in_special_lane, place_in_time
 from storage.queue.exchange_statements import (
@@ -185,7 +185,7 @@ def settle_after(access: Access, job_ids: Sequence[int]) -> None:
     """
     if job_ids and access.database is not None:
         look = LOOK_POSTGRESQL if access.is_postgresql else LOOK_SQLITE
-        found = access.run(look, {"job_ids": list(job_ids), "fresh_since": fresh_since(access.clock())})
+        found = access.run(look, {"job_ids": list(job_ids), **fresh(access.clock())})
         for task_id in _task_ids(found):
             _settle(access, task_id, now=access.clock())
 
@@ -198,7 +198,7 @@ def _settle(access: Access, task_id: str, *, now: datetime) -> None:
 
 def _look(access: Access, ended: Sequence[End], now: datetime) -> Step:
     statement = LOOK_POSTGRESQL if access.is_postgresql else LOOK_SQLITE
-    return statement, {"job_ids": [end.job_id for end in ended], "fresh_since": fresh_since(now)}
+    return statement, {"job_ids": [end.job_id for end in ended], **fresh(now)}
 
 
 def _task_ids(looked: Sequence[Any]) -> list[str]:
@@ -230,7 +230,7 @@ def _one_round(access: Access, claimant: Claimant, wanted: Wanted | None, limit:
 def _on_postgresql(access: Access, claimant: Claimant, wanted: Wanted, limit: int, ended: Sequence[End]) -> _Round:
     values = {
         **claimant.parameters(),
-        "fresh_since": fresh_since(claimant.now),
+        **fresh(claimant.now),
         "ended": json.dumps([_as_given(end) for end in sorted(ended, key=lambda end: end.job_id)]),
         "limit": limit,
         "lanes": list(wanted.lanes or ()),
@@ -300,7 +300,7 @@ def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended:
 
 
 def _awaited_parameters(claimant: Claimant, wanted: Wanted) -> dict[str, Any]:
-    return {"job_ids": list(wanted.job_ids or ()), "fresh_since": fresh_since(claimant.now)}
+    return {"job_ids": list(wanted.job_ids or ()), **fresh(claimant.now)}
 
 
 def _open_lanes(run: Runs, wanted: Wanted, done: _Round) -> list[tuple[tuple[int, int], int]]:

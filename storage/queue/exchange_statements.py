@@ -26,7 +26,7 @@ from storage.lifecycle.job_statement import (
     is_given,
     is_given_and_queued,
 )
-from storage.lifecycle.notifications import has_waiters, notify_waiters
+from storage.lifecycle.notifications import IS_FRESH, has_waiters, notify_waiters
 from storage.queue.lanes import COUNT_RUNNING_IN_LANE
 
 #: The condition that neither the job's tenant nor its task is on hold.
@@ -276,7 +276,7 @@ def awaited(*, is_postgresql: bool) -> str:
     columns = "jobs.id, jobs.tenant_id, jobs.priority, jobs.created_at, chosen.place, chosen.free"
     return f"""awaited AS (
             SELECT {columns} FROM jobs{by_index(is_postgresql, "idx_jobs_attended")} CROSS JOIN chosen
-            WHERE {WAITED_FOR} AND heartbeat_at > :fresh_since AND {may_run}
+            WHERE {WAITED_FOR} AND {IS_FRESH} AND {may_run}
             UNION
             SELECT {columns} FROM jobs CROSS JOIN chosen
             WHERE {is_given_and_queued(is_postgresql=is_postgresql)} AND {may_run}

@@ -44,9 +44,11 @@ def claim_projects(
         stale_seconds: an executor without a heartbeat for this long counts as dead.
     """
     with database.begin() as connection:
-        silent_since = database.clock() - timedelta(seconds=stale_seconds)
+        now, stale = database.clock(), timedelta(seconds=stale_seconds)
+        # A claim that is later than now may be that of an executor that died before the clock was set back.
+        is_alive = project_claims.c.claimed_at.between(now - stale, now + stale)
         for project_id in sorted(set(project_ids)):
-            if not _claim(connection, database, project_id, job_id, claim_token, silent_since):
+            if not _claim(connection, database, project_id, job_id, claim_token, is_alive):
                 # While the job waits for this project, it must not keep other jobs from the projects already claimed.
                 _release(connection, project_ids, claim_token)
                 return False
@@ -92,7 +94,7 @@ def _claim(
     project_id: int,
     job_id: int,
     claim_token: str,
-    silent_since: datetime,
+    is_alive: ColumnElement[bool],
 ) -> bool:
     # On PostgreSQL, the row lock makes simultaneous claims of the project wait for each other.
     known = connection.execute(select(projects.c.id).where(projects.c.id == project_id).with_for_update()).first()
@@ -103,7 +105,7 @@ def _claim(
         .outerjoin(jobs, _IS_OF_RUNNING_JOB)
         .where(
             project_claims.c.project_id == project_id,
-            jobs.c.id.is_not(None) | (project_claims.c.claimed_at > silent_since),
+            jobs.c.id.is_not(None) | is_alive,
         )
     ).one_or_none()
     if holder is not None:

@@ -174,13 +174,12 @@ class TasksRepository:
 
         On PostgreSQL a locked task is left out, because a process works on it.
         """
-        silent_since = self._access.clock() - timedelta(seconds=silent_seconds)
+        now, silent = self._access.clock(), timedelta(seconds=silent_seconds)
+        attended_at = func.coalesce(tasks.c.attended_at, tasks.c.created_at)
         statement = (
             select(tasks)
-            .where(
-                text(UNFINISHED_TASK),
-                func.coalesce(tasks.c.attended_at, tasks.c.created_at) < silent_since,
-            )
+            # A process that recorded a later time than now may have died before the clock was set back.
+            .where(text(UNFINISHED_TASK), ~attended_at.between(now - silent, now + silent))
             .order_by(tasks.c.created_at)
             .with_for_update(read=True, key_share=True, skip_locked=True)
         )

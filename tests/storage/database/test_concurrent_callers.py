@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -422,8 +423,9 @@ def test_a_project_stays_held_although_the_job_whose_handler_works_there_is_remo
     assert claim(second)
 
 
+@pytest.mark.parametrize("seconds", [61, -3600])
 def test_a_project_of_a_canceled_job_is_free_when_its_executor_is_dead(
-    database: Database, jobs: JobsRepository, make_project: Any, clock: Any
+    database: Database, jobs: JobsRepository, make_project: Any, clock: Any, seconds: float
 ) -> None:
     project = make_project()
     first, second = [jobs.enqueue(tenant_id="t", type="x") and jobs.claim_next(name) for name in ("a", "b")]
@@ -435,7 +437,7 @@ def test_a_project_of_a_canceled_job_is_free_when_its_executor_is_dead(
             is expected
         )
     jobs.cancel(first.id)
-    clock.advance(seconds=61)
+    clock.set(clock() + timedelta(seconds=seconds))
     assert claim_projects(
         database, [project.id], job_id=second.id, claim_token=str(second.claim_token), stale_seconds=60
     )

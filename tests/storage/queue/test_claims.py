@@ -344,14 +344,20 @@ def test_a_waiter_gets_its_job_only_when_no_better_one_is_waited_for(
     assert _claim_awaited(database, "normal", high.id) == [high.id]
 
 
-def test_a_waiter_that_died_holds_nobody_back(database: Database, jobs: JobsRepository, clock: Any) -> None:
+# The clock goes on, or it is set back by an hour.
+@pytest.mark.parametrize("seconds", [2, -3600])
+def test_a_waiter_that_died_holds_nobody_back(
+    database: Database, jobs: JobsRepository, clock: Any, seconds: float
+) -> None:
     LanesRepository(database).change("normal", slots=1)
     low = jobs.enqueue(tenant_id="t", type="x", priority=10)
     high = jobs.enqueue(tenant_id="t", type="x", priority=20)
     record_waiting(database, [high.id], worker_id="w")
     clock.advance(seconds=14)
     assert _claim_awaited(database, "normal", low.id) == []
-    clock.advance(seconds=2)
+    assert [job.id for job in jobs.list_ready()] == [low.id]
+    clock.set(clock() + timedelta(seconds=seconds))
+    assert [job.id for job in jobs.list_ready()] == [high.id, low.id]
     assert _claim_awaited(database, "normal", low.id) == [low.id]
 
 

@@ -128,6 +128,7 @@ def _values(database: Database, job_id: int) -> dict[str, Any]:
     return {
         "now": now,
         "fresh_since": now,
+        "fresh_until": now,
         "worker_id": "w",
         "claim_token": "token",
         "tenant_id": "tenant-3",

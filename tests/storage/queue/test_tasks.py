@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -747,6 +748,9 @@ def test_unfinished_tasks_that_no_process_follows_are_found(
     assert {task.id for task in tasks.list_unfollowed(silent_seconds=30)} == {followed.id, forgotten.id}
     tasks.heartbeat([ended.id])
     assert tasks.get(ended.id).status == "canceled"
+    # The process died, and then the clock was set back.
+    clock.set(clock() - timedelta(hours=1))
+    assert {task.id for task in tasks.list_unfollowed(silent_seconds=30)} == {followed.id, forgotten.id}
 
 
 def test_tasks_that_stay_unfollowed_hide_no_later_task(
