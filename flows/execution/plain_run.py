@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from flows.execution.followed_run import FollowedRun
 from flows.execution.rolling_window import RollingWindow, StepSource, follow_steps
 from flows.execution.sweep import Sweeper
+from flows.process.database_retry import retry_while_unavailable
 from flows.process.runtime import Runtime
 from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task
@@ -30,7 +32,7 @@ def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
         except BaseException:
             runtime.stop_task(task_id)
             raise
-    summary = summarize_task(runtime.database, task_id)
+    summary = retry_while_unavailable(partial(summarize_task, runtime.database, task_id))
     runtime.events.task_ended(summary.task, message=summary.message)
     return summary
 

@@ -139,7 +139,7 @@ def follow_steps(
         if stopping.is_set() and not task.is_final:
             return task
         if step_index is not None and (task.is_final or task.step_index != step_index):
-            on_step_end(task, step_index)
+            retry_while_unavailable(partial(on_step_end, task, step_index), unless=stopping.is_set)
         if task.is_final:
             return task
         step_index = task.step_index

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -29,6 +30,7 @@ from flows.orchestration.job_task import task_for
 from flows.orchestration.prefect_events import emit_to_prefect
 from flows.orchestration.supervision import end_within
 from flows.orchestration.task_runner_choice import raise_if_none_ran
+from flows.process.database_retry import retry_while_unavailable
 from flows.process.runtime import Runtime
 from flows.telemetry.step_markdown import step_line
 from storage.default_tenant import DEFAULT_TENANT
@@ -71,7 +73,7 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
         # Prefect treats this exception as a suspension: the process ends, and the run stays paused until a user
         # resumes it.
         raise Pause(state=watch.suspended)
-    summary = summarize_task(runtime.database, task_id)
+    summary = retry_while_unavailable(partial(summarize_task, runtime.database, task_id))
     runtime.events.task_ended(summary.task, message=summary.message)
     _log_steps(summary)
     await_publication()

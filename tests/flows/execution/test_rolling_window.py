@@ -7,18 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
 from flows import catalog, run_task, step
 from flows.api.start import start_task
+from flows.execution import plain_run
 from flows.execution.plain_run import run_plainly
 from flows.execution.rolling_window import RollingWindow, Source, StepSource
 from flows.handlers.step_context import StepContext
 from flows.process.job_follower import JobFollower
 from flows.process.runtime import Runtime
 from storage import HoldsRepository, JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage.errors import DatabaseBusy
 from storage.records import Job
 from tests.waiting import wait_until
 
@@ -266,6 +269,34 @@ def test_a_run_of_follow_up_jobs_goes_back_with_its_task_to_a_step_that_is_retri
 
         assert run.result(30).task.status == "completed"
     assert [job.status for job in tasks.list_jobs(started.task_id)] == ["completed", "completed"]
+
+
+def test_a_run_waits_for_the_database_at_the_end_of_a_step_and_of_its_task(
+    runtime: Runtime, define: Any, photo_ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = start_task(
+        type=define("shown", {"type": "fail_first", "priority": 50}),
+        tenant_id="user_0",
+        items=[{"photo_id": photo_ids[0]}],
+    )
+    failed: list[object] = []
+
+    def failing_once(call: Callable[..., Any]) -> Callable[..., Any]:
+        def fail_or_call(*arguments: Any, **named: Any) -> Any:
+            if call not in failed:
+                failed.append(call)
+                raise DatabaseBusy("not now")
+            return call(*arguments, **named)
+
+        return fail_or_call
+
+    ended: list[int] = []
+    note_end = failing_once(lambda _task, step_index: ended.append(step_index))
+    monkeypatch.setattr(plain_run, "follow_steps", partial(plain_run.follow_steps, on_step_end=note_end))
+    monkeypatch.setattr(plain_run, "summarize_task", failing_once(plain_run.summarize_task))
+
+    assert run_plainly(started.task_id, runtime).task.status == "completed"
+    assert (ended, len(failed)) == ([0], 2)
 
 
 class _Given(Source["_Ends"]):
