@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from typing import Any
+from uuid import UUID
 
 from prefect import Flow
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import Pause, TerminationSignal
 from prefect.futures import PrefectFuture, wait
@@ -52,7 +54,7 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
     """Follow a task from its current step to its end, and return the final state of the flow run."""
     tasks = TasksRepository(runtime.database)
     task = tasks.get(task_id)
-    if task.status in ("failed", "canceled") and (flow_run.run_count or 1) > 1:
+    if task.status in ("failed", "canceled") and _is_retried(task):
         # The user pressed "Retry": only the failed jobs run again.
         task = tasks.retry(task_id)
     flow_run_id = flow_run.id
@@ -78,6 +80,19 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
     _log_steps(summary)
     await_publication()
     return final_state(summary)
+
+
+def _is_retried(task: Task) -> bool:
+    """Return whether the current flow run was scheduled again after its task had ended.
+
+    A flow run whose process died is scheduled again, too. If its task was canceled meanwhile, it stays canceled.
+    """
+    ended_at = task.finished_at
+    if ended_at is None or (flow_run.run_count or 1) == 1:
+        return False
+    with get_client(sync_client=True) as client:
+        states = client.read_flow_run_states(UUID(flow_run.id))
+    return any(state.is_scheduled() and state.timestamp > ended_at for state in states)
 
 
 def follow_task(task_id: str, runtime: Runtime) -> Task:

@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
 from prefect.runtime import flow_run
+from prefect.states import AwaitingRetry, Running
 
 from flows import arun_task, catalog, plan_task, run_saved_plan, run_task, start_task
 from flows.execution.worker import drain_queue
@@ -393,6 +396,30 @@ def test_the_flow_run_is_the_task_when_prefect_started_it(api: Api, runtime: Run
     task = TasksRepository(runtime.database).list_newest(type="from_prefect")[0]
     assert task.id == task.flow_run_id
     assert api.state(task.id) == "COMPLETED"
+
+
+def test_a_canceled_task_runs_again_if_its_user_retries_the_flow_run_and_not_if_the_dead_run_is_restarted(
+    api: Api, runtime: Runtime, stage: Any, define: Any
+) -> None:
+    definition = define("restarted", {"type": "count", "priority": 95}, scope="global")
+    flow, tasks = compile_task(definition), TasksRepository(runtime.database)
+    task_id = start_task(type=definition, tenant_id="user_0").task_id
+    parameters = {"task_id": task_id}
+    with get_client(sync_client=True) as client:
+        run_id = client.create_flow_run(flow, parameters=parameters).id
+
+        def states_of_second_process() -> list[str]:
+            run = client.read_flow_run(run_id)
+            state: Any = run_flow(flow, flow_run=run, parameters=parameters, return_type="state")
+            return [state.type.value, tasks.get(task_id).status]
+
+        for state in (Running(), AwaitingRetry()):
+            client.set_flow_run_state(run_id, state, force=True)
+        tasks.cancel(task_id)
+        assert states_of_second_process() == ["CANCELLED", "canceled"]
+
+        client.set_flow_run_state(run_id, AwaitingRetry(), force=True)
+        assert states_of_second_process() == ["COMPLETED", "completed"]
 
 
 @pytest.mark.parametrize(
