@@ -20,7 +20,6 @@ from flows.orchestration.job_task_runner import JobTaskRunner
 from flows.orchestration.supervision import watch_supervisor
 from flows.process.runtime import Runtime
 from storage import records
-from storage.lifecycle import heartbeats
 from storage.queue.jobs import JobsRepository
 from storage.queue.lanes import LanesRepository
 from storage.records import Job
@@ -92,21 +91,20 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
         found: list[Job] = []
         for lane in self._lanes:
             own = sum(lane.covers(self._seen[job_id]) for job_id in can_begin)
+            new = max(1, size - own)
             ready = JobsRepository(self._runtime.database).list_ready(
-                limit=max(1, size - own),
+                limit=new + own,
                 tenant_id=self._tenant_id,
                 standalone=True,
                 min_priority=lane.min_priority,
                 max_priority=lane.max_priority,
             )
-            found += [job for job in ready if job.id not in self._seen]
+            found += [job for job in ready if job.id not in self._seen][:new]
         return found[:room]
 
     def begin(self, jobs: Sequence[Job]) -> Iterator[PrefectFuture[Any]]:
         """Submit a Prefect task run for each job."""
         self._seen |= {job.id: job.priority for job in jobs}
-        # All heartbeats begin before the first wait, so that the jobs are claimed in rank order.
-        heartbeats.record_waiting(self._runtime.database, [job.id for job in jobs], worker_id=self._runtime.worker_id)
         for job in jobs:
             run = task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",))
             yield run.submit(job.id, f"#{job.id}")

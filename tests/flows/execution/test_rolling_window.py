@@ -182,6 +182,12 @@ def test_the_best_job_is_next_in_the_drain_flow_although_its_lane_has_a_full_win
     def enqueue_late() -> None:
         try:
             wait_until(lambda: len(stage.started) == 2, what="both threads are busy")
+            # The process has no thread for them, so they must keep no slots from the jobs of other processes.
+            wait_until(
+                lambda: all(job.worker_id is None for job in jobs.get_many([job.id for job in waiting]).values()),
+                what="the flow keeps no slots",
+                limit_seconds=10,
+            )
             late.append(jobs.enqueue(tenant_id="other", type="count", scope="global", priority=55))
             wait_until(lambda: late[0].id in followed, what="the flow waits for the late one")
             stage.gates.setdefault("opened", threading.Event()).set()
