@@ -36,8 +36,8 @@ AnyFuture = TypeVar("AnyFuture", bound=Future)
 class Source(ABC, Generic[AnyFuture]):
     """Provides the jobs that a run follows, and begins to follow them."""
 
-    #: The time between two searches for new jobs while other jobs are followed.
-    look_seconds: ClassVar[float]
+    #: The time between two searches for new jobs while no followed job ends. Jobs that cannot begin now make room.
+    look_seconds: ClassVar[float] = 0.5
 
     @abstractmethod
     def read(self, room: int, followed: Mapping[int, AnyFuture]) -> Sequence[Job]:
@@ -153,7 +153,7 @@ class StepSource(Source[AnyFuture]):
 
     # The time can be long, because only a retry adds jobs to a step that is running, or sends the task back to an
     # earlier step. The jobs that are followed then wait for the jobs of the earlier step.
-    look_seconds = 5.0
+    read_again_seconds: ClassVar[float] = 5.0
 
     def __init__(self, task: Task, runtime: Runtime) -> None:
         self._task = task
@@ -173,7 +173,7 @@ class StepSource(Source[AnyFuture]):
         # Followed jobs may have ended since `limit` was computed. So only the number of new jobs shows whether the step
         # may have more new jobs.
         has_more = sum(job.id not in followed for job in found) >= room
-        self._read_again_at = 0.0 if has_more else time.monotonic() + self.look_seconds
+        self._read_again_at = 0.0 if has_more else time.monotonic() + self.read_again_seconds
         return found
 
     def not_ready(self) -> int:

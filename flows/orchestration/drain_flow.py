@@ -69,8 +69,6 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
     because each job gets a task run first. The task run also represents later attempts of the job.
     """
 
-    look_seconds = 0.5
-
     def __init__(self, runtime: Runtime, lanes: Sequence[records.Lane], tenant_id: str | None) -> None:
         self._runtime = runtime
         self._lanes = lanes

@@ -43,8 +43,8 @@ def fail_first(ctx: StepContext) -> None:
 @pytest.fixture
 def patient(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
     """A runtime that follows at most four jobs at a time, and repeats failed jobs after an hour."""
-    # While all followed jobs wait for their next attempt, the run searches for other jobs only after this time.
-    monkeypatch.setattr(StepSource, "look_seconds", 0.1)
+    # A run whose step has more jobs does not wait for this time.
+    monkeypatch.setattr(StepSource, "read_again_seconds", 3600.0)
     changes = {"retry_delay_seconds": 3600.0, "window_size": 4, "concurrency": 2}
     with Runtime(runtime.database, settings=runtime.settings.model_copy(update=changes)) as opened, opened.as_current():
         yield opened
@@ -212,7 +212,7 @@ def _reread(jobs: JobsRepository, job: Job) -> Job:
 def test_a_step_whose_jobs_are_all_followed_is_not_read_again_before_they_have_ended(
     runtime: Runtime, define: Any, photo_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(StepSource, "look_seconds", 3600.0)
+    monkeypatch.setattr(StepSource, "read_again_seconds", 3600.0)
     definition = define("pick_once", {"type": "fail_first", "priority": 50, "chunk_size": 1})
     started = start_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids])
     reads = list[int]()
@@ -257,6 +257,7 @@ def test_a_run_of_follow_up_jobs_goes_back_with_its_task_to_a_step_that_is_retri
     runtime: Runtime, define: Any, photo_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StepSource, "look_seconds", 0.05)
+    monkeypatch.setattr(StepSource, "read_again_seconds", 0.05)
     database, items = runtime.database, [{"photo_id": photo_ids[0]}]
     jobs, tasks, holds = JobsRepository(database), TasksRepository(database), HoldsRepository(database)
     started = start_task(
