@@ -60,7 +60,7 @@ def check_cron(text: str) -> str:
         return text
     parts = text.lower().split()
     if len(parts) != 5:
-        raise ValueError(f"it has {quantity(len(parts), 'field')} and not 5")
+        raise ValueError(f"it has {quantity(len(parts), 'field')} instead of 5")
     _values(parts[0], _Field("minute", 0, 59))
     _values(parts[1], _Field("hour", 0, 23))
     days = _values(parts[2], _DAY_OF_MONTH)
@@ -97,8 +97,9 @@ def _left_out_in_march(days: set[int]) -> int | None:
 def _check_both_days(day_part: str, weekday_part: str, days: set[int], weekdays: set[int]) -> None:
     """Check that a text with a day of the month and a day of the week means the same to Prefect and to plain cron.
 
-    Both run on a day that matches one of the two fields. If a field restricts nothing, the day must match the other
-    field. In plain cron, a field restricts nothing if it begins with `*`; in Prefect, if it names every day.
+    If both fields restrict the days, Prefect and plain cron run on each day that matches one of the two. If a field
+    restricts nothing, the day must match the other field. In plain cron, a field restricts nothing if it begins with
+    `*`; in Prefect, if it names every day.
     """
     for of, part, is_all in (
         (_DAY_OF_MONTH, day_part, len(days) == 31),
@@ -109,8 +110,8 @@ def _check_both_days(day_part: str, weekday_part: str, days: set[int], weekdays:
         if "*" in part:
             raise ValueError(
                 f'the {of.name} "{part}" contains "*", and the other day field is restricted, too. cron would run on '
-                "days that match both fields, Prefect on days that match one of them. Write the days as numbers, so "
-                "that both run if one field matches, or restrict only one of the two fields"
+                "days that match both fields, Prefect on days that match one of them. Write the days as numbers; then "
+                "both run on days that match one of the fields. Or restrict only one of the two fields"
             )
 
 
@@ -119,7 +120,7 @@ def _values(part: str, of: _Field) -> set[int]:
     for term in part.split(","):
         match = _TERM.fullmatch(term)
         if not match:
-            raise ValueError(f'the {of.name} "{term}" is not understood')
+            raise ValueError(f'the {of.name} "{term}" is not valid; write "*", a number or a range, as in "1-5"')
         first, last, step = match["first"], match["last"], match["step"]
         if term == "*" != part:
             raise ValueError(f'the {of.name} "{part}" is a list with "*", which is the same as "*" alone')
@@ -133,7 +134,7 @@ def _values(part: str, of: _Field) -> set[int]:
             # Prefect reads a range of one value as all values: "20-20" means every hour.
             raise ValueError(f'the {of.name} range "{term}" is one value; write "{first}"')
         if end < start:
-            raise ValueError(f'the {of.name} range "{term}" runs backwards')
+            raise ValueError(f'the {of.name} range "{term}" ends before it begins; write two ranges')
         if step is not None and not 1 <= int(step[:4]) <= of.highest:
             raise ValueError(f"the {of.name} step {step[:4]} is not between 1 and {of.highest}")
         values.update(range(start, end + 1, int(step[:4]) if step else 1))

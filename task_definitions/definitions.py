@@ -11,7 +11,7 @@ from task_definitions.wording import did_you_mean, quantity, shown
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedDefinition:
-    """A definition with its source: the file that declares it, `built-in` with a file name, or `<mapping>`."""
+    """A definition with its source: the file that declares it, `built-in` and a file name, or `<mapping>`."""
 
     definition: TaskDefinition
     source: str
@@ -54,7 +54,7 @@ class Definitions(Mapping[str, TaskDefinition]):
             return definition
         problems = [error for error in self.errors if error.definition == name]
         if problems:
-            raise UnknownDefinition(f"{shown(name)} cannot be used until this is corrected: {problems[0]}")
+            raise UnknownDefinition(f"{shown(name)} cannot be used until this problem is corrected: {problems[0]}")
         raise UnknownDefinition(
             f"{shown(name)} is not a definition.{did_you_mean(name, self)} "
             f"`photojobs definitions list` shows all {len(self)}."

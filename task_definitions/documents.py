@@ -1,6 +1,7 @@
 """Parses the text of definition files into Python data, without interpreting the data.
 
-The same rules apply to JSON and YAML: UTF-8, one document, bounded size; repeated keys are recorded.
+The same rules apply to JSON and YAML: a file is UTF-8 text of limited size with one document. Repeated keys are
+recorded.
 """
 
 from collections.abc import Hashable, Iterator
@@ -48,7 +49,8 @@ def parse_definition_text(content: bytes, *, source: str, is_json: bool) -> obje
         UnreadableDefinitionFile: the content is too large, not UTF-8, empty, or not well-formed.
     """
     if not content.removeprefix(b"\xef\xbb\xbf").strip():
-        raise UnreadableDefinitionFile("is empty: give one definition, or a mapping of several.", source=source)
+        problem = "is empty: give one definition, or a mapping of names to definitions."
+        raise UnreadableDefinitionFile(problem, source=source)
     try:
         if is_json:
             return parse_json(content, source=source, object_pairs_hook=_json_mapping)
@@ -79,7 +81,7 @@ class _DefinitionLoader(BoundedLoader):
         self._repeated: dict[yaml.Node, dict[str, str]] = {}
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
-        """Read one mapping; overrides PyYAML's method."""
+        """Read one mapping and note its repeated keys; PyYAML calls this method."""
         node = super().compose_mapping_node(anchor)
         self._repeated[node] = _repeated_keys(node)
         return node

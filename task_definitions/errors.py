@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from task_definitions.wording import printable
 
-#: The maximum number of characters of a source, a name or a field in a message; only paths can be longer.
+#: Messages cut a source, a name or a field to this number of characters. Only very long paths reach it.
 MAX_PLACE_CHARACTERS = 1000
 
 

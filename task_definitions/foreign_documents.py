@@ -60,6 +60,7 @@ class Bounds:
         max_bytes: the maximum size of the text in bytes of UTF-8.
         max_depth: the maximum depth of nested mappings and lists; in YAML, the innermost value counts as a level, too.
         max_values: the maximum number of values of a YAML document; each use of an alias counts.
+        has_aliases: whether a YAML document may have aliases.
     """
 
     max_bytes: int = MAX_BYTES
@@ -183,7 +184,7 @@ class BoundedLoader(yaml.SafeLoader):
         self._sizes: dict[yaml.Node, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Read one value; overrides PyYAML's method."""
+        """Read one value, within the bounds; PyYAML calls this method."""
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # The stubs leave it untyped.
         is_alias = self.check_event(yaml.AliasEvent)
         if is_alias and not self._bounds.has_aliases:
@@ -192,7 +193,8 @@ class BoundedLoader(yaml.SafeLoader):
             )
         self._level += 1
         self._nodes += 1
-        # Both bounds are checked here, before PyYAML recurses and before it has read a huge text completely.
+        # Both bounds are checked here, before PyYAML recurses and before it has read a huge text completely. Keys are
+        # nodes, too, so a document has up to twice as many nodes as values.
         self._refuse_beyond(self._nodes, self._bounds.max_values * 2, "values", mark)
         self._refuse_beyond(self._level, self._bounds.max_depth, "levels", mark)
         node = super().compose_node(parent, index)
@@ -230,7 +232,7 @@ BoundedLoader.add_constructor("tag:yaml.org,2002:float", BoundedLoader.construct
 
 
 def _checked_text(content: bytes | str, source: str, bounds: Bounds) -> str:
-    # A character takes at least one byte.
+    # The length of a str is in characters, each of which takes at least one byte.
     if len(content) > bounds.max_bytes:
         raise UnreadableDocument(f"is larger than {bounds.max_bytes} bytes. Make it smaller.", source=source)
     if isinstance(content, str):

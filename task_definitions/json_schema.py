@@ -50,7 +50,7 @@ def definitions_json_schema() -> dict[str, Any]:
 
 
 def render() -> str:
-    """Return `definitions_json_schema()` as indented JSON text, the same for the same step types."""
+    """Return `definitions_json_schema()` as indented JSON text; the same step types give the same text."""
     return json.dumps(definitions_json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

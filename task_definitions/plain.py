@@ -1,6 +1,6 @@
 """Copies values into plain data: the kinds of values that JSON, YAML and both databases keep unchanged.
 
-A definition contains only such values. `task_definitions.model` defines its fields.
+A definition contains only such values. `task_definitions.model` defines the fields of definitions.
 """
 
 import math
@@ -48,7 +48,7 @@ class PlainValue:
 def plain(value: object, *, path: str = "") -> PlainValue:
     """Copy any value into plain data, and report the parts that are not plain.
 
-    The value is in the field `path`; the fields of all problems begin with it.
+    `path` is the field that has the value. The field of each problem begins with `path`.
     """
     copy = _Copy()
     result = copy.of(value, path, 0)
@@ -64,10 +64,10 @@ class _Copy:
         self.values += 1
         if self.values > MAX_VALUES:
             if self.values == MAX_VALUES + 1:
-                self.refuse(path, f"is too large: a definition may hold at most {MAX_VALUES} values.")
+                self.refuse(path, f"is too large: a definition may hold at most {MAX_VALUES} values. Make it smaller.")
             return None
         if depth > MAX_DEPTH:
-            self.refuse(path, f"is nested too deeply: {MAX_DEPTH} levels are allowed.")
+            self.refuse(path, f"is nested too deeply: at most {MAX_DEPTH} levels are allowed. Flatten it.")
             return None
         if value is None or isinstance(value, bool):
             return value

@@ -32,7 +32,8 @@ class StepType:
         summary: What it does, on one line.
         description: What a user should know before using it.
         default_items: For the unit `items`: the photos of the task's projects that the step works on if the task was
-            started without items. `pending_deletions` are the photos that have a file with keep flag 0 on disk.
+            started without items. `pending_deletions` are the photos with a file on disk that a user has marked for
+            removal (keep flag 0).
         modifies_files: Whether it changes originals or their rows, so that no other such step may work on the same
             project at the same time.
         takes_force: Whether `force` in the payload makes it repeat work that is already done.
@@ -83,7 +84,7 @@ _BUILTIN = (
         unit="projects",
         summary="Reports, or renames, photos that have the base name of an earlier photo in another project.",
         description="With the setting rename_user_files = rename, these photos become <name>_duplicate<n> on disk and "
-        "in SQL, with all companions, and are post-processed. Put this step before folder_check.",
+        "in SQL, with all companions, and upload_postprocess runs for them. Put this step before folder_check.",
     ),
     StepType(
         name="folder_alignment",
@@ -104,9 +105,9 @@ _BUILTIN = (
         name="folder_check",
         unit="projects",
         summary="Adds rows for new files on disk, and reports files of no accepted kind.",
-        description="New photos are post-processed. If a user moved a photo, its row is kept and updated. "
-        "Files of no accepted kind stay, unless the setting unaccepted_files is trash; hidden files, the manifest and "
-        "sidecars always stay.",
+        description="Runs upload_postprocess for new photos. If a user moved a photo, its row is kept and "
+        "updated. Files of no accepted kind stay, unless the setting unaccepted_files is trash; hidden files, the "
+        "manifest and sidecars always stay.",
     ),
     StepType(
         name="manifest_cleaning",

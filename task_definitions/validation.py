@@ -41,7 +41,7 @@ _ALLOWED = {
     "user_relevant": "true or false",
     "scope": listed(Scope),
     "description": f"text of up to {MAX_DESCRIPTION_CHARACTERS} characters",
-    "schedule": "a cron text, or a mapping with either cron or interval_seconds, and timezone",
+    "schedule": "a cron text, or a mapping with cron or interval_seconds, and optionally timezone",
     "steps": f"a list of 1 to {MAX_STEPS} steps",
     "steps[]": "a mapping with type and priority",
     "steps[].type": "the name of a step type",
@@ -68,10 +68,10 @@ _MODELS: Mapping[str, tuple[str, type[BaseModel]]] = {
 def read_definition(
     name: str, body: object, *, source: str, known_step_types: Collection[str] | None = None
 ) -> TaskDefinition:
-    """Return the definition called `name` that `body`, from the file or mapping `source`, declares.
+    """Return the definition called `name`, which `body` declares.
 
-    The body may repeat the name as its `name`. Steps may only have types of `known_step_types`; if it is None, every
-    type is allowed.
+    `source` names the file or mapping in errors. The body may repeat the name as its `name`. Steps may only have types
+    of `known_step_types`; if it is None, every type is allowed.
 
     Raises:
         DefinitionErrors: the body is not a valid definition; the error lists all problems.

@@ -18,7 +18,7 @@ def printable(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a user's value in the form for messages: as JSON, on one line, shortened if it is long."""
+    """Return a user's value as text for a message: as JSON, on one line, shortened if it is long."""
     if isinstance(value, str):
         text = printable(json.dumps(value[: MAX_SHOWN_CHARACTERS * 2], ensure_ascii=False))
     elif isinstance(value, int) and abs(value) > 2**64:
@@ -53,7 +53,7 @@ def os_error_in_words(error: OSError) -> str:
     """Return an error of the operating system as a message, with what to check."""
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename is None:
-        return f"{reason}. Check the disk that the output is written to, and servers that the settings name."
+        return f"{reason}. Check the disk that the output is written to, and the servers that the settings name."
     return f"{os.fsdecode(error.filename)}: {reason}. Check the path, its permissions and its disk."
 
 

@@ -37,12 +37,15 @@ def test_a_cron_text_that_fires_some_day_is_accepted(text: str) -> None:
     check_cron(text)
 
 
+TERM = '; write "*", a number or a range, as in "1-5"'
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "it has 0 fields and not 5"),
-        ("0 3 * * * *", "it has 6 fields and not 5"),
-        ("@reboot", "it has 1 field and not 5"),
+        ("", "it has 0 fields instead of 5"),
+        ("0 3 * * * *", "it has 6 fields instead of 5"),
+        ("@reboot", "it has 1 field instead of 5"),
         ("60 * * * *", "the minute 60 is not between 0 and 59"),
         ("* 24 * * *", "the hour 24 is not between 0 and 23"),
         ("* * 0 * *", "the day of month 0 is not between 1 and 31"),
@@ -50,14 +53,14 @@ def test_a_cron_text_that_fires_some_day_is_accepted(text: str) -> None:
         ("* * * * 8", "the day of week 8 is not between 0 and 7"),
         ("* * * * mo", 'the day of week "mo" is not a number'),
         ("jan * * * *", 'the minute "jan" is not a number'),
-        ("5-1 * * * *", 'the minute range "5-1" runs backwards'),
+        ("5-1 * * * *", 'the minute range "5-1" ends before it begins; write two ranges'),
         ("*/0 * * * *", "the minute step 0 is not between 1 and 59"),
         ("*/99999999999 * * * *", "the minute step 9999 is not between 1 and 59"),
-        ("1,,2 * * * *", 'the minute "" is not understood'),
-        ("*5 * * * *", 'the minute "*5" is not understood'),
-        ("-1 * * * *", 'the minute "-1" is not understood'),
+        ("1,,2 * * * *", 'the minute "" is not valid' + TERM),
+        ("*5 * * * *", 'the minute "*5" is not valid' + TERM),
+        ("-1 * * * *", 'the minute "-1" is not valid' + TERM),
         ("H * * * *", 'the minute "h" is not a number'),
-        ("\u0661 * * * *", 'the minute "\u0661" is not understood'),
+        ("\u0661 * * * *", 'the minute "\u0661" is not valid' + TERM),
         ("0 0 30 2 *", "none of the given months has a day 30"),
         ("0 0 31 4,6,9,11 *", "none of the given months has a day 31"),
         # Plain cron would run on Mondays; Prefect finds no moment at all.
@@ -73,8 +76,8 @@ def test_a_cron_text_that_no_cron_understands_is_refused(text: str, problem: str
 
 BOTH_MATCH = (
     'contains "*", and the other day field is restricted, too. cron would run on days that match both fields, Prefect '
-    "on days that match one of them. Write the days as numbers, so that both run if one field matches, or restrict "
-    "only one of the two fields"
+    "on days that match one of them. Write the days as numbers; then both run on days that match one of the fields. Or "
+    "restrict only one of the two fields"
 )
 LEFT_OUT = (
     "with these days of the month, Prefect would not run on {} March; end them at 28, as in 1-28/5, or add 29, 30 and "

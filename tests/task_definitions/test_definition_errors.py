@@ -252,7 +252,7 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         definition(schedule={"cron": "0 3 * *"}),
         InvalidDefinition,
         "schedule.cron",
-        f'"0 3 * *" is not allowed (it has 4 fields and not 5): {CRON}.',
+        f'"0 3 * *" is not allowed (it has 4 fields instead of 5): {CRON}.',
     ),
     (
         definition(schedule={"cron": "0 3 * * *", "timezone": "Europe/Berln"}),
@@ -272,13 +272,13 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         InvalidDefinition,
         "schedule",
         "a mapping is not allowed (exactly one of cron and interval_seconds is needed): "
-        "give a cron text, or a mapping with either cron or interval_seconds, and timezone.",
+        "give a cron text, or a mapping with cron or interval_seconds, and optionally timezone.",
     ),
     (
         definition(schedule=5),
         InvalidDefinition,
         "schedule",
-        "5 is not allowed: give a cron text, or a mapping with either cron or interval_seconds, and timezone.",
+        "5 is not allowed: give a cron text, or a mapping with cron or interval_seconds, and optionally timezone.",
     ),
     (
         definition(schedule={"corn": "0 3 * * *", "interval_seconds": 60}),
@@ -333,7 +333,7 @@ def test_an_error_in_a_file_begins_with_the_path_as_it_was_given(
 
 
 FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
-    ("a.yaml", b"", UnreadableDefinitionFile, "is empty: give one definition, or a mapping of several."),
+    ("a.yaml", b"", UnreadableDefinitionFile, "is empty: give one definition, or a mapping of names to definitions."),
     (
         "a.yaml",
         b"# nothing yet\n",
@@ -517,7 +517,7 @@ def test_a_python_mapping_that_holds_itself_is_refused() -> None:
     params: dict[str, Any] = {}
     params["again"] = params
     error = only_problem_of({"nightly_check": with_step(params=params)})
-    assert error.problem == "is nested too deeply: 32 levels are allowed."
+    assert error.problem == "is nested too deeply: at most 32 levels are allowed. Flatten it."
 
 
 def test_a_python_mapping_that_shares_its_parts_without_end_is_refused() -> None:
@@ -525,7 +525,7 @@ def test_a_python_mapping_that_shares_its_parts_without_end_is_refused() -> None
     for _ in range(20):
         shared = [shared] * 10
     error = only_problem_of({"nightly_check": with_step(params={"shared": shared})})
-    assert error.problem == "is too large: a definition may hold at most 20000 values."
+    assert error.problem == "is too large: a definition may hold at most 20000 values. Make it smaller."
 
 
 def test_missing_and_odd_paths_are_refused(tmp_path: Path) -> None:
@@ -633,7 +633,7 @@ def test_a_definition_that_is_wrong_is_not_said_to_be_unknown() -> None:
     with pytest.raises(UnknownDefinition) as raised:
         definitions.get_or_raise("nightly_check")
     assert str(raised.value) == (
-        '"nightly_check" cannot be used until this is corrected: '
+        '"nightly_check" cannot be used until this problem is corrected: '
         "<mapping>: nightly_check: steps: [] is not allowed: give a list of 1 to 200 steps."
     )
 

@@ -236,7 +236,7 @@ def test_a_pinned_definition_outlives_the_handler_of_its_step() -> None:
 @pytest.mark.parametrize(
     ("pinned", "message"),
     [
-        ("", "<pinned>: is empty: give one definition, or a mapping of several."),
+        ("", "<pinned>: is empty: give one definition, or a mapping of names to definitions."),
         ("[]", "<pinned>: is not a pinned definition: give a mapping of one name to one definition."),
         ("{}", "<pinned>: is not a pinned definition: give a mapping of one name to one definition."),
         ('{"a": 1}', "<pinned>: a: 1 is not a definition: give a mapping with label and steps."),
