@@ -1,4 +1,4 @@
-"""Finds outdated derivatives (thumbnails and previews) and metadata of one project at a time, by temporary tables.
+"""Finds outdated derivatives (thumbnails and previews) and metadata of a project, with the help of temporary tables.
 
 `DerivativeScan.outdated` defines when a derivative is outdated. This module does not access the library: callers write
 scanned files to the temporary tables, and get ids of photos.
@@ -173,7 +173,10 @@ def mark_missing(connection: Connection, kind: DerivativeKind, photo_ids: list[i
 
 
 def mark_changed(connection: Connection, originals: Sequence[Original], *, now: datetime) -> None:
-    """Insert missing rows for the derivatives and metadata of changed originals, with the source hash `unknown`."""
+    """Insert missing rows for the derivatives and metadata of changed originals.
+
+    Their source hash is `unknown`, so that these derivatives and metadata count as outdated.
+    """
     rows = [
         {
             "photo_id": original.photo_id,
@@ -206,8 +209,8 @@ _TABLES = (
     PRIMARY KEY (photo_id, file_name))""",
 )
 
-# On disk, the derivatives of a photo with a long base name have a shortened name. The base name replaces the shortened
-# name.
+# On disk, the derivatives of a photo with a long base name have a shortened name. This statement replaces the shortened
+# name by the base name.
 _NAME_IN_FULL = "UPDATE staged_derivatives SET base_name = :base_name WHERE base_name = :stem"
 
 # Stores the base names of files that no photo has in this spelling. `EXCEPT` reads both tables once. For `NOT EXISTS`,

@@ -61,7 +61,7 @@ class NameParts:
         self._file: IO[bytes] | None = None
 
     def add(self, new: NamePart) -> None:
-        """Add rows and names."""
+        """Add rows and names; write them to the temporary file if there are too many for memory."""
         if self._file is None:
             self._open[0].extend(new)
             if len(self._open[0]) <= MAX_IN_MEMORY:

@@ -19,7 +19,7 @@ from storage.photos.availability import Availability
 Look = Callable[[str], ScannedFile | None]
 
 # One number stores which files a base name has: one bit for each kind of file that exists, one bit for each kind with a
-# file that has a problem, and one bit that is always set. So a base name with only a sidecar is not 0.
+# file that has a problem, and one bit that is always set, so that a base name with only a sidecar is not 0.
 _KINDS: Final = (FileKind.JPG, FileKind.RAW, FileKind.OTHER)
 _KIND_BITS: Final = {kind: 1 << place for place, kind in enumerate(_KINDS)}
 _ODD_PLACES: Final = len(_KINDS)

@@ -133,7 +133,10 @@ def has_available_photos(connection: Connection, project_id: int) -> bool:
 def known_names(
     connection: Connection, project_id: int, names: Sequence[str], *, but_for: Sequence[int] = ()
 ) -> set[str]:
-    """Return the names among `names` that a photo of the project has in the same spelling, except photos `but_for`."""
+    """Return the names among `names` that are base names of photos of the project, in the same spelling.
+
+    Photos with ids in `but_for` do not count.
+    """
     statement = select(photos.c.filename).where(photos.c.project_id == project_id, photos.c.filename.in_(names))
     if but_for:
         statement = statement.where(photos.c.id.not_in(but_for))

@@ -1,4 +1,4 @@
-"""Keeps the values of columns that other programs added to a table: an undo restores them, and does not remove them."""
+"""Keeps the values of columns that other programs added to our tables, so that an undo can restore them."""
 
 import math
 import re
@@ -11,7 +11,8 @@ from sqlalchemy.sql.selectable import TextualSelect
 
 from storage.batches import batched
 
-#: The key in a snapshot for the values of these columns, by name. A table without such columns has no such key.
+#: The key under which a snapshot has the values of these columns, by column name. A snapshot of a table without such
+#: columns lacks this key.
 FOREIGN: Final = "columns_of_other_programs"
 
 #: The number of rows that one statement reads.
@@ -32,7 +33,7 @@ def select_all_columns(table: Table) -> TextualSelect:
 
 
 def foreign_values(table: Table, row: RowMapping) -> dict[str, Any]:
-    """Return the values of the columns that the table has only in the database, as the part of a snapshot.
+    """Return the values of the columns that the table has only in the database, to be added to a snapshot.
 
     A value that JSON has no type for, such as a moment, is stored as a text. Bytes, lists and objects are left out.
     """
@@ -55,7 +56,7 @@ def snapshot_foreign_values(connection: Connection, table: Table, ids: Sequence[
 
 
 def added_values(row: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Return the `FOREIGN` values that the journal has of an added row."""
+    """Return the `FOREIGN` values that the journal recorded for an added row."""
     values: Mapping[str, Any] = ((row or {}).get("after") or row or {}).get(FOREIGN) or {}
     return values
 

@@ -1,4 +1,7 @@
-"""Finds rows of other programs that refer to a row of ours, such as a public link to a photo: they would go with it."""
+"""Finds rows of other programs that refer to our rows, such as a public link to a photo.
+
+If one of our rows is removed, the database also removes the rows that refer to it.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

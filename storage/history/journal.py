@@ -21,7 +21,11 @@ _BATCH_SIZE = 1_000
 
 
 class FileAction(StrEnum):
-    """The kind of a change of a file, folder or row."""
+    """The kind of a change of a file, folder or row.
+
+    In a `followed` change, a user had moved or renamed the file by hand, and the task updated the rows. `restored` is a
+    move out of the trash, and `archived_as_gone` the archiving of a project whose folder is missing.
+    """
 
     TRASHED = "trashed"
     MOVED = "moved"
@@ -45,10 +49,10 @@ class FileChange:
     Attributes:
         source: the file's old path, relative to the library's root.
         target: the file's new path, relative to the library's root; None if it was removed.
-        row: what an undo needs of the row of the photo or project; None if no row changed. For a removed row: the row.
-            For an added row: `after`, the new row; for a photo that a step added, only the values of columns of other
-            programs. For a changed row: `before` and `after` with the columns that
-            differ, and further keys. For a manifest: its text before and after.
+        row: what an undo needs of the row of the photo or project; None if no row changed. A removed row is stored
+            whole. An added row is stored as `after`; of a photo that a step added, only the columns of other programs
+            are stored. For a changed row, `before` and `after` have the columns that differ, and further keys may
+            follow. For a manifest, they have its text.
     """
 
     action: FileAction

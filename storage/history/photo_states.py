@@ -39,7 +39,7 @@ class PhotoStates:
         return self._wanted.get(photo_id, self._loaded.get(photo_id))
 
     def put(self, photo_id: int, state: dict[str, Any] | None, *, unneeded_tags: Sequence[int] = ()) -> None:
-        """Set the wanted state of a photo. `write` removes each tag in `unneeded_tags` that no photo has then."""
+        """Set the wanted state of a photo. `write` later removes the tags in `unneeded_tags` that no photo has."""
         self._wanted[photo_id] = state
         self._new_tags.update(unneeded_tags)
 
@@ -112,7 +112,7 @@ def current_projects(connection: Connection, photo_ids: Sequence[int]) -> set[in
 
 
 class TakenNames:
-    """The photos that now have the project and base name, or the `manifest_id`, of wanted states of photos."""
+    """Finds photos that already have the base name in the project, or the `manifest_id`, that an undo would restore."""
 
     def __init__(self, connection: Connection, wanted: Sequence[Mapping[str, Any]]) -> None:
         of_names = select(photos.c.id, photos.c.project_id, photos.c.filename).where(
