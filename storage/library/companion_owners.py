@@ -20,14 +20,15 @@ from storage.library.scan import scan, scan_companion_folders
 class CompanionOwners:
     """The photos of a project's folder and the companions that fit them. The caller adds photos and files that arrive.
 
-    A name that Google Takeout has cut does not count: only its beginning must match, so it still fits a photo with a
-    long name after that photo gets a number at the end.
+    Companions whose names Google Takeout has cut are left out: such a name is only the beginning of the photo's name,
+    so it still fits after the photo gets a number at the end of its name.
     """
 
     def __init__(self, accepted_extensions: AcceptedExtensions) -> None:
         self._accepted = accepted_extensions
         self._photos: set[str] = set()
-        #: The companions by the key of each photo that they fit: the path of a companion, and all photos that it fits.
+        #: For the key of each photo: the paths of the companions that fit it, and for each path all photos that it
+        #: fits.
         self._fitting: dict[str, dict[str, list[Fit]]] = defaultdict(dict)
 
     @classmethod
@@ -47,7 +48,7 @@ class CompanionOwners:
             folder: the folder of a project.
             rows: the base names of all photos that have a row in the project.
             is_wanted: returns whether the photos with this base name are wanted.
-            names: gets the names of all files in the folder that fit a wanted photo.
+            names: an object to which the names of all files in the folder that fit a wanted photo are added.
 
         Raises:
             FolderMissing: the folder does not exist.
@@ -109,7 +110,7 @@ class CompanionOwners:
         return self._first(self._fits(path), {name_key(arriving)})
 
     def companions_of(self, base_name: str) -> list[Fit]:
-        """Return the companions that belong to a photo, also if a photo of this name is added."""
+        """Return the companions that belong to the photo of this name, or would belong to it if it were added."""
         key = name_key(base_name)
         owners = (self._first(fits, {key}) for fits in self._fitting.get(key, {}).values())
         return [owner for owner in owners if owner is not None and owner.key == key]

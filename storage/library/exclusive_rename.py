@@ -21,7 +21,7 @@ _RENAME_NOREPLACE: Final = 1
 # Errors of kernels and file systems that do not support RENAME_NOREPLACE or hard links.
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _NO_HARD_LINKS: Final = _UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EACCES}
-# Errors after which a name certainly still exists: read-only disks, folders without the right to write, locked files.
+# Errors of a removal after which the name certainly still exists: read-only disks, missing permissions, locked files.
 _REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY})
 
 
@@ -30,8 +30,8 @@ def rename_exclusively(source: Path, target: Path, *, on_behalf_of: Path | None 
 
     On Linux this is one atomic step (`renameat2`). If the file system does not support `renameat2`, the file gets a
     hard link with the new name, and the old name is removed. Without hard links, an empty file first reserves the new
-    name, and the rename replaces the empty file. After a crash, `finish_interrupted` completes the rename;
-    `on_behalf_of` is the path that `finish_interrupted` will get as its source, if that is not `source`.
+    name, and the rename replaces the empty file. After a crash, `finish_interrupted` completes the rename; if
+    `finish_interrupted` will get another source than `source`, give that source as `on_behalf_of`.
 
     Raises:
         FileExistsError: the target exists.
@@ -101,7 +101,7 @@ def remove_old_name(source: Path, target: Path, *, before: os.stat_result, place
     """Remove the old name of a file that was linked or copied to a new name.
 
     If the system refuses this, the new name is removed, so that the file is not at two places. If another file has
-    replaced one of the two, or the file at the new name was written to, both stay.
+    replaced one of the two files, or the file at the new name was written to, both stay.
 
     Args:
         source: the old name.

@@ -23,7 +23,7 @@ def listing(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
         raise missing_folder(folder) from error
     except OSError as error:
         raise FolderUnreadable(
-            f"Folder {folder} cannot be listed completely ({error.strerror}). Check disk and permissions."
+            f"Folder {folder} cannot be listed completely ({error.strerror}). Check the disk and permissions."
         ) from error
 
 

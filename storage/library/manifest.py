@@ -174,10 +174,10 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ManifestUnreadable(f"{path} cannot be read: {error.strerror}. Check disk and permissions.") from error
+        raise ManifestUnreadable(f"{path} cannot be read: {error.strerror}. Check the disk and permissions.") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ManifestUnreadable(f"{path} is not a regular file. Remove it.")
+        raise ManifestUnreadable(f"{path} is not a regular file. Move it to another folder.")
     with os.fdopen(descriptor, "rb") as file:
         text = file.read(_MAX_MANIFEST_BYTES + 1)
     if len(text) > _MAX_MANIFEST_BYTES:
@@ -191,7 +191,8 @@ def _parse(text: bytes, path: Path) -> Manifest:
     return _manifest_of(_load_mapping(text, path), path)
 
 
-#: Each step reads the manifests of all its projects, and it takes much longer to parse YAML than to read the file.
+#: Keeps parsed manifests, because each step reads the manifests of all its projects, and parsing takes much longer than
+#: reading.
 _parse_again = lru_cache(maxsize=4_096)(_parse)
 
 

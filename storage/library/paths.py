@@ -32,7 +32,7 @@ def expanded_path(path: str | Path) -> Path:
 
 
 def absolute_path(path: str | Path) -> Path:
-    """Return the path with its home folder, absolute and without `..`; symlinks stay."""
+    """Return the absolute path, with the home folder in place of `~`, and without `..`; symlinks stay."""
     return Path(os.path.abspath(expanded_path(path)))  # noqa: PTH100 - absolute() would keep "..".
 
 
@@ -46,7 +46,8 @@ class Library:
     Attributes:
         root: the root folder, which is made absolute; `~` is the home folder.
         ignored_names: files and folders of operating systems and storage systems, which are not part of the library.
-        origin: for the shadow library of a plan, the function that `content_path` calls; else None.
+        origin: for the shadow library of a plan, the function that returns the path of the original for a path in it;
+            else None.
     """
 
     root: Path
@@ -103,7 +104,7 @@ class Library:
     def change_time_ns(self, folder: Path, name: str, status: os.stat_result) -> int:
         """Return the change time (ctime) of a file in nanoseconds since 1970; `status` is the file's status.
 
-        A path is built only in a plan, because a scan calls this method for each file.
+        A scan calls this method for each file, so it builds a path only in a plan, where it needs one.
         """
         if self.origin is None:
             return status.st_ctime_ns
@@ -120,9 +121,7 @@ class Library:
         try:
             yield from _safe_folder_names(self.root, self.ignored_names)
         except (FolderMissing, FolderUnreadable) as error:
-            raise LibraryUnavailable(
-                f"Library root {self.root} cannot be read: {error}. Mount its disk, or correct its permissions."
-            ) from error
+            raise LibraryUnavailable(f"The library root cannot be read: {error}") from error
 
     def check_available(self) -> None:
         """Check that the library is mounted. Call this before you treat a missing file as deleted.
@@ -229,7 +228,7 @@ class ProjectFolder:
         return _refuse_anything_but_a_folder(self.path)
 
     def is_empty(self) -> bool:
-        """Whether the folder has no entry, not even a hidden folder; a mount point without its disk has none."""
+        """Return whether the folder has no entry, not even a hidden one, like the mount point of an unmounted disk."""
         with os.scandir(self.path) as entries:
             return next(entries, None) is None
 
@@ -274,7 +273,9 @@ class ProjectFolder:
             return self.companion(path)
         parts = rest.split("/")
         if len(parts) > (2 if first == TRASH_FOLDER else 1) or not {"", ".", ".."}.isdisjoint(parts):
-            raise UnsafePath(f"“{printable(path)}” is not a file of project folder “{self.project_folder}”.")
+            raise UnsafePath(
+                f"“{printable(path)}” is not a path in project folder “{self.project_folder}”. Give a path inside it."
+            )
         return self._hidden_folder(first).joinpath(*parts)
 
     def thumbnail(self, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Removes project folders and entries of the trash with their contents. No other originals are ever removed."""
+"""Removes project folders and entries of the trash with their contents. No other module removes originals."""
 
 import contextlib
 import hashlib

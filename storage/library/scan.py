@@ -64,7 +64,7 @@ class ScannedFile:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether the entry is a hidden file or the manifest, and so not a user's file."""
+        """Whether the entry is a hidden file or the manifest. Such a file is not a file of the user."""
         return self.kind.is_hidden
 
     @property

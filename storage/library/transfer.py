@@ -52,8 +52,8 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
 
     A second call finishes a move that a crash interrupted. If the move had ended, the call raises `SourceMissing`.
 
-    For a batch of moves, give the names in the target's folder, which this call updates; without them, the folder is
-    scanned. With an empty `FolderNames`, the move fails only if the target itself exists.
+    For a batch of moves, give the names in the target's folder as `names`; this call updates them. Without `names`, the
+    folder is scanned. With an empty `FolderNames`, the move fails only if the target itself exists.
 
     Raises:
         SourceMissing: the file does not exist, or no longer exists.
@@ -193,7 +193,7 @@ def _move_across(source: Path, target: Path, status: os.stat_result) -> None:
         copied = _copy(source, temporary)
         if copied != hash_contents(temporary):
             raise CopyMismatch(
-                f"The copy of {printable(source.name)} in {target.parent} differs from the original. Check that disk."
+                f"The copy of {printable(source.name)} in {target.parent} differs from the original. Check its disk."
             )
         # The copy gets the original's time: `_finish_copy` uses it to recognize an interrupted move.
         _copy_times_and_mode(status, temporary)

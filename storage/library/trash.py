@@ -46,8 +46,9 @@ class TrashEntry:
 
     Attributes:
         name: the name in the trash; show `original_name` to people.
-        original_name: the name in the project; if another program put the entry into the trash, its name there.
-        trashed_at: when the entry was moved to the trash, from its name. If another program moved it, its ctime.
+        original_name: the name in the project; if another program put the entry into the trash, the name in the trash.
+        trashed_at: when the entry was moved to the trash, according to its name; if another program moved it, the ctime
+            of the entry.
     """
 
     project: ProjectFolder

@@ -70,7 +70,7 @@ class LibraryTree:
         )
 
     def note_origins(self, pairs: Iterable[tuple[os.stat_result, Path]]) -> None:
-        """Store which original each entry represents: `pairs` has the entry's status and the original's path."""
+        """Store which original each entry represents; `pairs` has each entry's status and its original's path."""
         for batch in batched(pairs, _BATCH_SIZE):
             rows = [(*_identity(status), os.fsencode(path)) for status, path in batch]
             with self._lock:

@@ -45,7 +45,8 @@ class Fit:
         after: the part of the path after the photo's base name; kept when file and photo are renamed.
         before: the part of the path before the photo's base name; kept, too.
         is_cut: whether `base_name` is only the beginning of the photo's name.
-        mark: the letter that the file's name has after the first four characters of the photo's base name, or "".
+        mark: Apple's letter E or O, which stands in the file's name after the first four characters of the photo's base
+            name; else "".
     """
 
     path: str
@@ -169,7 +170,7 @@ class CompanionNames:
 
 
 def _of_files(name: str, extensions: Collection[str]) -> Iterator[Fit]:
-    """Yield the photo of each image whose file name is the beginning of `name`, the longest first.
+    """Yield the photo of each image whose file name is the beginning of `name`, the longest file name first.
 
     For `a.jpg.xmp`, this is the photo `a`: the name begins with the image `a.jpg`.
     """

@@ -39,7 +39,7 @@ class FileKind(StrEnum):
 
     @property
     def is_hidden(self) -> bool:
-        """Whether files of this kind are hidden, such as the manifest. Hidden files do not belong to the user."""
+        """Whether files of this kind are hidden, such as the manifest. Hidden files are not files of the user."""
         return self in {FileKind.HIDDEN, FileKind.MANIFEST}
 
 
@@ -48,7 +48,7 @@ class FileName:
     """A file name and its parts.
 
     Attributes:
-        base_name: the base name of the file's photo. For a companion, this is the photo that fits best.
+        base_name: the base name of the file's photo; for a companion, of the photo that fits best.
         extension: the extension in lower case, without the dot; empty if there is none.
     """
 

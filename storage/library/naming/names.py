@@ -59,7 +59,7 @@ def unsafe_reason(name: str) -> str | None:
     if not name:
         return "it is empty"
     if name in {os.curdir, os.pardir}:
-        return "it points to a folder"
+        return "it means the folder itself or the folder above"
     if "\0" in name:
         return "it contains NUL"
     if not _SEPARATORS.isdisjoint(name):
@@ -86,7 +86,7 @@ def check_name(name: str, *, what: str) -> str:
     reason = unsafe_reason(name)
     if reason is not None:
         shown = printable(name) if len(name) <= 80 else printable(name[:77]) + "…"
-        raise UnsafePath(f"{what} “{shown}” cannot be used as a file name: {reason}. Rename it.")
+        raise UnsafePath(f"{what} “{shown}” cannot be used as a file name: {reason}. Give another name.")
     return name
 
 
