@@ -1,8 +1,8 @@
 """Limits how long a process waits for an answer of a PostgreSQL server, and for the end of a thread.
 
 The process itself enforces the limits. Timeouts of PostgreSQL and TCP do not detect a frozen server, because its
-machine still acknowledges packets. Use the limit only for statements that are short by design: claims, ends and
-heartbeats of jobs.
+machine still acknowledges packets. Use the limit only for short statements: those that claim jobs, end jobs or write
+heartbeats.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 #: The number of seconds between two checks while a statement waits.
 LOOK_SECONDS = 1.0
 
-#: How many seconds to wait for the end of a thread that uses the database, because the server may never answer.
+#: The longest wait, in seconds, for the end of a thread that uses the database; its server may never answer.
 END_SECONDS = 1.0
 
 #: The thread that checks connections ends after this number of checks in a row without a waiting statement.

@@ -66,7 +66,7 @@ class UnreadableJson(str):
 
 
 class JsonDocument(types.TypeDecorator[Any]):
-    """The type of JSON values: TEXT in SQLite, `jsonb` in PostgreSQL. Other text becomes `UnreadableJson`."""
+    """The type of JSON values: TEXT in SQLite, `jsonb` in PostgreSQL. Text that is not JSON is `UnreadableJson`."""
 
     impl = Text
     cache_ok = True
@@ -120,7 +120,7 @@ def check_text(value: object, *, name: str, maximum: int | None = None) -> str:
     if not isinstance(value, str):
         raise InvalidValue(name, f"must be text, not {type(value).__name__}")
     if not value:
-        raise InvalidValue(name, "must not be empty")
+        raise InvalidValue(name, "is empty; give a text")
     if maximum is not None and len(value) > maximum:
         raise InvalidValue(name, f"has {len(value)} characters; at most {maximum} are allowed")
     if "\0" in value:

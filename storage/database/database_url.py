@@ -23,6 +23,6 @@ def shown_text(text: str) -> str:
 
 
 def sqlite_url(path: Path) -> str:
-    """Return the URL of an SQLite file; the path itself, which `Database` also accepts, if a URL would change it."""
+    """Return the URL of an SQLite file. If a URL would change the path, return the path, which `Database` accepts."""
     url = f"sqlite:///{path}"
     return url if make_url(url).database == str(path) else str(path)

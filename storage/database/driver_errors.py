@@ -58,9 +58,9 @@ def translate_error(context: ExceptionContext) -> StorageError | None:
 def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
     code = getattr(error, "sqlite_errorname", None) or ""
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return DatabaseBusy(f"{place}: another program kept the database locked; nothing was written. Try again.")
+        return DatabaseBusy(f"{place}: another process kept the database locked; nothing was written. Try again.")
     if code.startswith("SQLITE_READONLY"):
-        return DatabaseReadOnly(f"{place}: the file or its folder is read-only; nothing was written. Allow writing.")
+        return DatabaseReadOnly(f"{place}: the file or its folder is read-only; nothing was written. Make it writable.")
     if code.startswith("SQLITE_FULL"):
         return DiskFull(f"{place}: the disk is full; nothing was written. Free some space and try again.")
     if code.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_IOERR", "SQLITE_PROTOCOL")):
@@ -74,7 +74,8 @@ def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
     return None
 
 
-#: psycopg raises an error with this text as a connection error, although a second try would fail, too.
+#: The text with which psycopg reports too many parameters. psycopg calls this a connection error, although another
+#: attempt would fail, too.
 _TOO_MANY_PARAMETERS = "number of parameters must be between"
 
 #: psycopg raises an error with this text if a URL has an option that libpq does not know.
@@ -102,5 +103,5 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
         # SQLSTATE classes for connections, logins, transaction states, and faults of the server or its system.
         state.startswith(("08", "25", "28", "3D", "57", "58", "XX")) or _UNKNOWN_OPTION in detail
     ):
-        return DatabaseUnavailable(f"{place}: {detail}. Check that the server runs and the URL is right.")
+        return DatabaseUnavailable(f"{place}: {detail}. Check that the server runs, and that the URL is right.")
     return None

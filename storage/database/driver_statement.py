@@ -1,4 +1,4 @@
-"""SQL statements that run on the driver directly: they run for every job, and SQLAlchemy would double their time.
+"""SQL statements that run on the driver directly, because they run for every job. SQLAlchemy would double their time.
 
 Their text is fixed. Use SQLAlchemy for statements that are assembled at run time.
 """

@@ -25,7 +25,7 @@ _watch = AnswerWatch()
 
 
 def replace_dropped_connections(engine: Engine) -> None:
-    """Let the pool of an engine replace a dropped connection when it is checked out."""
+    """Make the pool of an engine test a connection when it is checked out, and replace a dropped one."""
 
     @event.listens_for(engine, "checkin")
     def note(_connection: Any, record: Any) -> None:

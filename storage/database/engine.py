@@ -180,8 +180,8 @@ class Database:
 
         Args:
             steps: the statements of the transaction.
-            looks: queries that are sent together with the steps, but run after their commit, so that they see the
-                commits of others, too.
+            looks: queries that are sent together with the steps, but run after their commit, so that they also see the
+                commits of other transactions.
         """
         if not self.is_postgresql:
             with self.run_in_transaction() as run:
@@ -204,7 +204,7 @@ class Database:
 
     @contextmanager
     def run_in_transaction(self) -> Iterator[Runs]:
-        """Open a transaction; the block gets a function that runs statements in it, in SQLite's fastest way."""
+        """Open a transaction; the block gets a function that runs statements in it. On SQLite, `begin` is slower."""
         if self.is_postgresql or isinstance(self.engine.pool, StaticPool):
             with self.begin() as connection:
                 yield partial(run_on, connection)

@@ -1,7 +1,7 @@
 """Sets up each PostgreSQL session in the same way, whatever the server, role, database or pooler preset.
 
-The settings are made after connecting and not as startup options, because PgBouncer refuses startup options, and they
-would replace the user's options.
+The settings are made after connecting. Startup options are not used, because PgBouncer refuses them, and they would
+replace the user's options.
 """
 
 from __future__ import annotations

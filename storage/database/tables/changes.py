@@ -20,9 +20,9 @@ file_journal = Table(
         "action",
         Text,
         nullable=False,
-        comment="The change: trashed, moved, followed, renamed, renamed_folder, followed_folder, "
-        "removed, restored, added_row, changed_row, removed_row, wrote_manifest or "
-        "archived_as_gone.",
+        comment="The change: trashed, moved, renamed, removed, restored (from the trash), renamed_folder, added_row, "
+        "changed_row, removed_row or wrote_manifest; followed or followed_folder if a user had moved or renamed the "
+        "file or folder; archived_as_gone if the project's folder was missing.",
     ),
     Column(
         "source",

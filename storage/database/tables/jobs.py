@@ -104,8 +104,8 @@ jobs = Table(
     Column(
         "held_by",
         Text,
-        comment="Why the job does not start: `task`, `tenant` or `lane` for a hold, `steps` for a follow-up job or a"
-        " repeated job of a later step, which waits for the task's steps before it; else NULL.",
+        comment="Why the job does not start: `task` or `tenant` if that is on hold, `steps` if the job waits until its"
+        " task has ended the earlier steps; else NULL.",
     ),
     Column(
         "result_json", JsonDocument, comment="The result: counts, first examples, counts for each project, and errors."

@@ -10,7 +10,7 @@ from storage.database.tables.schema import metadata
 lanes = Table(
     "lanes",
     metadata,
-    Column("name", Text, primary_key=True, comment="priority or normal."),
+    Column("name", Text, primary_key=True, comment="The name; a new database has the lanes `priority` and `normal`."),
     Column("min_priority", Integer, nullable=False, comment="The lowest priority of jobs in the lane."),
     Column("max_priority", Integer, nullable=False, comment="The highest priority of jobs in the lane."),
     Column(
@@ -21,8 +21,8 @@ lanes = Table(
     Column(
         "aging_seconds",
         Integer,
-        comment="The rank of a waiting job rises by one priority after each period of this number of seconds; NULL for"
-        " no aging.",
+        comment="A waiting job gains one priority in the order of jobs after each period of this number of seconds;"
+        " NULL for no aging.",
     ),
     Column(
         "fair_tenants",
