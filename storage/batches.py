@@ -26,7 +26,7 @@ def pages(
     key: Column[int] | Label[int],
     size: int,
 ) -> Iterator[Sequence[RowMapping]]:
-    """Yield the rows of a statement in order of the ids `key`, in batches of at most `size`.
+    """Yield the rows of a statement in order of the id column `key`, in batches of at most `size`.
 
     Each batch is a query of its own on a connection that `connect` opens, so no connection is open between two batches.
     """

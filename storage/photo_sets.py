@@ -38,7 +38,7 @@ class PhotoTarget:
 
 @dataclass(frozen=True, slots=True)
 class ProjectPhotos:
-    """The photos that items name in one project; an object can be unpacked as `project, photos`."""
+    """A project, and its photos that items name; an object can be unpacked as `project, photos`."""
 
     project: Project
     photos: tuple[Photo, ...]

@@ -23,11 +23,11 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether only a user changes this status, by a requeue or a retry."""
+        """Whether the job has ended, so that only a requeue or a retry changes this status."""
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
-#: A task has the same states as a job.
+#: A task has the same statuses as a job.
 TaskStatus = JobStatus
 
 

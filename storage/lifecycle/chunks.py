@@ -1,4 +1,4 @@
-"""Divides the items of one `JobsRepository.enqueue_with_items` among several jobs (chunks) of at most 2000 items.
+"""Divides the items of a call of `JobsRepository.enqueue_with_items` among jobs (chunks) of at most 2000 items.
 
 The payload of each job has the index and the number of the chunks. `storage.lifecycle.step_jobs` makes the chunks of a
 task's steps.
@@ -55,7 +55,7 @@ def insert_chunks(connection: Connection, values: Mapping[str, Any], items: Spoo
     iterator = iter(items)
     written = job_items.insert_items_of_jobs(connection, sized, values["tenant_id"], iterator, now=values["created_at"])
     if written != count or next(iterator, None) is not None:
-        raise InvalidValue("items", f"changed while they were read: there are no longer {count}; give a fixed list")
+        raise InvalidValue("items", f"changed while they were read: there were {count} at first; give a fixed list")
     notify(connection)
     return inserted
 

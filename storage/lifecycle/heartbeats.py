@@ -61,7 +61,10 @@ def write_heartbeats(database: Database, claims: Iterable[tuple[int, str]]) -> s
 
 
 def renew_project_claims(database: Database, tokens: Collection[str]) -> None:
-    """Renew the claims on projects of lost jobs: their handlers work there until they call `ctx.checkpoint` again."""
+    """Renew the project claims of jobs that the executor has lost, given by their claim tokens.
+
+    The handlers of these jobs may still work in the projects, until they next call `ctx.checkpoint`.
+    """
     if tokens:
         with database.begin() as connection:
             held = among(project_claims.c.claim_token, tokens)
@@ -100,7 +103,8 @@ def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[
 def _record_waiting_statement(is_postgresql: bool) -> DriverStatement:
     waiting = f"SELECT id FROM jobs WHERE {is_given_and_queued(is_postgresql=is_postgresql)}"
     lock = "FOR UPDATE SKIP LOCKED" if is_postgresql else ""
-    # If several executors wait for a job, the id of the first is kept, because a new id is written to the indexes.
+    # If several executors wait for a job, the id of the first is kept, because each new id would also change the
+    # indexes.
     return DriverStatement(
         f"""UPDATE jobs SET heartbeat_at = :now, worker_id = coalesce(worker_id, :worker_id)
         WHERE id IN ({waiting} {lock})""",

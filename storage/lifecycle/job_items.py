@@ -113,7 +113,7 @@ def _check_photos(connection: Connection, job_ids: Sequence[int], tenant_id: str
 
 
 def existing_photos(connection: Connection, photo_ids: Iterable[int]) -> set[int]:
-    """Return the ids whose photos exist. On PostgreSQL, they cannot be removed until the transaction ends."""
+    """Return the ids of existing photos. On PostgreSQL, these photos cannot be removed until the transaction ends."""
     statement = select(photos.c.id).where(among(photos.c.id, photo_ids))
     return set(connection.execute(statement.with_for_update(read=True, key_share=True)).scalars())
 
@@ -159,7 +159,7 @@ def update_item_status(
     message: str | None,
     now: datetime,
 ) -> JobItem | None:
-    """Set the status and message of an item; a `message` of None removes the message of an earlier failure."""
+    """Set the status and message of an item; a message of None removes an old one. Updates the job's progress, too."""
     if status not in _ITEM_STATUSES:
         raise InvalidValue("status", f'"{status}" is not an item status. Allowed: {", ".join(ItemStatus)}.')
     values: dict[str, Any] = {

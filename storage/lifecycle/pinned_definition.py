@@ -17,7 +17,7 @@ from task_definitions.model import StepDefinition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedStep:
-    """A step of a pinned definition, with the settings that its step type had at the start of the task."""
+    """A step of a pinned definition, with the properties that its step type had at the start of the task."""
 
     index: int
     definition: StepDefinition
@@ -39,7 +39,7 @@ class PinnedDefinition:
 
     @classmethod
     def pin(cls, definition: TaskDefinition, step_types: Mapping[str, StepType]) -> Self:
-        """Return the pinned definition for `definition` with the current settings of its step types."""
+        """Return the pinned definition for `definition`, with the current properties of its step types."""
         return cls(
             definition=definition,
             steps=tuple(
@@ -68,7 +68,7 @@ class PinnedDefinition:
             )
         except (PhotojobsError, KeyError, TypeError, ValueError) as error:
             raise CorruptDefinition(
-                f"the pinned definition of a task cannot be read ({type(error).__name__}: {error}); start a new task"
+                f"the definition stored with the task cannot be read: {type(error).__name__}: {error}; start a new task"
             ) from error
         return cls(definition=definition, steps=steps)
 

@@ -10,6 +10,7 @@ These are all changes of a job's status:
 * running to queued: a claim that is handed back, a retry after a failed attempt, or the rescue of a dead executor's job
 * queued or running to completed, failed or canceled: `end_jobs`, or for single jobs `storage.queue.exchange`
 * failed or canceled to queued: `reopen_jobs`
+* any status to queued: `JobsRepository.requeue`
 """
 
 from __future__ import annotations
@@ -267,7 +268,10 @@ def lock_task(connection: Connection, task_id: str) -> Task | None:
 
 
 def lock_tasks_of(connection: Connection, *conditions: ColumnElement[bool]) -> list[str]:
-    """Lock the tasks of the jobs that meet the conditions, always in the same order, and return their ids."""
+    """Lock the tasks of the jobs that meet the conditions, and return their ids.
+
+    They are locked in order of id, so that two transactions never wait for each other.
+    """
     statement = select(jobs.c.task_id).where(jobs.c.task_id.is_not(None), *conditions).distinct()
     task_ids = sorted(connection.execute(statement).scalars())
     for task_id in task_ids if connection.dialect.name == "postgresql" else ():
@@ -332,7 +336,7 @@ def _fail_later_steps(connection: Connection, task: Task, follow_up_index: int, 
         task_ids=[task.id],
         status=JobStatus.FAILED,
         now=now,
-        error_message=f"not run: step {task.step_index} of its task failed",
+        error_message=f"not run: steps[{task.step_index}] of its task failed; retry the task",
         result=None,
     )
 

@@ -178,9 +178,10 @@ _COUNT_ITEMS = text("""
 
 
 def _keep_photos(connection: Connection, found: Select[Any]) -> int:
-    """Return the number of photos that a query finds. On PostgreSQL, they cannot be removed until the transaction ends.
+    """Return the number of photos that a query finds.
 
-    Otherwise, a photo that is removed while the items are written would make the statement fail.
+    On PostgreSQL, these photos cannot be removed until the transaction ends. Without this, the removal of a photo while
+    the items are written would make the statement fail.
     """
     kept = found.with_for_update(read=True, key_share=True, of=photos).subquery("kept")
     return int(connection.execute(select(func.count()).select_from(kept)).scalar_one())

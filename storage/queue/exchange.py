@@ -69,8 +69,8 @@ class Wanted:
         bounds: the lowest and the highest priority, both inclusive, regardless of lanes.
         tenant_id: claim only jobs of this tenant; None for all tenants.
         job_ids: claim only these jobs, for which the executor waits; None for any. They compete with the jobs for which
-            other live processes wait: with N free slots in a lane, the best N jobs of both get a slot. The list may be
-            empty; `tenant_id` does not apply to it.
+            other live processes wait: with N free slots in a lane, the best N jobs of both groups get a slot. The list
+            may be empty; `tenant_id` does not apply to it.
     """
 
     lanes: Sequence[str] | None = None
@@ -167,7 +167,7 @@ def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, f
     claimed = found.claimed
     # If the claim is still partial, the call of `exchange` below first claims from the lanes before the special lane.
     if found.special_lane is not None and not found.is_partial:
-        assert wanted.lanes is not None  # noqa: S101 - it is in `wanted.lanes`.
+        assert wanted.lanes is not None  # noqa: S101 - the special lane is one of them.
         claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit - len(claimed))
         wanted = replace(wanted, lanes=wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :])
     # A settled task may have new jobs in its next step, but `job_ids` has none of these jobs.
@@ -262,7 +262,8 @@ def _on_postgresql(access: Access, claimant: Claimant, wanted: Wanted, limit: in
     return _Round(
         ended=[job for job in jobs if job.status != JobStatus.RUNNING],
         claimed=_ranked([job for job in jobs if job.status == JobStatus.RUNNING]),
-        # A claim that ends no job has no reason to wake others. Each of them would claim, and wake the others again.
+        # A claim that ends no job must not wake other processes: each of them would claim, too, and wake the others
+        # again.
         stuck=[] if stuck is None and not (ended and must_look) else stuck,
         special_lane=special_lane,
         unknown_lane=_first_unknown(wanted.lanes or (), known),

@@ -105,7 +105,7 @@ PREPARE_POSTGRESQL = DriverStatement(
 #:
 #: * `open` has the lanes in `:lanes` that are not on hold and have a free slot.
 #: * `open.free` is the number of slots that this statement may take in the lane. In a lane that is not locked, these
-#:   are only the slots that it frees itself: other transactions count them as taken until the commit.
+#:   are only the slots that the statement frees itself: other transactions count these slots as taken until the commit.
 #: * `stop` is the first lane with a ready job that this statement cannot claim from: because of aging or fairness, or
 #:   because the lane must be locked first.
 #: * `chosen` has the lanes to claim from: those before `stop`, and `stop` itself if it has neither aging nor fairness.

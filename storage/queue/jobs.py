@@ -74,7 +74,7 @@ class JobsRepository(JobReading):
 
         Raises:
             InvalidValue: a value cannot be stored, or the scope and `project_id` contradict each other.
-            UnknownProject: there is no such project, or it is another tenant's.
+            UnknownProject: the project does not exist, or it belongs to another tenant.
         """
         values = new_job_values(
             now=self._access.clock(),
@@ -121,7 +121,7 @@ class JobsRepository(JobReading):
         Raises:
             TooManyItems: there are more than 2000 items, and `auto_chunk` is false. At most 2001 items were read.
             InvalidValue: an item or another value cannot be stored.
-            UnknownProject: there is no such project, or it is another tenant's.
+            UnknownProject: the project does not exist, or it belongs to another tenant.
             UnknownPhoto: the photo of an item belongs to another tenant.
         """
         if not auto_chunk and not isinstance(items, list | tuple):
@@ -217,7 +217,7 @@ class JobsRepository(JobReading):
     def update_progress(
         self, id: int, *, done: int | None = None, total: int | None = None, claim_token: str | None = None
     ) -> bool:
-        """Set `progress_done`, `progress_total` or both; return False if no such job has this claim token."""
+        """Set `progress_done`, `progress_total` or both; return False for a missing job or another claim token."""
         values: dict[str, Any] = {}
         if done is not None:
             values["progress_done"] = check_integer(done, name="done", minimum=0, maximum=MAX_COUNT)

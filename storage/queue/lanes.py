@@ -18,7 +18,7 @@ from storage.errors import InvalidValue, UnknownLane
 from storage.lifecycle.notifications import notify
 from storage.records import Lane
 
-#: The boundary of the built-in lanes `normal` and `priority`, for tags and work queues. Claims read the table `lanes`.
+#: The lowest priority of the built-in lane `priority`, for tags and work queues. Claims read the table `lanes`.
 PRIORITY_LANE_FROM = 90
 
 #: A subquery for a query of `lanes`: the number of running jobs of the lane.
@@ -49,7 +49,8 @@ class LanesRepository:
         with self._access.read() as connection:
             row = connection.execute(select(lanes).where(lanes.c.name == name)).mappings().one_or_none()
         if row is None:
-            raise UnknownLane(f'"{name}" is not a lane. Lanes: {", ".join(lane.name for lane in self.list())}.')
+            known = ", ".join(lane.name for lane in self.list())
+            raise UnknownLane(f'"{name}" is not a lane. Give one of these: {known}.')
         return Lane.from_row(row)
 
     def change(

@@ -148,8 +148,8 @@ def _check_alone(connection: Connection, new: NewTask) -> None:
     other = connection.execute(statement.limit(1)).scalar_one_or_none()
     if other is not None:
         raise AlreadyRunning(
-            f"skipped: {definition.label} is running already for {new.tenant_id}, as task {other}; wait for its end, "
-            "or cancel it"
+            f"skipped: {definition.label} is running already for tenant {new.tenant_id}, as task {other}; wait for its "
+            "end, or cancel it"
         )
 
 

@@ -20,7 +20,7 @@ from storage.lifecycle.state_machine import end_jobs, give_back, lock_tasks_of
 from storage.queue.exchange import settle_after
 from storage.records import Job, JobStatus
 
-#: The error message of a job whose executor died during the last attempt.
+#: The error message of a job whose executor died.
 WORKER_LOST = "worker lost: its heartbeat stopped"
 
 
@@ -35,8 +35,8 @@ class Rescued:
 def find_silent(database: Database, *, stale_seconds: float) -> dict[int, datetime]:
     """Find running jobs that had no heartbeat for `stale_seconds`, and return their last heartbeats by job id.
 
-    A last heartbeat that is later than now by `stale_seconds` is doubtful, too: its executor may have died before the
-    clock was set back.
+    Jobs whose last heartbeat is more than `stale_seconds` in the future are found, too: the clock may have been set
+    back after their executor died.
     """
     with database.connect() as connection:
         statement = select(jobs.c.id, _last_sign).where(text(RUNNING), _is_silent(database, stale_seconds))

@@ -53,7 +53,7 @@ class TasksRepository:
         The items are read to their end before the transaction begins.
 
         Raises:
-            UnknownProject: the project does not exist, belongs to another tenant, or is archived.
+            UnknownProject: the project does not exist, or it belongs to another tenant.
             UnknownPhoto: the photo of an item does not exist or belongs to another tenant.
             UnknownTask: a task with this id belongs to another tenant, or the tenant has no such task to undo.
             TaskConflict: the task to undo has not ended.
@@ -145,8 +145,8 @@ class TasksRepository:
     def heartbeat(self, task_ids: Sequence[str]) -> None:
         """Record that a process runs these tasks or waits for them; set tasks that have not ended to running.
 
-        On PostgreSQL a locked task is left out. Its heartbeat would wait for as long as another process takes to write
-        the jobs of the next step, and all other heartbeats of the process with it.
+        On PostgreSQL a locked task is left out. Otherwise all heartbeats of this process would wait while another
+        process writes the jobs of that task's next step.
         """
         if task_ids:
             now = self._access.clock()
@@ -160,7 +160,7 @@ class TasksRepository:
         self._run(tasks.c.id == task_id, tasks.c.status == str(TaskStatus.QUEUED), since=since)
 
     def link_flow_run(self, task_id: str, flow_run_id: str) -> None:
-        """Store which flow run follows the task."""
+        """Store which flow run follows the task, in its row and in the rows of its unfinished jobs."""
         with self._access.write() as connection:
             connection.execute(update(tasks).where(tasks.c.id == task_id).values(flow_run_id=flow_run_id))
             connection.execute(
@@ -259,9 +259,9 @@ class TasksRepository:
         """Add items to follow-up jobs of the task, which run after its last step; return the ids of these jobs.
 
         A photo is left out if a follow-up job of the same type, priority and payload already has it. So each photo is
-        processed once, even if several chunks or repeated jobs of the task add it; if a retry repeats steps of a task
-        that had ended, their photos are processed again. A photo that no longer exists is left out, too. New items are
-        added to the last job until it has 2000 items, then to new jobs.
+        processed once, even if several chunks or repeated jobs of the task add it. If a task that had ended is retried,
+        the photos of the repeated steps are processed again. A photo that no longer exists is left out, too. New items
+        are added to the last job until it has 2000 items, then to new jobs.
         """
         with SpooledItems(items) as given, self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)

@@ -177,7 +177,7 @@ class Wakeups:
                     # The first poll also notifies, because a change before it was not seen.
                     self.notify()
                 version = now
-                # Jitter prevents all processes of a machine from polling at the same moment.
+                # The pause is random, so that the processes of a machine do not poll at the same moment.
                 select.select(
                     [self._stop_receiver],
                     [],

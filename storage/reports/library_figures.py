@@ -23,7 +23,7 @@ class LibraryFigures:
 
     Attributes:
         lacking: the number of photos that lack a thumbnail or preview that can be made.
-        pending_deletions: the number of photos that have a file to remove, one with keep flag 0.
+        pending_deletions: the number of photos with a file that a user has marked for removal (keep flag 0).
         derivative_bytes: the total size of the thumbnails and previews whose size is known.
     """
 

@@ -201,8 +201,8 @@ class WaitingReasons:
                 state = "no longer exists" if task is None else f"is already {task.status}"
                 yield _blocked("held", f"It waits for the steps of a task that {state}.", f"Cancel job {job.id}.")
             else:
-                at = f"its task {task.id}, which is at step {task.step_index}"
-                yield _waits("held", f"It starts when {at}, has ended all steps before it.")
+                at = f"its task {task.id} is at step {task.step_index}"
+                yield _waits("held", f"It starts after all earlier steps of its task; {at}.")
             return
         found = [self._holds.get(("task", job.task_id or "")), self._holds.get(("tenant", job.tenant_id))]
         holds = [hold for hold in found if hold is not None]

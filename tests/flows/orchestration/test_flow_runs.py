@@ -139,7 +139,7 @@ def test_a_second_run_for_the_same_target_is_skipped_and_says_so(
 
     assert (state.name, state.type.value) == ("Skipped", "COMPLETED")
     assert state.message == (
-        f"skipped: Upkeep is running already for user_0, as task {first.task_id}; wait for its end, or cancel it"
+        f"skipped: Upkeep is running already for tenant user_0, as task {first.task_id}; wait for its end, or cancel it"
     )
     assert [task.id for task in TasksRepository(runtime.database).list_newest()] == [first.task_id]
 
@@ -441,7 +441,10 @@ def test_a_canceled_task_runs_again_if_its_user_retries_the_flow_run_and_not_if_
             "Photos: Taken from 2024-02-01 is after Taken to 2024-01-01",
         ),
         ({"select": {"taken_from": "soon"}}, "Photos, Taken from: Input should be a valid date"),
-        ({"select": {"tags": ["best"]}}, 'Photos, Tags: no project of tenant user_0 has the tag "best".'),
+        (
+            {"select": {"tags": ["best"]}},
+            'Photos, Tags: no project of tenant user_0 has the tag "best". Check its spelling.',
+        ),
         ({"select": {"project_ids": ["Peaks (#1)"]}}, 'Photos, Projects: project 1 is called "Alps", not "Peaks"'),
         ({"select": {"failed_only": True}, "project_id": 1}, "Into project: has no effect on a selection of photos"),
         (

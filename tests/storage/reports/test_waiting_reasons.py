@@ -118,7 +118,7 @@ def test_a_held_task_and_its_follow_up_work_are_told_apart(
     assert f"photojobs release task {task.id}" in why(first.id).decisive.remedy
     waits = _named(why(follow_up), "held")
     assert waits.standing is Standing.WAITS
-    assert f"task {task.id}, which is at step 0, has ended all steps before it" in waits.says
+    assert f"after all earlier steps of its task; its task {task.id} is at step 0" in waits.says
 
 
 def test_a_retry_that_is_due_later_says_when_and_after_which_failure(
