@@ -42,7 +42,7 @@ class Derivative(Record):
 
     Attributes:
         kind: a `DerivativeKind`, or `METADATA`.
-        source_hash: the content hash of the original when the derivative was made; None if the original never changed.
+        source_hash: the content hash that the original had when the derivative was made; None if it had no hash then.
         width: the width in pixels; None if no file was made. Then `height` and `size_bytes` are None, too.
     """
 
@@ -62,7 +62,7 @@ class Derivative(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessedPhoto:
-    """The results for a photo. They are written only if the photo was neither moved nor removed meanwhile.
+    """The results of processing a photo; written only if the photo was neither moved nor removed meanwhile.
 
     Attributes:
         photo: the photo as it was when the work began.

@@ -102,7 +102,7 @@ class OriginalsRepository:
         """Mark the files of these kinds as missing from now on; a file that is already missing keeps its time.
 
         If all kinds are given, a photo without rows of originals gets a row with the photo's name, without size and
-        times.
+        times, so that the time is stored.
         """
         if not kinds:
             return

@@ -73,7 +73,8 @@ class PhotoSelection(BaseModel):
         if self.taken_from and self.taken_to and self.taken_from > self.taken_to:
             raise ValueError(f"taken_from {self.taken_from} is after taken_to {self.taken_to}; exchange them")
         if self.every_photo and self.criteria:
-            raise ValueError(f"every_photo takes all photos; leave it out, or {listed(self.criteria, last='and')}")
+            others = listed(self.criteria, last="and")
+            raise ValueError(f"every_photo selects all photos; leave it out, or leave out {others}")
         return self
 
     @property

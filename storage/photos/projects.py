@@ -32,7 +32,7 @@ def check_folder_name(value: object, *, name: str) -> str:
     text = check_text(value, name=name)
     reason = unsafe_reason(text)
     if reason is not None:
-        raise InvalidValue(name, f"{text!r:.80} cannot be the name of a folder: {reason}")
+        raise InvalidValue(name, f"{text!r:.80} cannot be the name of a folder: {reason}; give another name")
     return text
 
 
@@ -170,7 +170,8 @@ class ProjectsRepository:
             unknown = [name for name in names if name not in known]
             if unknown:
                 similar = did_you_mean(unknown[0], connection.scalars(known_to_tenant.limit(MAX_SIMILAR_TAGS)))
-                raise UnknownTag(f"no project of tenant {tenant_id} has the tag {shown(unknown[0])}.{similar}")
+                advice = similar or " Check its spelling."
+                raise UnknownTag(f"no project of tenant {tenant_id} has the tag {shown(unknown[0])}.{advice}")
 
     def list_beside(self, tenant_id: str) -> list[Project]:
         """Return the projects whose folder names a new project of this tenant must not have, in order of id.

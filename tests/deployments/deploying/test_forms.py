@@ -178,5 +178,5 @@ def test_a_selection_takes_projects_as_they_are_listed_and_only_of_its_tenant(da
 
 
 def test_every_photo_is_a_selection_by_itself() -> None:
-    with pytest.raises(ValueError, match="every_photo takes all photos; leave it out, or tags"):
+    with pytest.raises(ValueError, match="every_photo selects all photos; leave it out, or leave out tags"):
         PhotoSelection.model_validate({"every_photo": True, "tags": ["best"]})
