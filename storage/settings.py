@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         5.0,
         ge=0,
         le=86_400,
-        description="Wait before the second attempt; it doubles with each further attempt, with jitter.",
+        description="Wait before the second attempt; it doubles with each further attempt, and varies at random.",
     )
     max_retry_delay_seconds: float = Field(3600.0, ge=0, le=604_800, description="Longest wait between two attempts.")
     concurrency: int = Field(
@@ -237,7 +237,7 @@ class Settings(BaseSettings):
     def _names_a_place(cls, value: Any) -> Any:
         if isinstance(value, str) and not value.strip():
             # An empty path would mean the working folder.
-            raise ValueError("is empty. Name a place, or leave the setting out.")
+            raise ValueError("is empty. Give a path or a URL, or leave the setting out.")
         return value
 
     @field_validator("library_root", "definitions")
@@ -281,7 +281,8 @@ class Settings(BaseSettings):
         if settings.stale_seconds < 3 * settings.heartbeat_seconds:
             raise InvalidSettings(
                 f"stale_seconds: {settings.stale_seconds:g} is less than three heartbeats of "
-                f"{settings.heartbeat_seconds:g} s, so a running job could count as abandoned. Raise stale_seconds."
+                f"{settings.heartbeat_seconds:g} s, so a running job could count as abandoned. Raise stale_seconds, or "
+                "lower heartbeat_seconds."
             )
         return settings
 
@@ -322,7 +323,7 @@ def _unknown_keys(file: Path) -> list[str]:
     return [
         f"{file}: {key}: is not a setting" + _similar(key) for key in document if key not in Settings.model_fields
     ] + [
-        f"{file}: schedules: {key}: is a setting, not a definition. Write it above [schedules]"
+        f"{file}: schedules: {key}: is a setting, not a definition. Write it above the line [schedules]."
         for key in (schedules if isinstance(schedules, dict) else ())
         if key in Settings.model_fields
     ]

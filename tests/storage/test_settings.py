@@ -85,7 +85,8 @@ def test_every_unknown_name_is_told_with_its_place_and_what_was_meant(
     lines = str(refusal.value).splitlines()
     assert len(lines) == 5
     assert (
-        "photojobs.toml: schedules: poll_seconds: is a setting, not a definition. Write it above [schedules]" in lines
+        "photojobs.toml: schedules: poll_seconds: is a setting, not a definition. Write it above the line [schedules]."
+        in lines
     )
     assert any(line.startswith("concurrency (from photojobs.toml)") for line in lines)
     assert 'photojobs.toml: libary_root: is not a setting. Did you mean "library_root"?' in lines
