@@ -1,7 +1,7 @@
 """Copies the rows that a task can read and change to another database, in which a plan is made.
 
-All rows come from one snapshot of the source, and no row of it is changed or locked. Copied rows keep their ids, and
-new rows get the ids that they would get in the source.
+All rows come from one snapshot of the source, and no row of the source is changed or locked. Copied rows keep their
+ids, and new rows get the ids that they would get in the source.
 """
 
 from collections.abc import Sequence
@@ -75,7 +75,8 @@ def copy_rows(
         target: an SQLite database of the newest schema, without rows.
         tenant_id: the tenant; its journal entries without a project are copied, too.
         project_ids: the projects whose photos and journal are copied.
-        undone_task_id: a task whose row and whole journal are copied, including entries of other projects.
+        undone_task_id: for the plan of an undo, the task to undo; its row and its whole journal are copied, including
+            entries of other projects.
     """
     with target.begin() as connection:
         if not folders_are_unique_per_tenant(source):

@@ -1,7 +1,7 @@
 """Finds the rows that changed in an SQLite database, with triggers that store each row once.
 
 Use this module only for a database without other users, such as the database of a plan. A trigger stores each row as it
-was before its first change. `RowChanges.take` compares it with the current row.
+was before its first change. `RowChanges.take` compares the stored row with the current row.
 """
 
 from collections.abc import Iterator, Mapping

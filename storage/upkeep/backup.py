@@ -143,8 +143,8 @@ def _copy_sqlite(database: Database, target: Path) -> None:
             ) from error
     if problem != "ok":
         raise BackupFailed(
-            f"{database.url}: is damaged, so no sound backup can be made: {problem}. Nothing was changed. Save the "
-            "file, and then repair it with `.recover` of the sqlite3 program."
+            f"{database.url}: is damaged, so no sound backup can be made: {problem}. Nothing was changed. Copy "
+            "the file, and then repair the copy with `.recover` of the sqlite3 program."
         )
 
 

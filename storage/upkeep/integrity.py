@@ -187,7 +187,7 @@ def _error(name: str, problem: str, remedy: str) -> Finding:
 
 
 def _damages(connection: Connection) -> list[Finding]:
-    remedy = "Save the file, restore a backup, or repair it with `.recover` of the sqlite3 program."
+    remedy = "Copy the file. Then restore a backup, or repair the copy with `.recover` of the sqlite3 program."
     try:
         problems = integrity_problems(connection)
     except DatabaseUnavailable as error:

@@ -24,7 +24,8 @@ from task_definitions.wording import quantity
 #: The tables that other programs know. Tables come before the tables that refer to them.
 BASELINE_TABLES = ("projects", "photos", "tags", "photo_tags", "jobs", "job_items")
 
-#: A column that `jobs` must have although it may be NULL: a table of jobs without it is not a table of a library.
+#: A column that `jobs` must have, although it may be NULL. A table `jobs` without this column belongs to a program of
+#: another kind.
 _PAYLOAD = "payload_json"
 
 #: Columns with a fixed set of states. Newer versions allow more states than older files.
@@ -201,7 +202,7 @@ def check_ours(connection: Connection, place: str) -> None:
         if missing:
             raise SchemaMismatch(
                 f"{place}: its table {name} lacks {quantity(len(missing), 'column')} ({', '.join(missing)}), so this "
-                "is not the database of a library. Name another file, or another database, in PHOTOJOBS_DATABASE_URL."
+                "is not the database of a photo library. Name another file or database in PHOTOJOBS_DATABASE_URL."
             )
         taken = sorted((head.tables[name].columns.keys() - reference.columns.keys()) & table.columns.keys())
         if taken:

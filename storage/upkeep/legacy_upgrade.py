@@ -113,7 +113,7 @@ def verify(
 
 def _rebuild(connection: Connection, plan: TablePlan) -> None:
     existing = plan.existing
-    assert existing is not None  # noqa: S101 - a table that is to be created has no reasons.
+    assert existing is not None  # noqa: S101 - only a table that exists has reasons.
     own_indexes = [index.sql for index in existing.indexes if index.sql is not None]
     new_name = _free_name(connection, f"photojobs_new_{plan.name}")
     connection.exec_driver_sql(_new_definition(plan, existing).create_statement(new_name))

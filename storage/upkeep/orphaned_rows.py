@@ -15,8 +15,8 @@ from storage.errors import SchemaMismatch
 from storage.upkeep.sqlite_schema import read_table
 from storage.upkeep.table_definition import quote
 
-#: References, as child table, column and parent table. A table whose placeholders need a parent comes before the entry
-#: for that parent, so that one pass is enough.
+#: References, as child table, column and parent table. All references to a table come before the references of that
+#: table, because a placeholder may itself refer to a missing row. So one pass is enough.
 _REFERENCES = (
     ("photo_tags", "tag_id", "tags"),
     ("photo_tags", "photo_id", "photos"),
@@ -86,7 +86,7 @@ def repair_orphans(connection: Connection, now: str) -> dict[str, int]:
         statement = f"SELECT DISTINCT {column} FROM {child} WHERE {condition} ORDER BY {column}"
         for parent_id in connection.exec_driver_sql(statement).scalars().all():
             if not isinstance(parent_id, int):
-                raise SchemaMismatch(f"{child}.{column}: {parent_id!r} cannot be an id in {parent}. Correct that row.")
+                raise SchemaMismatch(f"{child}.{column}: {parent_id!r} cannot be an id in {parent}. Correct the row.")
             placeholders.add(parent, parent_id)
     return dict(placeholders.counts)
 

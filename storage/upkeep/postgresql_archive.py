@@ -137,7 +137,7 @@ def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any
             if checked is None:
                 raise DamagedArchive(
                     f"has a column {name}.{column} of the type {type_!r}, which the server lacks. "
-                    "Create the type there first."
+                    "Create the type on the server first."
                 )
             connection.execute(text(f"ALTER TABLE {quote(name)} ADD COLUMN {quote(column)} {checked}"))
     names = ", ".join(quote(column) for column, _ in table["columns"])

@@ -25,8 +25,9 @@ BATCH_SIZE = 1_000
 #: The age in seconds up to which journal entries are kept; by default, files stay in `.trash` for this time.
 KEEP_JOURNAL_SECONDS = 86_400
 
-#: One transaction removes at most this number of tasks, and at most this number of rows of `tasks` and `task_items`
-#: together. A task with more items is removed in a transaction of its own; a million items take about a second.
+#: One transaction removes at most `TASKS_PER_BATCH` tasks, and at most `TASK_ITEMS_PER_BATCH` rows of `tasks` and
+#: `task_items` together. A task with more items is removed in a transaction of its own; a million items take about a
+#: second.
 TASKS_PER_BATCH = 50
 TASK_ITEMS_PER_BATCH = 50_000
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Alembic is imported only for a change of the schema: its import takes a fifth of the time of a short command.
 
-#: The revision with the schema that other programs use. Later revisions only add to this schema.
+#: The revision with the schema that other programs use. Later revisions keep all its columns.
 BASELINE = "0001"
 
 _VERSIONS = Path(__file__).with_name("migrations") / "versions"

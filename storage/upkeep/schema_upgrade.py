@@ -74,7 +74,7 @@ def upgrade(database: Database) -> UpgradeReport:
     """Upgrade the database to the newest schema, in one transaction. This includes SQLite files of earlier programs.
 
     An SQLite file with rows is first copied by `storage.upkeep.backup`. PostgreSQL is not copied, because our revisions
-    only add to its tables. If the schema is the newest, nothing is changed.
+    remove no rows from its tables. If the schema is the newest, nothing is changed.
 
     Raises:
         SchemaMismatch: a newer version of photojobs wrote the database, or tables of another program have the names of
@@ -257,7 +257,7 @@ def _wait_for_other_upgrades(connection: Connection) -> None:
 def _check_downgrade(connection: Connection, database: Database, revision: str, *, force: bool) -> str:
     known = known_revisions()
     if revision not in known:
-        raise SchemaMismatch(f"{revision} is not a revision. Known, the oldest first: {', '.join(known)}.")
+        raise SchemaMismatch(f"{revision} is not a revision. Name one of these: {', '.join(known)}.")
     current = current_revision(connection)
     if current not in known or known.index(current) <= known.index(revision):
         raise SchemaMismatch(

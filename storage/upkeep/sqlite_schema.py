@@ -141,7 +141,7 @@ def count_rows(connection: Connection, table: str) -> int:
 
 
 def foreign_key_violations(connection: Connection) -> dict[str, int]:
-    """Return the number of rows with broken foreign keys, by table. All rows of a key that cannot be checked count."""
+    """Return the number of rows with broken foreign keys, by table; all rows count if a key cannot be checked."""
     counts: dict[str, int] = {}
     for item in list_objects(connection):
         if (
