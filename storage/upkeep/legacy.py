@@ -121,13 +121,15 @@ def kept_index_name(name: str) -> str:
 def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
     """Return the changes that an upgrade of this file would make; None if the file has none of `BASELINE_TABLES`.
 
+    `place` names the file in errors.
+
     Raises:
         SchemaMismatch: a table of another program has the name of one of our tables.
     """
     check_ours(connection, place)
     baseline, head = reference_schema(BASELINE), reference_schema("head")
     existing = {name: read_table(connection, name) for name in BASELINE_TABLES}
-    legacy_jobs = read_legacy_jobs(connection, existing["jobs"], reference=baseline.tables["jobs"])
+    legacy_jobs = read_legacy_jobs(connection, existing["jobs"], reference=baseline.tables["jobs"], place=place)
     if legacy_jobs is None and not any(existing.values()):
         return None
     tables = tuple(_plan_table(connection, baseline.tables[name], existing[name]) for name in BASELINE_TABLES)

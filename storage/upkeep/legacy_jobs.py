@@ -63,8 +63,12 @@ class LegacyJobs:
         return lines
 
 
-def read_legacy_jobs(connection: Connection, jobs: TableSchema | None, *, reference: TableSchema) -> LegacyJobs | None:
-    """Return the planned changes of `jobs_legacy`; None if it does not exist. `reference` is the new table `jobs`.
+def read_legacy_jobs(
+    connection: Connection, jobs: TableSchema | None, *, reference: TableSchema, place: str
+) -> LegacyJobs | None:
+    """Return the planned changes of `jobs_legacy`; None if it does not exist.
+
+    `reference` is the new table `jobs`, and `place` names the database in errors.
 
     Raises:
         SchemaMismatch: `jobs_legacy` is not a table of jobs.
@@ -75,8 +79,8 @@ def read_legacy_jobs(connection: Connection, jobs: TableSchema | None, *, refere
     lacking = [name for name in ("id", "tenant_id", "type", "status", "created_at") if name not in table.columns]
     if lacking:
         raise SchemaMismatch(
-            f"the table {LEGACY_JOBS} lacks {quantity(len(lacking), 'column')} ({', '.join(lacking)}), so it does not "
-            "hold jobs. Rename this table, then upgrade again."
+            f"{place}: the table {LEGACY_JOBS} lacks {quantity(len(lacking), 'column')} ({', '.join(lacking)}), so it "
+            "does not hold jobs. Rename this table, then upgrade again."
         )
     differs = " OR ".join(f"jobs.{name} IS NOT old.{name}" for name in _IDENTITY)
     row_count = count_rows(connection, LEGACY_JOBS)

@@ -6,6 +6,7 @@ SQLite's documentation recommends. So references of other tables, views and trig
 
 from sqlalchemy import Connection
 
+from storage.database.database_url import shown_url
 from storage.errors import SchemaMismatch
 from storage.upkeep.legacy import (
     BASELINE_TABLES,
@@ -88,6 +89,7 @@ def verify(
 
     Violations that tables of other programs had before the upgrade are allowed.
     """
+    place = shown_url(connection.engine.url)
     after = count_all_rows(connection)
     before = {name: count for name, count in before.items() if name != "alembic_version"}
     gained = {name.lower(): count for name, count in gained.items()}
@@ -95,19 +97,19 @@ def verify(
         is_gone = name not in after and name.lower() == LEGACY_JOBS
         if not is_gone and after.get(name, 0) != count + gained.get(name.lower(), 0):
             raise SchemaMismatch(
-                f"{name}: its row count would change from {count} to {after.get(name, 0)}; nothing was changed. "
-                "Please report this."
+                f"{place}: {name}: the row count would change from {count} to {after.get(name, 0)}; nothing was "
+                "changed. Please report this."
             )
     for name, count in foreign_key_violations(connection).items():
         if name.lower() in BASELINE_TABLES or count > violations.get(name, 0):
             raise SchemaMismatch(
-                f"{name}: references of {quantity(count, 'row')} would be broken; nothing was changed. "
+                f"{place}: {name}: references of {quantity(count, 'row')} would be broken; nothing was changed. "
                 "Please report this."
             )
     problems = integrity_problems(connection)
     if problems:
         raise SchemaMismatch(
-            f"the upgraded file would not be sound: {problems[0]}; nothing was changed. Please report this."
+            f"{place}: the upgraded file would not be sound: {problems[0]}; nothing was changed. Please report this."
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from storage.database.database_url import shown_url
 from storage.errors import SchemaMismatch
 from storage.upkeep.sqlite_schema import read_table
 from storage.upkeep.table_definition import quote
@@ -86,7 +87,10 @@ def repair_orphans(connection: Connection, now: str) -> dict[str, int]:
         statement = f"SELECT DISTINCT {column} FROM {child} WHERE {condition} ORDER BY {column}"
         for parent_id in connection.exec_driver_sql(statement).scalars().all():
             if not isinstance(parent_id, int):
-                raise SchemaMismatch(f"{child}.{column}: {parent_id!r} cannot be an id in {parent}. Correct the row.")
+                raise SchemaMismatch(
+                    f"{shown_url(connection.engine.url)}: {child}.{column}: {parent_id!r} cannot be an id in {parent}. "
+                    "Correct the row, then upgrade again."
+                )
             placeholders.add(parent, parent_id)
     return dict(placeholders.counts)
 

@@ -613,13 +613,15 @@ def test_a_file_of_a_newer_schema_is_refused_and_not_changed(file: LegacyFile) -
         ("CREATE TABLE lanes (id INTEGER PRIMARY KEY, swimmer TEXT)", "the table lanes"),
         ("CREATE TABLE photos (id INTEGER PRIMARY KEY, url TEXT)", "project_id, filename"),
         ("CREATE TABLE pools (id INTEGER); CREATE INDEX idx_jobs_ready ON pools(id)", "the index idx_jobs_ready"),
+        ("CREATE TABLE jobs_legacy (id INTEGER PRIMARY KEY, title TEXT)", "the table jobs_legacy lacks 4 columns"),
     ],
 )
 def test_a_file_of_another_program_is_refused_and_not_changed(file: LegacyFile, sql: str, named: str) -> None:
     file.script(sql)
     before = file.path.read_bytes()
-    with pytest.raises(SchemaMismatch, match=named):
+    with pytest.raises(SchemaMismatch, match=named) as refused:
         file.upgrade()
+    assert str(file.path) in str(refused.value)
     assert file.path.read_bytes() == before
     assert file.backups() == []
 
