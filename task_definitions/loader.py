@@ -36,10 +36,10 @@ def load_definitions(
     """Load definitions, and report all their problems at once.
 
     Args:
-        source: A file, a folder (all its `.json`, `.yaml` and `.yml` files in order of name, without hidden files and
-            subfolders), a mapping in the form of a file, or None for the built-in definitions alone. A file has either
-            a mapping of names to definitions, or one definition. One definition has the name in its field `name`, else
-            the file's name without extension.
+        source: A file, a folder, a mapping in the form of a file, or None for the built-in definitions alone. Of a
+            folder, all `.json`, `.yaml` and `.yml` files are read in order of name, without hidden files and
+            subfolders. A file has either a mapping of names to definitions, or one definition. One definition has the
+            name in its field `name`, else the file's name without extension.
         strict: Whether to raise an error if there is a problem. If false, the result has the valid definitions, and its
             `errors` has the problems.
         builtin: Whether the built-in definitions are loaded, too. Other definitions cannot replace them.

@@ -18,8 +18,9 @@ from storage.photos.availability import Availability
 #: A function that describes the file with a given name in the project; it returns None if the file no longer exists.
 Look = Callable[[str], ScannedFile | None]
 
-# One number stores which files a base name has: one bit for each kind of file that exists, one bit for each kind with a
-# file that has a problem, and one bit that is always set, so that a base name with only a sidecar is not 0.
+# One number stores which files a base name has. It has one bit for each kind of file that exists, and one bit for each
+# kind with a file that has a problem. One more bit is always set, so that the number of a base name with only a sidecar
+# is not 0.
 _KINDS: Final = (FileKind.JPG, FileKind.RAW, FileKind.OTHER)
 _KIND_BITS: Final = {kind: 1 << place for place, kind in enumerate(_KINDS)}
 _ODD_PLACES: Final = len(_KINDS)

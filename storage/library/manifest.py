@@ -115,8 +115,8 @@ def replace_manifest(
 ) -> WrittenManifest | None:
     """Write a project's manifest in one atomic step; return what changed, or None if it already has these contents.
 
-    Keys of the old file that are not in `manifest` are kept. An unreadable manifest is first moved to the trash, with
-    the current time `at` in its name there, so that a user can still look at it. If the manifest must be written,
+    Keys of the old file that are not in `manifest` are kept. An unreadable manifest is first moved to the trash, so
+    that a user can still look at it. Its name there has the current time `at`. If the manifest must be written,
     `announce` is called with the result before any file changes.
 
     Raises:

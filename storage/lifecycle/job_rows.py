@@ -156,8 +156,8 @@ def checked_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Check a payload and return it as a dict that both databases can store.
 
     Raises:
-        InvalidValue: the payload is not a mapping, or it has a value that is not JSON, a NUL character or a lone
-            surrogate, or it is larger or deeper than the limits.
+        InvalidValue: the payload is not a mapping, has a value that is not JSON, a NUL character or a lone surrogate,
+            or exceeds the limits of size and depth.
     """
     document, text = _document(payload, "payload")
     size = len(text.encode())

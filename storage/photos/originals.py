@@ -101,8 +101,8 @@ class OriginalsRepository:
     def mark_missing(self, photo_ids: Sequence[int], kinds: Sequence[str], *, now: datetime) -> None:
         """Mark the files of these kinds as missing from now on; a file that is already missing keeps its time.
 
-        If all kinds are given, a photo without rows of originals gets a row with the photo's name, without size and
-        times, so that the time is stored.
+        If all kinds are given, a photo without rows of originals gets a row, so that the time is stored. This row has
+        the photo's name, but no size and times.
         """
         if not kinds:
             return

@@ -59,8 +59,8 @@ def claim_in_special_lane(
 ) -> list[Job]:
     """Claim up to `limit` jobs of a lane with aging or fairness, within its slots, best first.
 
-    With `job_ids`, claim only jobs in this list that are among the best N waiting jobs of all processes, where N is the
-    number of free slots.
+    With `job_ids`, claim only jobs in this list. Each must be among the best N waiting jobs of all processes, where N
+    is the number of free slots.
     """
     free = max(0, free_slots(connection, lane))
     if job_ids is not None:

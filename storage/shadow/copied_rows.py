@@ -41,9 +41,9 @@ DOMAIN_TABLES: tuple[Table, ...] = (projects, photos, tags, photo_tags, photo_de
 def projects_in_reach(connection: Connection, new: NewTask, *, of_whole_tenant: bool) -> list[int]:
     """Return the ids of the projects whose photos a task can change.
 
-    These are the task's own project and the projects of its items, or all projects of the tenant if the task is global
-    or one of its steps also reads other projects (`of_whole_tenant`). `new.items` is read here and
-    again later, so it must not be an iterator.
+    These are the task's own project and the projects of its items. If the task is global, or one of its steps also
+    reads other projects (`of_whole_tenant`), these are all projects of the tenant. `new.items` is read here and again
+    later, so it must not be an iterator.
     """
     if of_whole_tenant or new.scope is Scope.GLOBAL:
         return list(connection.execute(select(projects.c.id).where(of_tenant(new.tenant_id))).scalars())

@@ -1,7 +1,7 @@
 """Upgrades an older SQLite file to our first revision, inside the caller's transaction. Every row and id is kept.
 
-If a table needs more than new columns, its rows are copied to a new table, which then gets the old table's name, as
-SQLite's documentation recommends. So references of other tables, views and triggers still refer to the right table.
+If a table needs more than new columns, its rows are copied to a new table, as SQLite's documentation recommends. The
+new table then gets the old table's name, so that other tables, views and triggers still refer to the right table.
 """
 
 from sqlalchemy import Connection

@@ -1,7 +1,7 @@
 """Makes the folder name of a project unique within its tenant, and no longer among all tenants.
 
-If another program created `projects` in an SQLite file or has tables in it, folder names stay unique among all tenants,
-because that program may rely on this.
+In an SQLite file, folder names stay unique among all tenants if another program created `projects` or has tables in the
+file. That program may rely on it.
 """
 
 import re
