@@ -1,57 +1,141 @@
-"""Finds rows of other programs that refer to our rows, such as a public link to a photo.
+"""Finds rows of other programs that depend on a row of ours, such as a public link to a photo.
 
-If one of our rows is removed, the database also removes the rows that refer to it.
+They would be removed with the row, or keep the database from removing it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, literal_column, select, text
 
 from storage.database.tables import metadata
 
-#: The tables and columns that refer to the ids of a table, by dialect. PostgreSQL quotes the names of the tables.
-_REFERENCES: Final = {
+#: The columns of all foreign keys, by dialect. PostgreSQL quotes the names of the tables.
+_KEYS: Final = {
     "sqlite": text("""
-        SELECT tables.name, keys."from" FROM sqlite_master AS tables, pragma_foreign_key_list(tables.name) AS keys
-        WHERE tables.type = 'table' AND lower(keys."table") = :name AND lower(coalesce(keys."to", 'id')) = 'id'"""),
+        SELECT tables.name, keys.id, keys."from", referred.name, columns.name, keys.on_delete
+        FROM sqlite_master AS tables, pragma_foreign_key_list(tables.name) AS keys
+        JOIN sqlite_master AS referred ON referred.type = 'table' AND lower(referred.name) = lower(keys."table")
+        JOIN pragma_table_info(referred.name) AS columns
+            ON lower(columns.name) = lower(keys."to") OR (keys."to" IS NULL AND columns.pk = keys.seq + 1)
+        WHERE tables.type = 'table' ORDER BY tables.name, keys.id, keys.seq"""),
     "postgresql": text("""
-        SELECT CAST(CAST(conrelid AS regclass) AS text), referring.attname FROM pg_constraint
-        JOIN pg_attribute AS referring ON referring.attrelid = conrelid AND referring.attnum = conkey[1]
-        JOIN pg_attribute AS referred ON referred.attrelid = confrelid AND referred.attnum = confkey[1]
-        WHERE contype = 'f' AND confrelid = CAST(:name AS regclass) AND referred.attname = 'id'
-        AND cardinality(conkey) = 1 AND has_table_privilege(conrelid, 'SELECT')"""),
+        SELECT CAST(CAST(conrelid AS regclass) AS text), CAST(pg_constraint.oid AS bigint), referring.attname,
+            CAST(CAST(confrelid AS regclass) AS text), referred.attname,
+            CASE confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'r' THEN 'RESTRICT' WHEN 'a' THEN 'NO ACTION' END
+        FROM pg_constraint CROSS JOIN unnest(conkey, confkey) WITH ORDINALITY AS pair (own, other, place)
+        JOIN pg_attribute AS referring ON referring.attrelid = conrelid AND referring.attnum = own
+        JOIN pg_attribute AS referred ON referred.attrelid = confrelid AND referred.attnum = other
+        WHERE contype = 'f' AND has_table_privilege(conrelid, 'SELECT') ORDER BY 1, 2, place"""),
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A foreign key: columns of the table `referring`, each with the column of the table `referred` that it names."""
+
+    referring: str
+    referred: str
+    columns: tuple[tuple[str, str], ...]
+    on_delete: str | None
+
+    @property
+    def name_of_other(self) -> str | None:
+        """The table, or the column of a table of ours, to which another program added the key; None if it is ours."""
+        table, column = metadata.tables.get(self.referring), self.columns[0][0]
+        if table is None:
+            return self.referring
+        return None if column in table.columns else f"{self.referring}.{column}"
+
+
 def referring_tables(connection: Connection, table: Table, ids: Sequence[int]) -> dict[int, frozenset[str]]:
-    """Return the tables of other programs with a row that refers to one of these rows, by the id of the row."""
+    """Return the tables of other programs with a row that depends on one of these rows, by the id of the row."""
+    return _by_id(_references(connection, table, ids)) if ids else {}
+
+
+def removal_refusals(connection: Connection, table: Table, ids: Sequence[int]) -> dict[int, str]:
+    """Return which of these rows the database does not remove because of other programs, by id, each with the reason.
+
+    A row of another program that the database removes together with the row is no reason.
+    """
+    found = _by_id(_references(connection, table, ids, only_refusing=True)) if ids else {}
+    return {
+        row_id: f"rows of other programs depend on it ({', '.join(sorted(names))}), so it is kept; remove those rows "
+        "first"
+        for row_id, names in found.items()
+    }
+
+
+def copy_references(
+    source: Connection, target: Connection, table: Table, ids: Select[Any], *, only_refusing: bool = False
+) -> None:
+    """Make the functions above return the same in a new SQLite database that has copies of the rows `ids` of a table.
+
+    With `only_refusing`, only `removal_refusals` returns the same.
+    """
+    columns = [f"{owner} REFERENCES {owner} (id) ON DELETE CASCADE" for owner in ("photos", "projects")]
+    columns += [f"refuses_{owner} REFERENCES {owner} (id)" for owner in ("photos", "projects")]
+    for column, found in (
+        (table.name, () if only_refusing else _references(source, table, ids)),
+        (f"refuses_{table.name}", _references(source, table, ids, only_refusing=True)),
+    ):
+        for name, row_id in found:
+            target.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {_quoted(name)} ({', '.join(columns)})")
+            # SQLite without checks of foreign keys may have kept references to rows that no longer exist.
+            values = f"SELECT id FROM {table.name} WHERE id = ?"
+            target.exec_driver_sql(f"INSERT INTO {_quoted(name)} ({column}) {values}", (row_id,))
+
+
+def _by_id(references: Iterator[tuple[str, int]]) -> dict[int, frozenset[str]]:
     found: dict[int, set[str]] = defaultdict(set)
-    for name, row_id in _references(connection, table, ids) if ids else ():
+    for name, row_id in references:
         found[row_id].add(name)
     return {row_id: frozenset(names) for row_id, names in found.items()}
 
 
-def copy_references(source: Connection, target: Connection, table: Table, ids: Select[Any]) -> None:
-    """Make `referring_tables` the same in a new SQLite database that has copies of the rows `ids` of a table."""
-    for name, row_id in _references(source, table, ids):
-        keys = (f"{owner} REFERENCES {owner} (id) ON DELETE CASCADE" for owner in ("photos", "projects"))
-        target.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {_quoted(name)} ({', '.join(keys)})")
-        # SQLite without checks of foreign keys may have kept references to rows that no longer exist.
-        values = f"SELECT id FROM {table.name} WHERE id = ?"
-        target.exec_driver_sql(f"INSERT INTO {_quoted(name)} ({table.name}) {values}", (row_id,))
+def _references(
+    connection: Connection, table: Table, ids: Sequence[int] | Select[Any], *, only_refusing: bool = False
+) -> Iterator[tuple[str, int]]:
+    """Yield the name of a table of another program and the id of a row on which its rows depend, for each of the rows.
 
-
-def _references(connection: Connection, table: Table, ids: Sequence[int] | Select[Any]) -> Iterator[tuple[str, int]]:
-    """Yield the name of a table of another program and the id of a row to which it refers, for each of the rows."""
-    is_quoted = connection.dialect.name == "postgresql"
-    for name, column in connection.execute(_REFERENCES[connection.dialect.name], {"name": table.name}).all():
-        if name not in metadata.tables:
-            value: ColumnElement[int] = literal_column(_quoted(column))
-            source = text(name if is_quoted else _quoted(name))
+    With `only_refusing`, tables are left out whose rows do not keep the database from removing the row.
+    """
+    rows = connection.execute(_KEYS[connection.dialect.name]).all()
+    keys = [
+        _Key(referring, referred, tuple((row[2], row[4]) for row in group), on_delete)
+        for (referring, _, referred, on_delete), group in groupby(rows, lambda row: (row[0], row[1], row[3], row[5]))
+    ]
+    for path in _paths(keys, table.name, frozenset()):
+        name, first = path[-1].name_of_other, {named: own for own, named in path[0].columns}.get("id")
+        is_refusing = path[-1].on_delete in ("NO ACTION", "RESTRICT")
+        if name is not None and first is not None and (is_refusing or not only_refusing):
+            value: ColumnElement[int] = literal_column(f"step_0.{_quoted(first)}")
+            source = text(_joined(path, is_quoted=connection.dialect.name == "postgresql"))
             for row_id in connection.execute(select(value).select_from(source).where(value.in_(ids)).distinct()):
                 yield name, row_id[0]
+
+
+def _paths(keys: Collection[_Key], table: str, seen: frozenset[str]) -> Iterator[list[_Key]]:
+    """Yield each key that refers to a table, and each to whose table a removal leads, as the keys on the way to it."""
+    for key in keys:
+        if key.referred == table and key.referring not in seen:
+            yield [key]
+            if key.on_delete == "CASCADE":
+                for further in _paths(keys, key.referring, seen | {key.referring}):
+                    yield [key, *further]
+
+
+def _joined(path: Sequence[_Key], *, is_quoted: bool) -> str:
+    """Return the tables of a path as the text after FROM; the first table gets the alias `step_0`."""
+    parts = []
+    for number, key in enumerate(path):
+        pairs = (f"step_{number}.{_quoted(own)} = step_{number - 1}.{_quoted(other)}" for own, other in key.columns)
+        place = f"{key.referring if is_quoted else _quoted(key.referring)} AS step_{number}"
+        parts.append(f"JOIN {place} ON {' AND '.join(pairs)}" if number else place)
+    return " ".join(parts)
 
 
 def _quoted(name: str) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, exists, insert, select
 from storage.database.clock import parse_timestamp
 from storage.database.tables import photo_tags, photos, tags
 from storage.history.foreign_columns import FOREIGN, restore_foreign_values
+from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction, FileChange
 from storage.history.photo_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS, difference, snapshot_photos
 from storage.history.project_states import add_tags
@@ -102,7 +103,8 @@ class PhotoStates:
         _write_originals(connection, new(ORIGINALS))
         if self._new_tags:
             is_linked = exists().where(photo_tags.c.tag_id == tags.c.id)
-            connection.execute(delete(tags).where(tags.c.id.in_(sorted(self._new_tags)), ~is_linked))
+            unneeded = sorted(self._new_tags - removal_refusals(connection, tags, sorted(self._new_tags)).keys())
+            connection.execute(delete(tags).where(tags.c.id.in_(unneeded), ~is_linked))
         return changes
 
 

@@ -92,6 +92,9 @@ def copy_rows(
                 _copy(source, connection, related, own_photos, key=related.c.photo_id)
             entries = select(file_journal.c.id).where(file_journal.c.project_id.in_(batch))
             _copy(source, connection, file_journal, entries)
+            copy_references(source, connection, photos, own_photos, only_refusing=True)
+            own_projects = select(projects.c.id).where(projects.c.id.in_(batch))
+            copy_references(source, connection, projects, own_projects, only_refusing=True)
         loose = select(file_journal.c.id).where(
             file_journal.c.project_id.is_(None), file_journal.c.tenant_id == tenant_id
         )

@@ -12,6 +12,8 @@ from flows.steps.targets.photo_files import remove_derivatives
 from flows.steps.targets.target_projects import checked_projects, compared, each_project, has_safe_name
 from storage.comparison.part_comparison import PhotoWithoutFile
 from storage.comparison.reconciliation import known_names
+from storage.database.tables import photos as photos_table
+from storage.history.foreign_rows import removal_refusals
 from storage.history.photo_snapshots import snapshot_photos
 from storage.library.paths import ProjectFolder
 from storage.photos.availability import has_photos_marked_without_file, has_rows_to_remove, still_marked_without_file
@@ -76,7 +78,11 @@ def _remove(ctx: StepContext, project: Project, folder: ProjectFolder, doomed: S
     names = {photo.photo_id: photo.filename for photo in doomed}
     with ctx.read() as connection:
         ids = still_marked_without_file(connection, list(names))
+        refusals = removal_refusals(connection, photos_table, ids)
+        ids = [photo_id for photo_id in ids if photo_id not in refusals]
         shared = known_names(connection, project.id, sorted({names[photo_id] for photo_id in ids}), but_for=ids)
+    for photo_id, reason in refusals.items():
+        ctx.report.count("rows kept", example=f"{names[photo_id]}: {reason}")
     # Derivatives are removed before the rows, because only the row shows to which photo they belong.
     for photo_id in ids:
         ctx.checkpoint()

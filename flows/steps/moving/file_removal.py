@@ -21,6 +21,8 @@ from flows.steps.targets.photo_files import PhotoFiles, find_files, remove_deriv
 from flows.steps.targets.target_photos import Worked, each_photo, has_moved
 from flows.steps.targets.target_projects import check_project
 from storage.batches import batched
+from storage.database.tables import photos as photos_table
+from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction, FileChange
 from storage.library.errors import LibraryError
 from storage.library.naming.kinds import FileKind
@@ -96,9 +98,11 @@ def _remove_batch(
 ) -> dict[int, Exception]:
     errors: dict[int, Exception] = {}
     removals: list[_Removal] = []
+    with ctx.read() as connection:
+        refusals = removal_refusals(connection, photos_table, [photo.id for photo in photos if not _keeps_file(photo)])
     for photo in photos:
         try:
-            removal = _plan(ctx, folder, photo, files[photo.id], disk_error)
+            removal = _plan(ctx, folder, photo, files[photo.id], disk_error, refusals.get(photo.id))
         except (LibraryError, OSError, PermanentStepError) as error:
             errors[photo.id] = error
         else:
@@ -109,7 +113,12 @@ def _remove_batch(
 
 
 def _plan(
-    ctx: StepContext, folder: ProjectFolder, photo: Photo, files: PhotoFiles, disk_error: Exception | None
+    ctx: StepContext,
+    folder: ProjectFolder,
+    photo: Photo,
+    files: PhotoFiles,
+    disk_error: Exception | None,
+    refusal: str | None,
 ) -> _Removal | None:
     doomed = _doomed_kinds(photo)
     if not doomed:
@@ -119,12 +128,9 @@ def _plan(
     files.refuse_several_pictures(doomed)
     if disk_error is not None and not files.images:
         raise disk_error
-    something_stays = (
-        any(file.kind not in doomed for file in files.images)
-        or bool(photo.jpg_available and photo.keep_jpg)
-        or bool(photo.raw_available and photo.keep_raw)
-        or bool(photo.other_available)
-    )
+    something_stays = any(file.kind not in doomed for file in files.images) or _keeps_file(photo)
+    if refusal is not None and not something_stays:
+        raise PermanentStepError(refusal)
     going = files.all() if not something_stays else [file for file in files.images if file.kind in doomed]
     sources = [(folder.companion(file.name), file.size_bytes) for file in going]
     moves = [FileMove(path, trash_place(folder, path, at=ctx.now()), size_bytes) for path, size_bytes in sources]
@@ -152,6 +158,12 @@ def _doomed_kinds(photo: Photo) -> set[FileKind]:
     # A file that the row does not list has arrived after the user chose which files to keep, so it stays.
     kinds = (FileKind.JPG, FileKind.RAW)
     return {kind for kind in kinds if getattr(photo, f"{kind}_available") and not getattr(photo, f"keep_{kind}")}
+
+
+def _keeps_file(photo: Photo) -> bool:
+    return bool(
+        (photo.jpg_available and photo.keep_jpg) or (photo.raw_available and photo.keep_raw) or photo.other_available
+    )
 
 
 class _Removals(PhotoFilesChange[_Removal]):

@@ -17,6 +17,8 @@ from flows.steps.targets.journal_changes import folder_change, removed_photo
 from flows.steps.targets.target_projects import check_library, each_project
 from flows.steps.targets.whereabouts import RenamedFolders, archive_as_gone
 from storage.batches import batched
+from storage.database.tables import projects as projects_table
+from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction
 from storage.history.photo_snapshots import removed_project, snapshot_photos
 from storage.history.photo_states import current_projects
@@ -104,6 +106,11 @@ def _is_elsewhere(ctx: StepContext, renamed: RenamedFolders, project: Project) -
 
 
 def _remove_rows(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    with ctx.read() as connection:
+        refusals = removal_refusals(connection, projects_table, [project.id])
+    if refusals:
+        _keep(ctx, project, refusals[project.id])
+        return
     is_done = False
     while not is_done:
         ctx.checkpoint()

@@ -10,6 +10,8 @@ from flows.handlers.step_context import StepContext
 from flows.steps.targets.folder_owner import archived_as_gone, manifest_id
 from flows.steps.targets.journal_changes import folder_change, relative_path
 from flows.steps.targets.target_projects import each_project
+from storage.database.tables import projects as projects_table
+from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction, last_entry, withdraw_entry
 from storage.history.photo_snapshots import removed_project, snapshot_project
 from storage.library.paths import ProjectFolder
@@ -62,7 +64,7 @@ def project_delete_files(ctx: StepContext) -> None:
     """Remove the project's folder and all its files for good, without the trash."""
     ctx.library.check_available()
     _refuse_active(ctx)
-    each_project(ctx, partial(_remove_folder, ctx), projects=ctx.projects(archived=True))
+    each_project(ctx, partial(_delete_files, ctx), projects=ctx.projects(archived=True))
 
 
 @step("project_cleanup_db", unit="projects")
@@ -104,8 +106,21 @@ def _scavenge(ctx: StepContext, project: Project, folder: ProjectFolder) -> None
         ctx.report.count("kept", example=f"{relative_path(folder)}: {reason}")
 
 
+def _refuse_dependent_rows(ctx: StepContext, project: Project) -> None:
+    with ctx.read() as connection:
+        for refusal in removal_refusals(connection, projects_table, [project.id]).values():
+            raise PermanentStepError(refusal)
+
+
+def _delete_files(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+    # The files cannot come back, so they stay until the rows can go with them.
+    _refuse_dependent_rows(ctx, project)
+    _remove_folder(ctx, project, folder)
+
+
 def _remove_row(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     ctx.checkpoint()
+    _refuse_dependent_rows(ctx, project)
     with ctx.transaction() as connection:
         row = removed_project(connection, project.id)
         ctx.journal(connection, [folder_change(FileAction.REMOVED_ROW, folder, project.id, row=row)])
