@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -11,6 +12,7 @@ from sqlalchemy import Connection
 
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path
+from flows.undoing.photo_undo import report_left
 from flows.undoing.places import Places
 from flows.undoing.reversal import CannotComeBack, refuse_removal
 from storage.database.clock import parse_timestamp
@@ -44,10 +46,14 @@ _CHOSEN: Final = frozenset({"project_name", _FOLDER, "status"})
 class ProjectUndo:
     """Undoes one group of journal entries at a time. The caller must have claimed the projects of the group."""
 
-    def __init__(self, ctx: StepContext, places: Places, *, removed: set[int]) -> None:
+    def __init__(self, ctx: StepContext, places: Places, *, removed: set[int], added: set[int]) -> None:
+        """Undo one task; `removed` are the projects whose folders it removed, and `added` those whose rows it added."""
         self._ctx = ctx
         self._places = places
         self._removed = removed
+        self._added = added
+        #: The entries of the first manifests of added projects. A project that is kept keeps its manifest.
+        self._first_manifests: dict[int | None, list[JournalEntry]] = defaultdict(list)
         #: The job and the project of each change that could not be undone. The project's folder keeps its name.
         self._kept: set[tuple[int | None, int | None]] = set()
 
@@ -63,11 +69,17 @@ class ProjectUndo:
                 self._undo_project(group)
             except CannotComeBack:
                 self._kept.add((entry.job_id, entry.project_id))
+                is_added = any(one.action == FileAction.ADDED_ROW for one in group.entries)
+                for manifest in self._first_manifests.pop(entry.project_id, ()) if is_added else ():
+                    report_left(self._ctx, [manifest], "the project is kept, so its manifest is kept too")
                 raise
         elif entry.action == FileAction.WROTE_MANIFEST:
             if (entry.job_id, entry.project_id) in self._kept:
                 raise CannotComeBack("the project's folder keeps its name, so its manifest is kept too")
-            self._undo_manifest(entry)
+            if entry.project_id in self._added and (entry.row_json or {}).get("before") is None:
+                self._first_manifests[entry.project_id].append(entry)
+            else:
+                self._undo_manifest(entry)
         elif entry.action == FileAction.RENAMED_FOLDER:
             self._undo_folder(entry)
         elif entry.action == FileAction.REMOVED:
@@ -109,6 +121,11 @@ class ProjectUndo:
         self._check_folder_name(project_id, values.get(_FOLDER) or (restored or {}).get(_FOLDER))
         if is_removed and row is not None:
             self._refuse_removal({**row, **values}, added)
+        for manifest in self._first_manifests.pop(project_id, ()) if is_removed else ():
+            try:
+                self._undo_manifest(manifest)
+            except CannotComeBack as error:
+                report_left(ctx, [manifest], str(error))
         changes: list[FileChange] = []
         if folder_entry is not None and values.get(_FOLDER) is not None:
             changes += self._rename_back(folder_entry, project_id)

@@ -18,7 +18,13 @@ from flows.undoing.reversal import CannotComeBack
 from flows.undoing.task_to_undo import task_to_undo
 from flows.undoing.ways_back import FILE_ACTIONS
 from storage.history.photo_states import current_projects
-from storage.history.undo_entries import EntryGroup, count_undoable, iterate_groups, projects_removed_with_folder
+from storage.history.undo_entries import (
+    EntryGroup,
+    count_undoable,
+    iterate_groups,
+    projects_added,
+    projects_removed_with_folder,
+)
 from storage.library.errors import LibraryError
 
 #: Largest number of groups that are undone under one claim. Each folder is listed once for all of them.
@@ -42,9 +48,10 @@ class _Undo:
         self._places = Places(ctx)
         with ctx.read() as connection:
             removed = projects_removed_with_folder(connection, task_id=task_id)
+            added = projects_added(connection, task_id=task_id)
             self._total = sum(count_undoable(connection, task_id=task_id).values())
         self._photos = PhotoUndo(ctx, self._places)
-        self._projects = ProjectUndo(ctx, self._places, removed=removed)
+        self._projects = ProjectUndo(ctx, self._places, removed=removed, added=added)
         self._done = 0
         #: The groups of photos and files that are undone together, and their projects.
         self._waiting: list[EntryGroup] = []

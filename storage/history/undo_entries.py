@@ -104,6 +104,17 @@ def projects_removed_with_folder(connection: Connection, *, task_id: str) -> set
     return set(connection.execute(statement).scalars())
 
 
+def projects_added(connection: Connection, *, task_id: str) -> set[int]:
+    """Return the projects whose rows a task added, if this was not undone."""
+    statement = select(file_journal.c.project_id).where(
+        *_can_be_undone(task_id),
+        file_journal.c.action == str(FileAction.ADDED_ROW),
+        file_journal.c.photo_id.is_(None),
+        file_journal.c.project_id.is_not(None),
+    )
+    return set(connection.execute(statement).scalars())
+
+
 def archived_as_gone_at(connection: Connection, project_id: int) -> Sequence[Any]:
     """Return the times at which a project was archived because its folder was missing, including undone changes."""
     statement = select(file_journal.c.created_at).where(

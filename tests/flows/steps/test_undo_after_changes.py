@@ -430,7 +430,16 @@ def test_a_project_that_a_task_created_is_kept_once_it_is_used(studio: Any, jpeg
     assert "the task created this project, but the project now has" in _left(job)
     assert _project(studio, found) is not None
     assert studio.get_photo(own).filename == "elk"
-    assert {"tenant/Found/fox.jpg", "tenant/Found/elk.jpg"} <= studio.disk().keys()
+    assert {"tenant/Found/fox.jpg", "tenant/Found/elk.jpg", "tenant/Found/.project.yaml"} <= studio.disk().keys()
+    kept = {"tenant/Found/.project.yaml": "the project is kept, so its manifest is kept too"}
+    assert kept.items() <= (job.result or {})["left"].items()
+
+    with studio.database.begin() as connection:
+        connection.execute(photos.delete().where(photos.c.id == own))
+
+    assert "left" not in (_undo(studio).result or {})
+    assert _project(studio, found) is None
+    assert "tenant/Found/.trash/.project.yaml" in studio.disk()
 
 
 def _add_columns(studio: Any, table: str, columns: dict[str, str]) -> None:
@@ -562,6 +571,10 @@ def test_a_row_that_a_task_added_is_kept_if_a_user_or_another_program_has_change
         "tenant/Found": in_use,
         "tenant/Found/seal": linked,
         "tenant/Scans": linked,
+        **{
+            f"tenant/{folder}/.project.yaml": "the project is kept, so its manifest is kept too"
+            for folder in ("Found", "Prints", "Scans")
+        },
     }
     assert planned.left == left
     assert _select(studio, kept) == before
