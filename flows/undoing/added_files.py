@@ -2,7 +2,8 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Final
 
 from flows.handlers.announced_moves import FileMove
@@ -27,11 +28,15 @@ class AddedFiles:
 
     def __init__(self, ctx: StepContext, places: Places, groups: Iterable[EntryGroup]) -> None:
         self._files: dict[int, PhotoFiles] = {}
+        #: The base names of the photos.
+        self._names: dict[int, str] = {}
+        self._describe = ctx.library.accepted_extensions.describe
         self._errors: dict[int, Exception] = {}
         moved = {group.photo_id for group in groups if any(entry.action in _CARRYING for entry in group.entries)}
         by_project: dict[int, list[Photo]] = defaultdict(list)
         for photo in PhotosRepository(ctx.database).get_many([one for one in moved if one is not None]):
             by_project[photo.project_id].append(photo)
+            self._names[photo.id] = photo.filename
         for project_id, photos in by_project.items():
             project = places.project(project_id)
             try:
@@ -41,6 +46,15 @@ class AddedFiles:
                 continue
             except (LibraryError, OSError) as error:
                 self._errors |= {photo.id: error for photo in photos}
+
+    def names(self, group: EntryGroup) -> Iterator[str]:
+        """Yield the names that the files of a group's photo would get at their former place."""
+        files = self._files.get(group.photo_id or 0, PhotoFiles())
+        sources = (PurePosixPath(entry.source).name for entry in group.entries if entry.action in _CARRYING)
+        images = (file for file in map(self._describe, sources) if file.kind.is_photo)
+        for old in {file.base_name for file in images}:
+            for _, name in files.renamed(old, old=self._names.get(group.photo_id or 0, "")):
+                yield name
 
     def moves(
         self,

@@ -17,7 +17,10 @@ from storage.photos.photo_moves import PhotoMovesRepository
 
 
 class OwnerChanges:
-    """Reads each folder to which files return once, unless more names become relevant."""
+    """Reads each folder to which files return once, unless more names become relevant.
+
+    A file whose moves were not refused counts as arrived.
+    """
 
     def __init__(self, ctx: StepContext, places: Places) -> None:
         self._ctx = ctx
@@ -54,6 +57,9 @@ class OwnerChanges:
             change = self._owners(folder).change_by(paths, leaving=leaving[folder])
             if change is not None:
                 raise CannotComeBack(f"{change}; rename one of them, and undo the task again")
+        for folder, paths in arriving.items():
+            for path in paths:
+                self._owners(folder).add(path)
 
     def _split(self, path: Path) -> tuple[tuple[str, str], str]:
         tenant_id, folder, *rest = path.relative_to(self._ctx.library.root).parts
@@ -61,8 +67,8 @@ class OwnerChanges:
 
     def _owners(self, place: tuple[str, str]) -> CompanionOwners:
         folder = self._ctx.library.project(*place)
-        if not folder.exists():
-            return CompanionOwners(self._ctx.library.accepted_extensions)
+        if place not in self._read and not folder.exists():
+            self._read[place] = CompanionOwners(self._ctx.library.accepted_extensions)
         if place not in self._read:
             project = self._places.owner(folder.project_folder)
             rows = () if project is None else PhotoMovesRepository(self._ctx.database).base_names(project.id)

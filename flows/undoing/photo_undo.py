@@ -134,22 +134,27 @@ class PhotoUndo:
         self._unavailable = unavailable
         for independent in _without_shared_names(groups):
             added_files = AddedFiles(self._ctx, self._places, independent)
+            owner_changes = OwnerChanges(self._ctx, self._places)
+            owner_changes.prepare(
+                name
+                for group in independent
+                for name in (*(PurePosixPath(one.source).name for one in _moves(group)), *added_files.names(group))
+            )
             for batch in batched(independent, BATCH_SIZE):
-                self._undo_batch([group for group in batch if not self._is_stuck(group)], added_files)
+                ready = [group for group in batch if not self._is_stuck(group)]
+                self._undo_batch(ready, added_files, owner_changes)
                 yield sum(len(group.entries) for group in batch)
 
     def _is_stuck(self, group: EntryGroup) -> bool:
         return bool(self.stuck & group.project_ids() or (group.photo_id in self._failed and _moves(group)))
 
-    def _undo_batch(self, groups: Sequence[EntryGroup], added_files: AddedFiles) -> None:
+    def _undo_batch(self, groups: Sequence[EntryGroup], added_files: AddedFiles, owner_changes: OwnerChanges) -> None:
         ctx = self._ctx
         with ctx.read() as connection:
             states = PhotoStates(connection, [group.photo_id for group in groups if group.photo_id is not None])
             added = _added(groups)
             edited = changed_columns(connection, photos, added)
             used = referring_tables(connection, photos, list(added))
-        owner_changes = OwnerChanges(ctx, self._places)
-        owner_changes.prepare(PurePosixPath(entry.source).name for group in groups for entry in _moves(group))
         reversals: list[tuple[EntryGroup, Reversal]] = []
         for group in groups:
             with self._reporting(group):

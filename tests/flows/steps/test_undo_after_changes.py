@@ -19,6 +19,7 @@ from flows.testing import run_queued_job
 from flows.undoing import added_files, photo_undo
 from storage import Job, JobsRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import photos, projects
+from storage.library.companion_owners import CompanionOwners
 from storage.library.paths import THUMB_FOLDER
 from storage.photos.originals import OriginalsRepository
 from task_definitions import load_definitions
@@ -219,7 +220,7 @@ def test_files_that_a_photo_got_since_go_back_with_it_and_forth(studio: Any) -> 
     assert studio.get_photo(photo_id).project_id == norway.id
 
 
-def test_files_that_photos_of_several_batches_got_since_are_found_by_one_listing(
+def test_folders_of_photos_of_several_batches_are_read_once(
     studio: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
@@ -231,10 +232,14 @@ def test_files_that_photos_of_several_batches_got_since_are_found_by_one_listing
     monkeypatch.setattr(photo_undo, "BATCH_SIZE", 1)
     find, listed = added_files.find_files, []
     monkeypatch.setattr(added_files, "find_files", lambda *args: listed.append(args[1]) or find(*args))
+    read, arrived_at = CompanionOwners.read, []
+    monkeypatch.setattr(
+        CompanionOwners, "read", lambda folder, **options: arrived_at.append(folder) or read(folder, **options)
+    )
 
     assert _undo(studio).status == "completed"
 
-    assert listed == [studio.folder(norway)]
+    assert (listed, arrived_at) == ([studio.folder(norway)], [studio.folder(iceland)])
     wanted = {f"{name}.{extension}" for name in ("crow", "fox", "hare") for extension in ("jpg", "xmp")}
     assert wanted <= {path.name for path in studio.folder(iceland).path.iterdir()}
 
