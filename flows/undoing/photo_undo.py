@@ -108,6 +108,8 @@ class PhotoUndo:
         self._failed: set[int | None] = set()
         #: Ids of photos with a later move that is not undone. The undo of their older moves is refused.
         self._kept: set[int | None] = set()
+        #: Photos that the task added and whose rows are kept: the folder and the key of the base name.
+        self._kept_rows: set[tuple[str, str]] = set()
         self._unavailable: Mapping[int, str] = {}
 
     def fail(self, group: EntryGroup, reason: str) -> None:
@@ -124,6 +126,10 @@ class PhotoUndo:
         """Do not undo a group. If the group moved files of a photo, older moves of this photo are not undone either."""
         if group.photo_id is not None and _moves(group):
             self._kept.add(group.photo_id)
+        for entry in group.entries:
+            if group.photo_id is not None and entry.action == FileAction.ADDED_ROW:
+                _, folder, name = entry.source.split("/", 2)
+                self._kept_rows.add((folder, name_key(name)))
 
     def run(self, groups: Sequence[EntryGroup], *, unavailable: Mapping[int, str]) -> Iterator[int]:
         """Undo the groups in order, and yield the number of entries of each batch after it was undone.
@@ -192,6 +198,8 @@ class PhotoUndo:
             raise CannotComeBack(self._unavailable[project_id])
         if group.photo_id in self._kept and _moves(group):
             raise CannotComeBack("its files stay where they are, because a later move of the same files is not undone")
+        if group.photo_id is None and not self._kept_rows.isdisjoint(self._photos_at(group)):
+            raise CannotComeBack("the row of the photo is kept, so its files stay with it")
         photo_id, none = group.photo_id or 0, frozenset[str]()
         before = states.get(photo_id)
         state = None if before is None else dict(before)
@@ -200,6 +208,14 @@ class PhotoUndo:
             if entry.action not in FILE_ACTIONS:
                 reversal.take_back(entry)
         return reversal
+
+    def _photos_at(self, group: EntryGroup) -> Iterator[tuple[str, str]]:
+        """Yield the photos whose images are at the targets of a group's moves, as in `_kept_rows`."""
+        for entry in _moves(group):
+            _, folder, name = str(entry.target).split("/", 2)
+            file = self._ctx.library.accepted_extensions.describe(name)
+            if file.kind.is_photo:
+                yield folder, name_key(file.base_name)
 
     def _plan(
         self,
@@ -227,7 +243,7 @@ class PhotoUndo:
         if old is not None and new is not None and old != new:
             added = added_files.moves(group.photo_id, ways, old, new)
             moves += [*added, *file_moves(PhotoFiles(), *old, *new)]
-        owner_changes.refuse(moves, None if new is None else new[1])
+        owner_changes.refuse(moves, self._image_name(ways) if new is None else new[1])
         self._create_folders(moves)
         # The folder of a project without a row belongs to no project, so `_Returns.owners` does not find the project.
         missing = group.project_id if self._places.project(group.project_id) is None else None
@@ -276,6 +292,11 @@ class PhotoUndo:
                     create_folder(self._ctx, folder, self._places.owner(name))
                 except ProjectUnavailable as error:
                     raise CannotComeBack(str(error)) from error
+
+    def _image_name(self, ways: Sequence[WayBack]) -> str | None:
+        """Return the base name of the image that returns, or None."""
+        files = map(self._ctx.library.accepted_extensions.describe, (way.back.name for way in ways))
+        return next((file.base_name for file in files if file.kind.is_photo), None)
 
     def _check_gone(self, ways: Sequence[WayBack]) -> None:
         gone = [way for way in ways if way.is_gone]
@@ -387,6 +408,7 @@ class _Returns(PhotoFilesChange[_Return]):
                     project_id=way.entry.project_id if way.project_id is None else way.project_id,
                     photo_id=group.photo_id,
                     size_bytes=way.entry.size_bytes,
+                    row=way.entry.row_json if group.photo_id is None else None,
                 )
         for move in group.added:
             yield FileChange(

@@ -16,6 +16,9 @@ from storage.batches import batched, pages
 from storage.database.tables import file_journal
 from storage.records import Record
 
+#: The key in `row` for an id that all files of a photo have which moved together, although the photo had no row.
+MOVED_TOGETHER = "moved_together"
+
 #: The number of paths in one statement.
 _BATCH_SIZE = 1_000
 
@@ -52,7 +55,7 @@ class FileChange:
         row: what an undo needs of the row of the photo or project; None if no row changed. A removed row is stored
             whole. An added row is stored as `after`; of a photo that a step added, only the columns of other programs
             are stored. For a changed row, `before` and `after` have the columns that differ, and further keys may
-            follow. For a manifest, they have its text.
+            follow. For a manifest, they have its text. For a file of a photo without a row, it is `MOVED_TOGETHER`.
     """
 
     action: FileAction

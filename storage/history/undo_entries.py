@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from storage.database.tables import file_journal
-from storage.history.journal import FileAction, JournalEntry
+from storage.history.journal import MOVED_TOGETHER, FileAction, JournalEntry
 
 #: The step type that undoes a task.
 UNDO_STEP = "undo"
@@ -20,6 +20,9 @@ PAGE_SIZE = 2_000
 
 #: The maximum difference between the ids of a photo's entries from one job, because one transaction writes all of them.
 _REACH = 10_000
+
+#: The same for the files of a photo without a row, which are written one after the other.
+_REACH_TOGETHER = 1_000
 
 #: The actions that concern a whole project.
 _OF_PROJECT = frozenset(
@@ -139,21 +142,33 @@ def _older_entries(
     connection: Connection, task_id: str, page: Sequence[JournalEntry], before_id: int
 ) -> list[JournalEntry]:
     """Return the entries of the page's photos that are older than the page, so that each group is complete."""
-    wanted = {(entry.job_id, entry.photo_id) for entry in page if entry.photo_id is not None}
+    wanted = {_photo_of(entry) for entry in page} - {None}
     if len(page) < PAGE_SIZE or not wanted:
         return []
+    is_wanted: ColumnElement[bool] = file_journal.c.photo_id.is_not(None)
+    if page[-1].photo_id is None and _photo_of(page[-1]) is not None:
+        is_near = file_journal.c.id >= before_id - _REACH_TOGETHER
+        is_wanted |= is_near & (file_journal.c.action == str(FileAction.MOVED))
     statement = (
         select(file_journal)
         .where(
             *_can_be_undone(task_id),
             file_journal.c.id < before_id,
             file_journal.c.id >= before_id - _REACH,
-            file_journal.c.photo_id.is_not(None),
+            is_wanted,
         )
         .order_by(file_journal.c.id.desc())
     )
-    rows = connection.execute(statement).mappings()
-    return [JournalEntry.from_row(row) for row in rows if (row["job_id"], row["photo_id"]) in wanted]
+    entries = map(JournalEntry.from_row, connection.execute(statement).mappings())
+    return [entry for entry in entries if _photo_of(entry) in wanted]
+
+
+def _photo_of(entry: JournalEntry) -> tuple[Any, ...] | None:
+    """Return a key that the entries of a photo from one job have in common; None if the entry concerns no photo."""
+    if entry.photo_id is not None:
+        return ("photo", entry.job_id, entry.photo_id)
+    row = entry.row_json if isinstance(entry.row_json, dict) else {}
+    return ("moved together", entry.job_id, row[MOVED_TOGETHER]) if MOVED_TOGETHER in row else None
 
 
 def _grouped(entries: Iterable[JournalEntry]) -> list[EntryGroup]:
@@ -165,12 +180,11 @@ def _grouped(entries: Iterable[JournalEntry]) -> list[EntryGroup]:
             and entry.project_id is not None
             and (entry.action in _OF_PROJECT or (entry.action == FileAction.REMOVED and not is_gone))
         )
-        key: tuple[Any, ...] = ("entry", entry.id)
+        photo = None if is_gone else _photo_of(entry)
+        key: tuple[Any, ...] = ("entry", entry.id) if photo is None else photo
         if is_of_project:
             key = ("project", entry.job_id, entry.project_id)
-        elif entry.photo_id is not None and not is_gone:
-            key = ("photo", entry.job_id, entry.photo_id)
-        photo_id = entry.photo_id if key[0] == "photo" else None
+        photo_id = None if is_gone else entry.photo_id
         group = groups.setdefault(key, EntryGroup(photo_id, entry.project_id, is_of_project))
         group.entries.append(entry)
     return list(groups.values())

@@ -5,16 +5,17 @@ The files of a photo move together, and no companion gets another photo.
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from typing import Any
 
 from flows.handlers.announced_moves import FileMove, MoveGroup
 from flows.handlers.photo_files_change import BATCH_SIZE, PhotoFilesChange
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path
 from storage.batches import batched
-from storage.history.journal import FileAction
+from storage.history.journal import MOVED_TOGETHER, FileAction, FileChange
 from storage.library.companion_owners import CompanionOwners
 from storage.library.content_hash import hash_contents
 from storage.library.errors import UnsafePath
@@ -138,6 +139,9 @@ class _Merge(PhotoFilesChange[MoveGroup]):
 
     def fail(self, group: MoveGroup, error: Exception) -> None:
         raise error
+
+    def changes(self, group: MoveGroup, row: dict[str, Any] | None) -> Iterator[FileChange]:
+        return super().changes(group, {MOVED_TOGETHER: group.group_id})
 
     def report(self) -> None:
         for move in (move for group in self.done for move in group.moves):

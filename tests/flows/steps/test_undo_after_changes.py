@@ -19,6 +19,7 @@ from flows.testing import run_queued_job
 from flows.undoing import added_files, photo_undo
 from storage import Job, JobsRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import photos, projects
+from storage.history import undo_entries
 from storage.library.companion_owners import CompanionOwners
 from storage.library.paths import THUMB_FOLDER
 from storage.photos.originals import OriginalsRepository
@@ -220,9 +221,7 @@ def test_files_that_a_photo_got_since_go_back_with_it_and_forth(studio: Any) -> 
     assert studio.get_photo(photo_id).project_id == norway.id
 
 
-def test_folders_of_photos_of_several_batches_are_read_once(
-    studio: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_of_photos_of_several_batches_are_read_once(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     ids = [studio.photo(iceland, name, "jpg") for name in ("crow", "fox", "hare")]
     items = [{"photo_id": photo_id} for photo_id in ids]
@@ -242,6 +241,45 @@ def test_folders_of_photos_of_several_batches_are_read_once(
     assert (listed, arrived_at) == ([studio.folder(norway)], [studio.folder(iceland)])
     wanted = {f"{name}.{extension}" for name in ("crow", "fox", "hare") for extension in ("jpg", "xmp")}
     assert wanted <= {path.name for path in studio.folder(iceland).path.iterdir()}
+
+
+def test_the_files_of_a_merged_photo_return_together_or_not_at_all(
+    studio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iceland = studio.project("Iceland")
+    studio.photo(iceland, "fox", "jpg")
+    studio.write_manifest(iceland)
+    folder = studio.folder(iceland).path
+    copy = folder.with_name("Copy")
+    shutil.copytree(folder, copy)
+    for name in ("crow", "deer", "hare", "lynx"):
+        (copy / f"{name}.jpg").write_bytes(name.encode())
+        (copy / f"{name}.jpg.xmp").write_bytes(b"five stars")
+    run_task(studio, "folder_discovery", scope="global")
+    assert {path.name for path in copy.iterdir() if path.is_file()} == {"fox.jpg", ".project.yaml"}
+    # Another file has the name of one sidecar, and the row of another photo was edited, so it is kept.
+    (copy / "crow.jpg.xmp").write_bytes(b"another")
+    _execute(studio, "UPDATE photos SET visibility = 'public' WHERE filename = 'deer'")
+    monkeypatch.setattr(undo_entries, "PAGE_SIZE", 3)
+    monkeypatch.setattr(photo_undo, "BATCH_SIZE", 1)
+
+    run_task(studio, "undo", scope="global", payload={"undo": "task"}, task_id="undo")
+
+    def places(name: str) -> list[str]:
+        return [path.parent.name for path in sorted(studio.root.rglob(f"{name}.jpg*"))]
+
+    assert [places(name) for name in ("crow", "deer", "hare", "lynx")] == [
+        ["Copy", "Iceland", "Iceland"],
+        ["Iceland"] * 2,
+        ["Copy"] * 2,
+        ["Copy"] * 2,
+    ]
+    assert (copy / "crow.jpg.xmp").read_bytes() == b"another"
+
+    (folder / "hare.jpg.xmp").write_bytes(b"another")
+    run_task(studio, "undo", scope="global", payload={"undo": "undo"}, task_id="undo of undo")
+
+    assert (places("hare"), places("lynx")) == (["Copy", "Copy", "Iceland"], ["Iceland"] * 2)
 
 
 def test_a_photo_whose_new_sidecar_has_no_free_name_at_its_former_place_stays(studio: Any) -> None:
