@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -48,7 +49,8 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
     """Move a file to a new name, in the same or another folder, unless the name is taken. `Library` builds both paths.
 
     Within a file system, the move is atomic. Between two file systems, the file is copied to a temporary name in the
-    target's folder, synced, read back, compared and renamed. Only then is the source removed. The file keeps its times.
+    target's folder, synced, read back, compared and renamed. Only then is the source removed. The file keeps its times,
+    its mode, and, if the system allows it, its owner and the attributes in which file managers store ratings and tags.
 
     A second call finishes a move that a crash interrupted. If the move had ended, the call raises `SourceMissing`.
 
@@ -196,7 +198,7 @@ def _move_across(source: Path, target: Path, status: os.stat_result) -> None:
                 f"The copy of {printable(source.name)} in {target.parent} differs from the original. Check its disk."
             )
         # The copy gets the original's time: `_finish_copy` uses it to recognize an interrupted move.
-        _copy_times_and_mode(status, temporary)
+        _copy_attributes(source, status, temporary)
         _refuse_changed(source, status)
         placed = temporary.lstat()
         rename_exclusively(temporary, target, on_behalf_of=source)
@@ -249,8 +251,19 @@ def _copy(source: Path, target: Path) -> str:
     return hasher.content_hash
 
 
-def _copy_times_and_mode(status: os.stat_result, target: Path) -> None:
-    # Some file systems cannot store a mode or an exact time. The move succeeds nevertheless.
+def _copy_attributes(source: Path, status: os.stat_result, target: Path) -> None:
+    # Some file systems cannot store a mode, an exact time or further attributes, and only root may set the owner. The
+    # move succeeds nevertheless.
+    if sys.platform == "linux":
+        names: list[str] = []
+        with contextlib.suppress(OSError):
+            # File managers store ratings and tags as attributes of users. Those of the system belong to the disk.
+            names = [name for name in os.listxattr(source, follow_symlinks=False) if name.startswith("user.")]
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
+    with contextlib.suppress(OSError):
+        os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
     with contextlib.suppress(OSError):
         target.chmod(stat.S_IMODE(status.st_mode))
     with contextlib.suppress(OSError):

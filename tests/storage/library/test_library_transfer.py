@@ -1,6 +1,7 @@
 import errno
 import os
 import shutil
+import sys
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -218,6 +219,28 @@ def two_file_systems(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(transfer, "rename_exclusively", across)
     monkeypatch.setattr(transfer, "are_on_one_file_system", lambda source, target: False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Python has extended attributes only there")
+@pytest.mark.usefixtures("two_file_systems")
+def test_a_file_keeps_its_rating_and_owner_on_another_disk(
+    photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        os.setxattr(photo, "user.baloo.rating", b"8")
+    except OSError:
+        pytest.skip("the file system stores no extended attributes")
+    photo.chmod(0o440)
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "chown", lambda path, user, group, **_: owners.append((user, group)))
+    before, target = photo.stat(), other_project.original("b.jpg")
+
+    move_without_overwrite(photo, target)
+
+    after = target.stat()
+    assert os.getxattr(target, "user.baloo.rating") == b"8"
+    assert owners == [(before.st_uid, before.st_gid)]
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
 
 
 @pytest.mark.usefixtures("two_file_systems")

@@ -102,8 +102,8 @@ def test_a_file_that_changes_before_its_old_name_is_removed_stays(
         rename(source, target, **more)
 
     if when == "during the copy":
-        times = transfer._copy_times_and_mode
-        monkeypatch.setattr(transfer, "_copy_times_and_mode", lambda *given: (times(*given), apply()))
+        times = transfer._copy_attributes
+        monkeypatch.setattr(transfer, "_copy_attributes", lambda *given: (times(*given), apply()))
     monkeypatch.setattr(transfer, "rename_exclusively", renaming)
     with pytest.raises(SourceChanged):
         move_without_overwrite(photo, target)
