@@ -14,6 +14,7 @@ from storage.database.tables import metadata
 from storage.errors import StorageError, UnsuitableEncoding, UnsuitablePooler
 from storage.upkeep.integrity import check
 from storage.upkeep.integrity_rules import Severity
+from task_definitions.wording import quantity
 
 _area = Area("database")
 
@@ -78,20 +79,27 @@ def examine_database(database: Database) -> Iterator[Finding]:
         )
         return
     yield _area.fine("opens", f"{report.database} can be opened.")
+    if report.is_sound and not report.has_tables:
+        yield _area.problem(
+            "schema",
+            "The database has no tables of photojobs.",
+            "Check that it is the right database. `photojobs db upgrade` creates the tables.",
+        )
+        return
     if report.revision == report.newest_revision:
         yield _area.fine("schema", f"The database has the newest schema, {report.revision}.")
-    else:
-        yield _area.warning(
-            "schema",
-            f"The database has the schema {report.revision or 'of another program'}; the newest is "
-            f"{report.newest_revision}.",
-            "`photojobs db upgrade` upgrades it; `photojobs db check` shows what an upgrade would change.",
-        )
     for finding in report.findings:
+        if finding.name == "older_schema":
+            yield _area.warning(
+                "schema",
+                f"The database has the schema {report.revision or 'of another program'}; the newest is "
+                f"{report.newest_revision}.",
+                "`photojobs db upgrade` upgrades it; `photojobs db check` shows what an upgrade would change.",
+            )
+            continue
         make = _area.problem if finding.severity is Severity.ERROR else _area.warning
-        yield make(
-            finding.name, f"{finding.table or 'The database'}: {finding.problem} ({finding.count}).", finding.remedy
-        )
+        rows = f" ({quantity(finding.count, 'row')})" if finding.count else ""
+        yield make(finding.name, f"{finding.table or 'Whole database'}: {finding.problem}{rows}.", finding.remedy)
     if report.is_sound:
         yield _area.fine("integrity", "The database has no damage, no orphaned rows and no impossible states.")
     yield _writable(database)

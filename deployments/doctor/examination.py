@@ -17,6 +17,7 @@ from deployments.doctor.surroundings import examine_clocks, examine_space
 from storage.database.engine import Database
 from storage.library.paths import Library
 from storage.settings import Settings, settings_file
+from task_definitions.errors import PhotojobsError
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -56,6 +57,10 @@ def _safely(area: str, examine_area: Callable[[], Iterator[Finding]]) -> Iterato
             "examination",
             f"The check was not completed: {error}.",
             "Check the path, its permissions and its disk.",
+        )
+    except PhotojobsError as error:
+        yield Area(area).problem(
+            "examination", f"The check was not completed: {error}", "Correct this, and run `photojobs doctor` again."
         )
     except Exception as error:  # noqa: BLE001 - one failed check must not hide the others.
         yield Area(area).problem(

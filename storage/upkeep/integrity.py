@@ -97,6 +97,11 @@ class IntegrityReport:
         """Whether there are no errors; warnings are allowed."""
         return all(finding.severity is not Severity.ERROR for finding in self.findings)
 
+    @property
+    def has_tables(self) -> bool:
+        """Whether the database has tables of photojobs, or of a program from before photojobs."""
+        return any(name.lower() in metadata.tables for name in self.counts)
+
 
 def check(database: Database) -> IntegrityReport:
     """Check everything in a database that can be wrong, without changing it.
@@ -201,13 +206,16 @@ def _schema_findings(
     connection: Connection, revision: str | None, counts: Mapping[str, TableCount]
 ) -> Iterator[Finding]:
     if revision != head_revision():
-        known = [name for name in counts if name.lower() in metadata.tables]
-        state = f"has the schema {revision}" if revision else "was never upgraded" if known else "has no tables yet"
+        is_empty = all(name.lower() not in metadata.tables for name in counts)
+        state = f"has the schema {revision}" if revision else "was never upgraded"
+        problem = f"the database {state}; the newest schema is {head_revision()}"
         yield Finding(
             name="older_schema",
             severity=Severity.WARNING,
-            problem=f"the database {state}; the newest schema is {head_revision()}",
-            remedy=_UPGRADE,
+            problem="the database has no tables of photojobs" if is_empty else problem,
+            remedy="Check that it is the right database. `photojobs db upgrade` creates the tables."
+            if is_empty
+            else _UPGRADE,
         )
     elif missing := sorted(metadata.tables.keys() - {name.lower() for name in counts}):
         problem = f"the schema lacks {quantity(len(missing), 'table')}: {', '.join(missing)}"

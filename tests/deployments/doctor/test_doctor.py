@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
+import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -81,6 +83,28 @@ def test_a_file_that_is_no_database_is_a_problem_and_stays(command: Command, pla
     assert ran.code == 1
     assert any(one["area"] == "database" and one["standing"] == "problem" for one in ran.document["findings"])
     assert place.database_file.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "CREATE TABLE albums (id INTEGER PRIMARY KEY)"])
+def test_a_database_without_our_tables_is_one_problem_with_the_right_advice(place: Any, content: str) -> None:
+    with contextlib.closing(sqlite3.connect(place.database_file)) as other:
+        other.execute(content)
+    before = place.database_file.read_bytes()
+    with contextlib.closing(Database(place.database_file)) as database:
+        odd = [one for one in examine_database(database) if one.standing is not Standing.FINE]
+
+    assert [(one.name, one.says) for one in odd] == [("schema", "The database has no tables of photojobs.")]
+    assert "Check that it is the right database" in odd[0].remedy
+    assert place.database_file.read_bytes() == before
+
+
+def test_a_newer_schema_is_one_problem_and_nobody_is_sent_to_upgrade_it(place_database: Database) -> None:
+    with place_database.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    odd = [one for one in examine_database(place_database) if one.standing is not Standing.FINE]
+
+    assert [(one.name, one.remedy) for one in odd] == [("newer_schema", "Upgrade photojobs.")]
 
 
 def test_impossible_rows_are_found_with_their_remedy(place_database: Database) -> None:
