@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.objects import WorkPool
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
@@ -22,7 +22,12 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
 from deployments.deploying.definitions_on_server import our_deployments
-from deployments.deploying.registration import begin_registration, finish_registration, pause_missing
+from deployments.deploying.registration import (
+    begin_registration,
+    finish_registration,
+    pause_missing,
+    remove_stale_runs,
+)
 from deployments.deploying.runner_deployments import NORMAL_QUEUE, PRIORITY_QUEUE, deployment_of, drain_deployment
 from deployments.errors import ImageMismatch, NoSecretBlock, NoWorkPool, UnknownPoolType
 from deployments.server.telemetry_off import NO_TELEMETRY
@@ -141,7 +146,8 @@ def plan_deployments(
 def carry_out(client: SyncPrefectClient, plan: DeploymentPlan) -> None:
     """Create the pool and its queues if they are missing, and register and pause deployments.
 
-    Deployments that users paused, and schedules that users switched off, stay so; see `registration.py`.
+    Deployments that users paused, and schedules that users switched off, stay so; see `registration.py`. Coming runs
+    that no schedule asks for are removed.
     """
     pool = plan.choice.name
     if plan.pool_template is not None:
@@ -149,13 +155,21 @@ def carry_out(client: SyncPrefectClient, plan: DeploymentPlan) -> None:
             WorkPoolCreate(name=pool, type=plan.pool_type, base_job_template=dict(plan.pool_template))
         )
     _set_up_queues(client, pool)
+    declared: dict[UUID, tuple[DeploymentScheduleCreate, ...]] = {}
     for planned in plan.deployments:
         if planned.deployment is not None:
             registration = begin_registration(client, planned.deployment)
             deployment_id = cast("UUID", planned.deployment.apply(work_pool_name=pool, image=plan.choice.image))
             finish_registration(client, registration, deployment_id)
+            if registration.declared or (registration.known is not None and registration.known.schedules):
+                declared[deployment_id] = registration.declared
         else:
-            pause_missing(client, client.read_deployment_by_name(planned.path))
+            missing = client.read_deployment_by_name(planned.path)
+            pause_missing(client, missing)
+            declared[missing.id] = ()
+    # No process watches the schedules of a pool, so the runs of schedules that changed since the last call come last.
+    for deployment_id, schedules in declared.items():
+        remove_stale_runs(client, deployment_id, schedules)
 
 
 def _planned(deployment: RunnerDeployment, *, is_known: bool) -> PlannedDeployment:

@@ -25,6 +25,11 @@ _WRONG = {
         "its run is due, but has not begun",
         "Start `photojobs up`, or a worker of the deployment's work pool.",
     ),
+    Standing.STILL_PLANNED: (
+        "it is switched off or paused, but a run is still planned",
+        "`photojobs up` and `serve` remove the run within two minutes; for a deployment of a work pool, run "
+        "`photojobs deploy` again, or delete the run in Prefect's pages.",
+    ),
     Standing.NOT_SERVED: (
         "the server has no such schedule",
         "Start `photojobs up` again; `photojobs definitions lint` shows why a definition cannot be served.",
@@ -42,7 +47,8 @@ def examine_schedules(settings: Settings, database: Database) -> Iterator[Findin
         if run.standing in _WRONG:
             says, remedy = _WRONG[run.standing]
             tenant = "no tenant" if run.tenant_id is None else run.tenant_id
-            make = _area.warning if run.standing is Standing.NOT_SERVED else _area.problem
+            is_minor = run.standing in (Standing.NOT_SERVED, Standing.STILL_PLANNED)
+            make = _area.warning if is_minor else _area.problem
             yield make("planned", f"{run.definition} for {tenant} ({run.when}): {says}.", remedy)
     if runs and all(run.standing is Standing.NO_SERVER for run in runs):
         says = f"No server runs. Start `photojobs up` to run {quantity(len(runs), 'schedule')}."

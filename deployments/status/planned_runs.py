@@ -41,12 +41,13 @@ class Standing(StrEnum):
     NOT_SERVED = "not served"
     SWITCHED_OFF = "switched off"
     PAUSED = "paused"
+    STILL_PLANNED = "still planned"
     NO_SERVER = "no server"
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the schedule should run, but does not."""
-        return self in (Standing.LATE, Standing.NOT_PLANNED, Standing.NOT_SERVED)
+        """Whether the schedule should run, but does not; or should not run, but a run is planned."""
+        return self in (Standing.LATE, Standing.NOT_PLANNED, Standing.NOT_SERVED, Standing.STILL_PLANNED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ def scheduled_runs(
 
 def _on_server(server: ServerApi) -> Iterator[ScheduledRun]:
     for deployment in _pages(server, "/deployments/filter", {"deployments": {"tags": {"all_": [TAG]}}}):
-        planned = {} if deployment["paused"] or not deployment["schedules"] else _planned(server, deployment["id"])
+        planned = _planned(server, deployment["id"]) if deployment["schedules"] else {}
         for schedule in deployment["schedules"]:
             yield _scheduled(deployment, schedule, planned.get(schedule["id"]))
 
@@ -135,10 +136,11 @@ def _scheduled(deployment: dict[str, Any], schedule: dict[str, Any], next_at: da
 
 def _standing(deployment: dict[str, Any], schedule: dict[str, Any], next_at: datetime | None) -> Standing:
     now = datetime.now(UTC)
-    if deployment["paused"]:
-        return Standing.PAUSED
-    if not schedule["active"]:
-        return Standing.SWITCHED_OFF
+    if deployment["paused"] or not schedule["active"]:
+        if next_at is not None:
+            # Prefect's scheduler wrote this run for the schedule as it was before, and the run will start.
+            return Standing.STILL_PLANNED
+        return Standing.PAUSED if deployment["paused"] else Standing.SWITCHED_OFF
     if next_at is not None:
         return Standing.LATE if (now - next_at).total_seconds() > LATE_SECONDS else Standing.PLANNED
     changed_at = max(datetime.fromisoformat(each["updated"]) for each in (deployment, schedule))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,6 +11,8 @@ from uuid import uuid4
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Scheduled
 
 from deployments.deploying.deploy import passed_on
 from deployments.deploying.runner_deployments import deployment_of
@@ -90,6 +93,12 @@ def test_a_definition_that_is_gone_is_paused_and_one_that_comes_back_runs_again(
 ) -> None:
     command("deploy", "tidy", "nightly_check", "--pool", pool, "--create-pool", "process")
     own.write_text(OWN.partition("tidy:")[0].replace("  schedule: 30 2 * * *\n", ""))
+    nightly = deployed(client, "nightly_check/Nightly Check")
+    stale = client.create_flow_run_from_deployment(
+        nightly.id,
+        idempotency_key=f"scheduled {nightly.id} {nightly.schedules[0].id} {datetime.now(UTC)}",
+        state=Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1)),
+    )
 
     planned = command("deploy", "--pool", pool, "--dry-run")
     assert ("tidy/Tidy", "pause") in {tuple(line.split()[:2]) for line in planned.out.splitlines()}
@@ -98,6 +107,8 @@ def test_a_definition_that_is_gone_is_paused_and_one_that_comes_back_runs_again(
     assert command("deploy", "--pool", pool).code == 0
     assert deployed(client, "tidy/Tidy").paused
     assert deployed(client, "nightly_check/Nightly Check").schedules == []
+    with pytest.raises(ObjectNotFound):
+        client.read_flow_run(stale.id)
 
     own.write_text(OWN)
     assert command("deploy", "tidy", "nightly_check", "--pool", pool).code == 0

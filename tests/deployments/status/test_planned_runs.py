@@ -99,10 +99,10 @@ def test_doctor_names_a_schedule_of_no_definition(
 class CannedServer(ServerApi):
     """A simulated server with one schedule, which was changed long ago, and with the given planned run."""
 
-    def __init__(self, schedule: dict[str, Any], *, next_at: datetime | None) -> None:
+    def __init__(self, schedule: dict[str, Any], *, next_at: datetime | None, is_active: bool = True) -> None:
         super().__init__("http://nowhere/api")
         schedule_id, long_ago = str(uuid4()), "2025-01-01T00:00:00Z"
-        of_schedule = {"id": schedule_id, "schedule": schedule, "active": True, "updated": long_ago}
+        of_schedule = {"id": schedule_id, "schedule": schedule, "active": is_active, "updated": long_ago}
         deployment = {"id": str(uuid4()), "name": "Planned", "entrypoint": "flows.catalog.planned", "paused": False}
         deployment |= {"updated": long_ago, "schedules": [of_schedule | {"parameters": {"tenant_id": "user_0"}}]}
         run = {"auto_scheduled": True, "created_by": {"id": schedule_id}}
@@ -136,3 +136,12 @@ def test_a_schedule_without_a_planned_run_is_wrong_unless_its_run_is_far_away(
     (run,) = scheduled_runs(definitions(schedule["cron"]), Settings.load(), CannedServer(schedule, next_at=next_at))
 
     assert (run.standing, run.next_at) == (standing, next_at)
+
+
+def test_a_run_that_is_still_planned_for_a_schedule_that_is_switched_off_is_wrong() -> None:
+    schedule, next_at = {"cron": "0 3 * * *", "timezone": "UTC"}, datetime.now(UTC) + timedelta(hours=1)
+    server = CannedServer(schedule, next_at=next_at, is_active=False)
+
+    (run,) = scheduled_runs(definitions("0 3 * * *"), Settings.load(), server)
+
+    assert (run.standing, run.next_at, run.standing.is_wrong) == (Standing.STILL_PLANNED, next_at, True)
