@@ -68,7 +68,7 @@ def _allowed(field: Any) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(code(choice) for choice in get_args(annotation))
     limits = [
-        f"{words} {getattr(constraint, name):g}"
+        f"{words} {getattr(constraint, name)}"
         for constraint in field.metadata
         for name, words in _LIMITS.items()
         if hasattr(constraint, name)

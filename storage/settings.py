@@ -1,6 +1,7 @@
 """Reads and checks the settings: from environment variables (`PHOTOJOBS_…`), else `photojobs.toml`, else defaults."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -26,6 +27,9 @@ from task_definitions.wording import did_you_mean
 
 #: The settings file in the working folder; `PHOTOJOBS_CONFIG` can name another file.
 SETTINGS_FILE = "photojobs.toml"
+
+#: The maximum age in seconds that can be given, a hundred years.
+MAX_AGE_SECONDS = 3_155_760_000
 
 _PREFIX = "PHOTOJOBS_"
 _MAX_FILE_BYTES = 256 * 1024
@@ -166,11 +170,15 @@ class Settings(BaseSettings):
     )
 
     trash_ttl_seconds: int = Field(
-        86_400, ge=0, description="How long a file stays in `.trash` before trash_maintenance removes it."
+        86_400,
+        ge=0,
+        le=MAX_AGE_SECONDS,
+        description="How long a file stays in `.trash` before trash_maintenance removes it.",
     )
     missing_grace_seconds: int = Field(
         604_800,
         ge=0,
+        le=MAX_AGE_SECONDS,
         description="How long all files of a photo must be missing before manifest_cleaning removes its row, and how "
         "long the folder of a project must be missing before orphaned_project_cleanup removes its rows.",
     )
@@ -213,9 +221,9 @@ class Settings(BaseSettings):
     preview_quality: int = Field(60, ge=1, le=100, description="WebP quality of a preview.")
     webp_effort: int = Field(2, ge=0, le=6, description="WebP effort, 0 (fast) to 6 (small files).")
     max_image_megapixels: int = Field(
-        500, ge=1, description="Size of the largest image that is decoded; larger images fail."
+        500, ge=1, le=1_000_000, description="Size of the largest image that is decoded; larger images fail."
     )
-    image_seconds: float = Field(120.0, gt=0, description="Longest time that decoding one image may take.")
+    image_seconds: float = Field(120.0, gt=0, le=86_400, description="Longest time that decoding one image may take.")
     settle_seconds: float = Field(
         5.0,
         ge=0,
@@ -226,6 +234,7 @@ class Settings(BaseSettings):
     image_memory_megabytes: int = Field(
         6144,
         ge=1024,
+        le=1_000_000_000,
         description="Address space that an image process may use; images that need more fail. Linux only.",
     )
     image_isolation: bool = Field(
@@ -239,6 +248,16 @@ class Settings(BaseSettings):
             # An empty path would mean the working folder.
             raise ValueError("is empty. Give a path or a URL, or leave the setting out.")
         return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _outlives_the_process(cls, url: SecretStr) -> SecretStr:
+        if re.fullmatch(r"sqlite(\+\w+)?://(/(:memory:)?)?|:memory:", url.get_secret_value().strip()):
+            raise ValueError(
+                "is a database in memory. It would end with its process, and nothing could be undone. Name a file, as "
+                "in sqlite:////srv/photos/photojobs.db."
+            )
+        return url
 
     @field_validator("library_root", "definitions")
     @classmethod

@@ -18,6 +18,7 @@ from storage.errors import InvalidValue
 from storage.lifecycle.lock_order import LOCK_ORDER
 from storage.queue.project_claims import STALE_SECONDS
 from storage.records import JobStatus
+from storage.settings import MAX_AGE_SECONDS
 
 #: The maximum number of rows that one transaction removes, because other writers wait for it.
 BATCH_SIZE = 1_000
@@ -30,9 +31,6 @@ KEEP_JOURNAL_SECONDS = 86_400
 #: second.
 TASKS_PER_BATCH = 50
 TASK_ITEMS_PER_BATCH = 50_000
-
-#: The maximum age in seconds that can be given, a hundred years.
-MAX_AGE_SECONDS = 3_155_760_000
 
 _ENDED = (str(JobStatus.COMPLETED), str(JobStatus.FAILED), str(JobStatus.CANCELED))
 
