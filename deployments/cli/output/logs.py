@@ -37,6 +37,9 @@ def set_up_logs(*, is_verbose: bool) -> None:
     ours.propagate = False
     # Warnings are about single photos and projects, which commands show in their results.
     ours.setLevel(logging.INFO if is_verbose else logging.ERROR)
+    of_libraries = _TerminalHandler(logging.NOTSET if is_verbose else logging.ERROR)
+    of_libraries.setFormatter(handler.formatter)
+    logging.lastResort = of_libraries
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO" if is_verbose else "CRITICAL")
     if not is_verbose and not sys.warnoptions:
         warnings.simplefilter("ignore")

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from deployments.cli import main
 from deployments.cli.output import terminal
+from deployments.server.telemetry_off import NO_TELEMETRY
 
 TASK = "0b9f3d52-4c1e-4a0b-9f6e-2a1c5d7e8f90"
 COLUMNS = ("task", "status", "jobs", "why")
@@ -70,3 +77,32 @@ def test_no_color_and_dumb_terminals_get_no_escape_codes(monkeypatch: pytest.Mon
     terminal.print_table(COLUMNS, ROWS)
 
     assert "\x1b[3" not in console.file.getvalue()
+
+
+def test_a_user_without_a_home_folder_gets_the_root_folder_as_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError("uid not found")
+
+    # `main` sets these variables for the whole process; here they are restored after the test.
+    for name in ("no_proxy", "NO_PROXY", *NO_TELEMETRY):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(sys, "argv", ["photojobs", "--version"])
+
+    with pytest.raises(SystemExit):
+        main()
+
+    assert (os.environ["HOME"], Path.home()) == ("/", Path("/"))
+
+
+@pytest.mark.parametrize(("is_verbose", "expected"), [(False, ""), (True, "photojobs: plots: made a folder\n")])
+def test_warnings_of_libraries_are_shown_only_with_verbose(is_verbose: bool, expected: str) -> None:
+    program = f"""
+import logging
+from deployments.cli.output.logs import set_up_logs
+set_up_logs(is_verbose={is_verbose})
+logging.getLogger("plots").warning("made a folder")
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stderr == expected
