@@ -55,7 +55,8 @@ class Database:
         busy_timeout_seconds: how long a statement waits for a lock.
 
     Raises:
-        DatabaseUnavailable: the URL is not valid, its driver is missing, or the file's folder does not exist.
+        DatabaseUnavailable: the URL is not valid, its driver is missing, the file's folder does not exist, or the file
+            is a folder.
     """
 
     def __init__(
@@ -292,6 +293,10 @@ class Database:
                 raise DatabaseUnavailable(
                     f"{name}: the folder {folder} does not exist. Create it, or name another file in "
                     "PHOTOJOBS_DATABASE_URL."
+                )
+            if Path(str(name)).is_dir():
+                raise DatabaseUnavailable(
+                    f"{name}: this is a folder, not a database. Name a file in PHOTOJOBS_DATABASE_URL."
                 )
             engine = create_engine(
                 url, pool_size=POOL_SIZE, max_overflow=-1, connect_args={"check_same_thread": False, "timeout": 0}

@@ -8,6 +8,9 @@ from typing import Annotated
 from cyclopts import CoercionError, Parameter, Token
 from cyclopts.validators import Number
 
+from task_definitions.plain import MAX_INTEGER
+from task_definitions.wording import shown
+
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 Json = Annotated[Flag, Parameter(name="--json", help="Print JSON.")]
 
@@ -16,6 +19,12 @@ Several = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 
 
 def _whole_number(_type: object, tokens: Sequence[Token]) -> int:
+    digits = tokens[0].value.lstrip("+-0")
+    if digits.isdecimal() and (len(digits) > len(str(MAX_INTEGER)) or int(digits) > MAX_INTEGER):
+        raise CoercionError(
+            msg=f"{shown(tokens[0].value)} is larger than {MAX_INTEGER}, the largest whole number in a database.",
+            token=tokens[0],
+        )
     # Cyclopts rounds a fraction, so that an id of 2.6 would be the id of another photo or job: 3.
     try:
         return int(tokens[0].value)

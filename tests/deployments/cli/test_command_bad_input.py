@@ -15,6 +15,7 @@ from cyclopts import CoercionError
 from deployments.cli.command_line import build_app
 from deployments.cli.output.help_pages import CommandPage, command_pages
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
+from storage.settings import InvalidSettings
 from tests.deployments.conftest import PHOTOJOBS
 
 Command = Callable[..., Any]
@@ -67,6 +68,9 @@ Command = Callable[..., Any]
         ("jobs cancel", "which jobs?"),
         ("jobs cancel 2.6", 'IDS: unable to convert "2.6" into int'),
         ("run image_move --project 1 --item 1 2.6", '--item: unable to convert "2.6" into int'),
+        ("jobs show 9223372036854775808", "is larger than 9223372036854775807"),
+        (f"jobs cancel 2 -{'9' * 30}", "is larger than 9223372036854775807"),
+        (f"run image_move --project 1 --item {'9' * 30}", "--item: "),
         ("lanes set normal --slots 2.0", '--slots: unable to convert "2.0" into int'),
         ("db restore \x1b[31mred", "\\x1b[31mred: the file does not exist"),
         (f"db restore {'x' * 300}", "xxx: File name too long. Check the path"),
@@ -188,6 +192,10 @@ def test_a_database_in_a_folder_that_is_missing_is_told_by_its_folder(
     assert f"{place.folder}/nowhere does not exist" in ran.complaints[0]
     assert not Path(place.folder, "nowhere").exists()
 
+    monkeypatch.setenv("PHOTOJOBS_DATABASE_URL", f"sqlite:///{place.library}")
+    for line in ("status", "db check", "run maintenance_global"):
+        assert "this is a folder, not a database" in command(*line.split()).complaints[0]
+
 
 def test_every_problem_of_a_definition_file_has_a_line_of_its_own(command: Command, place: Any) -> None:
     file = place.folder / "own.yaml"
@@ -224,8 +232,12 @@ def test_a_file_system_that_fails_is_no_fault_of_ours(
     def away(*_: object, **__: object) -> None:
         raise OSError(errno.ENOTCONN, "Transport endpoint is not connected", "/mnt/photos")
 
+    def wrong(*_: object, **__: object) -> None:
+        raise InvalidSettings("schedules: this is wrong. Correct it.")
+
     monkeypatch.setattr("deployments.cli.commands.queue.status.read_status", away)
     monkeypatch.setattr("deployments.doctor.examination.examine_library", away)
+    monkeypatch.setattr("deployments.doctor.examination.examine_packages", wrong)
 
     ran, examined = command("status"), command("doctor", "--json").document["findings"]
 
@@ -233,9 +245,10 @@ def test_a_file_system_that_fails_is_no_fault_of_ours(
     assert ran.complaints == [
         "/mnt/photos: Transport endpoint is not connected. Check the path, its permissions and its disk."
     ]
-    (found,) = (one for one in examined if one["name"] == "examination")
-    assert "/mnt/photos" in found["says"]
-    assert "bug" not in found["remedy"]
+    found = {one["area"]: one for one in examined if one["name"] == "examination"}
+    assert "/mnt/photos" in found["library"]["says"]
+    assert "schedules: this is wrong" in found["packages"]["says"]
+    assert not any("bug" in one["remedy"] for one in found.values())
 
 
 def test_closed_streams_are_like_empty_ones(place: Any) -> None:
