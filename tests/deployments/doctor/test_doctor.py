@@ -87,6 +87,7 @@ def test_a_file_that_is_no_database_is_a_problem_and_stays(command: Command, pla
 
 @pytest.mark.parametrize("content", ["", "CREATE TABLE albums (id INTEGER PRIMARY KEY)"])
 def test_a_database_without_our_tables_is_one_problem_with_the_right_advice(place: Any, content: str) -> None:
+    place.database_file.touch()
     with contextlib.closing(sqlite3.connect(place.database_file)) as other:
         other.execute(content)
     before = place.database_file.read_bytes()
