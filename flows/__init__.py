@@ -1,4 +1,4 @@
-"""Runs definitions, as Prefect flows or by workers without Prefect, and has the handlers of all built-in step types.
+"""Runs the tasks of definitions, with or without Prefect, and has the handlers of all built-in step types.
 
 Each public name is imported when it is first used, so a program that does not need Prefect does not import Prefect.
 The forms for coroutines have the prefix `a`: `await astart_task(...)` calls `start_task(...)` in a separate thread.
@@ -65,7 +65,7 @@ __all__ = [
     "undo_task",
 ]
 
-#: The modules of the public names.
+#: The public names by module, separated by spaces. `__getattr__` imports a module when one of its names is first used.
 _MODULES = {
     "flows.api.planned_run": "arun_saved_plan run_saved_plan",
     "flows.api.start": "StartedTask arun_task astart_task run_task start_task",

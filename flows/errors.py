@@ -18,8 +18,8 @@ class PermanentStepError(FlowsError):
 def is_repeatable(error: BaseException) -> bool:
     """Return whether another attempt may succeed after this error.
 
-    Another attempt cannot succeed after a `PermanentStepError`, with a path outside the library, with a payload or
-    definition that cannot be read, or with a value that the database refuses.
+    Another attempt cannot succeed if the error is a `PermanentStepError`, a path is outside the library, a payload or a
+    definition cannot be read, or the database refuses a value.
     """
     return not isinstance(error, PermanentStepError | UnsafePath | CorruptPayload | DefinitionError | InvalidValue)
 
@@ -49,7 +49,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def named(name: str, reason: str) -> str:
-    """Return `name: reason`. If the reason already begins with the name of the file, that name is not repeated.
+    """Return `name: reason`, without a repetition if the reason already begins with the file name in `name`.
 
     Args:
         name: the name of a project, the base name of a photo, or the path of a file.
@@ -74,7 +74,7 @@ class StopRequested(ExecutorStop):
 
 
 class PluginError(FlowsError):
-    """A step type that an installed package declares in the group `photojobs.steps` could not be loaded."""
+    """A step type that an installed package declares in the entry-point group `photojobs.steps` could not be loaded."""
 
 
 class RunBroken(FlowsError):

@@ -1,6 +1,6 @@
 """Runs a saved plan, except the projects and photos that have changed since the plan was made.
 
-`_Preparation` decides what is left out; `flows.planning.refusals` finds the differences between the plans.
+`_Preparation` decides what is left out; `flows.planning.refusals` compares the saved plan with a fresh one.
 """
 
 import tempfile
@@ -25,8 +25,8 @@ from storage.queue.new_tasks import NewTask
 from storage.reports.task_summary import TaskSummary
 from task_definitions import Scope
 
-#: Largest number of comparisons of the saved plan with a fresh one. Each round leaves out the projects and photos that
-#: differ, so only a library that changes all the time needs more rounds.
+#: Largest number of comparisons of the saved plan with a fresh one. After each comparison, the projects and photos that
+#: differ are left out, so only a library that changes all the time needs more comparisons.
 MAX_ROUNDS = 20
 
 
@@ -94,7 +94,7 @@ class _Preparation:
         self._saved = saved
         self._runtime = runtime
         self._left_out = LeftOut.of_payload(saved.task.payload or {})
-        # Photos that are left out, by project and base name. Their changes in the saved plan are ignored.
+        # Photos that are left out, by project id and base name. Their changes in the saved plan are ignored.
         self._left_photos: set[tuple[int | None, str | None]] = set()
         self._refusals: list[Refusal] = []
         self._items = self._items_that_exist()
@@ -116,7 +116,10 @@ class _Preparation:
                 if not found:
                     return PreparedRun(new=new if has_changes else None, refusals=tuple(self._refusals))
                 self._refuse(found)
-        raise PlanUnsettled(f"{self._saved.path}: the library changed while it was compared with the plan. Try again.")
+        raise PlanUnsettled(
+            f"{self._saved.path}: nothing was started, because the library kept changing while it was compared with "
+            "the plan. Run the plan again when no other program changes the library."
+        )
 
     def _plan(self, new: NewTask, comparison: Comparison) -> bool:
         """Add the changes of a fresh plan to the comparison. Return whether the fresh plan has any change."""
@@ -165,8 +168,8 @@ class _Preparation:
             self._left_out = replace(before, folders=before.folders | {change.project})
         if self._left_out == before:
             raise PlanUnsettled(
-                f"{self._saved.path}: {name} was left out, but the run would still change it. Nothing was started. "
-                "Plan again."
+                f"{self._saved.path}: nothing was started. {name} differs from the plan and was left out, but the run "
+                "would still change it. Make a new plan."
             )
         return name
 

@@ -115,7 +115,7 @@ def run_task(
 ) -> TaskSummary:
     """Start a task like `start_task`, run its flow in this process, and return the summary of the task.
 
-    Inside another flow, the task runs as a subflow. The summary is read from the tables after the task has ended:
+    Inside another flow, the task runs as a subflow. The summary is read from the database after the task has ended:
     `summary.task.status` is `completed`, `failed` or `canceled`. A failed or canceled task raises no error.
 
     Raises:

@@ -1,7 +1,7 @@
 """Functions that inspect and control tasks: status, cancel, retry, hold and release.
 
-Each function opens the database of the settings, or joins the transaction of the given `connection`. If a `tenant_id`
-is given, a task of another tenant counts as unknown. Each call runs a few statements; only `retry_task` without a
+Each function uses the database of the settings, or joins the transaction of the given `connection`. If `tenant_id` is
+given, a task of another tenant counts as unknown. Each call runs a few SQL statements; only `retry_task` without a
 connection also waits for Prefect.
 """
 
@@ -93,9 +93,9 @@ def hold(
 ) -> Hold:
     """Keep the queued jobs of a task, a tenant or a lane from starting. Running jobs continue.
 
-    The name is the task's id, the tenant's id or the lane's name. `photojobs status` shows the reason. If the caller
-    acts for the tenant `tenant_id`, the call refuses other tenants, their tasks, and lanes, because a lane serves all
-    tenants. The call joins the transaction of `connection`, if it is given.
+    `name` is the id of the task, the id of the tenant or the name of the lane. `photojobs status` shows the reason. If
+    `tenant_id` is given, the call refuses other tenants, their tasks, and all lanes, because a lane serves all tenants.
+    The call joins the transaction of `connection`, if it is given.
 
     Raises:
         InvalidValue: the kind is unknown, a text cannot be stored, or the tenant may not hold this task, tenant or
@@ -143,7 +143,7 @@ def _check_holder(source: Database | Connection, kind: HoldKind | str, name: str
     elif kind == HoldKind.LANE or (kind == HoldKind.TENANT and name != tenant_id):
         raise InvalidValue(
             "name",
-            f"tenant {shown(tenant_id)} may not hold or release {kind} {shown(name)}; name this tenant or a task of it",
+            f"tenant {shown(tenant_id)} may hold or release only itself and its tasks, not {kind} {shown(name)}",
         )
 
 

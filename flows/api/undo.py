@@ -68,7 +68,8 @@ def undo_arguments(task_id: str, *, tenant_id: str | None = None) -> dict[str, A
         is_undoable = bool(count_undoable(connection, task_id=task_id))
     if not is_undoable:
         raise NothingToUndo(
-            f"task {task_id} has nothing to undo: it changed nothing, is already undone, or its journal was pruned."
+            f"task {task_id} has nothing to undo: it changed nothing, is already undone, or its journal was pruned. "
+            f"`photojobs tasks show {task_id}` shows what it did."
         )
     return {"type": DEFINITION, "tenant_id": owner, "payload": payload}
 

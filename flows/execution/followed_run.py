@@ -1,6 +1,6 @@
-"""Runs a followed job, whose end this process waits for.
+"""Runs the jobs that this process follows. To follow a job is to wait for its end, in whichever process it runs.
 
-`flows.process.followed_jobs` calls `FollowedRun` when the job gets a slot.
+`flows.process.followed_jobs` calls `FollowedRun` when a followed job gets a slot in this process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OnProgress = Callable[[int, int | None], None]
 
 
 class FollowedRun(JobFollower):
-    """Runs a followed job, whose end this process waits for, when the job gets a slot in this process."""
+    """Runs one followed job in this process. A subclass can show its progress."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -32,5 +32,5 @@ class FollowedRun(JobFollower):
 
     @contextmanager
     def running(self, job: Job) -> Iterator[OnProgress | None]:
-        """Yield, while the job runs, a function that shows the job's progress; None if no progress is shown."""
+        """Yield a function that shows the job's progress; None if no progress is shown. The job runs in the block."""
         yield None

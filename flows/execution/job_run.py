@@ -1,7 +1,7 @@
 """Runs one claimed job: finds its handler, calls the handler, and writes the end of the job.
 
-`_fail_or_retry` decides whether a failed job runs again, `flows.errors.is_repeatable` after which errors it never does,
-and `flows.process.retry_delay` how long it waits before.
+`_fail_or_retry` decides whether a failed job runs again. It calls `flows.errors.is_repeatable`, because no job runs
+again after some errors, and `flows.process.retry_delay`, which computes the delay before the next attempt.
 `run_policy` decides which time limit, attempts and delays a job has. At the time limit, `ctx.checkpoint()` raises an
 error; `flows.process.heartbeat_thread` interrupts a handler that does not call it. `flows.handlers.failures` decides
 whether failed photos fail their job.
@@ -61,13 +61,13 @@ def run_claimed_job(
     on_progress: Callable[[int, int | None], None] | None = None,
     write_end: EndWriter | None = None,
 ) -> Job | None:
-    """Run a claimed job to its end, or requeue it for another attempt. Return its new row; None if it was removed.
+    """Run a claimed job to its end, or requeue it for another attempt. Return its new row; None if the row was removed.
 
     Errors of the handler are stored in the row and not raised. After a claim, the caller must call this function;
-    otherwise the job is stuck until its heartbeat is stale.
+    otherwise the job stays `running` until its heartbeat is stale.
 
     Args:
-        job: its row as the claim returned it, with its `claim_token`.
+        job: the job's row as the claim returned it, with its `claim_token`.
         runtime: the runtime of this process.
         stopping: once set, the handler stops at its next checkpoint and the job goes back to the queue.
         on_progress: called with `done` and `total` after progress was written.
@@ -127,7 +127,7 @@ def _run_to_an_end(
         policy = claim.retry_while_unavailable(lambda: run_policy(job, runtime))
     except (UnknownTask, CorruptDefinition) as error:
         # Another attempt would fail in the same way.
-        return end(JobStatus.FAILED, f"cannot be run: {error}")
+        return end(JobStatus.FAILED, f"the job cannot be run: {error}")
     if policy.timeout_seconds is not None:
         claim.deadline = time.monotonic() + policy.timeout_seconds
     context = StepContext(
@@ -191,7 +191,10 @@ def _fail_or_retry(
     deadline = context.claim.deadline
     if isinstance(error, StepTimeout) and deadline is not None and time.monotonic() >= deadline:
         limit = f"{policy.timeout_seconds:g} seconds"
-        message = f"timed out: ran for longer than its step's timeout_seconds ({limit}); raise this limit for slow work"
+        message = (
+            f"timed out: the job ran for longer than the timeout_seconds of its step ({limit}); "
+            "raise this limit for slow work"
+        )
     known = isinstance(error, PhotojobsError | OSError)
     logger.warning("job %d (%s): %s", job.id, job.type, message, exc_info=None if known else error)
     jobs = JobsRepository(runtime.database)

@@ -122,7 +122,7 @@ def follow_steps(
     *,
     on_step_end: Callable[[Task, int], None] = lambda _task, _step_index: None,
 ) -> Task:
-    """Follow the jobs of a task step by step until it has ended, or this process is to stop. Returns the task.
+    """Follow the jobs of a task step by step until the task has ended or this process must stop. Return the task.
 
     Args:
         task_id: the task.
@@ -151,8 +151,8 @@ def follow_steps(
 class StepSource(Source[AnyFuture]):
     """The unfinished jobs of a task's current step."""
 
-    # The time can be long, because only a retry adds jobs to a step that is running, or sends the task back to an
-    # earlier step. The jobs that are followed then wait for the jobs of the earlier step.
+    # The time can be long, because only a retry adds jobs to a running step or sends the task back to an earlier step.
+    # In the second case, the followed jobs wait for the jobs of the earlier step.
     read_again_seconds: ClassVar[float] = 5.0
 
     def __init__(self, task: Task, runtime: Runtime) -> None:

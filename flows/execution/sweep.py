@@ -24,12 +24,12 @@ logger = logging.getLogger("photojobs.sweep")
 #: The time between two sweeps of a process. Several processes may sweep at the same time.
 SWEEP_SECONDS = 5.0
 
-#: The number of heartbeat intervals after which a job without heartbeats counts as abandoned by its executor.
+#: The time between the two checks that a job has no recent heartbeat, as a number of heartbeat intervals.
 DOUBT_HEARTBEATS = 1.5
 
-#: A claim counts as lost after this number of heartbeat intervals if its row names this process, but the process does
-#: not know the claim, because the database's answer never arrived. This time must be longer than the time for which a
-#: process relies on a claim without asking the database.
+#: The age from which a claim counts as lost, as a number of heartbeat intervals. This concerns claims whose rows name
+#: this process although the process does not know them, because the database's answer never arrived. The age must be
+#: longer than the time for which a process relies on a claim without asking the database.
 LOST_HEARTBEATS = 3
 
 
@@ -46,8 +46,9 @@ class Swept:
 def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
     """Rescue jobs of dead executors, make delayed jobs ready, and settle tasks whose jobs other programs ended by SQL.
 
-    A job is rescued only if two checks, more than one heartbeat interval apart, find no recent heartbeat. After the
-    machine has slept, or the database was unavailable, a job has no recent heartbeat until its executor writes one.
+    A job is rescued only if two checks, more than one heartbeat interval apart, find no recent heartbeat. One check is
+    not enough: after the machine has slept, or the database was unavailable, no job has a recent heartbeat until its
+    executor writes one.
     """
     settings, database = runtime.settings, runtime.database
     with database.begin() as connection:
@@ -63,7 +64,9 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
         older_than_seconds=LOST_HEARTBEATS * settings.heartbeat_seconds,
     ):
         logger.warning(
-            "job %d: its executor never got the claimed job; the job is queued again", job_id, extra={"job_id": job_id}
+            "job %d: this process claimed the job, but never got the database's answer; the job is queued again",
+            job_id,
+            extra={"job_id": job_id},
         )
     for claim, reason in runtime.heartbeat.broken_off().items():
         _give_up(claim, reason, runtime)
@@ -75,11 +78,14 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
         )
     for job_id in rescued.requeued:
         logger.warning(
-            "job %d: its executor sent no heartbeat; the job is queued again", job_id, extra={"job_id": job_id}
+            "job %d: the process that ran the job sent no heartbeat and has probably died; the job is queued again",
+            job_id,
+            extra={"job_id": job_id},
         )
     for job_id in rescued.failed:
         logger.warning(
-            "job %d: its executor sent no heartbeat in the last attempt; the job failed",
+            "job %d: the process that ran the job sent no heartbeat and has probably died; it was the last attempt, so "
+            "the job failed",
             job_id,
             extra={"job_id": job_id},
         )
@@ -98,7 +104,11 @@ def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> None:
     if given_up.requeued or given_up.failed:
         became = "the job is queued again" if given_up.requeued else "it was the last attempt, so the job failed"
         logger.warning(
-            "job %d: the end of the attempt could not be stored; %s", claim.job.id, became, extra=about_job(claim.job)
+            "job %d: the end of the attempt could not be stored (%s); %s",
+            claim.job.id,
+            reason,
+            became,
+            extra=about_job(claim.job),
         )
 
 
@@ -126,9 +136,9 @@ class Sweeper:
                 if swept.requeued or swept.made_ready or swept.settled:
                     self._runtime.wakeups.notify()
             except StorageError as error:
-                logger.warning("the sweep for lost jobs failed; trying again: %s", error)
+                logger.warning("the sweep, which requeues lost jobs, failed; it runs again soon: %s", error)
             except Exception:
                 # The thread must continue, because this process would otherwise rescue no more jobs.
-                logger.exception("the sweep for lost jobs failed; trying again")
+                logger.exception("the sweep, which requeues lost jobs, failed; it runs again soon")
             if self._stopped.wait(self._interval_seconds):
                 return

@@ -30,7 +30,12 @@ def note_start_of_task(job: Job, runtime: Runtime) -> None:
                 tasks.begin(task.id, since=job.started_at)
             keep_figures(runtime.database, task, "before")
     except PhotojobsError as error:
-        logger.warning("task %s: its start could not be recorded: %s", job.task_id, error, extra=about_job(job))
+        logger.warning(
+            "task %s: the task runs, but its start or the counts of the library before it could not be stored: %s",
+            job.task_id,
+            error,
+            extra=about_job(job),
+        )
 
 
 def note_end_of_task(job: Job, runtime: Runtime) -> None:
@@ -43,7 +48,7 @@ def note_end_of_task(job: Job, runtime: Runtime) -> None:
                 runtime.tracing.task_ended(summarize_task(runtime.database, task.id))
     except PhotojobsError as error:
         logger.warning(
-            "task %s has ended, but its figures or spans could not be recorded: %s",
+            "task %s has ended, but the counts of the library after it, or its spans, could not be recorded: %s",
             job.task_id,
             error,
             extra=about_job(job),
@@ -51,7 +56,7 @@ def note_end_of_task(job: Job, runtime: Runtime) -> None:
 
 
 def task_ended_by(job: Job, runtime: Runtime) -> Task | None:
-    """Return the job's task if it ended with this job; None otherwise. Only one of several callers gets the task.
+    """Return the job's task if it ended with this job; None otherwise. If several callers ask, only one gets the task.
 
     Raises:
         StorageError: the database could not be read.

@@ -21,7 +21,7 @@ from storage.records import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainSummary:
-    """The number of runs of jobs by the job's status after the run. A job that will be repeated counts as `queued`."""
+    """How many runs of jobs ended with each status of the job. A job that will be repeated counts as `queued`."""
 
     ended: dict[str, int]
 

@@ -1,4 +1,4 @@
-"""Moves groups of files so that all files of a group move or none, even after a disk error, a crash or a power cut.
+"""Moves groups of files: either all files of a group move or none, even after a disk error, a crash or a power cut.
 
 The intents of a group are rows that say which file moves where; see `storage.history.move_intents`. They are stored
 durably before the first file moves. If a crash or a power cut interrupts the moves, the next job that claims the
@@ -115,9 +115,9 @@ class MoveGroup:
             except (LibraryError, OSError) as error:
                 if not move.is_derivative:
                     raise MoveInterrupted(
-                        f"{printable(str(move.source))}: only some files of this move were moved ({reason}), and those "
-                        f"could not be moved back from {printable(str(move.target.parent))}. The next job of the "
-                        "project tries again."
+                        f"{printable(str(move.source))}: only some files that move together were moved ({reason}), and "
+                        f"this file could not be moved back from {printable(str(move.target.parent))} ({error}). The "
+                        "next job of the project tries again."
                     ) from error
 
 
@@ -132,10 +132,11 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
 
     The caller must have claimed all projects that the intents name.
 
-    If the size of a file differs from its intent, the file may be a different one. Such a file is moved back only if
-    another original of its group has certainly moved, or no original is at its former place. In these cases, a user has
-    edited the file. A file that is at neither place is ignored. But if the folder to which the file moved is missing,
-    the intents of its group stay, and a later call moves the file back.
+    A file whose size differs from its intent may be another file. It is moved back only if another original of its
+    group has certainly moved, or if no original of the group is at its former place: then a user has edited the file.
+
+    A file at neither place is ignored. If the folder to which it moved is missing, the intents of its group stay, and a
+    later call moves it back.
 
     A companion that a photo got at its new place returns with the photo, for example a sidecar with a new rating.
 
@@ -182,7 +183,7 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
         if not os.path.lexists(target):
             continue
         if os.path.lexists(source):
-            # The move has not begun, or it stopped while the file had both names. The second case is finished first.
+            # The move has not begun, or it stopped while the file had both names. The second kind is finished first.
             try:
                 move_without_overwrite(source, target, names=FolderNames())
             except (Collision, SourceMissing):
@@ -192,7 +193,7 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
         if places.is_missing(intent.source, intent.project_id):
             raise FolderMissing(
                 f"Files of an interrupted move must return to {source.parent}, but their project's folder is missing. "
-                "Mount its disk; if you renamed the folder, rename it back; if you removed it, make it again."
+                "Mount its disk; if you renamed the folder, rename it back; if you removed it, create it again."
             )
         source.parent.mkdir(parents=True, exist_ok=True)
         move_without_overwrite(target, source, names=FolderNames())

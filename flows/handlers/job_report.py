@@ -133,7 +133,7 @@ class Report:
             self.left.setdefault(storable(name), storable(reason))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the parts `counts`, `examples`, `projects`, `errors`, `left` and `slowest` that are not empty."""
+        """Return the non-empty parts of `counts`, `examples`, `projects`, `errors`, `left` and `slowest`."""
         parts: dict[str, Any] = {
             "counts": dict(self.counts),
             "examples": self.examples,
@@ -166,7 +166,7 @@ def _check_number(number: object, name: str) -> None:
     except OverflowError:
         is_finite = False
     if not is_finite:
-        raise InvalidValue("report", f"{name!r:.80} must be a finite number, not {number!r:.80}")
+        raise InvalidValue("report", f"the number for {name!r:.80} must be finite, not {number!r:.80}")
 
 
 def store_report(connection: Connection, report: Report, *, claim: JobClaim) -> None:

@@ -76,7 +76,7 @@ class LeftOut:
         ):
             raise InvalidValue(
                 "payload",
-                f"{LEAVE_OUT} must be a mapping; `projects` and `photos` are lists of ids, and `folders` of names",
+                f"{LEAVE_OUT} must be a mapping: `projects` and `photos` are lists of ids, `folders` a list of names",
             )
         return cls(**{name: frozenset(part.get(name, ())) for name in kinds})
 

@@ -1,4 +1,4 @@
-"""Finds companions that photos got at one place while their files moved to another, such as a sidecar with a rating."""
+"""Finds companions that did not move with their photos, such as a sidecar that was written during the move."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -43,8 +43,8 @@ def left_companions(
 ) -> list[tuple[Relocation, Path, Path]]:
     """Return the companions that are at the old places of photos, each with its path at the new place.
 
-    Companions that would belong to another photo at the new place are left out. With `photos_have_left`, so are those
-    of photos that have the old name now.
+    Companions that would belong to another photo at the new place are left out. If `photos_have_left`, a companion is
+    also left out if another photo has the old name now.
     """
     by_sides: dict[tuple[Side, Side], dict[str, Relocation]] = defaultdict(dict)
     for one in relocations:

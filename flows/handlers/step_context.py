@@ -1,4 +1,4 @@
-"""`StepContext`: the calls that a handler may make. All writes are refused after the job's claim is lost."""
+"""`StepContext`: the calls that a handler may make. After the job was canceled or rescued, they write nothing more."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class StepContext:
         """
         with self.database.begin(durable=durable) as connection:
             if enqueues and self.job.task_id is not None:
-                # The task is locked first, as in a cancellation, so that the two cannot wait for each other.
+                # The task is locked first, as in a cancellation, so that the transactions cannot wait for each other.
                 lock_task(connection, self.job.task_id)
             self.claim.lock(connection)
             if self.job.task_id is None or not (photo_ids or project_ids):
@@ -196,7 +196,7 @@ class StepContext:
         )
 
     def journal_added(self, connection: Connection, project: Project, photos: Mapping[int, str] | None = None) -> None:
-        """Write rows that the job has added to the journal: the project's row, or the rows of `photos`.
+        """Record in the journal that the job has added rows: the row of the project, or the rows of `photos`.
 
         Args:
             connection: the connection of the transaction that adds the rows.
@@ -211,7 +211,7 @@ class StepContext:
             row = snapshot_project(connection, project.id)
             self.journal(connection, [entry(source=folder, row={"after": row})])
             return
-        # The values that the database itself gave the new rows in columns of other programs.
+        # The entries also keep the values that the database gave the new rows in columns of other programs.
         known = snapshot_foreign_values(connection, photos_table, list(photos))
         self.journal(
             connection,

@@ -164,7 +164,7 @@ def test_a_job_whose_end_was_not_written_costs_an_attempt_and_is_told_of_once(
 
     assert (job.status, job.attempts) == ("failed", 1)
     assert "a defect" in str(job.error_message)
-    assert not [record for record in caplog.records if "never got the claimed job" in record.getMessage()]
+    assert not [record for record in caplog.records if "never got the database's answer" in record.getMessage()]
 
 
 def test_a_claim_whose_answer_got_lost_costs_no_attempt(each_runtime: Runtime) -> None:

@@ -87,7 +87,8 @@ def test_a_handler_that_never_looks_up_is_stopped_by_its_time_limit(runtime: Run
     [job] = TasksRepository(runtime.database).list_jobs(started.task_id)
     assert job.status == "failed"
     assert job.error_message == (
-        "timed out: ran for longer than its step's timeout_seconds (0.1 seconds); raise this limit for slow work"
+        "timed out: the job ran for longer than the timeout_seconds of its step (0.1 seconds); "
+        "raise this limit for slow work"
     )
 
 
@@ -314,7 +315,7 @@ def test_a_job_whose_task_cannot_be_read_fails_with_the_reason(
     ended = run_queued_job(runtime, started.job_ids[0])
 
     assert ended.status == "failed"
-    assert str(ended.error_message).startswith("cannot be run: ")
+    assert str(ended.error_message).startswith("the job cannot be run: ")
 
 
 def test_a_draining_worker_takes_a_database_that_is_away_for_no_empty_queue(
