@@ -23,7 +23,7 @@ class ImageLimits:
             attack or a mistake.
         max_seconds: the longest time from opening an image to finishing its derivatives.
         max_memory_bytes: the largest address space of an image process. Formats that must be decoded as a whole need
-            most memory.
+            the most memory.
     """
 
     max_pixels: int = 500_000_000
@@ -33,7 +33,7 @@ class ImageLimits:
 
     @property
     def max_whole_bytes(self) -> int:
-        """The largest size of the decoded pixels of a picture that must be decoded as a whole.
+        """The largest size in bytes of the decoded pixels of a picture that must be decoded as a whole.
 
         It is a quarter of the memory, because a decoder needs about twice the size of the pixels, and the encoder also
         needs memory.
@@ -42,7 +42,7 @@ class ImageLimits:
 
     def __post_init__(self) -> None:
         if min(self.max_pixels, self.max_edge_pixels, self.max_seconds, self.max_memory_bytes) <= 0:
-            raise ValueError("the limits for images must be greater than zero")
+            raise ValueError(f"{self} is not valid: the limits for images must be greater than zero")
 
     def check(self, width: int, height: int, *, name: str, whole_bytes: int = 0) -> None:
         """Check before decoding that an image of `width` x `height` pixels is not too large.
@@ -53,7 +53,7 @@ class ImageLimits:
         if width * height > self.max_pixels:
             raise ImageTooLarge(
                 f"{name}: {width:,} x {height:,} pixels are more than the limit of {self.max_pixels / 10**6:,g} "
-                "megapixels. Raise max_image_megapixels if the file is a real picture."
+                "megapixels. Raise the setting max_image_megapixels if the file is a real picture."
             )
         if max(width, height) > self.max_edge_pixels:
             raise ImageTooLarge(
@@ -62,9 +62,9 @@ class ImageLimits:
             )
         if whole_bytes > self.max_whole_bytes:
             raise ImageTooLarge(
-                f"{name}: {width:,} x {height:,} pixels that can only be decoded as a whole take "
-                f"{whole_bytes / 10**6:,.0f} MB, more than the limit of {self.max_whole_bytes / 10**6:,.0f} MB. "
-                "Raise image_memory_megabytes if the file is a real picture. The limit is a quarter of this setting."
+                f"{name}: this picture can only be decoded as a whole. Its {width:,} x {height:,} pixels take "
+                f"{whole_bytes / 10**6:,.0f} MB, more than {self.max_whole_bytes / 10**6:,.0f} MB, a quarter of "
+                "image_memory_megabytes. Raise this setting if the file is a real picture."
             )
 
 

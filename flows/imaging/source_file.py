@@ -54,7 +54,7 @@ def open_source(path: Path) -> Iterator[SourceFile]:
         raise missing(path) from error
     except OSError as error:
         raise UnreadableImage(
-            f"{path.name}: the file cannot be opened ({error.strerror}). Check disk and permissions."
+            f"{path.name}: the file cannot be opened ({error.strerror}). Check the disk and the file's permissions."
         ) from error
     try:
         status = os.fstat(descriptor)

@@ -140,13 +140,13 @@ def write_derivatives(
         if path is not None
     ]
     if not wanted:
-        raise ValueError("neither a thumbnail nor a preview was requested")
+        raise ValueError(f"{source.name}: neither a thumbnail nor a preview was requested; give at least one path")
     metadata: PhotoMetadata | None = None
     reason: str | None = None
     with open_source(source) as file:
         edge = max(rendition.long_edge_pixels for _, rendition in wanted)
         if with_metadata:
-            # If the metadata cannot be read, the caller calls `read_metadata`, which raises the reason.
+            # If the metadata cannot be read, the caller calls `read_metadata`, which raises the error.
             with contextlib.suppress(UnreadableImage):
                 metadata = metadata_of(file)
         opened: _Opened | None = None

@@ -73,9 +73,9 @@ def read_embedded(read_at: Reader, *, size_bytes: int) -> EmbeddedMetadata:
 
 
 def needs_a_decoder_of_its_own(head: bytes) -> bool:
-    """Return whether the first bytes are those of a format that libvips cannot decode but Pillow may.
+    """Return whether a file with these first bytes needs Pillow, because libvips cannot decode its format.
 
-    These formats are JPEG XL, JPEG 2000 and HEIF sequences.
+    These formats are JPEG XL, JPEG 2000 and HEIF sequences. Pillow may be unable to decode them too.
     """
     if head.startswith((b"\xff\x0a", b"\xff\x4f\xff\x51")) or head[4:8] in (b"JXL ", b"jP  "):
         return True
@@ -83,7 +83,7 @@ def needs_a_decoder_of_its_own(head: bytes) -> bool:
 
 
 def number(form: str, data: bytes) -> int:
-    """Return the integer in the bytes, by a format of `struct` such as `>H`; 0 if their number does not fit it."""
+    """Return the integer that the bytes encode in a `struct` format such as `>H`; 0 if the number of bytes is wrong."""
     return int(struct.unpack(form, data)[0]) if len(data) == struct.calcsize(form) else 0
 
 
@@ -221,7 +221,7 @@ def _of_ciff(read_at: Reader, heap: int, size_bytes: int) -> ExifTags:
 
 
 def png_chunks(read_at: Reader, size_bytes: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the type of each chunk of a PNG file, and offset and length of its contents."""
+    """Yield the type of each chunk of a PNG file, and the offset and length of its contents."""
     at = 8
     for _ in range(_MAX_PARTS):
         head = read_at(at, 8)

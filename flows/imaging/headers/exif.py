@@ -57,7 +57,7 @@ class ExifTags:
     changed_at: str | None = None
 
     def completed_by(self, others: "ExifTags") -> "ExifTags":
-        """Return these tags; a missing tag has the value in `others`."""
+        """Return these tags; each missing tag gets its value from `others`."""
         names = [field.name for field in fields(self)]
         return ExifTags(**{name: getattr(self, name) or getattr(others, name) for name in names})
 

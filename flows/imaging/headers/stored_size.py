@@ -10,7 +10,7 @@ from flows.imaging.headers.tiff_pixels import read_pixels
 
 #: The number of bytes that are read at the start of a JPEG XL codestream. Size and orientation never take more.
 _JXL_HEADER_BYTES: Final = 16
-# The ratios of width to height by their code in JPEG XL. Code 0 means that the header also has the width.
+# The ratio of width to height for each code in JPEG XL. Code 0 means that the header also contains the width.
 _JXL_RATIOS: Final = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 _JXL_EDGE_BITS: Final = (9, 13, 18, 30)
 

@@ -63,7 +63,7 @@ class Entry:
 
     @property
     def is_short(self) -> bool:
-        """Whether the value is one 16-bit integer, so that the value field has it."""
+        """Whether the value is one 16-bit integer, so that the value field contains it."""
         return self._kind == _SHORT and self._count == 1
 
     def numbers(self) -> tuple[int, ...]:

@@ -57,8 +57,7 @@ class TiffPixels:
         width, height: the size of the page in pixels; None if it is missing.
         page: the index of the page with the picture, starting at 0.
         numbers: the encoding of colors; None if it is not known.
-        bands: how many channels, from the first on, hold colors and transparency; the others are ignored. None if there
-            are no others.
+        bands: the number of channels with colors and transparency, which come first; the other channels are ignored.
         replaced: the offsets of 16-bit numbers in the file that libvips does not accept, with the numbers that libvips
             gets instead; empty if libvips can read the file unchanged.
         byte_order: the byte order of the file.
@@ -112,7 +111,7 @@ class TiffPixels:
 
     def is_in_range(self, small: Any) -> bool:
         """Return whether the values of a reduced float image are from 0 to 1, with a tolerance for the reduction."""
-        # A comparison with a value that is not a number is false.
+        # A pixel that is not a number (NaN) counts as out of range, because every comparison with it is false.
         return bool(((small >= -_OVERSHOOT) & (small <= 1 + _OVERSHOOT)).min() > 0)
 
 

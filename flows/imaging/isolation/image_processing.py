@@ -49,30 +49,42 @@ class ImageProcessing(ABC):
 
     @abstractmethod
     def make_derivatives(self, source: Path, **wanted: Unpack[Wanted]) -> Derivatives:
-        """See `flows.imaging.thumbnail_and_preview.make_derivatives`. Also raises `DecoderCrashed` and `PoolClosed`."""
+        """Make derivatives as `flows.imaging.thumbnail_and_preview.make_derivatives` does.
+
+        It has the same errors, and also raises `DecoderCrashed` and `PoolClosed`.
+        """
 
     @abstractmethod
     def read_metadata(self, source: Path) -> PhotoMetadata:
-        """See `flows.imaging.metadata.read_metadata`. Also raises `DecoderCrashed`, `ImageTimeout`, `PoolClosed`."""
+        """Read metadata as `flows.imaging.metadata.read_metadata` does.
+
+        It has the same errors, and also raises `DecoderCrashed`, `ImageTimeout` and `PoolClosed`.
+        """
 
     @abstractmethod
     def inspect(self, source: Path) -> Derivatives:
-        """See `flows.imaging.thumbnail_and_preview.inspect_image`. Also raises the errors of `read_metadata`."""
+        """Inspect an original as `flows.imaging.thumbnail_and_preview.inspect_image` does.
+
+        It has the same errors, and also raises those of `read_metadata`.
+        """
 
     @abstractmethod
     def close(self) -> None:
         """Stop image processing. Later calls raise `PoolClosed`. A second call has no effect."""
 
     def take_fingerprint(self, source: Path) -> Fingerprint:
-        """See `flows.imaging.fingerprint.take_fingerprint`. It runs in this process, because it decodes no image."""
+        """Return the fingerprint of an original, in this process, because no image is decoded.
+
+        The errors are those of `flows.imaging.fingerprint.take_fingerprint`.
+        """
         return take_fingerprint(source)
 
     def read_source(
         self, source: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None
     ) -> SourceReading | None:
-        """See `flows.imaging.fingerprint.read_source`. Returns None if a plan need not read the file.
+        """Read and compare an original as `flows.imaging.fingerprint.read_source` does, with the same errors.
 
-        The method runs in this process, because it decodes no image.
+        The method runs in this process, because it decodes no image. It returns None if a plan need not read the file.
         """
         return read_source(source, known, on_bytes=on_bytes)
 
@@ -106,7 +118,10 @@ class ImagePool(ImageProcessing):
         )
         count = available_cores() if processes is None else processes
         if count < 1 or self._timeout_seconds <= 0:
-            raise ValueError("an image pool needs at least one process and a time limit above zero")
+            raise ValueError(
+                f"processes is {count} and timeout_seconds is {self._timeout_seconds:g}; an image pool needs at least "
+                "one process and a time limit above zero"
+            )
         threads = max(1, available_cores() // count)
         self._workers = [Worker(threads=threads, options=self._options) for _ in range(count)]
         self._count = count
@@ -124,7 +139,7 @@ class ImagePool(ImageProcessing):
         return [process_id for worker in self._workers if (process_id := worker.process_id) is not None]
 
     def make_derivatives(self, source: Path, **wanted: Unpack[Wanted]) -> Derivatives:
-        """See `ImageProcessing`."""
+        """Make derivatives in one of the processes; see `ImageProcessing`."""
 
         def write(thumbnail: Path | None, preview: Path | None) -> Derivatives:
             paths = {"thumbnail": thumbnail, "preview": preview}
@@ -149,11 +164,11 @@ class ImagePool(ImageProcessing):
         return replace_derivatives(write, thumbnail=wanted.get("thumbnail"), preview=wanted.get("preview"))
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
-        """See `ImageProcessing`."""
+        """Read metadata in one of the processes; see `ImageProcessing`."""
         return self.run("read_metadata", PhotoMetadata, name=source.name, source=str(source))
 
     def inspect(self, source: Path) -> Derivatives:
-        """See `ImageProcessing`."""
+        """Inspect an original in one of the processes; see `ImageProcessing`."""
         return self.run("inspect_image", Derivatives, name=source.name, source=str(source))
 
     def run(
@@ -165,11 +180,11 @@ class ImagePool(ImageProcessing):
         after_failure: Callable[[], None] = lambda: None,
         **arguments: Any,
     ) -> Result:
-        """Run an operation of `worker_process` in one of the processes. The file's name is for messages.
+        """Run an operation of `worker_process` in one of the processes. `name` is the file's name, for messages.
 
         If the system killed the process, or the process got too little processor time, the operation runs once more
-        while the other processes of the pool are idle. The function `after_failure` is called after each attempt that
-        the process did not finish.
+        while the other processes of the pool are idle. `after_failure` is called after each attempt that the process
+        did not finish.
         """
 
         def attempt(worker: Worker) -> Result:
@@ -241,21 +256,21 @@ class InProcessImages(ImageProcessing):
         self._options = options or ImageOptions()
         count = available_cores() if at_once is None else at_once
         if count < 1:
-            raise ValueError("at_once must be at least 1")
+            raise ValueError(f"at_once is {count}; it must be at least 1")
         self._slots = threading.BoundedSemaphore(count)
         self._threads = max(1, available_cores() // count)
         self._closed = False
 
     def make_derivatives(self, source: Path, **wanted: Unpack[Wanted]) -> Derivatives:
-        """See `ImageProcessing`."""
+        """Make derivatives in this process; see `ImageProcessing`."""
         return self._run(make_derivatives, source, options=self._options, **wanted)
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
-        """See `ImageProcessing`."""
+        """Read metadata in this process; see `ImageProcessing`."""
         return self._run(read_metadata, source)
 
     def inspect(self, source: Path) -> Derivatives:
-        """See `ImageProcessing`."""
+        """Inspect an original in this process; see `ImageProcessing`."""
         return self._run(inspect_image, source, limits=self._options.limits)
 
     def close(self) -> None:

@@ -39,8 +39,8 @@ from storage.library.errors import FolderMissing
 START_SECONDS: Final = 60.0
 #: The resident memory from which a process is replaced, to limit memory leaks of decoders.
 MAX_RESIDENT_BYTES: Final = 400 << 20
-#: The smallest share of a core that a process must have got before a timeout counts as the fault of the file. If the
-#: share was smaller, the machine was too slow.
+#: If a process has got a smaller share of a core than this, a timeout counts as the fault of a slow machine and not of
+#: the file.
 _FAIR_SHARE: Final = 0.7
 _STOP_SECONDS: Final = 2.0
 _MAX_ANSWER_BYTES: Final = 64 << 10
@@ -100,7 +100,7 @@ class _Answer(BaseModel, Generic[Result]):
     @model_validator(mode="after")
     def _is_one_of_both(self) -> Self:
         if (self.result is None) == (self.failure is None):
-            raise ValueError("an answer has either a result or a failure")
+            raise ValueError("an answer must have either a result or a failure, but not both")
         return self
 
 
@@ -265,7 +265,7 @@ class Worker:
                 ending = self._ending()
                 if is_last:
                     raise DecoderCrashed(
-                        f"{name}: the image process died before it got the file ({ending}). Try again."
+                        f"{name}: the image process died before it got the file ({ending}). Run the step again."
                     ) from error
             else:
                 return process
@@ -292,7 +292,8 @@ class Worker:
             kind = DecoderKilled if ending == signal.SIGKILL.name else DecoderCrashed
             raise kind(
                 f"{name}: the process that decoded it died ({ending}). The file is probably damaged, or the machine's "
-                "memory ran out. Open the file in another program; if it is sound, lower concurrency and try again."
+                "memory ran out. Open the file in another program; if it is sound, lower the setting concurrency and "
+                "run the step again."
             ) from error
         except BaseException:
             # The process is stopped, because the next call would otherwise receive the late answer of this call.
@@ -301,7 +302,7 @@ class Worker:
         late = clock.blamed(
             ImageTimeout(
                 f"{name}: decoding took longer than {timeout_seconds:g} seconds and was stopped. "
-                "Raise image_seconds if the file is a real picture."
+                "Raise the setting image_seconds if the file is a real picture."
             )
         )
         self.stop(at_once=True)

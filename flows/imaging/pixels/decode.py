@@ -139,8 +139,8 @@ def _decode_by_libvips(image: OpenImage, long_edge_pixels: int, max_seconds: flo
         # 5195). Without it, libvips would accept half a file.
         load_options = f"fail_on={FAIL_ON}" if pixels is None else f"fail_on={FAIL_ON},page={pixels.page}"
         if image.is_heif:
-            # `thumbnail_source` would decode the thumbnail in the file if it is large enough. That may have black bars,
-            # or be older than the picture.
+            # `thumbnail_source` would decode the thumbnail in the file if it is large enough. But that thumbnail may
+            # have black bars, or be older than the picture.
             load = vips.load_vips().Image.new_from_source
             whole = load(image.source, f"[{load_options},unlimited]", access="sequential")
             return whole.thumbnail_image(long_edge_pixels, **options)
@@ -207,7 +207,7 @@ def _in_memory(make: Callable[[], Any], *, name: str, max_seconds: float) -> Any
     except pyvips.Error as error:
         if is_late.is_set():
             raise ImageTimeout(
-                f"{name}: decoding took longer than {max_seconds:g} seconds. "
-                "Raise image_seconds if it is a real picture."
+                f"{name}: decoding took longer than {max_seconds:g} seconds and was stopped. "
+                "Raise the setting image_seconds if the file is a real picture."
             ) from error
         raise unreadable(error, name) from error

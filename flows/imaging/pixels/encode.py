@@ -1,4 +1,4 @@
-"""Encodes pixels as WebP, with less effort if less effort hardly enlarges the file."""
+"""Encodes pixels as WebP, with a lower effort of the encoder if that hardly enlarges the file."""
 
 from typing import Any, Final
 

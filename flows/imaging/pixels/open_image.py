@@ -79,7 +79,7 @@ class OpenImage:
 
     @property
     def is_heif(self) -> bool:
-        """Whether the format is HEIC, AVIF or similar, so that the header does not show whether it can be decoded."""
+        """Whether the format is HEIC, AVIF or similar. The header of such a file does not show if it can be decoded."""
         return self.header is not None and _is_heif(self.header)
 
     @property
@@ -140,7 +140,7 @@ def _coded_colors(file: SourceFile, *, has_profile: bool) -> CodedColors | None:
         return None
     if not colors.is_known:
         raise ColorsNotDefined(
-            f"{file.name}: the file names colors by code points that photojobs does not support "
+            f"{file.name}: the file defines its colors by code points that photojobs does not support "
             f"(primaries {colors.primaries}, transfer {colors.transfer}). Save a copy as sRGB with another program."
         )
     return None if colors.is_srgb else colors

@@ -16,7 +16,7 @@ from flows.imaging.pixels import vips
 from flows.imaging.source_file import SourceFile
 
 _ORIENTATION: Final = 0x0112
-#: Formats whose pixels and size Pillow returns upright: by a rotation of the format or, for TIFF, by the orientation.
+#: Formats whose pictures Pillow itself turns upright: by a rotation of the format or, for TIFF, by the orientation tag.
 _TURNED_BY_PILLOW: Final = frozenset({"HEIF", "AVIF", "TIFF"})
 #: The libvips interpretations of Pillow's modes. Other modes are converted to gray, RGB or RGBA first.
 _INTERPRETATIONS: Final = {

@@ -11,7 +11,10 @@ from typing import Any, Final
 # The accepted formats, by the class names of libvips loaders. UltraHDR is not listed, so its files are read as JPEGs.
 _ACCEPTED_LOADERS: Final = ("Jpeg", "Png", "Webp", "Tiff", "Heif")
 _REASONS: Final = (
-    ("not a known|not in a known|unable to load from source", "it is not an image of an accepted format"),
+    (
+        "not a known|not in a known|unable to load from source",
+        "it is not an image of an accepted format; open the file in another program to check it",
+    ),
     (
         "premature end|end of file|truncat|unable to parse|bad seek|read error",
         "the file is cut off or damaged; restore it from a backup",
@@ -91,6 +94,6 @@ def clear_errors() -> None:
 
 
 def output_profile_option() -> str:
-    """Return the name of the option that converts a thumbnail to a profile. libvips 8.17 or so renamed the option."""
+    """Return the name of the option that converts a thumbnail to a profile. Newer versions of libvips renamed it."""
     known = load_vips().Introspect.get("thumbnail_source").optional_input
     return "output_profile" if "output_profile" in known else "export_profile"
