@@ -104,7 +104,7 @@ def publish_plan(plan: Plan) -> None:
 
 
 def await_publication() -> None:
-    """Wait until all artifacts and events are sent, for at most `FLUSH_SECONDS`: the server may be unavailable."""
+    """Wait until all artifacts and events are sent, at most `FLUSH_SECONDS`, because the server may be unavailable."""
     link.flush(FLUSH_SECONDS)
 
 

@@ -29,8 +29,8 @@ class CancellationWatch:
         flow_run_id: the id of the run; None outside of a flow run, which disables the watch.
         cancel: called in the watching thread when the run was canceled. If it raises, the error is logged, and it is
             called again after `WATCH_SECONDS`.
-        pause: called in the same way when the run was paused. Its argument is True if this process is to end, because
-            the run is a suspended run of a deployment, which is resumed in another process.
+        pause: called in the same way when the run was paused. Its argument is True if this process must end: a
+            suspended run of a deployment is resumed in another process.
         resume: called when a paused run goes on in this process.
 
     Attributes:
@@ -71,7 +71,7 @@ class CancellationWatch:
         return not self._stopped.is_set() and self._is_over(run, client)
 
     def _is_over(self, run: FlowRun, client: SyncPrefectClient) -> bool:
-        """Call `cancel`, `pause` or `resume` if the run's state demands it. Returns whether the watch is over."""
+        """Call `cancel`, `pause` or `resume` if the run's state demands it. Return whether the watch is over."""
         state = run.state
         if state is None:
             return False

@@ -115,7 +115,7 @@ def _new_flow(definition: TaskDefinition, task_runner: TaskRunner[PrefectFuture[
         task_runner=task_runner,
         persist_result=False,
         on_cancellation=[cancel_with_flow_run],
-        # `_flow_function` validates them and reports mistakes in one sentence.
+        # `_flow_function` validates the parameters, and reports mistakes in one sentence.
         validate_parameters=False,
     )
 

@@ -36,11 +36,11 @@ logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 def state_unless_completed(job: Job | None, job_id: int) -> State[Any] | None:
     """Return the final state of a task run whose job was followed; None means that the job completed."""
     if job is None:
-        return Cancelled(message=f"job {job_id} was removed")
+        return Cancelled(message=f"job {job_id} was removed from the database before it ended")
     if not job.is_final:
-        return Cancelled(message="The process stopped waiting; the job stays in the queue.")
+        return Cancelled(message=f"this process stopped waiting for job {job_id}; the job stays in the queue")
     if job.status == "failed":
-        return Failed(message=job.error_message or "failed")
+        return Failed(message=job.error_message or f"job {job_id} failed, and its row has no reason")
     if job.status == "canceled":
         return Cancelled(message=job.error_message or f"job {job_id} was canceled")
     return None

@@ -45,7 +45,7 @@ class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
         self._unfinished: set[Future[State[Any]]] = set()
 
     def duplicate(self) -> Self:
-        """Return a new runner; there is nothing to configure."""
+        """Return a new runner, as Prefect requires. A runner has no configuration to copy."""
         return type(self)()
 
     def submit(
@@ -75,13 +75,13 @@ class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
     def __enter__(self) -> Self:
         super().__enter__()
         self._others.__enter__()
-        # The limits are not made in `__init__`, because a flow may be sent to another process with its runner first.
+        # The limits are not created in `__init__`, because Prefect may send the flow and its runner to another process.
         self._limits = TagLimits()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        # The unfinished jobs are awaited, as by Prefect's own runner. If the flow is to stop, this does not take long:
-        # handlers stop at their next checkpoint.
+        # The runner waits for the unfinished jobs, as Prefect's own runner does. If the flow must stop, the wait is
+        # short: handlers stop at their next checkpoint.
         wait(list(self._unfinished))
         self._limits.close()
         self._others.__exit__(*error)
@@ -147,7 +147,7 @@ class _JobRun(FollowedRun):
     def queued_again(self, before: Job, job: Job) -> None:
         """Record that the job is queued again: as `AwaitingRetry` if an attempt was counted, else as `Pending`."""
         if job.attempts == before.attempts:
-            self.record.set_state(Pending(message="The job went back to the queue."))
+            self.record.set_state(Pending(message=f"job {job.id} went back to the queue without a counted attempt"))
             return
         state: State[Any] = AwaitingRetry(scheduled_time=job.run_after, message=job.error_message)
         self._logger.info("Task run failed: %s - the next attempt starts at %s", job.error_message, job.run_after)

@@ -1,9 +1,9 @@
 """The link of a process to Prefect's server: one client and one thread for all requests of its flow runs.
 
-Requests wait for a slow or unavailable server in the background; no job waits for them. Events carry the states of our
-task runs, and automations react to them. Prefect's own client passes each event through a queue, two threads and a
-separate message, which would be most of the cost of a small job. This module sends the events of a tenth of a second
-together, in order.
+If the server is slow or unavailable, requests wait in the background, and no job waits for them. The states of task
+runs are events, to which automations react. Prefect's own client passes each event through a queue, two threads and a
+separate message, which would cost more than a small job. This module sends the events of a tenth of a second together,
+in order.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class PrefectLink:
         self._socket: EventSocket
 
     def send(self, body: dict[str, Any], flow_run: FlowRun | None, flow_run_id: uuid.UUID | None = None) -> None:
-        """Send an event with this body; its flow run, with its flow, deployment and pool, become related resources."""
+        """Send an event with this body. The flow run, its flow, deployment and work pool become related resources."""
         with self._changed:
             if len(self._events) >= MOST_KEPT:
                 self._lost += 1
@@ -137,7 +137,7 @@ class PrefectLink:
                     self._questions.remove(question)
 
     def flush(self, limit_seconds: float) -> bool:
-        """Wait until all events and artifacts are sent. Returns False if that takes longer than the limit.
+        """Wait until all events and artifacts are sent. Return False if that takes longer than the limit.
 
         The method also waits for the end of the thread, unless a block of `asking` still needs the thread.
         """
@@ -180,7 +180,7 @@ class PrefectLink:
                 self._retry_or_drop(error)
 
     def _next(self) -> Call | None:
-        """Wait for the next call. Returns None after `IDLE_SECONDS` without one; the thread must then end."""
+        """Wait for the next call. Return None after `IDLE_SECONDS` without a call; the thread must then end."""
         with self._changed:
             idle_at = time.monotonic() + IDLE_SECONDS
             while True:
@@ -196,7 +196,7 @@ class PrefectLink:
                 self._changed.wait((idle_at if call is None else at) - now)
 
     def _due(self) -> tuple[float, Call | None]:
-        """Return the time of the next call, and the call; the call is None if nothing is to be sent or asked."""
+        """Return the next call and its time; the call is None if there is nothing to send or to ask."""
         due: list[tuple[float, Call]] = [(one.at, partial(self._ask, one)) for one in self._questions]
         if self._events:
             is_full = self._failures == 0 and (self._flushes or len(self._events) >= BATCH_SIZE)
@@ -211,7 +211,8 @@ class PrefectLink:
         try:
             is_over = question.ask(client) is True
         except Exception as error:  # noqa: BLE001 - the server or the database may come back.
-            logger.info("a request to Prefect failed; trying again: %s", error)
+            every = question.every_seconds
+            logger.info("a request to Prefect's server failed; it is repeated in %g seconds: %s", every, error)
             return
         if is_over:
             with self._changed:
@@ -228,7 +229,7 @@ class PrefectLink:
         try:
             show(client)
         except Exception as error:  # noqa: BLE001 - the server may be unavailable; no work depends on it.
-            logger.info("an artifact could not be sent to Prefect: %s", error)
+            logger.info("the artifact %s could not be sent to Prefect; the work continues without it: %s", kind, error)
         finally:
             with self._changed:
                 self._is_showing = False
@@ -249,7 +250,8 @@ class PrefectLink:
             self._changed.notify_all()
             if self._lost:
                 logger.warning(
-                    "%s dropped, because Prefect's server was unavailable for too long", quantity(self._lost, "event")
+                    "%s dropped, because Prefect's server was unavailable for too long; no job is affected",
+                    quantity(self._lost, "event"),
                 )
                 self._lost = 0
 
@@ -260,7 +262,7 @@ class PrefectLink:
             if may_pass(error):
                 raise
             if len(batch) == 1:
-                logger.warning("Prefect refused the event %s: %s", batch[0].body["event"], error)
+                logger.warning("Prefect refused the event %s, which is dropped: %s", batch[0].body["event"], error)
                 return
             # If the server refuses one event, the others are still sent.
             for sent in batch:
@@ -297,7 +299,11 @@ class PrefectLink:
                 if may_pass(error):
                     raise
                 # The flow run or its deployment was deleted; the event is sent with fewer related resources.
-                logger.info("the flow or deployment of flow run %s could not be read: %s", sent.flow_run_id, error)
+                logger.info(
+                    "the flow or deployment of flow run %s could not be read, so its events do not name them: %s",
+                    sent.flow_run_id,
+                    error,
+                )
                 known = [resource_of(f"prefect.flow-run.{sent.flow_run_id}", "flow-run")]
             self._of_flow_run[sent.flow_run_id] = known
         return known
@@ -311,7 +317,7 @@ class PrefectLink:
                 self._events_at = time.monotonic() + wait_seconds
             else:
                 dropped = quantity(len(self._events[:BATCH_SIZE]), "event")
-                logger.warning("%s could not be sent to Prefect: %s", dropped, error)
+                logger.warning("%s could not be sent to Prefect; no job is affected: %s", dropped, error)
                 del self._events[:BATCH_SIZE]
                 self._failures = 0
                 self._changed.notify_all()

@@ -31,7 +31,7 @@ class TagLimits:
         self._asking: ExitStack | None = None
 
     def apply_to(self, tags: Collection[str]) -> bool:
-        """Return whether a concurrency limit applies to a task run with these tags: whether one of them has a limit."""
+        """Return whether one of the tags of a task run has a concurrency limit."""
         if self._asking is None:
             self._asking = ExitStack()
             self._asking.enter_context(link.asking(self._look, every_seconds=LOOK_SECONDS))

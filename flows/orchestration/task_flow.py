@@ -96,7 +96,7 @@ def _is_retried(task: Task) -> bool:
 
 
 def follow_task(task_id: str, runtime: Runtime) -> Task:
-    """Map Prefect task runs over the jobs of each step until the task has ended. Returns the task.
+    """Map Prefect task runs over the jobs of each step until the task has ended. Return the task.
 
     The returned task is unfinished if this process was asked to stop following it (`Runtime.stop_task`).
 
@@ -169,14 +169,14 @@ class _MappedStep(StepSource["PrefectFuture[Any]"]):
 def _interrupted_at_once() -> Iterator[None]:
     """Make Ctrl-C end the process at once while the block runs.
 
-    By default Python would wait for the threads. The next start repairs interrupted work.
+    By default, Python would wait for the threads. The next start repairs work that was interrupted.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     # At a prompt or in a notebook, Ctrl-C must not end the process.
     if not in_main_thread or hasattr(sys, "ps1") or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    logger.warning("canceling; Ctrl-C again ends the process at once")
+    logger.warning("canceling the task; press Ctrl-C again to end the process at once")
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield

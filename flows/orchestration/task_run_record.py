@@ -99,7 +99,7 @@ class TaskRunRecord:
                 task_run.start_time = at
                 task_run.flow_run_run_count = self._flow_run.run_count
         if state.is_final():
-            # No other run depends on a result of our task runs.
+            # The result is None, because no other run uses a result of our task runs.
             link_state_to_task_run_result(state, None)
             task_run.end_time = at if task_run.start_time is not None else None
         self._send_state(before=before)

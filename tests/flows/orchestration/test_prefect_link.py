@@ -114,7 +114,7 @@ def test_what_no_repetition_helps_against_keeps_nobody_waiting(connect: Any, cap
 
     assert events.flush(10)
     assert server.taken == ["sent"]
-    assert "1 event could not be sent to Prefect: broken" in caplog.text
+    assert "1 event could not be sent to Prefect; no job is affected: broken" in caplog.text
 
 
 def test_an_event_whose_flow_run_is_gone_is_sent_all_the_same_with_the_others(
@@ -162,7 +162,7 @@ def test_a_server_that_is_away_for_too_long_is_not_told_everything(
 
         assert events.flush(10)
     assert server.taken == ["0", "1"]
-    assert "3 events dropped, because Prefect's server was unavailable for too long" in caplog.text
+    assert "3 events dropped, because Prefect's server was unavailable for too long; no job is affected" in caplog.text
 
 
 def test_a_file_name_that_is_no_text_is_told_as_far_as_it_is(connect: Any) -> None:
