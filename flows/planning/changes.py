@@ -136,8 +136,8 @@ def file_change(
         type: the type of the step.
         owners: the owners by project folder.
         began_at: when the plan began.
-        ended_at: when the step ended. Entries of the trash with a time between both were made by the plan itself; one
-            with a later time is older, because the clock was set back.
+        ended_at: when the step ended. An entry of the trash was made by the plan itself if its time is between both. An
+            entry with a later time is older than the plan: the clock was set back.
         describe: the method `AcceptedExtensions.describe`, which finds the base name in a file name.
     """
     place = change.source or change.target

@@ -166,7 +166,7 @@ def plan_task(
     """Return the changes that `run_task` with the same arguments would make, without making them.
 
     The task runs to its end on a shadow, which has copies of the rows, and files with the same names, sizes and times.
-    Each step sees the results of the steps before it. `start_task` describes the arguments that both have.
+    Each step sees the results of the steps before it. `start_task` describes the arguments that both functions have.
 
     A `thorough` plan decodes every image whose derivatives would be made. Otherwise, only the headers of images are
     read, so damage behind a header is not found. `save` names a new file that receives all changes, for
@@ -283,12 +283,14 @@ class _Planner:
     def _run(self, job: Job) -> None:
         runtime = self._shadow.runtime
         with self._database.begin() as connection:
-            # A plan repeats a failed job without the delay between attempts.
+            # In a plan, a failed job is repeated without a delay.
             promote_due(connection, now=datetime.max.replace(tzinfo=UTC))
             claimant = Claimant(worker_id=runtime.worker_id, now=self._database.clock())
             claimed = claim_by_id(connection, claimant, job.id)
         if claimed is None or run_claimed_job(claimed, runtime) is None:
-            raise PlanBroken(f"{job.type}: the plan could not run this step. Nothing was changed. Plan again.")
+            raise PlanBroken(
+                f"{job.type}: the plan could not run a job of this step to its end. Nothing was changed. Plan again."
+            )
 
     def _collect_changes(self, step: int, type: str) -> None:
         self._know_projects(are_new=True)

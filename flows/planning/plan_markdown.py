@@ -24,7 +24,7 @@ def _step(step: PlannedStep) -> list[str]:
     if step.tally.freed_bytes:
         lines[-1] = f"{lines[-1]} {step.tally.freed_bytes:,} bytes to free."
     if step.projects:
-        lines += ["", row(["project", "what", "first"]), row(["---", "---", "---"])]
+        lines += ["", row(["project", "changes", "examples"]), row(["---", "---", "---"])]
         for name, tally in list(step.projects.items())[:MAX_PROJECTS]:
             firsts = [tally.examples[action][0] for action in ACTIONS if tally.examples.get(action)][:3]
             lines.append(row([cell(name), tally.in_words(), "; ".join(cell(first) for first in firsts)]))

@@ -55,11 +55,11 @@ class PlannedImages(ImageProcessing):
         )
 
     def read_metadata(self, source: Path) -> PhotoMetadata:
-        """See `ImageProcessing`."""
+        """Read the metadata of the file in the real library."""
         return self._images.read_metadata(self._original(source))
 
     def inspect(self, source: Path) -> Derivatives:
-        """See `ImageProcessing`."""
+        """Inspect the file in the real library."""
         return self._images.inspect(self._original(source))
 
     def take_fingerprint(self, source: Path) -> Fingerprint:
@@ -81,7 +81,7 @@ class PlannedImages(ImageProcessing):
         return self._images.read_source(original, known, on_bytes=on_bytes)
 
     def close(self) -> None:
-        """See `ImageProcessing`."""
+        """Close the image processing that reads the originals."""
         self._images.close()
 
     def _original(self, source: Path) -> Path:

@@ -53,7 +53,7 @@ class Difference:
         if fresh is None:
             return f"the run would no longer make this change: {_in_words(saved)}" + (f"; {cause}" if cause else "")
         if (saved.action, saved.path, saved.row) != (fresh.action, fresh.path, fresh.row):
-            return f"the planned change was {_in_words(saved)}, and now is {_in_words(fresh)}"
+            return f"the plan has the change: {_in_words(saved)}; the run would now make: {_in_words(fresh)}"
         if saved.size_bytes != fresh.size_bytes:
             return f"{saved.path} has changed: it had {saved.size_bytes} bytes, and now has {fresh.size_bytes}"
         if saved.mtime_ns != fresh.mtime_ns:
@@ -62,7 +62,7 @@ class Difference:
             return f"{saved.path} would now become {fresh.target}"
         if saved.table == "photo_derivatives" and "source_name" in fresh.columns:
             return f"{fresh.columns['source_name'][1]} was written to after the plan was made"
-        return f"row {saved.row} of {saved.table} has changed"
+        return f"row {saved.row} of the table {saved.table} has changed since the plan was made"
 
 
 class Comparison:

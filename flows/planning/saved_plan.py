@@ -77,7 +77,7 @@ class PlanWriter:
         self._count = 0
         self._digest = hashlib.blake2b(digest_size=16)
         if os.path.lexists(path):
-            raise PlanFileError(f"{path}: exists, and a plan overwrites nothing. Name another file.")
+            raise PlanFileError(f"{path}: the file exists, and a plan overwrites no file. Name another file.")
         with self._translating():
             self._file: IO[bytes] = self._temporary.open("xb")
             self._write(json.dumps(_header(new, runtime, is_thorough=is_thorough), ensure_ascii=False, sort_keys=True))
@@ -116,7 +116,9 @@ class PlanWriter:
         try:
             yield
         except FileExistsError:
-            raise PlanFileError(f"{self._path}: exists, and a plan overwrites nothing. Name another file.") from None
+            raise PlanFileError(
+                f"{self._path}: the file exists, and a plan overwrites no file. Name another file."
+            ) from None
         except OSError as error:
             raise PlanFileError(
                 f"{self._path}: the plan cannot be written: {error.strerror or error}. Name a file in another folder."
@@ -160,17 +162,17 @@ class SavedPlan:
                     count += 1
         except OSError as error:
             raise PlanFileError(
-                f"{path}: cannot be read: {error.strerror or error}. Name a file that `photojobs plan --save` wrote."
+                f"{path}: the plan cannot be read: {error.strerror or error}. Name a file of `photojobs plan --save`."
             ) from None
         header, closing = _object(first), _object(last)
         if header.get("format") != FORMAT:
-            raise DamagedPlan(f"{path}: is not a saved plan. `photojobs plan NAME --save FILE` writes one.")
+            raise DamagedPlan(f"{path}: the file is not a saved plan. `photojobs plan NAME --save FILE` writes one.")
         version = header.get("version")
         if isinstance(version, int) and version != VERSION:
             age = "a newer" if version > VERSION else "an older"
-            raise DamagedPlan(f"{path}: was saved by {age} version of photojobs. Plan again.")
+            raise DamagedPlan(f"{path}: the plan was saved by {age} version of photojobs. Make a new plan.")
         if closing != {"changes": count - 2, "digest": digest.hexdigest()}:
-            raise DamagedPlan(f"{path}: is incomplete, or was changed since it was saved. Plan again.")
+            raise DamagedPlan(f"{path}: the plan is incomplete, or was changed after it was saved. Make a new plan.")
         try:
             if version != VERSION:
                 raise ValueError(f"its version is {version}")
@@ -182,7 +184,7 @@ class SavedPlan:
                 made_at=_moment(header["made_at"]),
             )
         except (KeyError, TypeError, ValueError, ValidationError, StorageError) as error:
-            raise DamagedPlan(f"{path}: its first line is not valid ({error}). Plan again.") from None
+            raise DamagedPlan(f"{path}: the first line of the plan is not valid ({error}). Make a new plan.") from None
 
     def changes(self) -> Iterator[Change]:
         """Yield the changes of the plan in order.
@@ -197,7 +199,9 @@ class SavedPlan:
                 try:
                     yield Change.from_json(ahead.decode())
                 except (AttributeError, TypeError, ValueError, UnreadableDocument):
-                    raise DamagedPlan(f"{self.path}: one of its lines describes no change. Plan again.") from None
+                    raise DamagedPlan(
+                        f"{self.path}: a line of the plan describes no change. Make a new plan."
+                    ) from None
                 ahead = line
 
     def check_settings(self, settings: Settings) -> None:
@@ -210,8 +214,8 @@ class SavedPlan:
         for name, value in self.settings.items():
             if name in now and now[name] != value:
                 raise PlanOutdated(
-                    f"{self.path}: {name} was {value} when the plan was made, and is {now[name]} now. Set it back, or "
-                    "plan again. Nothing was started."
+                    f"{self.path}: {name} was {value} when the plan was made, and is {now[name]} now. Set this setting "
+                    "back, or make a new plan. Nothing was started."
                 )
 
 

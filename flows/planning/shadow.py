@@ -45,7 +45,7 @@ class ShadowRuntime(Runtime):
         database: the shadow's database.
         settings: the settings, with the root of the shadow library.
         tree: the index that finds the original of each file of the shadow.
-        is_thorough: see `PlannedImages`.
+        is_thorough: whether a plan decodes all images; see `PlannedImages`.
     """
 
     def __init__(self, database: Database, *, settings: Settings, tree: LibraryTree, is_thorough: bool) -> None:
@@ -96,7 +96,7 @@ class Shadow:
 def shadow_for(runtime: Runtime, new: NewTask, *, is_thorough: bool) -> Iterator[Shadow]:
     """Make a shadow of all rows and files that a task can read, in a temporary folder that is removed after the block.
 
-    Rows are read in one snapshot, but files one after the other, so a file that changes meanwhile may be old or new.
+    Rows are read in one snapshot, but files one after the other. So a file that changes meanwhile may be old or new.
     """
     with tempfile.TemporaryDirectory(prefix="photojobs-plan-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
