@@ -27,7 +27,7 @@ _Result = TypeVar("_Result")
 def retry_while_unavailable(
     call: Callable[[], _Result], *, give_up_seconds: float = math.inf, unless: Callable[[], bool] = lambda: False
 ) -> _Result:
-    """Repeat a call while the database has a fault that may pass. Running the call twice must be harmless.
+    """Repeat a call while the database has a fault that may be temporary. It must be harmless to run the call twice.
 
     Args:
         call: a function that reads or writes in its own transaction.

@@ -76,7 +76,7 @@ class Source(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Turn:
-    """The request of a thread to the next exchange, and the result.
+    """The request of one thread to the next exchange with the database, and its result.
 
     Attributes:
         end: the end to write; None if the thread only asks for a job.
@@ -263,7 +263,7 @@ class Executor:
             except RuntimeError as error:
                 # The system cannot start another thread now, so the job goes back to the queue.
                 logger.warning(
-                    "job %d: no thread could be started; it goes back to the queue: %s",
+                    "job %d: the system could not start a thread for the job, which goes back to the queue: %s",
                     job.id,
                     error,
                     extra=about_job(job),
@@ -308,9 +308,18 @@ class Executor:
             self._source.run(job, hand_in)
         except StorageError as error:
             # The next sweep counts this run as an attempt.
-            logger.error("job %d: its end could not be stored: %s", job.id, error, extra=about_job(job))
+            logger.error(
+                "job %d: its end could not be stored; the next sweep counts the attempt: %s",
+                job.id,
+                error,
+                extra=about_job(job),
+            )
         except Exception:
-            logger.exception("job %d: an unexpected error ended its run", job.id, extra=about_job(job))
+            logger.exception(
+                "job %d: an unexpected error ended its run; the next sweep counts the attempt",
+                job.id,
+                extra=about_job(job),
+            )
         return handed_in[-1] if handed_in else None
 
     def _leave(self, thread: threading.Thread) -> None:
@@ -326,7 +335,8 @@ class Executor:
         self._source.stop_running()
         for thread in self._wait_for_threads(HAND_BACK_SECONDS):
             logger.warning(
-                "%s: the job of this thread reached no checkpoint in time; a sweep will requeue the job", thread.name
+                "thread %s: its job reached no checkpoint in time; a sweep will requeue the job",
+                thread.name,
             )
 
     def _wait_for_threads(

@@ -46,8 +46,8 @@ class FollowedJobs:
         settings: the settings of the process.
         worker_id: the id under which this process claims.
         wakeups: wakes the executor.
-        stopping: returns the event of a task that is set when the process is to stop working on it; None means
-            standalone jobs.
+        stopping: returns, for the id of a task, the event that is set when the process must stop working on the task.
+            The id None stands for the standalone jobs.
         on_followed: called before each job that this process begins to follow.
     """
 
@@ -111,7 +111,7 @@ class FollowedJobs:
         return followed.future
 
     def next_in_line(self) -> list[int]:
-        """Return the ids of the queued jobs for which this process keeps the next slots."""
+        """Return the ids of the queued jobs for which this process keeps the next slots free from other jobs."""
         with self._lock:
             return [job_id for job_id in self._next_in_line if job_id in self._waiting]
 
@@ -167,8 +167,8 @@ class FollowedJobs:
         except Exception:
             if ended:
                 raise
-            # Not raised: the error would end the executor, and then no waiting job of this process would ever run.
-            logger.exception("jobs could not be claimed; trying again")
+            # The error is not raised, because it would end the executor, and no waiting job of this process would run.
+            logger.exception("the waiting jobs of this process could not be claimed; trying again")
             return Exchanged(ended=(), claimed=())
         claimed = [job for job in exchanged.claimed if self._takes(job)]
         self._keep_slots(limit - len(claimed))
@@ -190,8 +190,8 @@ class FollowedJobs:
         except DatabaseFault:
             raise
         except Exception:
-            # Not raised: the error would end the executor, and then no waiting job of this process would ever run.
-            logger.exception("the states of jobs could not be read; trying again")
+            # The error is not raised, because it would end the executor, and no waiting job of this process would run.
+            logger.exception("the states of the followed jobs could not be read; trying again")
             return math.inf
         return 0.0 if new else max(0.0, self._next_look_at() - time.monotonic())
 
@@ -272,7 +272,7 @@ class FollowedJobs:
             self._leave(job_ids)
         except StorageError as error:
             # These rows get no more heartbeats, so they soon stop holding back other jobs.
-            logger.warning("jobs that this process no longer waits for could not be released: %s", error)
+            logger.warning("the heartbeats of jobs that this process left could not be removed; they expire: %s", error)
         for job_id in job_ids:
             self._answer(job_id)
 
@@ -390,7 +390,7 @@ class FollowedJobs:
                 self._next_in_line.update(newly)
             heartbeats.record_waiting(self._database, newly, worker_id=self._worker_id)
         except StorageError as error:
-            logger.warning("could not record which jobs wait here, so other jobs may start before them: %s", error)
+            logger.warning("the jobs that wait here could not be recorded, so others may start before them: %s", error)
 
     def _leave(self, job_ids: Collection[int]) -> None:
         with self._lock:

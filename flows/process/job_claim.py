@@ -33,7 +33,7 @@ class JobClaim:
     """The claim of one executor on one job.
 
     Attributes:
-        job: its row when it was claimed.
+        job: the job's row when it was claimed.
         trusted_seconds: how long the claim counts as valid after a confirmation, without asking the database.
         deadline: the end of the step's time limit, on the monotonic clock; None without a limit.
         stopping: set when the process is to end and running handlers are to hand their jobs back.
@@ -85,7 +85,7 @@ class JobClaim:
         if self.lost.is_set():
             raise self._loss()
         if self.deadline is not None and time.monotonic() > self.deadline:
-            raise StepTimeout(f"job {self.job.id}: ran for longer than its step's timeout_seconds")
+            raise StepTimeout(f"job {self.job.id}: the job ran for longer than the timeout_seconds of its step")
         if self.stopping.is_set():
             raise StopRequested(f"job {self.job.id}: the process was asked to end")
 

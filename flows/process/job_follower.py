@@ -26,10 +26,10 @@ class JobFollower(ABC):
 
     @abstractmethod
     def run(self, job: Job, stopping: threading.Event, write_end: EndWriter) -> Job | None:
-        """Run a claimed job. Returns its row, or None if the row was removed.
+        """Run a claimed job. Return the job's row, or None if the row was removed.
 
         Args:
-            job: its row when it was claimed.
+            job: the job's row when it was claimed.
             stopping: set when the job is to go back to the queue.
             write_end: a function that writes the end of the job.
         """
@@ -43,8 +43,8 @@ class JobFollower(ABC):
         Does nothing by default.
 
         Args:
-            before: its row when it was claimed.
-            job: its row now.
+            before: the job's row when it was claimed.
+            job: the job's row now.
         """
 
 
