@@ -76,10 +76,10 @@ def _check_photo_set(
     definition: TaskDefinition, *, project_id: int | None, items: Any, selection: PhotoSelection | None
 ) -> None:
     if items is None and selection is None:
-        raise InvalidValue("items", "a photo set needs items or a selection")
+        raise InvalidValue("items", "a task for a photo set needs photos: give items or a selection")
     if takes_destination(definition):
         if project_id is None:
-            raise MissingProject("project_id: is missing; give the project that the photos move to.")
+            raise MissingProject(f"project_id: {definition.name} moves photos; give the project that receives them.")
     elif selection is not None and project_id is not None:
         raise InvalidValue(
             "project_id", "has no effect on a selection of photos; give the project as a criterion of the selection"

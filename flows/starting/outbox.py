@@ -42,7 +42,10 @@ def ask_prefect(tasks: TasksRepository, task: Task, connection: Connection | Non
         except StorageError as error:
             # The flow run stores its id itself when it begins. An error here would make the caller start another task.
             logger.warning(
-                "task %s: the flow run could not be linked to the task: %s", task.id, error, extra=about_task(task)
+                "task %s: the flow run could not be linked to the task, and links itself when it begins: %s",
+                task.id,
+                error,
+                extra=about_task(task),
             )
     return flow_run_id
 
@@ -88,7 +91,7 @@ def _ask_when_committed(engine: Engine, task: Task) -> None:
         if flow_run_id is not None:
             with engine.begin() as connection:
                 TasksRepository(connection).link_flow_run(task.id, flow_run_id)
-    except Exception as error:  # noqa: BLE001 - the task is stored and will run. A program that ends imports nothing more.
+    except Exception as error:  # noqa: BLE001 - the task is stored and will run. At a program's end, imports may fail.
         logger.warning(
             "task %s: Prefect was not asked for a flow run (%s); `photojobs up` or a worker runs the task",
             task.id,

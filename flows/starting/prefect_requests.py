@@ -23,7 +23,7 @@ ANSWER_SECONDS = 10.0
 
 
 def request_flow_run(task: Task) -> str | None:
-    """Ask for a flow run that follows the task. The call takes little more than `ASK_SECONDS` at most.
+    """Ask for a flow run that follows the task. The call takes at most a little longer than `ASK_SECONDS`.
 
     The idempotency key is the task's id, so repeated requests, also from other processes, return the same flow run
     until that flow run has ended. For a retried task, the key is the task's id and the id of its last flow run.
@@ -69,7 +69,7 @@ def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str) -> 
                     "Prefect started no run of %s (%s); `photojobs up` or a worker runs the task", path, error
                 )
                 return None
-            logger.info("asking Prefect again for a run of %s: %s", path, error)
+            logger.info("Prefect gave no flow run of %s; asking again in %.1f seconds: %s", path, wait_seconds, error)
             threading.Event().wait(wait_seconds)
 
 
