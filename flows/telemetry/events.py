@@ -120,7 +120,9 @@ class Events:
             try:
                 listener(event)
             except Exception:
-                logger.exception("a listener failed at the event %s", event.name)
+                logger.exception(
+                    "a listener failed at the event %s; the other listeners still get the event", event.name
+                )
 
 
 def _related_to(job: Job) -> dict[str, str]:

@@ -36,7 +36,7 @@ def about_job_at_work() -> dict[str, Any]:
 
 @contextmanager
 def at_work_on(job: Job) -> Iterator[None]:
-    """Set the job that the current thread runs while the block runs."""
+    """Name a job in the log lines of the current thread while the block runs."""
     token = _at_work.set(job)
     try:
         yield

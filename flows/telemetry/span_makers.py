@@ -42,17 +42,17 @@ class NoTracing:
     is_on = False
 
     def ended(self, job: Job | None) -> None:
-        """Do nothing."""
+        """Record nothing, because there is no span."""
 
     def job(self, job: Job) -> AbstractContextManager[JobSpan]:
-        """Do nothing."""
+        """Create no span."""
         return _NOTHING
 
     def task_ended(self, summary: TaskSummary) -> None:
-        """Do nothing."""
+        """Create no spans."""
 
     def close(self) -> None:
-        """Do nothing."""
+        """Export nothing, because there are no spans."""
 
 
 _NOTHING: AbstractContextManager[JobSpan] = nullcontext(NoTracing())

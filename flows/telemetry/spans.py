@@ -199,14 +199,17 @@ def _exporter() -> SpanExporter | None:
     if name == "console":
         return ConsoleSpanExporter()
     if name != "otlp":
-        logger.warning('no spans: OTEL_TRACES_EXPORTER="%s" is not supported; set it to otlp or console', name)
+        logger.warning(
+            'no spans are created: OTEL_TRACES_EXPORTER is "%s", which is not supported; set it to otlp or console',
+            name,
+        )
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError:
         logger.warning(
-            "no spans are sent, because the exporter for OTLP is not installed: pip install 'photojobs[otel]', or set "
-            "OTEL_TRACES_EXPORTER=console"
+            "no spans are created, because the exporter for OTLP is not installed. Install it with "
+            "`pip install 'photojobs[otel]'`, or set OTEL_TRACES_EXPORTER=console"
         )
         return None
     is_limited = any(os.environ.get(variable) for variable in _TIMEOUT_VARIABLES)

@@ -17,7 +17,7 @@ def step_markdown(summary: StepSummary) -> str:
     if summary.total_items:
         lines.append(f"{_counted(summary.items, 'item')}.")
     if summary.counts:
-        lines += ["", "| what | how many | first |", "| --- | ---: | --- |"]
+        lines += ["", "| result | count | examples |", "| --- | ---: | --- |"]
         for name, number in sorted(summary.counts.items()):
             first = ", ".join(cell(example) for example in summary.examples.get(name, ())[:3])
             lines.append(f"| {cell(name)} | {number} | {first} |")

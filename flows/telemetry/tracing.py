@@ -25,7 +25,10 @@ def open_tracing() -> Tracing:
     try:
         from flows.telemetry.spans import open_spans
     except ImportError:
-        logger.warning("OTEL_… asks for spans, but OpenTelemetry's SDK is not installed: pip install 'photojobs[otel]'")
+        logger.warning(
+            "no spans are created: an OTEL_… variable asks for them, but OpenTelemetry's SDK is not installed. Install "
+            "it with `pip install 'photojobs[otel]'`"
+        )
         return NoTracing()
     return open_spans()
 
