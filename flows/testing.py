@@ -43,7 +43,7 @@ def run_queued_job(runtime: Runtime, job_id: int) -> Job:
         claimant = Claimant(worker_id=new_worker_id("test"), now=runtime.database.clock())
         claimed = claim_by_id(connection, claimant, job_id)
     if claimed is None:
-        raise AssertionError(f"job {job_id} is not queued")
+        raise AssertionError(f"job {job_id} cannot be run, because it is not queued")
     ended = run_claimed_job(claimed, runtime)
     assert ended is not None  # noqa: S101 - no other process removes the row of a job under test.
     return ended
