@@ -1,4 +1,4 @@
-"""Finds files that photos got after a task moved or renamed them, such as a sidecar: they go back with their photos."""
+"""Finds files that photos got after a task moved or renamed the photos, such as a sidecar. They return with them."""
 
 import os
 from collections import defaultdict

@@ -17,7 +17,7 @@ from storage.photos.photo_moves import PhotoMovesRepository
 
 
 class OwnerChanges:
-    """Reads each folder to which files return once, unless more names become relevant.
+    """Checks to which photo each companion would belong after moves. A folder is read again only for new names.
 
     A file whose moves were not refused counts as arrived.
     """
@@ -29,7 +29,7 @@ class OwnerChanges:
         self._read: dict[tuple[str, str], CompanionOwners] = {}
 
     def prepare(self, names: Iterable[str]) -> None:
-        """Make the photos relevant that files with these names may belong to."""
+        """Include the photos to which files with these names may belong in the later checks."""
         fits = self._ctx.library.accepted_extensions.fits
         keys = {fit.key for name in names for fit in fits(name)}
         if not keys <= self._keys:

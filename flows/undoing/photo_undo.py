@@ -1,7 +1,7 @@
 """Undoes changes of photos and single files. Each photo is undone completely or not at all.
 
-`PhotoUndo` plans what comes back where, and refuses what cannot: because of files (`flows.undoing.ways_back`), or
-because of rows (`flows.undoing.reversal`). `_Returns` moves the files and writes the rows.
+`PhotoUndo` plans what returns where. It refuses what cannot return because of files (`flows.undoing.ways_back`) or
+rows (`flows.undoing.reversal`). `_Returns` moves the files and writes the rows.
 """
 
 from __future__ import annotations
@@ -262,13 +262,13 @@ class PhotoUndo:
             return
         project = self._places.project(wanted["project_id"])
         if project is None:
-            raise CannotComeBack("its project no longer exists")
+            raise CannotComeBack("its project no longer exists, so the photo cannot return to it")
         if taken.is_name_taken(wanted, but_for=photo_id):
             raise CannotComeBack(
                 f"another photo of {project.project_name} has the same name now; rename it, and undo the task again"
             )
         if state is None and taken.is_manifest_id_taken(wanted, but_for=photo_id):
-            raise CannotComeBack("another photo has the same manifest_id now")
+            raise CannotComeBack("another photo has the same manifest_id now, so the row cannot be restored")
 
     def _check_names(self, ways: Sequence[WayBack], state: dict[str, Any]) -> None:
         """Check that each file to move belongs to the photo now. Another photo may have the photo's former name."""
@@ -280,7 +280,7 @@ class PhotoUndo:
             file = describe(way.now.name)
             has_name = not file.kind.is_photo or name_key(file.base_name) in keys
             if way.project_id != state["project_id"] or not has_name:
-                raise CannotComeBack("the photo has been moved or renamed since")
+                raise CannotComeBack("the photo has been moved or renamed since, so it stays where it is")
 
     def _create_folders(self, moves: Sequence[FileMove]) -> None:
         """Create the missing folders of projects to which files return, unless their disks may not be mounted."""
@@ -395,7 +395,7 @@ class _Returns(PhotoFilesChange[_Return]):
                 # The intents of the group stay, so the next job that claims its projects moves the files again.
                 self._states.forget(group.photo_id or 0)
                 self.done.remove(group)
-                group.error = CannotComeBack("its row was changed during the undo")
+                group.error = CannotComeBack("its row was changed during the undo; undo the task again")
             yield connection
 
     def changes(self, group: _Return, row: dict[str, Any] | None) -> Iterator[FileChange]:

@@ -56,10 +56,13 @@ class Places:
                     continue
                 folder = self._ctx.folder_of(project)
                 if folder.is_empty():
-                    found[project_id] = "the project's folder is empty; its disk may not be mounted"
+                    found[project_id] = (
+                        "the project's folder is empty; its disk may not be mounted. Mount it, and undo the task again"
+                    )
                 elif other_owner(self._ctx, project, folder) is not None:
                     found[project_id] = (
-                        "the project's folder was renamed, and another one has its name; run folder_discovery"
+                        "the project's folder was renamed, and another folder has its name; run "
+                        "`photojobs run folder_discovery`, and undo the task again"
                     )
         return found
 
@@ -85,7 +88,7 @@ class Places:
                 return tenant.project(project.project_folder)
             return literal
         if owner is not None and self._ctx.tenant_of(owner) != self._ctx.tenant_id:
-            raise UnsafePath(f"{path}: its folder belongs to another tenant's project.")
+            raise UnsafePath(f"{path}: the folder now belongs to a project of another tenant.")
         return tenant.project(parts[1])
 
     def file(self, path: str, project_id: int | None) -> Path:

@@ -39,7 +39,7 @@ _TOLERANCE: Final = timedelta(minutes=1)
 #: The column with the name of a project's folder.
 _FOLDER: Final = "project_folder"
 
-#: The columns that users change.
+#: The columns of a project that users change.
 _CHOSEN: Final = frozenset({"project_name", _FOLDER, "status"})
 
 
@@ -163,7 +163,9 @@ class ProjectUndo:
     def _check_folder_name(self, project_id: int, name: str | None) -> None:
         owner = None if name is None else self._places.owner(name)
         if owner is not None and owner.id != project_id:
-            raise CannotComeBack(f"project {owner.project_name} now has the folder {name}")
+            raise CannotComeBack(
+                f"project {owner.project_name} now has the folder {name}, so the name cannot be given back"
+            )
 
     def _refuse_removal(self, row: Mapping[str, Any], added: Mapping[str, Any]) -> None:
         with self._ctx.read() as connection:

@@ -1,7 +1,7 @@
 """Computes the values of a photo's row after an undo, from the journal and the row's current values.
 
 A column gets its earlier value only if it still has the value that the task wrote. Later changes are kept. The
-room `flows.undoing` names the modules that decide about files, names and projects.
+docstring of `flows.undoing` names the modules that decide about files, names and projects.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def refuse_removal(edited: Collection[str], *, used_in: Collection[str]) -> None
 
 
 def _at_first(entry: JournalEntry, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the row of a photo had at first, in the columns that users and other programs change."""
+    """Return the first values of a photo's row, in the columns that users and other programs change."""
     values: dict[str, Any] = {
         "project_id": entry.project_id,
         "filename": PurePosixPath(entry.source).name,
