@@ -50,8 +50,8 @@ def pair(arrivals: Sequence[Arrival], *, but_for: Collection[int]) -> Pairs:
     """Match arrivals with photos.
 
     A photo with several files is matched by the file that is the preferred source of its picture. If several arrivals
-    and several photos have the same contents, they are matched by name, if each arrival has the name of one photo.
-    Photos of the projects `but_for` are not matched.
+    and several photos have the same contents, and each arrival has the name of one of the photos, they are matched by
+    name. Photos of the projects `but_for` are not matched.
     """
     best: dict[int, int] = {}
     for candidate in (candidate for arrival in arrivals for candidate in arrival.candidates):

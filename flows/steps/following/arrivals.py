@@ -151,7 +151,7 @@ class Arrivals:
                 for new, arrival in self._arrivals_of(0, folder, batch):
                     if arrival is not None:
                         place = f"{folder.project_folder}/{new.name}"
-                        self._leave(f"{place}: folder_discovery will make its folder a project first")
+                        self._leave(f"{place}: waits until folder_discovery has made its folder a project")
 
     def _arrivals_of(
         self, project_id: int, folder: ProjectFolder, names: Sequence[NewName]

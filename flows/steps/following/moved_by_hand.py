@@ -99,7 +99,7 @@ def _current(
 
 
 def _has_better(left: PhotoFiles, original: KnownOriginal) -> bool:
-    """Return whether a file that did not move is at least as good a source of the picture as the moved file."""
+    """Return whether the picture has a source that did not move and is at least as good as the moved file."""
     images = [*left.images, *(file for file in left.untouchable if file.kind.is_photo)]
     return any(source_order(str(file.kind)) <= source_order(original.kind) for file in images)
 

@@ -60,7 +60,7 @@ def _validate(ctx: StepContext, staged: DerivativeScan, project: Project, folder
 
 
 def _update_originals(ctx: StepContext, folder: ProjectFolder, files: Sequence[tuple[int, str]]) -> None:
-    """Write the current size, times and hash of files that differ from their rows."""
+    """Write the current size, times and hash of each file that differs from its row."""
     comparison = OriginalComparison(ctx)
     known = OriginalsRepository(ctx.database).get_many(list(dict.fromkeys(photo_id for photo_id, _ in files)))
 

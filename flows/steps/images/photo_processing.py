@@ -27,6 +27,7 @@ from task_definitions import MAX_ITEMS_PER_JOB
 #: The number of finished photos whose rows are written together. After a crash, photos without written rows are
 #: processed again.
 BATCH_SIZE = 50
+#: The rows of finished photos are also written if the last write is this long ago.
 WRITE_SECONDS = 2.0
 
 #: Largest number of photos of a project whose files are searched for in one directory scan.

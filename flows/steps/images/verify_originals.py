@@ -129,7 +129,10 @@ class _Pace:
     def _limit(self, name: str) -> float:
         value = self._ctx.payload.get(name, self._ctx.params.get(name, 0))
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise PermanentStepError(f"{name}: {value!r} is not allowed: give a number from 0 on; 0 means no limit.")
+            raise PermanentStepError(
+                f"{name}: {value!r} is not allowed. In the payload or in the step's params, give a number from 0 on; "
+                "0 means no limit."
+            )
         return value
 
 
@@ -191,7 +194,7 @@ class _Verification:
                 written_at = time.monotonic()
         self._write()
         if self._failures:
-            more = f" And {self._failures - 1} more." if self._failures > 1 else ""
+            more = f" Failures of other originals: {self._failures - 1}." if self._failures > 1 else ""
             raise PermanentStepError(
                 f"{self._first_failure}{more} `photojobs library verify` lists all corrupt originals."
             )

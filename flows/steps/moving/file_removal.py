@@ -1,4 +1,4 @@
-"""The step `file_removal`: it moves unwanted files to `.trash`. It unlinks only derivatives.
+"""The step `file_removal`: it moves unwanted files to `.trash`. Only derivatives are removed without the trash.
 
 A file is unwanted if the keep flag of its kind, such as `keep_raw`, is 0 in the row of its photo. The step
 `trash_maintenance` removes files from the trash.

@@ -26,8 +26,8 @@ class FreeNames:
     """Finds free names in a project for photos that move there or are renamed.
 
     A name is taken if a file in the folder or a row without files has the name, or if `is_taken` returns true for it.
-    A name is also taken if a companion in the folder would become that of the photo, or a companion of the photo that
-    of another photo.
+    It is also taken if, under this name, the photo would get a companion that is already in the folder, or another
+    photo would get one of the photo's companions.
 
     Raises:
         FolderMissing: the project has no folder.

@@ -69,8 +69,8 @@ def _destination(ctx: StepContext) -> Project:
             raise DestinationUnusable(str(error)) from error
     if project.is_archived:
         raise DestinationUnusable(
-            f"project {project.id} ({project.project_name}) is archived; choose another one. If its folder was missing "
-            "and is back, `photojobs run folder_discovery` makes the project active again"
+            f"project {project.id} ({project.project_name}) is archived; choose another project. If its folder was "
+            "missing and has returned, `photojobs run folder_discovery` makes the project active again"
         )
     try:
         folder = ctx.folder_of(project)
@@ -130,7 +130,7 @@ class _Journey:
         self.relocations: dict[int, Relocation] = {}
 
     def note(self, moves: Iterable[_Move]) -> None:
-        """Note that photos have moved."""
+        """Add photos that have moved to `relocations`."""
         for move in moves:
             source, target = Side(self.source, move.project_id), Side(self.target, self.destination.id)
             self.relocations[move.photo.id] = Relocation(source, move.photo.filename, target, move.name)

@@ -34,7 +34,7 @@ _JOURNAL_BATCH_SIZE: Final = 1_000
 
 @step("trash_maintenance", unit="projects")
 def trash_maintenance(ctx: StepContext) -> None:
-    """Remove files that were in .trash for longer than the time to live."""
+    """Remove files that were in .trash for longer than `trash_ttl_seconds`."""
     each_project(ctx, partial(_empty_trash, ctx))
 
 

@@ -1,6 +1,6 @@
 """Merges a copy of a project's folder into the original folder. No file is overwritten, renamed or removed.
 
-The files of a photo move together, and no companion gets another photo.
+The files of a photo move together, and each companion stays with its photo.
 """
 
 import os
@@ -58,9 +58,10 @@ class FolderMerge:
         self._owners = CompanionOwners.read(target, rows=rows, is_wanted=self._own.concern)
 
     def refusal(self) -> str | None:
-        """Return why the folder cannot be merged; None if it can.
+        """Return why the folder cannot be merged; None if it can be merged.
 
-        It cannot if the folders have no photo in common, a file differs, or a companion would get another photo.
+        It cannot be merged if the folders have no photo in common, a file differs, or a companion would belong to
+        another photo afterwards.
         """
         photos = [file for file in self._files if file.kind.is_photo and file.problem is None]
         if not any(name_key(file.base_name) in self._rows for file in photos):

@@ -84,8 +84,8 @@ def project_scavenge(ctx: StepContext) -> None:
 def _refuse_other_scopes(ctx: StepContext) -> None:
     if ctx.job.scope != "project":
         raise ProjectNotNamed(
-            f"the job names no project. {ctx.job.type} works only on a project that the job names. Start it for one "
-            "project, with the scope `project`."
+            f"{ctx.job.type}: the job names no project, and this step works only on the project that the job names. "
+            "Start it for one project, with the scope `project`."
         )
 
 

@@ -1,4 +1,4 @@
-"""Decides which project a folder belongs to if its name and its manifest name different projects.
+"""Decides which project a folder belongs to if its name and its manifest refer to different projects.
 
 Users rename folders, copy them, exchange the names of two folders, or give a folder the name that another one had.
 """

@@ -191,7 +191,7 @@ class _FileSearch:
         return any(fit.key in self._by_key for fit in self._accepted.fits(path))
 
     def _others(self, fits: Mapping[str, Sequence[Fit]]) -> dict[str, set[str]]:
-        """Return, by spelling key, the names of other photos to which the found files may belong."""
+        """Return, by `name_key`, the names of other photos to which the found files may belong."""
         keys: set[str] = set()
         spelled: set[str] = set()
         for possible in fits.values():
@@ -210,7 +210,7 @@ class _FileSearch:
         return others
 
     def _add_images(self, others: dict[str, set[str]], keys: Collection[str]) -> None:
-        """Add to `others` the base names of those images on disk that have one of these spelling keys."""
+        """Add to `others` the base names of those images on disk whose `name_key` is one of `keys`."""
 
         def note(name: str) -> bool:
             stem = name.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""The loop of a handler over the photos of its job, project by project; it also ends the job's items.
+"""The loop of a handler over the photos of its job, project by project. The loop also ends the job's items.
 
 `flows.steps.targets.target_projects` has the loop over projects.
 """

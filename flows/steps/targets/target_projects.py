@@ -1,4 +1,4 @@
-"""The loop of a handler over the projects of its job; decides whether a missing file may count as deleted.
+"""The loop of a handler over the projects of its job, and the checks before a missing file counts as deleted.
 
 If the disk of a library, a tenant or a project is missing, the checks raise errors, so that no rows are removed. A
 project whose folder is missing is archived by the step `flows.steps.projects.orphaned_projects`, which also decides

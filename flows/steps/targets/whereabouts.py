@@ -66,8 +66,8 @@ class RenamedFolders:
         name = self._by_id.get(project.id)
         if name is None and self._unreadable:
             raise FolderUnreadable(
-                f"Folder {self._unreadable[0]} cannot be read, so it may be this project's folder under another name. "
-                "Correct the permissions of the folder."
+                f"Folder {self._unreadable[0]} cannot be read, so it may be the folder of project {project.id} "
+                f"({project.project_name}) under another name. Correct the permissions of the folder."
             )
         return name
 
@@ -127,7 +127,7 @@ def create_folder(ctx: StepContext, folder: ProjectFolder, project: Project | No
         if has_photos or RenamedFolders(ctx).folder_of(project) is not None:
             raise ProjectUnavailable(
                 f"the folder of project {project.id} ({project.project_name}) is missing: {folder.path}. Mount its "
-                "disk; or if you renamed the folder, run `photojobs run folder_discovery`."
+                "disk. If you renamed the folder, run `photojobs run folder_discovery`."
             )
     folder.create()
 

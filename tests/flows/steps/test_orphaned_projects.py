@@ -75,7 +75,9 @@ def test_a_disk_that_comes_back_within_the_grace_has_cost_nothing(studio: Any, c
         studio.run("folder_discovery", scope="global")
         job = studio.run("orphaned_project_cleanup", scope="global")
         clock.advance(seconds=GRACE_SECONDS / 4)
-    assert job.result["examples"]["kept"] == ["Away: its folder has not been missing for long enough"]
+    assert job.result["examples"]["kept"] == [
+        "Away: its folder has not been missing for long enough (missing_grace_seconds)"
+    ]
     (studio.root.parent / "unplugged").rename(place)
 
     studio.run("folder_discovery", scope="global")
