@@ -182,7 +182,7 @@ class JobTargets:
         if (target.project.tenant_id or DEFAULT_TENANT) != self._job.tenant_id:
             return ItemStatus.FAILED, "the photo belongs to another tenant"
         if target.photo.id in self.left_out.photos or target.project.id in self.left_out.projects:
-            return ItemStatus.SKIPPED, "the photo is left out of this run"
+            return ItemStatus.SKIPPED, "this run leaves out the photo or its project (leave_out in the payload)"
         if target.project.is_archived:
-            return ItemStatus.SKIPPED, "the project is archived"
+            return ItemStatus.SKIPPED, "the project of the photo is archived"
         return None

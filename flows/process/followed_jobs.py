@@ -272,7 +272,11 @@ class FollowedJobs:
             self._leave(job_ids)
         except StorageError as error:
             # These rows get no more heartbeats, so they soon stop holding back other jobs.
-            logger.warning("the heartbeats of jobs that this process left could not be removed; they expire: %s", error)
+            logger.warning(
+                "this process no longer waits for some jobs, but their heartbeats could not be removed; they expire "
+                "soon: %s",
+                error,
+            )
         for job_id in job_ids:
             self._answer(job_id)
 
@@ -352,7 +356,7 @@ class FollowedJobs:
                 self._hand_back(claimed)
             except StorageError as error:
                 logger.warning(
-                    "job %d: could not go back to the queue; a sweep will requeue it: %s",
+                    "job %d: the job could not go back to the queue; a sweep will requeue it: %s",
                     claimed.id,
                     error,
                     extra=about_job(claimed),

@@ -118,7 +118,7 @@ class JobClaim:
         return retry_while_unavailable(call, unless=is_over)
 
     def _loss(self) -> ClaimLost:
-        return ClaimLost(f"job {self.job.id}: was canceled or given to another executor")
+        return ClaimLost(f"job {self.job.id}: the job was canceled or given to another executor")
 
     def _ask(self) -> None:
         asked_at = awake_or_asleep()

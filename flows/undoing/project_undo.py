@@ -96,7 +96,7 @@ class ProjectUndo:
         with ctx.read() as connection:
             row = snapshot_project(connection, project_id)
         if row is not None and self._places.project(project_id) is None:
-            raise CannotComeBack("the project belongs to another tenant now")
+            raise CannotComeBack("the project belongs to another tenant now, so it is kept as it is")
         values: dict[str, Any] = {}
         kept: set[str] = set()
         folder_entry: JournalEntry | None = None
@@ -114,7 +114,7 @@ class ProjectUndo:
                     added = said.get("after") or {}
                 case FileAction.CHANGED_ROW:
                     if row is None:
-                        raise CannotComeBack("its row has been removed since")
+                        raise CannotComeBack("its row has been removed since, so its values cannot be restored")
                     self._change_back({**row, **values}, said, values, kept)
                 case _:
                     continue
@@ -141,7 +141,7 @@ class ProjectUndo:
         if row is not None:
             raise CannotComeBack(f"its id now belongs to project {row['project_name']}, so its row cannot be restored")
         if not said:
-            raise CannotComeBack("the journal has no copy of its row")
+            raise CannotComeBack("the journal has no copy of its row, so the row cannot be restored")
         if said.get(PHOTOS):
             raise CannotComeBack(f"its row and its {quantity(said[PHOTOS], 'photo')} were permanently removed")
         return dict(said)
@@ -264,7 +264,7 @@ class ProjectUndo:
         name = str(entry.target).rpartition("/")[2]
         owner = self._places.owner(name)
         if owner is not None:
-            raise CannotComeBack(f"folder {name} now belongs to project {owner.project_name}")
+            raise CannotComeBack(f"folder {name} now belongs to project {owner.project_name}, so it keeps its name")
         self._mark_undone(entry, self._rename_back(entry, None))
 
     def _undo_manifest(self, entry: JournalEntry) -> None:

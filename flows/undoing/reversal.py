@@ -88,14 +88,14 @@ class Reversal:
         if self.state is not None:
             raise CannotComeBack("its id now belongs to another photo, so its row cannot be restored")
         if not row:
-            raise CannotComeBack("the journal has no copy of its row")
+            raise CannotComeBack("the journal has no copy of its row, so the row cannot be restored")
         self.state = {TAGS: [], TAG_IDS: [], DERIVATIVES: {}, ORIGINALS: {}, **row}
         self.wanted |= {str(kind) for kind in DerivativeKind if row.get(f"{kind}_status") == GENERATED}
 
     def _change_back(self, row: Mapping[str, Any]) -> None:
         before, after = row["before"], row["after"]
         if self.state is None:
-            raise CannotComeBack("its row has been removed since")
+            raise CannotComeBack("its row has been removed since, so its values cannot be restored")
         state = dict(self.state)
         for name in _PLACE:
             if name in before and state[name] != after[name]:

@@ -151,7 +151,7 @@ class Arrivals:
                 for new, arrival in self._arrivals_of(0, folder, batch):
                     if arrival is not None:
                         place = f"{folder.project_folder}/{new.name}"
-                        self._leave(f"{place}: waits until folder_discovery has made its folder a project")
+                        self._leave(f"{place}: the file waits until folder_discovery has made its folder a project")
 
     def _arrivals_of(
         self, project_id: int, folder: ProjectFolder, names: Sequence[NewName]
@@ -163,7 +163,7 @@ class Arrivals:
                 yield new, self._arrival(project_id, folder, new)
             except OSError as error:
                 # The file has the size of a missing file, so it may be a moved photo and gets no row.
-                self._leave(f"{folder.project_folder}/{new.name}: {error.strerror or error}")
+                self._leave(f"{folder.project_folder}/{new.name}: the file cannot be read ({error.strerror or error})")
 
     def _arrival(self, project_id: int, folder: ProjectFolder, new: NewName) -> Arrival | None:
         for file in sorted(new.files, key=lambda file: SOURCE_ORDER.index(file.kind)):
@@ -185,10 +185,10 @@ class Arrivals:
             if one.photo_id in left_out.photos or one.project_id in left_out.projects:
                 return "the photo was left out of the run"
             if self._whereabouts.state(one.project_id) is ProjectState.RENAMED:
-                return "waits until folder_discovery has stored the new name of the project's folder"
+                return "the file waits until folder_discovery has stored the new name of the project's folder"
         if len(self._arrivals) < MAX_ARRIVALS:
             return None
-        return f"waits for the next run, because a run follows at most {MAX_ARRIVALS} moved files"
+        return f"the file waits for the next run, because a run follows at most {MAX_ARRIVALS} moved files"
 
     def _look_up(self, sizes: Collection[int]) -> None:
         if sum(len(known) for known in self._missing.values()) > _MAX_MISSING:

@@ -67,7 +67,7 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
     if wanted == folder.project_folder:
         return
     if ctx.settings.rename_user_files == "report":
-        example = f"{folder.project_folder}: the project is called {wanted}"
+        example = f"{folder.project_folder}: the folder name that fits its project is {wanted}"
         ctx.report.count("folders with another name", example=example)
         return
     # True if a user renamed the folder. Only the first attempt can know this: a later attempt may find a folder that

@@ -67,7 +67,9 @@ def each_project(
         with suppress(LibraryError, OSError), ctx.project(project) as folder:
             fresh = ctx.reload(project)
             if fresh is None or fresh.is_archived != project.is_archived:
-                ctx.report.count("skipped", example=f"{project.project_name}: was archived or removed meanwhile")
+                ctx.report.count(
+                    "skipped", example=f"{project.project_name}: the project was archived or removed meanwhile"
+                )
             elif not skips_missing:
                 check_owner(ctx, fresh, folder)
                 work(fresh, folder)

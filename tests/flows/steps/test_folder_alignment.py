@@ -29,7 +29,7 @@ def test_nothing_is_renamed_unasked(studio: Any) -> None:
     job = studio.run("folder_alignment", scope="global")
     assert (job.status, job.result["examples"]) == (
         "completed",
-        {"folders with another name": ["one: the project is called Iceland"]},
+        {"folders with another name": ["one: the folder name that fits its project is Iceland"]},
     )
     assert studio.everything() == before
 
