@@ -1,8 +1,8 @@
 """Moves groups of files: either all files of a group move or none, even after a disk error, a crash or a power cut.
 
-The intents of a group are rows that say which file moves where; see `storage.history.move_intents`. They are stored
-durably before the first file moves. If a crash or a power cut interrupts the moves, the next job that claims the
-project calls `take_back`, which moves the files back, before the job changes anything.
+The intents of a group are rows with the old and the new place of each file; see `storage.history.move_intents`. They
+are stored durably before the first file moves. If a crash or a power cut interrupts the moves, the next job that claims
+the project first calls `take_back`, which moves the files back.
 """
 
 import os

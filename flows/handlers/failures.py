@@ -13,7 +13,7 @@ class Failures:
     The object keeps no exception, because the traceback of an exception keeps all objects of the handler's frames in
     memory, including decoded pictures.
 
-    A noun in the singular, such as `photo`, names what is counted.
+    Nouns in the singular, such as `photo` and `project`, distinguish the counted objects.
     """
 
     def __init__(self) -> None:

@@ -34,10 +34,10 @@ class PhotoFilesChange(Generic[Group]):
 
     The order makes the change safe:
 
-    1. The intents of all groups, which say which file moves where, are stored durably.
+    1. The intents of all groups, which have the old and the new place of each file, are stored durably.
     2. The groups move one after the other, each whole or not at all.
     3. The folders are synced.
-    4. One transaction writes rows and journal of the groups that moved, and removes the intents.
+    4. One transaction writes the rows and the journal of the groups that moved, and removes the intents.
 
     After an exception in step 2, steps 3 and 4 still run. If step 4 does not run, or a power cut undoes its commit, the
     next job that claims the projects moves the files back; see `announced_moves`.

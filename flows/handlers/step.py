@@ -1,8 +1,8 @@
 """The `@step` decorator and the registry of handlers, which maps each step type to its function.
 
-A built-in step type has its handler in a module of `flows.steps`, which `_BUILTIN_MODULES` below names, and its
-description in `task_definitions.step_types`. The loop of a handler over photos is `each_photo` in
-`flows.steps.targets.target_photos`, and the loop over projects is `each_project` in `target_projects` beside it.
+`_BUILTIN_MODULES` below names the modules with the handlers of the built-in step types; `task_definitions.step_types`
+has their descriptions. To loop over photos, a handler calls `each_photo` of `flows.steps.targets.target_photos`; to
+loop over projects, `each_project` of `flows.steps.targets.target_projects`.
 """
 
 import threading

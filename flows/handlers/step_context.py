@@ -48,7 +48,7 @@ FOLLOW_UP_PRIORITY = 85
 
 
 class StepContext:
-    """The job that a handler runs, the projects and photos that it works on, and the calls that the handler may make.
+    """The job of a handler, the projects and photos of the job, and the calls that the handler may make.
 
     Attributes:
         job: the row of the claimed job.
@@ -255,8 +255,8 @@ class StepContext:
     def project(self, project: Project) -> Iterator[ProjectFolder]:
         """Run the block for one of the job's projects. A failure in the block is recorded, and the handler continues.
 
-        If the step type modifies files, the method waits until the project is free, claims it during the block, and
-        reads the name of its folder after the wait.
+        If the step type modifies files, the method waits until the project is free, and claims the project during the
+        block. It reads the name of the project's folder after the wait.
 
         Raises:
             LibraryError, OSError: files of an interrupted move could not be moved back. This failure is recorded too.
@@ -312,8 +312,8 @@ class StepContext:
     def item_batches(self, *, size: int = OUTCOME_BATCH_SIZE) -> Iterator[list[TargetItem]]:
         """Yield the job's open items with their photos and projects, in batches. Each batch is one query.
 
-        If the photo of an item no longer exists, or its project is archived or belongs to another tenant, the item is
-        recorded as skipped or failed and left out. The outcomes of a batch are written before the next batch is read.
+        An item whose photo no longer exists, or whose project is archived or belongs to another tenant, is not yielded,
+        but recorded as skipped or failed. The outcomes of a batch are written before the next batch is read.
         """
         for batch, left_out in self.targets.open_items(size=size):
             self._outcomes.add(*left_out)
