@@ -8,7 +8,7 @@ from typing import Final
 
 from flows.imaging.errors import ImageTooLarge
 
-#: The longest edge that WebP can hold.
+#: The longest edge of a WebP image.
 MAX_WEBP_EDGE_PIXELS: Final = 16_383
 
 

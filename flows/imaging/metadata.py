@@ -27,9 +27,9 @@ class PhotoMetadata:
     """The metadata of an original. A missing value is None.
 
     Attributes:
-        taken_at: when the picture was taken, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`. It is the first
-            valid date among EXIF DateTimeOriginal and CreateDate, IPTC with a time, XMP, IPTC without a time, the XMP
-            sidecar, and EXIF ModifyDate; `_moments` has an exception. Without an offset, it is the camera's local time.
+        taken_at: when the picture was taken, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`. Without an offset,
+            it is the camera's local time. It is the first valid date of these: EXIF DateTimeOriginal, EXIF CreateDate,
+            IPTC with a time, XMP, IPTC without a time, the XMP sidecar, EXIF ModifyDate. `_moments` has an exception.
         orientation: the EXIF orientation, 1 to 8.
         make: the maker of the camera.
         model: the model of the camera.

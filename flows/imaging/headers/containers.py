@@ -1,7 +1,7 @@
 """Finds the EXIF block, the XMP packet and the IPTC block in files of many formats.
 
-The module reads the structure of TIFF, RAF, MRW, CRW, X3F, CR3, PNG, JPEG XL, JPEG 2000 and JPEG files, up to limits of
-size and number. Broken files raise no errors. `exif`, `xmp` and `iptc` read the contents of the blocks.
+The module reads TIFF, RAF, MRW, CRW, X3F, CR3, PNG, JPEG XL, JPEG 2000 and JPEG files, up to limits of size and number.
+Broken files raise no errors. `exif`, `xmp` and `iptc` read the contents of the blocks.
 """
 
 import re

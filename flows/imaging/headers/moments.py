@@ -21,8 +21,8 @@ def moment_text(date: str, *, fraction: str = "", offset: str = "") -> str | Non
     as zero. Second 60 becomes 59, and hour 24 becomes hour 0 of the same day, because cameras write both.
 
     Args:
-        date: the date, such as `2024:05:17 18:30:00`. Other separators are also accepted, and so are a fraction of the
-            seconds and an offset at the end.
+        date: the date, such as `2024:05:17 18:30:00`. Other separators, a fraction of the seconds and an offset at the
+            end are also accepted.
         fraction: the digits after the decimal point of the seconds.
         offset: the offset from UTC, such as `+02:00` or `Z`.
     """

@@ -27,7 +27,7 @@ _MAX_PAGES: Final = 100
 
 
 def is_tiff(head: bytes) -> bool:
-    """Return whether the first four bytes are those of a TIFF structure or of a RAW file with such a structure."""
+    """Return whether a file with these first four bytes has a TIFF structure, as TIFF files and many RAW files have."""
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     return order is not None and len(head) >= 4 and struct.unpack(order + "H", head[2:4])[0] in _MAGIC | {_BIG_MAGIC}
 
@@ -51,7 +51,7 @@ class Entry:
     """One tag of a TIFF folder (IFD). The value is read only when it is needed.
 
     Attributes:
-        place: the offset of the value field. The field has the value itself if the value is short, else its offset.
+        place: the offset of the value field, which contains a short value itself, or the offset of a longer value.
     """
 
     _read_at: Reader
@@ -87,7 +87,7 @@ class Entry:
         return self._data(self._count)[:max_bytes] if self._count <= max_bytes else self._data(self._count, max_bytes)
 
     def block(self, max_bytes: int) -> bytes:
-        """Return the bytes of the value, whatever its type, because some programs store blocks as 32-bit numbers."""
+        """Return the bytes of a value of any type, because some programs store blocks as 32-bit numbers."""
         form = _NUMBER_FORMATS.get(self._kind)
         return self._data(min(self._count * (1 if form is None else struct.calcsize("<" + form)), max_bytes))
 

@@ -16,8 +16,8 @@ _WIDTH, _HEIGHT = 0x0100, 0x0101
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 0x00FE, 0x0102, 0x0106, 0x0152, 0x0153
 _COMPRESSION, _ORIENTATION, _INK_SET, _SUBSAMPLING = 0x0103, 0x0112, 0x014C, 0x0212
 _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _LOG_L, _LOG_LUV = 3, 5, 6, 8, 9, 32_844, 32_845
-#: Color spaces outside of `_COLORS` that libvips converts correctly or refuses. libvips would show all other color
-#: spaces, such as a transparency mask, the mosaic of a sensor or colors in linear light, as gray or RGB.
+#: The color spaces outside of `_COLORS` that libvips converts correctly or refuses. libvips would show all others as
+#: gray or RGB, for example a transparency mask, the mosaic of a sensor or colors in linear light.
 _KNOWN: Final = frozenset({_PALETTE, _YCBCR, _LOG_L, _LOG_LUV})
 _JPEG: Final = (6, 7)
 _INKS_OF_CMYK: Final = 1
@@ -174,8 +174,8 @@ def _numbers(photometric: int, sample_format: int, bits: int) -> Numbers | None:
         return {8: Numbers.ICC_LAB_8, 16: Numbers.ICC_LAB_16}.get(bits)
     if sample_format == _FLOAT:
         return Numbers.FLOAT
-    # Values of 10, 12 and 14 bits are not supported, because some programs multiply them by a power of two, and the
-    # file does not show whether they did.
+    # Values of 10, 12 and 14 bits are not supported: some programs multiply them by a power of two, and the file does
+    # not show this.
     if sample_format == _SIGNED or 8 < bits < 16:
         return None
     return Numbers.LONG if bits == 32 else Numbers.PLAIN

@@ -182,9 +182,9 @@ class ImagePool(ImageProcessing):
     ) -> Result:
         """Run an operation of `worker_process` in one of the processes. `name` is the file's name, for messages.
 
-        If the system killed the process, or the process got too little processor time, the operation runs once more
-        while the other processes of the pool are idle. `after_failure` is called after each attempt that the process
-        did not finish.
+        The operation runs once more if the system killed the process, or if the process got too little processor time.
+        During this second attempt, the other processes of the pool are idle. `after_failure` is called after each
+        attempt that the process did not finish.
         """
 
         def attempt(worker: Worker) -> Result:
@@ -204,7 +204,7 @@ class ImagePool(ImageProcessing):
             with self._taken(1, name) as workers:
                 return attempt(workers[0])
         except (DecoderKilled, SlowMachine):
-            # The lock allows one call at a time: two calls that each hold some of the processes would wait forever.
+            # The lock allows one such call at a time. Two calls that each keep some processes would wait forever.
             with self._alone, self._taken(self._count, name) as workers:
                 return attempt(workers[0])
 

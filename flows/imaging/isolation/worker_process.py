@@ -129,7 +129,7 @@ def _resident_bytes() -> int:
 
 
 def _die_with_parent(lifeline: int) -> None:
-    # The parent holds the other end of the pipe and writes nothing, so the read returns when the parent dies. A
-    # separate thread reads, because the main thread cannot react while it decodes.
+    # The parent has the other end of the pipe and writes nothing, so the read returns when the parent dies. A separate
+    # thread reads, because the main thread cannot react while it decodes.
     os.read(lifeline, 1)
     os._exit(0)

@@ -55,12 +55,12 @@ def read_header(source: Any, name: str, *, page: int = 0) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class OpenImage:
-    """An open original, of which only the header has been read. Width and height are those of the stored pixels.
+    """An open original after its header was read. Width and height are the size of the stored pixels.
 
     Attributes:
         name: the file's name, for messages.
         orientation: the EXIF orientation, 1 to 8, of the stored pixels; None if the file has none.
-        header: the libvips image, of which only the header was read; None if only Pillow can decode the file.
+        header: the libvips image, with its header only; None if only Pillow can decode the file.
         source: the `pyvips.Source` of the header.
         pixels: how to read the pixels of a TIFF; None for other formats.
         colors: the colors, if the file defines them by code points; None for sRGB, and if the file's profile applies.
