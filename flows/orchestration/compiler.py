@@ -81,7 +81,7 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
 
     The flow has the name of the definition; its description is the label with the steps. Its parameters depend on the
     scope: `project` needs a project, `photo_set` takes items or a selection, `global` takes neither. Each step is a
-    Prefect task that has the name of the step's type, has its priority and lane as tags, and is mapped over job ids.
+    Prefect task, mapped over job ids. It has the name of the step's type, and the step's priority and lane as tags.
 
     Raises:
         MissingHandler: a step's type has no handler in this installation.

@@ -24,8 +24,8 @@ from task_definitions.foreign_documents import parse_json
 
 logger = logging.getLogger("photojobs.prefect")
 
-#: A connection that was not used for this long is replaced by a new one. Between two calls of `send`, nothing answers
-#: the pings of the server, and the server closes a silent connection, by default after 40 seconds.
+#: A connection that was not used for this long is replaced by a new one. Between two calls of `send`, no code answers
+#: the pings of the server. The server closes a connection that does not answer, by default after 40 seconds.
 FRESH_SECONDS = 10.0
 
 

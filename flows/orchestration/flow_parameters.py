@@ -110,7 +110,7 @@ def checked_parameters(model: type[BaseModel], given: dict[str, Any]) -> dict[st
 
 
 def mistake(model: type[BaseModel], error: PhotojobsError, *, given: dict[str, Any]) -> str:
-    """Return one sentence that names the field of the form and says what is wrong with the field's value."""
+    """Return one sentence that names the field of the form and describes what is wrong with its value."""
     if isinstance(error, UnusableParameters):
         return str(error)
     if isinstance(error, InvalidValue) and error.name in model.model_fields:

@@ -207,7 +207,7 @@ def final_state(summary: TaskSummary) -> State[Any]:
 
 
 def _log_steps(summary: TaskSummary) -> None:
-    # The page of the flow run shows the lines of this logger, but not those of the process's own log.
+    # Prefect's page of the flow run shows the lines of this logger only, and not the log of the process.
     if flow_run.id:
         for step in summary.steps:
             get_run_logger().info("%s", step_line(step))
