@@ -1,7 +1,7 @@
-"""Follows jobs: waits for the end of each job, which runs in this process when it gets a slot, or in another process.
+"""Follows jobs: waits for the end of each job. A job runs in this process when it gets a slot, or in another process.
 
-The followed jobs of a process are the source of one executor, so that the setting `concurrency` limits how many of them
-run at a time, and rank decides which. A job that waits takes no thread.
+One executor runs the followed jobs of a process. The setting `concurrency` limits how many of them run at a time, and
+their rank (see `storage.queue.exchange_statements`) decides which run first. A job that waits takes no thread.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ LANES_SECONDS = 5.0
 class FollowedJobs:
     """The jobs that a process follows, and the source of the executor that runs them.
 
-    The executor runs in a thread of its own while a job is followed.
+    While a job is followed, the executor runs in a separate thread.
 
     Args:
-        database: the database that holds the jobs.
+        database: the database with the jobs.
         settings: the settings of the process.
         worker_id: the id under which this process claims.
         wakeups: wakes the executor.
@@ -76,8 +76,8 @@ class FollowedJobs:
         self._claimed: dict[str, Followed] = {}
         #: The ids of the jobs for which this process keeps the next slots.
         self._next_in_line: set[int] = set()
-        #: The ids of the jobs that run in another process, whose next attempt is not due, or that wait for earlier
-        #: steps of their task.
+        #: The ids of the jobs that cannot begin now: they run in another process, their next attempt is not due, or
+        #: they wait for earlier steps of their task.
         self._not_ready: set[int] = set()
         self._looked_at = -math.inf
         self._due_at = math.inf
@@ -281,7 +281,7 @@ class FollowedJobs:
             self._answer(job_id)
 
     def _answer(self, job_id: int, row: Job | None = None, *, is_removed: bool = False) -> None:
-        """End the wait for a job. The result is None if the row was removed, else `row` or the row read last."""
+        """End the wait for a job with its row: None if it was removed, otherwise `row` or the row read last."""
         with self._lock:
             waiters = self._waiting.pop(job_id, [])
             self._next_in_line.discard(job_id)

@@ -35,7 +35,7 @@ class Heartbeat:
     The thread starts with the first job.
 
     Args:
-        database: the database that holds the jobs.
+        database: the database with the jobs.
         worker_id: the id of this process.
         interval_seconds: the time between two heartbeats of a running job. The queued jobs that this process waits
             for, and the tasks that it follows, get one at least every five seconds.
