@@ -11,7 +11,7 @@ from storage.photos.original_search import KnownOriginal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """A file whose name has no row, and whose contents are those of a missing file of a photo.
+    """A file whose name has no row, and which has the contents of a missing file of a photo.
 
     Attributes:
         project_id: the project in whose folder the file is.

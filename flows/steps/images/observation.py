@@ -123,8 +123,8 @@ def fingerprint_of(original: Original) -> Fingerprint | None:
 def with_fingerprint(original: Original, found: Fingerprint, *, now: datetime, accepts: bool = False) -> Original:
     """Return the row of an original with a new fingerprint.
 
-    If the contents are those that were found corrupt, the row stays marked as corrupt, even if the times of the file
-    have changed. `accepts` removes the mark.
+    If the contents are the corrupt ones that an earlier check found, the row stays marked as corrupt, even if the times
+    of the file have changed. `accepts` removes the mark.
     """
     seen = replace(original, size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, ctime_ns=found.ctime_ns)
     if found.content_hash is not None and found.content_hash == original.corrupt_hash and not accepts:

@@ -48,10 +48,10 @@ class PhotoResult:
     """The result of the work on one photo, which a thread creates and the handler writes to the database.
 
     Attributes:
-        values: new values of columns of the photo's row. Only those that differ are written.
+        values: new values of columns of the photo's row. Only values that differ are written.
         meta: the keys of `meta_json` that photojobs owns, with their new values. A key with the value None is removed.
         derivatives: new rows of derivatives, which name the source file even if making the derivative failed.
-        originals: the present rows of the photo's files by name. Only those that differ are written.
+        originals: the present rows of the photo's files by name. Only rows that differ are written.
         made_anew: the kinds of derivatives that had no file before.
         has_written_files: whether any derivative was written.
         counts: the kinds to count in the report, each with an example.

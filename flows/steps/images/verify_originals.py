@@ -31,7 +31,7 @@ from storage.photos.projects import ProjectsRepository
 from storage.photos.verification import VerificationRepository, Verified
 from storage.records import Project
 
-#: The kind under which the report counts an original that changed while it was read, so that it was not verified.
+#: The kind under which the report counts an original that was not verified, because it changed while it was read.
 _CHANGED = "changed while they were read"
 
 #: How long a thread that waits for the rate limit sleeps before it checks the claim again.
@@ -40,7 +40,7 @@ _NAP_SECONDS = 0.25
 
 @step("verify_originals", unit="projects", modifies_files=False)
 def verify_originals(ctx: StepContext) -> None:
-    """Read originals again, the least recently read first, and find those that have become corrupt."""
+    """Read originals again, the least recently read first, and find the corrupt ones."""
     ctx.library.check_available()
     pace = _Pace(ctx)
     available = _take_up_unknown(ctx)

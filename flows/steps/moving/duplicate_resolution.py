@@ -1,8 +1,8 @@
 """The step `duplicate_resolution`: it reports photos that have the base name of an older photo in another project.
 
-`storage.photos.duplicate_names` decides which of the photos keeps the name. With the setting
-`rename_user_files = "rename"`, the step renames the others in the job's projects, each with all its files, companions
-and derivatives. The step removes no photo and no file.
+`storage.photos.duplicate_names` decides which of the photos keeps the name. With the setting `rename_user_files =
+"rename"`, the step renames the other photos in the job's projects, with all their files, companions and derivatives.
+The step removes no photo and no file.
 """
 
 import stat
@@ -137,7 +137,7 @@ def _rename_all(
 
 
 class _Copies:
-    """Finds photos of one project whose files equal, byte for byte, those of another photo with the same name.
+    """Finds copies in one project: their files equal, byte for byte, the files of another photo with the same name.
 
     Copies are not renamed: backups and phone syncs add the same files repeatedly, so renamed copies would accumulate.
     """
@@ -151,7 +151,7 @@ class _Copies:
     def original_of(self, photo: Photo, files: PhotoFiles) -> str | None:
         """Return the original of a photo, as `project/name`; None if the photo is not a copy.
 
-        The original may be a photo with the same name in another project, or a photo of this project that had the name
+        The original has the same name, and is in another project; or it is a photo of this project that had this name
         before it was renamed.
         """
         like = self._names.photos_like(photo.filename, but_for=photo.id)

@@ -25,9 +25,9 @@ _NUMBERED: Final = re.compile(r"_duplicate\d.*", re.DOTALL)
 class FreeNames:
     """Finds free names in a project for photos that move there or are renamed.
 
-    A name is taken if a file in the folder or a row without files has the name, or if `is_taken` returns true for it.
-    It is also taken if, under this name, the photo would get a companion that is already in the folder, or another
-    photo would get one of the photo's companions.
+    A name is taken in these cases: a file in the folder or a row without files has the name; `is_taken` returns true
+    for it; with this name, the photo would get a companion that is already in the folder; or another photo would get
+    one of the photo's companions.
 
     Raises:
         FolderMissing: the project has no folder.

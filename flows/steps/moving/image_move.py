@@ -179,8 +179,8 @@ class _PhotoMove(PhotoFilesChange[_Move]):
 
     def finish(self) -> None:
         if any(lacks_derivatives(photo.thumbnail_status, photo.preview_status) for photo in self._moved):
-            # The flag is set before the rows change. If the process then dies, an unneeded flag only lets a step run in
-            # vain, but a missing flag would leave photos without thumbnails.
+            # The flag is set before the rows change. If the process then dies, the flag only makes a step run that
+            # finds no work. Without the flag, photos would stay without thumbnails.
             self.ctx.set_flag(NEED_DERIVATIVES, True)
         super().finish()
 

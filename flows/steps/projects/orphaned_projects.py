@@ -1,7 +1,7 @@
 """The step `orphaned_project_cleanup`: it archives projects whose folder is missing, and later removes their rows.
 
 The rows stay for at least `missing_grace_seconds`. A folder counts as missing only if the library and the tenant's
-folder can be read, and no folder of the tenant is the project's folder under another name.
+folder can be read, and the tenant has no renamed folder of the project.
 """
 
 from collections.abc import Sequence

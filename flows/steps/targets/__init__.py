@@ -1,6 +1,6 @@
 """The targets of steps.
 
-`photo_files` decides which files belong to a photo, `target_photos` and `target_projects` iterate over the photos and
-projects of a job, `target_projects` decides whether a missing file may count as deleted, and `whereabouts` finds
-renamed folders.
+`photo_files` decides which files belong to a photo. `target_photos` iterates over the photos of a job.
+`target_projects` iterates over the projects of a job, and decides whether a missing file may count as deleted.
+`whereabouts` finds renamed folders.
 """

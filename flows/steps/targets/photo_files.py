@@ -41,8 +41,8 @@ class PhotoFiles:
 
     Attributes:
         images: the JPEG, RAW and other image files.
-        companions: the other files that belong to the photo by their names, each with the way in which the name of the
-            file is derived from the name of the photo.
+        companions: the other files that belong to the photo by their names. The `Fit` of a file describes how its name
+            is derived from the photo's name.
         untouchable: the files that must stay unchanged, such as symlinks.
     """
 
@@ -96,7 +96,7 @@ class PhotoFiles:
             )
 
     def refuse_several_pictures(self, kinds: Collection[FileKind]) -> None:
-        """Raise `SeveralPictures` if a kind has several pictures, of which the user can have seen only one."""
+        """Raise `SeveralPictures` if a kind has several pictures, because the user can have seen only one of them."""
         for kind in kinds:
             files = self.of_kind(kind)
             # A RAW file and its conversion to another format are one picture; files of the same extension are several.
@@ -156,7 +156,7 @@ class _FileSearch:
     Args:
         folder: the folder of the project.
         names: the base names of the photos.
-        known: returns those of the given names that are names of photos in the database.
+        known: returns the given names that are names of photos in the database.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """The loop of a handler over the projects of its job, and the checks before a missing file counts as deleted.
 
-If the disk of a library, a tenant or a project is missing, the checks raise errors, so that no rows are removed. A
-project whose folder is missing is archived by the step `flows.steps.projects.orphaned_projects`, which also decides
-when its rows are removed; `flows.steps.targets.whereabouts` finds folders that were renamed.
+If the disk of a library, a tenant or a project is missing, the checks raise errors, so that no rows are removed. The
+step in `flows.steps.projects.orphaned_projects` archives a project whose folder is missing, and decides when its rows
+are removed. `flows.steps.targets.whereabouts` finds renamed folders.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -131,8 +131,8 @@ def check_project(ctx: StepContext, project: Project, folder: ProjectFolder) -> 
     """Check that a folder has files of the project, before missing files count as deleted or files are written there.
 
     Raises:
-        ProjectUnavailable: the folder has neither a manifest nor a file of a photo, although the project has photos, or
-            it is another project's folder; see `check_owner`.
+        ProjectUnavailable: the project has photos, but the folder has neither a manifest nor a file of a photo; or the
+            folder is another project's folder, see `check_owner`.
         FolderMissing, FolderUnreadable, UnsafePath: the folder could not be listed; see `storage.library.scan`.
     """
     check_owner(ctx, project, folder)
