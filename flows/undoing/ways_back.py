@@ -35,8 +35,8 @@ class WayBack:
 
     Attributes:
         now: the path of the file before the move.
-        back: the path to which the file returns. A file that returns to the trash gets a new name there, so that its
-            time in the trash starts again.
+        back: the path to which the file returns. A file that returns to the trash gets a new name with the current
+            time, so that its time in the trash begins again.
         move: the move; None if the file is missing, or is already at `back` because a user has moved it.
         is_gone: whether the file is at neither path.
         project_id: the project that owns the file at `now`.
