@@ -1,4 +1,4 @@
-"""The errors of running jobs. Each class is a `PhotojobsError`; its docstring says when it is raised."""
+"""The errors of running jobs. Each class is a `PhotojobsError` whose docstring describes when it is raised."""
 
 from pathlib import PurePosixPath
 
@@ -18,8 +18,8 @@ class PermanentStepError(FlowsError):
 def is_repeatable(error: BaseException) -> bool:
     """Return whether another attempt may succeed after this error.
 
-    Another attempt cannot succeed if the error is a `PermanentStepError`, a path is outside the library, a payload or a
-    definition cannot be read, or the database refuses a value.
+    Another attempt cannot succeed after a `PermanentStepError`. It cannot succeed either if a path is outside the
+    library, a payload or a definition cannot be read, or the database refuses a value.
     """
     return not isinstance(error, PermanentStepError | UnsafePath | CorruptPayload | DefinitionError | InvalidValue)
 

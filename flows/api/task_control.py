@@ -65,7 +65,8 @@ def retry_task(
 ) -> TaskSummary:
     """Run the failed and canceled jobs of an ended task again. Items that are done are not repeated.
 
-    From the step `from_step`, given by its index from 0 or by its type, all jobs run again, also those that completed.
+    If `from_step` is given, as the index of a step from 0 or as its type, all jobs from this step on run again, even if
+    they completed.
 
     The function asks Prefect for a flow run, as `start_task` does. If Prefect cannot be reached, `photojobs up` or a
     worker continues the task. The call joins the transaction of `connection`, if it is given; Prefect is asked after

@@ -185,4 +185,4 @@ class StepSource(Source[AnyFuture]):
         return self._stopping.is_set()
 
     def raise_error(self) -> None:
-        """Raise the first error of a followed job, if there was one. After an error, no further jobs begin."""
+        """Do nothing by default. A subclass can raise the first error of a followed job, to end the run."""

@@ -165,7 +165,7 @@ def plan_task(
 ) -> Plan:
     """Return the changes that `run_task` with the same arguments would make, without making them.
 
-    The task runs to its end on a shadow, which has copies of the rows, and files with the same names, sizes and times.
+    The task runs to its end on a shadow: copies of the rows, and empty files with the same names, sizes and times.
     Each step sees the results of the steps before it. `start_task` describes the arguments that both functions have.
 
     A `thorough` plan decodes every image whose derivatives would be made. Otherwise, only the headers of images are

@@ -1,5 +1,5 @@
 """Starts tasks.
 
-`new_task` checks the arguments, `outbox` decides when Prefect is asked for a flow run, `prefect_requests` asks, and
-`deployment_names` names deployments and flow runs.
+`new_task` checks the arguments. `outbox` decides when Prefect is asked for a flow run, and `prefect_requests` sends the
+request. `deployment_names` has the names of deployments and flow runs.
 """

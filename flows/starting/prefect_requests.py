@@ -25,8 +25,8 @@ ANSWER_SECONDS = 10.0
 def request_flow_run(task: Task) -> str | None:
     """Ask for a flow run that follows the task. The call takes at most a little longer than `ASK_SECONDS`.
 
-    The idempotency key is the task's id, so repeated requests, also from other processes, return the same flow run
-    until that flow run has ended. For a retried task, the key is the task's id and the id of its last flow run.
+    The idempotency key is the task's id. Repeated requests, also of other processes, return the same flow run until it
+    has ended. For a retried task, the key is the task's id and the id of its last flow run.
 
     Returns:
         The id of the flow run; None if no server is configured, or if it did not answer.

@@ -1,7 +1,7 @@
 """The events of tasks, jobs and items: when they are sent to the listeners, and what they contain.
 
-Events only inform; the database tables hold the state. `flows.orchestration.prefect_events` is the listener that sends
-them to Prefect.
+Events only inform; the state is in the database tables. The listener in `flows.orchestration.prefect_events` sends
+events to Prefect.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Event:
         subject: the id of the task or job in Prefect's form, for example `photojobs.job.12`.
         label: the name of the task or job for readers.
         related: the ids of related objects by role: `task`, `tenant`, `project` or `flow-run`.
-        payload: further details, as values that JSON can hold.
+        payload: further details, as JSON values.
     """
 
     name: str
