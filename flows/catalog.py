@@ -31,7 +31,7 @@ def flow_named(name: str) -> Flow[..., Any]:
     return compile_task(definitions().get_or_raise(name))
 
 
-#: The flow that runs standalone jobs.
+#: The flow that runs standalone jobs, which belong to no task.
 drain_queue = drain_queue_flow
 
 

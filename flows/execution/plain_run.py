@@ -38,7 +38,7 @@ def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
 
 
 class _PlainStep(StepSource["Future[Job | None]"]):
-    """The jobs of a step, each followed by a future of this process."""
+    """The jobs of a step. A future of this process shows the end of each job."""
 
     def __init__(self, task: Task, runtime: Runtime) -> None:
         super().__init__(task, runtime)

@@ -27,7 +27,7 @@ class DrainSummary:
 
     @property
     def total(self) -> int:
-        """The number of all runs."""
+        """The number of all runs of jobs."""
         return sum(self.ended.values())
 
 
@@ -75,7 +75,7 @@ class Lanes:
         self.ended.append("removed" if ended is None else ended.status)
 
     def give_back(self, job: Job) -> None:
-        """Queue a claimed job again."""
+        """Queue a claimed job again, because no thread could be started for it."""
         JobsRepository(self._runtime.database).hand_back(job.id, claim_token=str(job.claim_token))
 
     def stop_running(self) -> None:

@@ -111,7 +111,7 @@ class JobTargets:
         return [project for project in found if project.id not in self.left_out.projects]
 
     def open_items(self, *, size: int) -> Iterator[tuple[list[TargetItem], list[ItemOutcome]]]:
-        """Yield batches of open items, each with the outcomes of the items that were left out of the batch."""
+        """Yield batches of unfinished items, each with the outcomes of the items that were left out of it."""
         access = Access(self._database)
         for items in iterate_items(access, self._job.id, batch_size=size, statuses=_OPEN):
             batch: list[TargetItem] = []

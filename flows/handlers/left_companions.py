@@ -65,7 +65,7 @@ def left_companions(
         for one, path, new_path in paths:
             owner = there.owner(new_path, arriving=one.new)
             if owner is not None and owner.key == name_key(one.new):
-                # A symlink stays where it is.
+                # A companion behind a symlink is left out, so it stays where it is.
                 with suppress(UnsafePath):
                     found.append((one, source.folder.companion(path), target.folder.companion(new_path)))
     return found

@@ -89,7 +89,7 @@ class PhotoFilesChange(Generic[Group]):
             self.finish()
 
     def move(self, group: Group) -> None:
-        """Move the files of a group."""
+        """Move all files of a group, or none."""
         group.carry_out(self.ctx.library, names=self.names, folder=self.folder.path)
 
     def fail(self, group: Group, error: Exception) -> None:
@@ -97,7 +97,7 @@ class PhotoFilesChange(Generic[Group]):
         group.error = error
 
     def finish(self) -> None:
-        """Write the rows of the groups that moved."""
+        """Sync the folders, then write the rows of the groups that moved."""
         # Files of the other groups may have moved and returned, so the folders of all groups are synced.
         sync_moves((move.source, move.target) for group in self.groups for move in group.moves)
         with self.transaction() as connection:
@@ -135,10 +135,10 @@ class PhotoFilesChange(Generic[Group]):
             )
 
     def write(self, connection: Connection) -> None:
-        """Write the rows of the groups that moved."""
+        """Do nothing by default. A subclass writes the rows of the groups that moved."""
 
     def report(self) -> None:
-        """Report the groups that moved, after their rows were written."""
+        """Do nothing by default. A subclass reports the groups that moved, after their rows were written."""
 
     def _announce(self) -> None:
         job, now = self.ctx.job, self.ctx.now()

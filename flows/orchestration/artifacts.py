@@ -104,10 +104,10 @@ def publish_plan(plan: Plan) -> None:
 
 
 def await_publication() -> None:
-    """Wait until all artifacts and events are sent, at most `FLUSH_SECONDS`, because the server may be unavailable."""
+    """Wait until all artifacts and events are sent, or for `FLUSH_SECONDS`: the server may be unavailable."""
     link.flush(FLUSH_SECONDS)
 
 
 def _key(*parts: str) -> str:
-    # Prefect allows lower-case letters, digits and dashes.
+    # In the keys of artifacts, Prefect allows only lower-case letters, digits and dashes.
     return "-".join(parts).replace("_", "-").lower()

@@ -89,7 +89,7 @@ class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
 
 
 class _JobRun(FollowedRun):
-    """The task run that represents a job."""
+    """The task run that represents a job, and the follower that runs this job."""
 
     def __init__(
         self,

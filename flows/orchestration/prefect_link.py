@@ -343,6 +343,6 @@ def _resources_of(client: SyncPrefectClient, flow_run: FlowRun) -> list[Resource
     return [resource.model_dump() for resource in [*related, *tags_as_related_resources(tags)]]
 
 
-#: The link of this process.
+#: The link of this process to Prefect's server, which all its flow runs share.
 link = PrefectLink()
 atexit.register(link.flush, EXIT_SECONDS)

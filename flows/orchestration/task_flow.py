@@ -139,7 +139,7 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
 
 
 class _MappedStep(StepSource["PrefectFuture[Any]"]):
-    """The jobs of a step, each followed by a mapped Prefect task run."""
+    """The jobs of a step. A mapped Prefect task run represents each job."""
 
     def __init__(self, task: Task, runtime: Runtime) -> None:
         super().__init__(task, runtime)

@@ -54,7 +54,7 @@ class Tally:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, change: Change) -> None:
-        """Count a change."""
+        """Add a change to the counts and examples."""
         self.counts[change.action] += 1
         self.freed_bytes += change.freed_bytes
         known = self.examples.setdefault(change.action, [])

@@ -83,7 +83,7 @@ class PlanWriter:
             self._write(json.dumps(_header(new, runtime, is_thorough=is_thorough), ensure_ascii=False, sort_keys=True))
 
     def add(self, change: Change) -> None:
-        """Write one change."""
+        """Write one change as a line of the file."""
         self._count += 1
         with self._translating():
             self._write(change.to_json())

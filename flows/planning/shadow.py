@@ -62,7 +62,7 @@ class ShadowRuntime(Runtime):
 
     @property
     def images(self) -> "ImageProcessing":
-        """Image processing for plans."""
+        """The image processing of the plan, which reads images from the real library."""
         with self._images_lock:
             if self._planned_images is None:
                 self._planned_images = PlannedImages(super().images, self.library, is_thorough=self._is_thorough)

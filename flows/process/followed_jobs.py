@@ -72,7 +72,7 @@ class FollowedJobs:
         self._announced: dict[int, Job] = {}
         #: The jobs that wait for their turn here, or run in another process.
         self._waiting: dict[int, list[Followed]] = {}
-        #: The claimed jobs, by token.
+        #: The claimed jobs, by claim token.
         self._claimed: dict[str, Followed] = {}
         #: The ids of the jobs for which this process keeps the next slots.
         self._next_in_line: set[int] = set()

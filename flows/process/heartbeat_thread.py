@@ -117,7 +117,7 @@ class Heartbeat:
                 self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread."""
+        """Stop the thread, so that this process writes no more heartbeats."""
         self._stopped.set()
         self._wake.set()
         if self._thread is not None:

@@ -39,13 +39,13 @@ class Numbers(Enum):
     LONG = "long"
     #: Floating-point numbers from 0 (black) to 1 (white).
     FLOAT = "float"
-    #: Lab with lightness from 0 to 255, and a and b as signed bytes.
+    #: CIELAB with `L` from 0 to 255, and with `a` and `b` as signed bytes.
     LAB_8 = "lab 8"
-    #: Lab with lightness from 0 to 65535, and a and b as signed 256ths.
+    #: CIELAB with `L` from 0 to 65535, and with `a` and `b` as signed 256ths.
     LAB_16 = "Lab 16"
-    #: Lab with lightness from 0 to 255, and a and b increased by 128.
+    #: CIELAB with `L` from 0 to 255, and with `a` and `b` increased by 128.
     ICC_LAB_8 = "ICC Lab 8"
-    #: Lab with lightness from 0 to 65280, and a and b increased by 128, in 256ths.
+    #: CIELAB with `L` from 0 to 65280, and with `a` and `b` increased by 128, in 256ths.
     ICC_LAB_16 = "ICC Lab 16"
 
 

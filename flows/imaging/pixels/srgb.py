@@ -8,7 +8,7 @@ from flows.imaging.pixels import vips
 # The matrix is from Adobe RGB (1998) Color Image Encoding, section 4.3.5.3.
 _ADOBE_RGB_TO_XYZ = [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]
 
-#: The bands of a CIELAB image without transparency.
+#: The number of bands of a CIELAB image without transparency.
 _LAB_BANDS = 3
 
 

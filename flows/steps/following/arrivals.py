@@ -32,7 +32,7 @@ from storage.records import Project
 #: Largest number of arrivals in memory. Further arrivals wait for the next run.
 MAX_ARRIVALS: Final = 50_000
 
-#: Largest number of missing files in memory.
+#: Largest number of missing files in memory. Beyond it, they are dropped, and read again when they are needed.
 _MAX_MISSING: Final = 100_000
 
 

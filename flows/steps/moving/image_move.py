@@ -126,7 +126,7 @@ class _Journey:
         self.photos = {photo.id: photo for photo in rows if not has_moved(read[photo.id], photo)}
         self.files = find_files(ctx, source, list(self.photos.values()))
         self.names = FreeNames(ctx, destination, target, self.photos.values(), self.files)
-        #: The photos that have moved.
+        #: The moves of the photos that have moved, by photo id.
         self.relocations: dict[int, Relocation] = {}
 
     def note(self, moves: Iterable[_Move]) -> None:

@@ -65,7 +65,7 @@ class _Found:
 
     @property
     def name(self) -> str:
-        """The name for the project."""
+        """The name for the folder's project: the name in the manifest, or else the name of the folder."""
         return self.folder.project_folder if self.manifest is None else self.manifest.name
 
 

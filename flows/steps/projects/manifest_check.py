@@ -45,7 +45,7 @@ def write_manifest_if_different(ctx: StepContext, project: Project, folder: Proj
             trash = FileChange(action=FileAction.TRASHED, source=path, target=target, project_id=project.id)
             changes.insert(0, trash)
         with ctx.transaction(durable=True) as connection:
-            # A job without a task cannot be undone.
+            # The entries are for an undo, and a job without a task cannot be undone.
             if ctx.job.task_id is not None:
                 ctx.journal(connection, changes)
 

@@ -244,7 +244,7 @@ def file_moves(files: PhotoFiles, source: ProjectFolder, old: str, target: Proje
         for file, path in files.renamed(new, old=old)
     ]
     for path_of in (ProjectFolder.thumbnail, ProjectFolder.preview_image):
-        # A symlink may lead out of the library.
+        # A derivative behind a symlink stays, because it may be outside of the library.
         with suppress(UnsafePath, OSError):
             derivative = path_of(source, old)
             moves.append(FileMove(derivative, path_of(target, new), derivative.lstat().st_size, is_derivative=True))
@@ -252,7 +252,7 @@ def file_moves(files: PhotoFiles, source: ProjectFolder, old: str, target: Proje
 
 
 def remove_stray_derivatives(folder: ProjectFolder, name: str) -> None:
-    """Remove derivatives whose photo no longer exists."""
+    """Remove the derivatives with this base name, because their photo no longer exists."""
     for path_of in (folder.thumbnail, folder.preview_image):
         with suppress(LibraryError, OSError):
             remove_derivative(path_of(name))
