@@ -183,7 +183,7 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
         if not os.path.lexists(target):
             continue
         if os.path.lexists(source):
-            # The move has not begun, or it stopped while the file had both names. The second kind is finished first.
+            # The move has not begun, or it stopped while the file had both names. A stopped move is finished first.
             try:
                 move_without_overwrite(source, target, names=FolderNames())
             except (Collision, SourceMissing):
@@ -228,7 +228,7 @@ class _Places:
         return project_id in self._folders and not self._folder(path, project_id).exists()
 
     def way_back(self, intent: MoveIntent, source: Path, target: Path) -> Iterator[Relocation]:
-        """Yield the way back of a photo if the file of the intent is its image, and only at the new place."""
+        """Yield the way back of a photo if the intent's file is its image and exists only at the new place."""
         here = Side(self._folder(intent.target, intent.target_project_id), intent.target_project_id)
         back = Side(self._folder(intent.source, intent.project_id), intent.project_id)
         is_between_projects = (source.parent, target.parent) == (back.folder.path, here.folder.path)

@@ -56,7 +56,7 @@ class _Shadow:
 
     def cast(self, tree: LibraryTree) -> None:
         tree.note_origins(self._cast())
-        # Modes are set at the end, of the innermost folders first, because a read-only folder accepts no new files.
+        # The modes are set at the end, from the innermost folders outwards: a read-only folder accepts no new files.
         for path, mode in reversed(self._modes):
             path.chmod(mode)
 

@@ -293,7 +293,7 @@ class Executor:
             self._wakeups.notify()
 
     def _run_one(self, job: Job) -> _Turn | None:
-        """Run a job, and return the turn that wrote its end; None if no exchange wrote it."""
+        """Run a job, and return the `_Turn` that wrote its end; None if no exchange wrote the end."""
         handed_in: list[_Turn] = []
 
         def hand_in(end: End) -> Job | None:

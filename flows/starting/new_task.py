@@ -34,7 +34,7 @@ def new_task(
     flow_run_id: str | None = None,
     is_exclusive: bool = False,
 ) -> NewTask:
-    """Return the task for checked arguments, with its scope and the definition as it is now.
+    """Check the arguments, and return the task with its scope and the definition as it is now.
 
     Without a `task_id`, the task gets a new id.
 

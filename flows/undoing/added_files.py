@@ -63,7 +63,7 @@ class AddedFiles:
         old: tuple[ProjectFolder, str],
         new: tuple[ProjectFolder, str],
     ) -> list[FileMove]:
-        """Return the moves of those files of a photo that have no journal entry, from its current to its former place.
+        """Return the moves of the photo's files without a journal entry, from its current to its former place.
 
         The result is empty if no file of the photo moves, because a user has already moved the files.
 

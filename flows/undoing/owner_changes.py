@@ -29,7 +29,7 @@ class OwnerChanges:
         self._read: dict[tuple[str, str], CompanionOwners] = {}
 
     def prepare(self, names: Iterable[str]) -> None:
-        """Include the photos to which files with these names may belong in the later checks."""
+        """Let the later checks include all photos to which files with these names may belong."""
         fits = self._ctx.library.accepted_extensions.fits
         keys = {fit.key for name in names for fit in fits(name)}
         if not keys <= self._keys:

@@ -51,7 +51,7 @@ class Entry:
     """One tag of a TIFF folder (IFD). The value is read only when it is needed.
 
     Attributes:
-        place: the offset of the value field, which contains a short value itself, or the offset of a longer value.
+        place: the offset of the value field. The field contains a short value itself, and the offset of a longer one.
     """
 
     _read_at: Reader

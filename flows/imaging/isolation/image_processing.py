@@ -286,7 +286,7 @@ class InProcessImages(ImageProcessing):
 
 
 def open_image_processing(settings: "Settings") -> ImageProcessing:
-    """Open image processing, in separate processes or not as the settings say, with at most one image for each core."""
+    """Open image processing in separate processes or in this one, as the settings say. It uses at most all cores."""
     options = ImageOptions(
         limits=ImageLimits(
             max_pixels=settings.max_image_megapixels * 10**6,

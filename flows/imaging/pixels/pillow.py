@@ -28,7 +28,7 @@ _INTERPRETATIONS: Final = {
     "I;16": "grey16",
 }
 
-#: Modes of 32-bit numbers. A file does not say which number is white, so they cannot be shown.
+#: Modes of 32-bit numbers. A file does not define which number is white, so these images cannot be shown.
 _NUMBERS: Final = frozenset({"I", "F"})
 
 

@@ -23,7 +23,7 @@ def as_srgb(image: Any) -> Any:
 
 
 def resized(image: Any, long_edge_pixels: int) -> Any:
-    """Reduce an image without a conversion of its values, as `thumbnail_image` would make it."""
+    """Reduce an image to the size that `thumbnail_image` would give it, without a conversion of its values."""
     scale = long_edge_pixels / max(image.width, image.height)
     return image.resize(scale) if scale < 1 else image
 

@@ -85,7 +85,7 @@ def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Seq
 
 
 def _journal_missed_removals(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    """Add to the journal the removals of files by a crashed run or by a user, for which it has no entries yet."""
+    """Add the missing journal entries for files that a crashed run or a user has removed from the trash."""
     if not (folder.exists() and folder.trash.is_dir()):
         return
     before = ctx.now() - timedelta(seconds=ctx.settings.trash_ttl_seconds)

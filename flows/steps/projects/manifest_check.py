@@ -31,7 +31,7 @@ def manifest_of(project: Project) -> Manifest:
 
 
 def write_manifest_if_different(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Write a project's manifest if it differs from the row; journal the previous one. Return whether it was written.
+    """Write and journal a project's manifest if it differs from the row. Return whether it was written.
 
     The journal and all earlier commits are made durable first, because later runs trust the manifest.
     """
