@@ -1,4 +1,4 @@
-"""Imports modules in a way that the garbage collector never searches them, for processes that run for long.
+"""Imports modules in such a way that the garbage collector never searches them, for long-running processes.
 
 `python -m deployments.import_outside_gc MODULE` imports MODULE in this way, and calls its function `main`.
 """
@@ -28,7 +28,7 @@ def imported_outside_gc() -> Iterator[None]:
 
 
 def launched(module: str) -> list[str]:
-    """Return the command that starts a process, in which `main` of the module with this name runs."""
+    """Return the command that starts a process in which `main` of the module with this name runs."""
     return [sys.executable, "-m", __name__, module]
 
 

@@ -26,11 +26,11 @@ def main() -> None:
 
 
 def _use_standard_streams() -> None:
-    """Replace closed standard streams, and let stdout escape what its encoding lacks."""
+    """Open closed standard streams on the null device, and let stdout escape characters that its encoding lacks."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            # The next file that is opened would get the descriptor of the closed stream, and output of this process or
-            # of its children would be written to that file.
+            # Otherwise the next file that is opened would get the descriptor of the closed stream, and output of this
+            # process or of its children would be written to that file.
             stream = open(os.devnull, mode)  # noqa: PTH123, SIM115 - it stays open, like every standard stream.
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)

@@ -1,1 +1,1 @@
-"""The demo: a library of drawn photographs with all kinds of faults, and a run that repairs it."""
+"""The library of the demo: drawn photographs with many kinds of faults, which `photojobs demo` repairs."""

@@ -1,7 +1,7 @@
-"""Creates the faults of the demo's library: files that are not pictures, trash, files without rows and the reverse.
+"""Creates the faults of the demo's library, such as broken files, files without a row, and rows without a file.
 
-Each fault is created on disk, or as a row that the caller writes. `faults` counts them under the names that the demo
-reports.
+Each fault is created on disk, or as a row that the caller writes. The argument `faults` counts the faults by the names
+that the demo prints.
 """
 
 from __future__ import annotations
@@ -147,4 +147,4 @@ def write_manifests(
             created_at = format_timestamp(rows[project].created_at)
             write_manifest(folder, Manifest(name=name, id=rows[project].id, created_at=created_at), at=now)
     faults["missing and wrong manifests"] += 2
-    faults["folders with another name than their project"] += int(WEDDING.folder != WEDDING.name)
+    faults["folders whose name differs from their project's name"] += int(WEDDING.folder != WEDDING.name)

@@ -33,7 +33,7 @@ class DemoFolderRefused(DeploymentsError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoFolder:
-    """A folder that `photojobs demo` made: the paths in it."""
+    """The paths in a folder that `photojobs demo` created."""
 
     path: Path
 

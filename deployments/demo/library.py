@@ -47,10 +47,10 @@ SHOTS_PER_SCENE = 25
 #: How many photos a process draws in one batch. Each batch draws the landscapes of its photos again.
 BATCH_SIZE = 50
 
-#: Of this many photos of Iceland, one has the tag `best`.
+#: One in this many photos of the project Iceland has the tag `best`.
 TAGGED_EVERY = 20
 
-#: The number of photos of the Alps that are marked for deletion.
+#: The number of photos of the project Alps that are marked for deletion.
 MARKED_FOR_REMOVAL = 10
 
 

@@ -81,7 +81,7 @@ class PlannedDeployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentPlan:
-    """The changes that `carry_out` would make.
+    """The changes that `carry_out` makes.
 
     Attributes:
         pool_template: the base job template of the pool to create; None if the pool exists.
@@ -204,8 +204,8 @@ def _pool(client: SyncPrefectClient, choice: PoolChoice) -> tuple[str, Mapping[s
     template: Any = run_coro_as_sync(get_default_base_job_template_for_infrastructure_type(choice.create_type))
     if template is None:
         raise UnknownPoolType(
-            f'Prefect has no work pools of the type "{choice.create_type}"; the common types are process, docker and '
-            "kubernetes."
+            f'Prefect has no work pools of the type "{choice.create_type}". Name another type with --create-pool; the '
+            "common types are process, docker and kubernetes."
         )
     return choice.create_type, cast("Mapping[str, Any]", template), True
 

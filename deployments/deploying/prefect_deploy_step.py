@@ -31,12 +31,12 @@ class _Switches:
     schedules: tuple[DeploymentSchedule, ...]
 
 
-#: For each deployment with switches that a user set: these switches, as they were before this process deployed.
+#: The switches that users set, by the id of the deployment, as they were before this process changed a deployment.
 _switched: dict[UUID, _Switches] | None = None
 
 
 def keep_switches() -> dict[str, object]:
-    """Remember the switches that users set, and restore those that earlier deployments of this process have changed.
+    """Remember the switches that users set, and restore those that this process has changed since.
 
     Prefect runs this step before it registers a deployment. The step of the next deployment, or the end of the process,
     therefore restores the switches.

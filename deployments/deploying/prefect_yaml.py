@@ -61,7 +61,7 @@ def render_prefect_yaml(definitions: Iterable[TaskDefinition], settings: Setting
 def _entry(deployment: RunnerDeployment, pool: str) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": deployment.name,
-        # The text ends with the declaration, which `photojobs definitions diff` reads.
+        # The text ends with the definition as YAML, which `photojobs definitions diff` reads.
         "description": deployment.description,
         "entrypoint": deployment.entrypoint,
         "tags": list(deployment.tags or []),
@@ -71,7 +71,7 @@ def _entry(deployment: RunnerDeployment, pool: str) -> dict[str, Any]:
         entry["schedules"] = [
             {**_times(each.schedule), "parameters": each.parameters, "slug": each.slug} for each in deployment.schedules
         ]
-    # Prefect has no way to escape them.
+    # Prefect has no way to escape a placeholder.
     for placeholder in find_placeholders(entry):
         raise TextIsTemplate(
             f'{deployment.flow_name}: "prefect deploy" would take {placeholder.full_match} for a template. Use '

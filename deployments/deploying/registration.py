@@ -129,8 +129,8 @@ def remove_stale_runs(
 ) -> int:
     """Remove the coming runs that no schedule of a deployment asks for, and plan its runs again.
 
-    The server's scheduler writes the runs of a schedule as it read it. Such runs can come after a user changed the
-    schedule, switched it off or deleted it, or paused the deployment; no request removes them later.
+    The server's scheduler first reads a schedule, and writes its runs a moment later. If a user changes, switches off
+    or deletes the schedule in between, or pauses the deployment, these runs are stale, and Prefect never removes them.
 
     Returns:
         The number of runs that were removed.

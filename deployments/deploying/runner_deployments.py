@@ -111,7 +111,7 @@ def queue_of(definition: TaskDefinition) -> str:
 
 
 def schedule_slug(tenant_id: str) -> str:
-    """Return the slug by which Prefect identifies the schedule of a tenant: small letters, digits and hyphens.
+    """Return the slug by which Prefect identifies the schedule of a tenant: lowercase letters, digits and hyphens.
 
     The slug ends with a digest of the tenant's id if another id could result in the same slug.
     """

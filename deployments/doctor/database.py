@@ -57,7 +57,7 @@ def examine_database(database: Database) -> Iterator[Finding]:
             yield _area.problem(
                 "rights",
                 "The database's user may not use any schema of its search_path.",
-                "GRANT USAGE ON SCHEMA … TO the user, or correct the search_path.",
+                "Run GRANT USAGE ON SCHEMA … TO this user, or correct the search_path.",
             )
             return
         report = check(database)

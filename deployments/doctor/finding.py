@@ -23,8 +23,7 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        area: the checked part of the installation: database, library, originals, Prefect, pictures, steps, space,
-            schedules or clocks.
+        area: the checked part of the installation, such as `database` or `library`; `examine` has all areas.
         name: the name of the check, by which programs recognize it; it never changes.
         standing: the severity.
         says: the result, in a sentence.

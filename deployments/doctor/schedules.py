@@ -73,5 +73,6 @@ def examine_schedules(settings: Settings, database: Database) -> Iterator[Findin
             "server",
             f"Prefect's server logged {quantity(len(errors), 'error')}, the last at {errors[-1].at}: "
             f"{errors[-1].says}.",
-            "If something does not work, look at the server's log, server.log.",
+            "If something does not work, look at prefect/server.log in the folder of `photojobs up`, by default "
+            ".photojobs-prefect beside the database.",
         )

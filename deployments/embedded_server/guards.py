@@ -21,13 +21,13 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 class OwnPagesOnly:
     """ASGI middleware that refuses requests with a foreign Host header and requests of foreign origins.
 
-    A foreign Host header means that a page has rebound its own name to this machine.
+    A foreign Host header means that the name of a foreign page was made to point to this machine (DNS rebinding).
 
     Args:
         app: the guarded application.
         hosts: the allowed names in the Host header, besides those of the loopback.
-        is_open: whether the server listens on other addresses than the loopback. Then every numeric address is an
-            allowed host, because only names can be rebound.
+        is_open: whether the server listens on an address other than the loopback. Then every numeric address is an
+            allowed host, because DNS rebinding needs a name.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] = (), is_open: bool = False) -> None:
@@ -51,9 +51,9 @@ class OwnPagesOnly:
     def _problem(self, headers: Headers) -> str | None:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or not self._is_own(hosts[0]):
-            return "The Host header is not a name of this server; see the setting server_hosts of photojobs."
+            return "The Host header is not a name of this server. Add it to the setting server_hosts of photojobs."
         if any(not self._is_own_origin(origin, hosts[0]) for origin in origins):
-            return "Pages of other origins may not use this server."
+            return "Pages of other origins may not use this server. Use the pages of this server."
         return None
 
     def _is_own(self, host: str) -> bool:

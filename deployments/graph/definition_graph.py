@@ -1,4 +1,4 @@
-"""Collects the content of a picture of a definition: its steps with lanes and fan-outs; for a task, their progress."""
+"""Collects the content of a picture of a definition: its steps, their lanes and jobs, and for a task their progress."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _draw_step(root: Element, step: GraphStep, x: int, y: int) -> None:
     group = SubElement(root, "g")
     SubElement(group, "title").text = printable(step.summary or step.type)
     state = "" if step.activity is None else f" {step.activity.state}"
-    # If a step fans out, sheets behind its box represent its jobs.
+    # If a step has several jobs, sheets behind its box represent them.
     for offset in (8, 4, 0) if step.fans_out else (0,):
         box = {"x": x + offset, "y": y + offset, "width": _BOX_WIDTH, "height": _BOX_HEIGHT, "rx": 6}
         SubElement(group, "rect", {"class": f"box{state}"} | {name: str(value) for name, value in box.items()})

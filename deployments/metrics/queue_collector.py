@@ -1,7 +1,7 @@
 """Collects numbers about the whole database for Prometheus; every process reports the same numbers.
 
-All are read from the tables, so jobs of every executor on every machine count, including flow runs whose process has
-ended. A scrape reads, from indexes, the jobs that wait or run and those that have ended since the previous scrape.
+All numbers are read from the tables, so jobs of every executor on every machine count, also of flow runs whose process
+has ended. A scrape reads, from indexes, the jobs that wait or run and those that ended since the previous scrape.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class QueueCollector(Collector):
         yield from self._counted.collect()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the current numbers; if the database is down, `photojobs_database_up` 0 and the old counts."""
+        """Yield the current numbers; if the database is down, 0 for `photojobs_database_up`, and the last counts."""
         with self._lock:
             try:
                 now = self._database.clock()

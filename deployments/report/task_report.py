@@ -60,9 +60,9 @@ class TaskReport:
 
     @property
     def begin(self) -> datetime:
-        """The moment at which the task began: the start of its first job, or its creation if no job has started."""
+        """The start of the task or of its first job, the earlier of both; `made_at` if nothing has started."""
         starts = [span.started_at for span in self.spans]
-        return min([*starts, self.summary.task.started_at or self.made_at], default=self.summary.task.created_at)
+        return min([*starts, self.summary.task.started_at or self.made_at])
 
     @property
     def throughput(self) -> Throughput:

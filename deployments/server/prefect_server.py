@@ -248,7 +248,8 @@ def _port_to_use(host: str, port: int | None) -> int:
     except (OSError, OverflowError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise PortInUse(
-                f"port {port} on {host} is taken by another program; stop that program, or choose another port"
+                f"port {port} on {host} is taken by another program; stop that program, or choose another port with "
+                "--port"
             ) from None
         raise AddressNotUsable(
             f"Prefect's server cannot listen on {host}, port {port or 'any'}: "

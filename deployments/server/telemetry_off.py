@@ -1,4 +1,4 @@
-"""The switches that turn off reports about use, in Prefect and in every other program that photojobs starts."""
+"""The switches that turn off usage reports, in Prefect and in every other program that photojobs starts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Has requests to servers on this machine bypass the proxy that the environment names.
+"""Makes requests to servers on this machine bypass the proxy that the environment names.
 
-A proxy cannot reach these servers, and would be sent their password. Browsers never use a proxy for the loopback, but
+A proxy cannot reach these servers, and would receive their password. Browsers never use a proxy for the loopback, but
 urllib, httpx and websockets do, and none of the three reads a range of addresses in `NO_PROXY`, such as 127.0.0.0/8.
 """
 

@@ -62,8 +62,8 @@ CANCELING_SECONDS = 45
 #: The time after the end of its task in which a live flow run must report that end to Prefect.
 REPORT_SECONDS = 60
 
-#: How recently Prefect's server must have canceled a run for its task to be checked. The tasks of older runs
-#: are found because no flow run has worked on them for a while.
+#: After Prefect's server itself has canceled a run, the run's task is checked for this long. Later, the task is found
+#: because no process follows it.
 CANCELED_WITHIN = timedelta(minutes=10)
 
 #: How long a run may be `Pending` before a second process is started for it.
@@ -341,6 +341,7 @@ def _flow_runs(client: SyncPrefectClient, unfollowed: Iterable[Task]) -> dict[st
 
 
 def _drains(client: SyncPrefectClient) -> bool:
+    """Return True if a run of Drain Queue is unfinished, or if no such deployment exists."""
     try:
         deployment = client.read_deployment_by_name(DRAIN_PATH)
     except ObjectNotFound:

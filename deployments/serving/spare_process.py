@@ -2,7 +2,7 @@
 
 The imports take two seconds. A flow run uses the spare process, which gets the environment that Prefect made for a
 new process. The runner then prepares the next spare process. A spare process reads no definitions or settings before a
-flow run uses it. `main` is its program.
+flow run uses it. `main` is the program of a spare process.
 """
 
 from __future__ import annotations

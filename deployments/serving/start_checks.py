@@ -1,11 +1,11 @@
-"""Checks a flow run before its process starts: it must run our flow, and overlap no earlier run of its schedule.
+"""Checks a flow run before its process starts: it must run a flow of ours, and overlap no earlier scheduled run.
 
 Every user with the server's password can change a deployment. A changed entrypoint, or steps that "pull" code, would
 run foreign programs on this machine.
 
-The flow itself refuses a second task of the same definition and tenant. With a short schedule, however, more and more
-processes would start only to refuse. Prefect's concurrency limit does not fit: it counts all runs of a deployment, and
-a deployment has one schedule for each tenant.
+The flow itself also refuses a second task of the same definition and tenant, but only after its process has started.
+With a short schedule, such processes would become more and more. Prefect's concurrency limit does not fit: it counts
+all runs of a deployment, and a deployment has one schedule for each tenant.
 """
 
 from __future__ import annotations

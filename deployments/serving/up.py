@@ -195,8 +195,8 @@ def _prepare_runs(runtime: Runtime) -> None:
         raise RunnerFailed(f"Prefect's server does not answer: {error}. Check that it runs, and try again.") from error
     except Exception as error:  # noqa: BLE001 - the runner must start anyway.
         logger.warning(
-            "flow runs without a process could not be restarted, or missed runs could not be skipped: %s. Restart to "
-            "try again",
+            "flow runs without a process could not be restarted, or missed runs could not be skipped: %s. Restart "
+            "`photojobs up` to try again",
             error,
         )
         return

@@ -1,7 +1,7 @@
 """Reads from Prefect's server when each definition runs next, or why no run is planned.
 
-No time is computed here: the server starts the runs, so only its plan is right. The schedules that the server follows
-are made in `deployments.deploying.runner_deployments`.
+The time of the next run is not computed here: the server starts the runs, so only its plan is right.
+`deployments.deploying.runner_deployments` makes the schedules that the server follows.
 """
 
 from __future__ import annotations

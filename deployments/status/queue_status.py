@@ -87,7 +87,8 @@ def read_status(
 ) -> QueueStatus:
     """Read what runs, what waits, what failed and what comes next.
 
-    With `tenant_id`, only jobs and tasks of this tenant are listed; lanes, holds and counts are those of all tenants.
+    With `tenant_id`, only jobs, failures, tasks and corrupt originals of this tenant are read. Lanes, holds, schedules
+    and the counts `jobs` and `delayed` are those of all tenants.
     Each list has at most `limit` entries, except lanes, holds and schedules.
 
     Raises:

@@ -15,7 +15,7 @@ class UnwritableFile(BadInput):
     """A file that an argument names cannot be written."""
 
     def __init__(self, file: Path, error: OSError) -> None:
-        super().__init__(f"{file}: cannot be written: {error.strerror}. Name another file.")
+        super().__init__(f"{file} cannot be written: {error.strerror}. Name another file.")
 
 
 class UnknownCommand(BadInput):
@@ -23,7 +23,7 @@ class UnknownCommand(BadInput):
 
 
 class NoDatabaseYet(DeploymentsError):
-    """A command needs an existing database, but there is none with tables of photojobs."""
+    """A command needs an existing database, but the database is missing or has no tables of photojobs."""
 
 
 class OlderSchema(DeploymentsError):

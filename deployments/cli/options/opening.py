@@ -28,8 +28,8 @@ def opened_database(
         settings: the settings; by default those of this process.
         upgrade: whether an older schema is upgraded; commands that only read leave it false.
         create: whether a missing SQLite file is created; this includes `upgrade`.
-        needs_library: whether a missing library folder prevents the creation: then the working folder is probably
-            wrong.
+        needs_library: whether a missing library folder prevents the creation, because the working folder is then
+            probably wrong.
 
     Raises:
         NoDatabaseYet: the database is missing or has no photojobs tables, and `create` is false.

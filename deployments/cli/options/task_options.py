@@ -135,7 +135,7 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
         in_project = [project_id]
     items, selection = _items(options), _selection(options, in_project)
     if items is not None and selection is not None:
-        raise BadInput("name photos with --item or --items-file, or select them with the other options, but not both.")
+        raise BadInput("give the photos with --item or --items-file, or select them with other options, but not both.")
     if scope is Scope.PHOTO_SET and items is None and selection is None:
         only = "" if options.project is None else f" --in-project {options.project},"
         raise BadInput(
@@ -225,7 +225,7 @@ def _items_of_file(path: Path) -> Iterator[dict[str, Any]]:
     except UnreadableDocument as error:
         raise BadInput(f"--items-file: {error}") from None
     except UnicodeDecodeError:
-        raise BadInput(f"--items-file: {path} is not a UTF-8 text. Give the id of a photo on each line.") from None
+        raise BadInput(f"--items-file: {path} is not UTF-8 text. Give the id of a photo on each line.") from None
     if text.lstrip().startswith("["):
         yield from _items_of_json(text, path)
         return

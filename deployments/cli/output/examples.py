@@ -70,7 +70,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "Run only urgent jobs, two at the same time": "photojobs worker --lane priority --concurrency 2",
     },
     "deploy": {
-        "Create the pool too": "photojobs deploy --pool photos --create-pool process",
+        "Deploy, and create the pool if it is missing": "photojobs deploy --pool photos --create-pool process",
         "See what would be done": "photojobs deploy --pool photos --dry-run",
         "Write a file for `prefect deploy --all`": "photojobs deploy --pool photos --write-prefect-yaml prefect.yaml",
     },
@@ -90,8 +90,8 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     },
     "tasks show": {"Show the progress and the results of a task": "photojobs tasks show TASK"},
     "completion": {
-        "Use it in this shell only": "source <(photojobs completion bash)",
-        "Install it": "photojobs completion zsh --install",
+        "Complete commands in this shell only": "source <(photojobs completion bash)",
+        "Complete commands in every new shell": "photojobs completion zsh --install",
         "Write the script to a file": "photojobs completion fish > ~/.config/fish/completions/photojobs.fish",
     },
     "jobs": {

@@ -167,7 +167,7 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a JSON document: records are objects, moments ISO 8601 in UTC."""
+    """Print a JSON document: records become objects, and moments become ISO 8601 texts in UTC."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=plain)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
@@ -222,7 +222,7 @@ def duration(seconds: float | None) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a value in a form that `json.dumps` can write: records are objects, moments ISO 8601 in UTC."""
+    """Return a value in a form that `json.dumps` can write; see `print_json`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, datetime):
@@ -231,4 +231,4 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

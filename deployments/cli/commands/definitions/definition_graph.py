@@ -48,7 +48,7 @@ def draw(
     output: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Draw a definition with its lanes, priorities and fan-outs, or a task with its progress.
+    """Draw the steps of a definition with their lanes, priorities and jobs, or a task with its progress.
 
     Args:
         name: The definition; `photojobs definitions list` shows all.

@@ -33,7 +33,7 @@ def deploy(
     Deployments of the pool are paused if their definition no longer exists.
 
     Args:
-        names: Definitions, or `drain_queue`; by default all of them.
+        names: The definitions to deploy, or `drain_queue` for the deployment that runs standalone jobs; by default all.
         pool: The work pool.
         create_pool: Create the pool with this type if it is missing: process, docker or kubernetes.
         image: The container image, for a pool whose workers start containers. The containers get the PHOTOJOBS_

@@ -37,7 +37,7 @@ app.command(
 app.command(
     "deployments.cli.commands.definitions.definition_graph:app",
     name="graph",
-    help="Draw a definition with its lanes, priorities and fan-outs, or a task with its progress.",
+    help="Draw the steps of a definition with their lanes, priorities and jobs, or a task with its progress.",
 )
 
 
@@ -125,7 +125,7 @@ def lint_definitions(path: Path | None = None, /, *, json: Json = False) -> None
 
 @app.command(name="diff")
 def diff_definitions(*, task: str | None = None, json: Json = False) -> None:
-    """Show how the definitions here differ from the definitions on the Prefect server, field by field.
+    """Show how the definitions of this machine differ from those on the Prefect server, field by field.
 
     Args:
         task: Compare with the definition that this task uses, instead of with the server's definitions; give the task's

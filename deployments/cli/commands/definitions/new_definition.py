@@ -21,7 +21,7 @@ from task_definitions.wording import did_you_mean, shown
 #: The JSON Schema for editors, beside the definitions. It is hidden, so that it is not read as a definition.
 SCHEMA_FILE = ".photojobs.schema.json"
 
-#: The steps of a new definition if `--step` is not given. They only check, and make safe repairs.
+#: The steps of a new definition if `--step` is not given. They check, and make only safe repairs.
 DEFAULT_STEPS = ("manifest_check", "derivative_validation")
 
 app = App(name="new")
@@ -111,7 +111,7 @@ def _commented_step(type: str, known: StepType | None, *, is_first: bool) -> lis
         lines += [
             "      # If the step fails: continue runs the next steps, stop (the default) ends the task.",
             "      on_failure: continue",
-            "      # How often a job is tried, and how long one attempt may take; by default, settings decide.",
+            "      # The number of attempts, and the time limit of one attempt; by default, settings decide.",
             "      # max_attempts: 3",
             "      # timeout_seconds: 3600",
         ]

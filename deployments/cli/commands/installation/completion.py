@@ -36,8 +36,8 @@ def completion(shell: Literal["bash", "zsh", "fish"], /, *, install: Flag = Fals
             _start_completing_in_zsh(written)
     except OSError as error:
         raise BadInput(
-            f"completion: {error.filename}: cannot be written: {error.strerror}. "
-            "Without --install, the script is printed."
+            f"completion: {error.filename} cannot be written: {error.strerror}. Correct its permissions, or leave out "
+            "--install to print the script."
         ) from None
     confirm(f"written: {written}")
     remark("Completion of `photojobs` works in every shell that you start from now on.")

@@ -57,7 +57,7 @@ def upgrade_database(*, json: Json = False) -> None:
 
 @app.command(name="check")
 def check_database(*, json: Json = False) -> int:
-    """Check for damage, orphans and impossible states, and show what an upgrade would do; nothing is changed.
+    """Check for damage, orphaned rows and impossible states, and show what an upgrade would do; nothing is changed.
 
     The exit code is 1 if something is wrong. Warnings do not change it.
     """

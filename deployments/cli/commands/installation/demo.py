@@ -140,7 +140,7 @@ def _repair(place: DemoFolder, runtime: Runtime) -> bool:
     spoiled = spoil_derivatives(Library(place.library_root).project(LOFOTEN.tenant_id, LOFOTEN.folder))
     say(f"\nThe demo now deletes or empties {spoiled} thumbnails and previews of {LOFOTEN.name}.")
     nights = [_run(runtime, "maintenance_global", tenant_id) for tenant_id in TENANTS]
-    # A project that the first night archived is due for removal in the second night.
+    # A project that the first run of the upkeep archived is due for removal in the second run.
     nights += [
         _run(runtime, "maintenance_global", night.task.tenant_id)
         for night in nights
@@ -234,7 +234,7 @@ def _print_sameness(before: Snapshot, after: Snapshot) -> None:
             f"{len(after.rows)} rows of projects, photos and tags have the same values."
         )
         return
-    say(f"Files and rows that differ ({len(differences)}), because the library was changed after the last run:")
+    say(f"This run changed these files and rows ({len(differences)}):")
     for line in differences[:DIFFERENCES]:
         say(f"  {line}")
 

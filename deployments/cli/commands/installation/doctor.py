@@ -23,7 +23,7 @@ def doctor(*, json: Json = False) -> int:
 
     The command checks the database, the library, the packages, Prefect's server, image formats, plug-ins and
     definitions, free space and clocks. Some checks write to a hidden folder in the library, and remove it at the
-    end; nothing else is written. With --quiet, only problems and warnings are shown.
+    end; they write nothing else. With --quiet, only problems and warnings are shown.
     """
     from deployments.doctor.examination import examine
 

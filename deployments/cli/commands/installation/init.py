@@ -224,15 +224,16 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
         yield f"this folder cannot be a project until you rename it: {name}"
     if survey.sharing:
         yield (
-            f"pictures with the same base name count as one photo: {_listed(survey.sharing, separator='; ')}. If they "
+            f"pictures whose names differ only in the suffix count as one photo: "
+            f"{_listed(survey.sharing, separator='; ')}. If they "
             "are different pictures, rename them."
         )
     folders = Counter(project.folder for project in survey.projects)
     twice = sorted(name for name, count in folders.items() if count > 1)
     if twice:
         yield (
-            f"several tenants have a folder of the same name: {_listed(twice)}. If another program uses the same "
-            "database file, only one of these folders can become a project."
+            f"several tenants have a folder of the same name: {_listed(twice)}. In a database file that another "
+            "program also uses, only one of these folders can become a project; rename the others."
         )
 
 

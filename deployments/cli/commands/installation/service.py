@@ -38,8 +38,8 @@ def up(*, port: WholeNumber = 4200, host: str = "127.0.0.1", folder: Path | None
 
     Args:
         port: The port of the server and its UI; 0 for any free port.
-        host: The address that the server listens on. With another address than the loopback, other machines can connect
-            with the password, which travels unencrypted.
+        host: The address that the server listens on. With an address other than the loopback, other machines can
+            connect with the password, which travels unencrypted.
         folder: The folder for the server's database and the logs; by default beside the database.
     """
     from deployments.serving.up import up as start

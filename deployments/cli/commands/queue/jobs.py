@@ -163,7 +163,7 @@ def show_items(
     tenant: JobTenant = None,
     json: Json = False,
 ) -> None:
-    """List the items of a job.
+    """List the items of a job: its photos, each with its status.
 
     Args:
         status: Only items in this status.
@@ -228,7 +228,7 @@ def cancel(*ids: WholeNumber, options: JobOptions | None = None, json: Json = Fa
         ids: The jobs' ids; without them, all jobs that the options select.
     """
     count = _change("cancel", cancel_jobs, ids, options, statuses=UNFINISHED, does="canceled")
-    print_outcome(f"{_are(count)} canceled; running jobs stop at their next checkpoint", {"canceled": count}, json=json)
+    print_outcome(f"{_are(count)} canceled; running jobs stop before their next change", {"canceled": count}, json=json)
 
 
 def _change(

@@ -43,8 +43,8 @@ def show_status(
 ) -> None:
     """Show what is running, what is waiting and why, what failed, and what comes next.
 
-    The output has lanes with their slots, running jobs, waiting jobs in the order in which they will start, failures by
-    reason, tasks, holds and schedules.
+    The output shows lanes with their slots, running jobs, waiting jobs in the order in which they will start, failures
+    by reason, tasks, holds and schedules.
 
     Args:
         tenant: Only jobs and tasks of this tenant.
@@ -146,10 +146,10 @@ def _sections(status: QueueStatus) -> Iterator[Section]:
     yield lane_section(status.lanes)
     if status.running:
         yield Section(
-            ("running", "type", "task", "tenant", "done", "rate", "for", "left", "last sign", "worker"),
+            ("running", "type", "task", "tenant", "done", "rate", "for", "left", "heartbeat", "worker"),
             [_running_row(one) for one in status.running],
-            ("running", "done", "rate", "for", "left", "last sign"),
-            spared=("worker", "tenant", "last sign", "task"),
+            ("running", "done", "rate", "for", "left", "heartbeat"),
+            spared=("worker", "tenant", "heartbeat", "task"),
         )
     if status.waiting:
         yield Section(

@@ -129,7 +129,7 @@ def cancel_task(
         confirm(f"task {task} has already ended; it is {before.status}")
         return
     canceled = quantity(summary.jobs.get("canceled", 0), "job")
-    confirm(f"task {task} is canceled with {canceled}; running jobs stop at their next checkpoint")
+    confirm(f"task {task} is canceled with {canceled}; running jobs stop before their next change")
 
 
 @retry_app.default

@@ -92,5 +92,6 @@ def _nothing_left(refusals: tuple[Refusal, ...], *, json: bool) -> int:
     if json:
         print_json({"task_id": None, "status": "refused" if refusals else "completed", "refused": refusals})
     else:
-        confirm("nothing was started: " + ("the whole plan was refused" if refusals else "the plan has no changes"))
+        refused = "every change of the plan was refused; make a new plan"
+        confirm(f"nothing was started: {refused if refusals else 'the plan has no changes'}")
     return BAD_INPUT if refusals else 0
