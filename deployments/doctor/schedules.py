@@ -18,8 +18,8 @@ _area = Area("schedules")
 _WRONG = {
     Standing.NOT_PLANNED: (
         "the server has planned no run",
-        "Look for errors of the scheduler in the server's log, and install the packages with the versions of "
-        "constraints.txt.",
+        "Look for errors of the scheduler in the server's log (server.log), and install the packages with the versions "
+        "of constraints.txt.",
     ),
     Standing.LATE: (
         "its run is due, but has not begun",
@@ -46,10 +46,10 @@ def examine_schedules(settings: Settings, database: Database) -> Iterator[Findin
     for run in runs:
         if run.standing in _WRONG:
             says, remedy = _WRONG[run.standing]
-            tenant = "no tenant" if run.tenant_id is None else run.tenant_id
+            whose = "without a tenant" if run.tenant_id is None else f"for {run.tenant_id}"
             is_minor = run.standing in (Standing.NOT_SERVED, Standing.STILL_PLANNED)
             make = _area.warning if is_minor else _area.problem
-            yield make("planned", f"{run.definition} for {tenant} ({run.when}): {says}.", remedy)
+            yield make("planned", f"{run.definition} {whose} ({run.when}): {says}.", remedy)
     if runs and all(run.standing is Standing.NO_SERVER for run in runs):
         says = f"No server runs. Start `photojobs up` to run {quantity(len(runs), 'schedule')}."
         yield _area.fine("planned", says)
@@ -73,6 +73,6 @@ def examine_schedules(settings: Settings, database: Database) -> Iterator[Findin
             "server",
             f"Prefect's server logged {quantity(len(errors), 'error')}, the last at {errors[-1].at}: "
             f"{errors[-1].says}.",
-            "If something does not work, look at prefect/server.log in the folder of `photojobs up`, by default "
-            ".photojobs-prefect beside the database.",
+            "If something does not work, look at prefect/server.log in the folder of `photojobs up` (--folder, "
+            "PREFECT_HOME or .photojobs-prefect).",
         )

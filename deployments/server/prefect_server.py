@@ -30,7 +30,7 @@ from deployments.server.telemetry_off import NO_TELEMETRY
 from deployments.server.without_proxy import direct_environment
 from storage.database.private_files import make_private_folder, open_private
 
-#: How long a start may take. The first start creates the server's database, which takes 15 seconds on a slow disk.
+#: How long a start may take. A newer Prefect first migrates the server's database, which takes long on a slow disk.
 START_TIMEOUT_SECONDS = 120.0
 
 #: How long a server may take to stop before it is killed.

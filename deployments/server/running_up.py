@@ -72,7 +72,7 @@ def find_running_up(database: Database) -> RunningUp | None:
 
 
 def prefect_home(database: Database) -> Path:
-    """Return the folder for the database and log of an embedded server: PREFECT_HOME, else beside our database."""
+    """Return the folder of `photojobs up`: PREFECT_HOME, else one beside the SQLite file, or in the home folder."""
     named = os.environ.get("PREFECT_HOME")
     if named:
         return Path(named)

@@ -30,7 +30,7 @@ def deploy(
 
     Definitions are registered as deployments of the pool. They get the same names, forms and schedules as with
     `photojobs up`. The work queue is `priority` if one of the steps has priority 90 or more, else `normal`.
-    Deployments of the pool are paused if their definition no longer exists.
+    Without NAMES, deployments of the pool whose definition no longer exists are paused.
 
     Args:
         names: The definitions to deploy, or `drain_queue` for the deployment that runs standalone jobs; by default all.

@@ -91,7 +91,7 @@ def check_database(*, json: Json = False) -> int:
         _list_changes(report.upgrade_changes)
     for finding in report.findings:
         say(str(finding))
-    say("nothing is wrong" if report.is_sound else "something is wrong")
+    say("nothing is wrong" if report.is_sound else "something is wrong; each error above says what to do")
     return code
 
 

@@ -40,7 +40,8 @@ def up(*, port: WholeNumber = 4200, host: str = "127.0.0.1", folder: Path | None
         port: The port of the server and its UI; 0 for any free port.
         host: The address that the server listens on. With an address other than the loopback, other machines can
             connect with the password, which travels unencrypted.
-        folder: The folder for the server's database and the logs; by default beside the database.
+        folder: The folder for the server's database and the logs; by default PREFECT_HOME, else .photojobs-prefect
+            beside the SQLite file, or in the home folder for PostgreSQL.
     """
     from deployments.serving.up import up as start
 
@@ -53,7 +54,7 @@ def up(*, port: WholeNumber = 4200, host: str = "127.0.0.1", folder: Path | None
             if running.login_url is not None:
                 # The link with the password is printed only on a terminal, because other people may read logs.
                 is_seen = sys.stdout.isatty() or sys.stderr.isatty()
-                confirm(f"open: {running.login_url}" if is_seen else f"password in: {running.password_file}")
+                confirm(f"open: {running.login_url}" if is_seen else f"the password is in {running.password_file}")
             if running.metrics_url is not None:
                 confirm(f"metrics: {running.metrics_url}")
             wait()
@@ -68,7 +69,7 @@ def serve(*, folder: Path | None = None) -> None:
     PREFECT_API_URL must name the server. Except for that, the command works like `photojobs up`.
 
     Args:
-        folder: The folder for the logs; by default beside the database.
+        folder: The folder for the logs; by default the same as for `photojobs up`.
     """
     from deployments.errors import NoPrefectServer
     from deployments.serving.up import up as start
