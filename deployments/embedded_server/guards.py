@@ -66,7 +66,7 @@ class OwnPagesOnly:
             return False
         if parts[2].lower() == host.lower():
             return True
-        # `localhost` and `127.0.0.1` mean the same server; the page was opened under the other name.
+        # Page and request may use different names of the same server: `localhost` and `127.0.0.1`.
         name, own_name = _name_of(parts[2]), _name_of(host)
         is_loopback = name in LOOPBACK_NAMES and own_name in LOOPBACK_NAMES
         return is_loopback and _port_of(parts[2]) == _port_of(host)

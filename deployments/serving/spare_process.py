@@ -1,8 +1,8 @@
 """Keeps a spare process that has already imported Prefect and the handlers, so that the next flow run begins at once.
 
-The imports take two seconds. A flow run uses the spare process, which gets the environment that Prefect made for a
-new process. The runner then prepares the next spare process. A spare process reads no definitions or settings before a
-flow run uses it. `main` is the program of a spare process.
+The imports take two seconds. When a flow run starts, the runner sends the spare process the environment that Prefect
+made for a new process. Then it prepares the next spare process. A spare process reads no definitions or settings before
+it gets this environment. `main` is the program of a spare process.
 """
 
 from __future__ import annotations
