@@ -124,8 +124,7 @@ def build_app() -> App:
 def run_command_line(tokens: Sequence[str]) -> int:
     """Run a command line, print each error as one line on stderr, and return the exit code.
 
-    The exit codes are 0 for success, 1 for a failed task, 2 for input or a file that cannot be used, 70 for a bug in
-    photojobs, 130 for Ctrl-C, and 141 for a closed output pipe.
+    The exit codes have the meanings in `deployments.cli.options.exit_codes`.
     """
     app = build_app()
     set_loudness()

@@ -14,7 +14,7 @@ TASK_FAILED, BAD_INPUT, FAULT_OF_OURS, CANCELED, PIPE_CLOSED = 1, 2, 70, 130, 14
 MEANINGS: Mapping[int, str] = {
     0: "done",
     TASK_FAILED: "the command worked, but a task failed or something is wrong",
-    BAD_INPUT: "the input or a setting cannot be used; nothing was written",
+    BAD_INPUT: "the input, a setting, a file or the database cannot be used; the message says what to do",
     FAULT_OF_OURS: "a bug in photojobs itself; --verbose shows where",
     CANCELED: "stopped by Ctrl-C",
     PIPE_CLOSED: "the output pipe was closed",
@@ -26,7 +26,7 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
     "run": {
         0: "the task completed",
         TASK_FAILED: "the task failed, or a part of a plan was refused",
-        BAD_INPUT: "nothing was started",
+        BAD_INPUT: "the task was not started, or its run broke off; the message says which",
         CANCELED: "canceled by Ctrl-C",
     },
     "plan": {
@@ -37,7 +37,7 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
     "undo": {
         0: "the task was undone, or with --dry-run: it can be undone completely",
         TASK_FAILED: "the task was undone only in part, or the undo failed",
-        BAD_INPUT: "nothing was started",
+        BAD_INPUT: "the undo was not started, or its run broke off; the message says which",
         CANCELED: "not undone: you answered no, or pressed Ctrl-C",
     },
     "demo": {0: "everything worked as expected", TASK_FAILED: "a photo failed that should not fail"},
