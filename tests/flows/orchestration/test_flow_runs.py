@@ -434,7 +434,7 @@ def test_a_canceled_task_runs_again_if_its_user_retries_the_flow_run_and_not_if_
         ),
         (
             {"select": {"every_photo": True, "tags": ["best"]}},
-            "Photos: Every photo takes all photos; leave it out, or tags",
+            "Photos: Every photo selects all photos; leave it out, or leave out tags",
         ),
         (
             {"select": {"taken_from": "2024-02-01", "taken_to": "2024-01-01"}},
