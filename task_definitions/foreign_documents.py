@@ -195,12 +195,14 @@ class BoundedLoader(yaml.SafeLoader):
         self._nodes += 1
         # Both bounds are checked here, before PyYAML recurses and before it has read a huge text completely. Keys are
         # nodes, too, so a document has up to twice as many nodes as values.
-        self._refuse_beyond(self._nodes, self._bounds.max_values * 2, "values", mark)
+        self._refuse_beyond(self._nodes, self._bounds.max_values * 2, "keys and values", mark)
         self._refuse_beyond(self._level, self._bounds.max_depth, "levels", mark)
         node = super().compose_node(parent, index)
         self._level -= 1
         if is_alias and node not in self._sizes:
-            raise yaml.MarkedYAMLError(problem="an alias is inside the value that it names", problem_mark=mark)
+            raise yaml.MarkedYAMLError(
+                problem="an alias refers to the value that contains it; write a value instead", problem_mark=mark
+            )
         if node is not None and not is_alias:
             self._measure(node, mark)
         return node
@@ -210,7 +212,7 @@ class BoundedLoader(yaml.SafeLoader):
         children = list(_children(node))
         self._sizes[node] = 1 + sum(self._sizes[child] for child in children)
         self._depths[node] = 1 + max((self._depths[child] for child in children), default=0)
-        self._refuse_beyond(self._sizes[node], self._bounds.max_values * 2, "values", mark)
+        self._refuse_beyond(self._sizes[node], self._bounds.max_values * 2, "keys and values", mark)
         self._refuse_beyond(self._depths[node], self._bounds.max_depth, "levels", mark)
 
     def _refuse_beyond(self, count: int, most: int, what: str, mark: yaml.Mark) -> None:

@@ -117,7 +117,9 @@ class _Copy:
             if not isinstance(key, str):
                 self.refuse(path, f"{shown(key)} is not a key: keys are text. Put it in quotes.")
             elif unstorable(key):
-                self.refuse(path, f"{shown(key)} is not a key: it holds {unstorable(key)}. Remove it.")
+                self.refuse(
+                    path, f"{shown(key)} is not a key, because it holds {unstorable(key)}. Remove this character."
+                )
             else:
                 yield str.__str__(key), self.of(value, _joined(path, key), depth + 1)
 

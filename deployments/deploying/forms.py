@@ -154,7 +154,7 @@ def _without_empty_default(field: dict[str, Any]) -> None:
     # With a default of null, the form would open with "None" chosen; with an empty list, it would send that list.
     kinds = [kind for kind in field.get("anyOf", []) if kind.get("type") != "null"]
     if any(kind.get("type") == "object" for kind in kinds):
-        # If a JSON field has a default, the form hides the editor of the field until a user opens it.
+        # A JSON field keeps its default: with one, the form hides the editor of the field until a user opens it.
         return
     if "default" in field and field["default"] in (None, [], False):
         del field["default"]

@@ -65,7 +65,9 @@ def examine_prefect() -> Iterator[Finding]:
         return
     except (OSError, ValueError, UnreadableDocument) as error:
         yield _prefect.problem(
-            "server", f"No server answers at {url} ({error}).", "`photojobs up` starts one; or unset PREFECT_API_URL."
+            "server",
+            f"No server answers at {url} ({error}).",
+            "Start this server, or correct PREFECT_API_URL. Without this variable, `photojobs up` starts a server.",
         )
         return
     ours = importlib.metadata.version("prefect")

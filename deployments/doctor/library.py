@@ -68,9 +68,9 @@ def _tried_out(root: Path) -> Iterator[Finding]:
             else:
                 yield _area.warning(
                     "rename",
-                    "The file system has no atomic rename that overwrites nothing.",
-                    "You need not do anything: photojobs uses hard links or reserved names, and overwrites nothing. "
-                    "Do not let other programs rename files in the library while photojobs runs.",
+                    "This file system cannot rename a file without the risk of overwriting another one.",
+                    "photojobs avoids the risk with hard links or reserved names. While it runs, let no other program "
+                    "rename files in the library.",
                 )
             if (folder / "FIRST").exists():
                 yield _area.warning(

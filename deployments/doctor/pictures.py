@@ -75,7 +75,7 @@ def _decodes_heic(vips: object) -> bool:
 
     try:
         vips.Image.new_from_buffer(zlib.decompress(base64.b85decode(_HEIC_SAMPLE)), "").avg()  # type: ignore[attr-defined]
-    except Exception as error:  # noqa: BLE001 - as above.
+    except Exception as error:  # noqa: BLE001 - any error is possible; its text shows whether the decoder exists.
         return not is_unsupported_codec(error) and "heif" in str(error)
     return True
 

@@ -72,7 +72,7 @@ def embedded_server(
     Args:
         home: the server's own folder (`PREFECT_HOME`), created if it is missing; a later start uses its content.
         host: the address to listen on.
-        port: the port to listen on; by default a free one.
+        port: the port to listen on; by default a free one. `photojobs up` gives 4200 unless a user names another.
         hosts: names, besides those of the loopback, under which browsers reach the server, such as that of a proxy.
 
     Raises:

@@ -180,7 +180,11 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database, crashed: I
         else:
             is_dead = not _is_after_end(_last_start(client.read_flow_run_states(run.id)), task)
         if is_dead:
-            logger.info("flow run %s died before it reported the end of its task; the end is reported", run.name)
+            logger.info(
+                "flow run %s died before it reported the end of task %s; this process reports it to Prefect now",
+                run.name,
+                task.id,
+            )
             client.set_flow_run_state(run.id, final_state(summarize_task(database, task.id)), force=True)
             reported += 1
     return reported

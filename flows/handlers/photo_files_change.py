@@ -1,6 +1,7 @@
-"""Changes files of photos together with their rows. After an error or a crash, all files are where their rows say.
+"""Changes files of photos together with their rows, so that each file is where its row says.
 
-`flows.handlers.announced_moves` moves the files, and moves them back after an interruption.
+After an error, the files are moved back. After a crash, the next job that claims the project moves them back before it
+works there. `flows.handlers.announced_moves` makes all these moves.
 """
 
 from __future__ import annotations

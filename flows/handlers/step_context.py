@@ -112,10 +112,10 @@ class StepContext:
 
     @property
     def names_photos(self) -> bool:
-        """Whether the job works only on its items.
+        """For steps of the unit `items`: whether the job works only on its items.
 
-        If it is false, the job works on all photos of its project, or of all projects. It is true for every job of a
-        task, even if all photos of the job were deleted, and for standalone jobs with items.
+        It is false for a standalone job without items, which works on all photos of its project, or of all projects. It
+        is true for every job of a task, even if all photos of the job were deleted.
         """
         return self.job.task_id is not None or bool(self.job.progress_total)
 

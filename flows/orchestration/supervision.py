@@ -24,7 +24,7 @@ FOLDER_VARIABLE = "PHOTOJOBS_UP_FOLDER"
 #: The time between two checks of a flow-run process.
 WATCH_SECONDS = 0.5
 
-#: How long a runner may take to end after its flow runs, if `photojobs up` has died.
+#: If `photojobs up` has died: how many seconds a runner may take to end after the last of its flow runs has ended.
 ORPHAN_SECONDS = 5.0
 
 _STOP_FILE = "stop"

@@ -273,8 +273,9 @@ class FollowedJobs:
         except StorageError as error:
             # These rows get no more heartbeats, so they soon stop holding back other jobs.
             logger.warning(
-                "this process no longer waits for some jobs, but their heartbeats could not be removed; they expire "
-                "soon: %s",
+                "the heartbeats of jobs %s, for which this process no longer waits, could not be removed (%s); they "
+                "expire within seconds",
+                ", ".join(map(str, job_ids)),
                 error,
             )
         for job_id in job_ids:

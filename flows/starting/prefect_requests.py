@@ -69,7 +69,7 @@ def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str) -> 
                     "Prefect started no run of %s (%s); `photojobs up` or a worker runs the task", path, error
                 )
                 return None
-            logger.info("Prefect gave no flow run of %s; asking again in %.1f seconds: %s", path, wait_seconds, error)
+            logger.info("Prefect started no run of %s (%s); asking again in %.1f seconds", path, error, wait_seconds)
             threading.Event().wait(wait_seconds)
 
 

@@ -392,7 +392,7 @@ class _Returns(PhotoFilesChange[_Return]):
         with self.ctx.transaction(enqueues=True, durable=True) as connection:
             outdated = self._states.changed_since(connection)
             for group in [group for group in self.done if group.photo_id in outdated]:
-                # The intents of the group stay, so the next job that claims its projects moves the files again.
+                # The intents of the group stay, so the next job that claims the group's projects moves the files back.
                 self._states.forget(group.photo_id or 0)
                 self.done.remove(group)
                 group.error = CannotComeBack("its row was changed during the undo; undo the task again")
@@ -438,7 +438,7 @@ class _Returns(PhotoFilesChange[_Return]):
 
 def _counted(one: _Return) -> Iterator[tuple[str, str]]:
     for name in sorted(one.reversal.kept):
-        yield "kept, because changed since", f"{one.name}: {name}"
+        yield "values kept, because they were changed after the task", f"{one.name}: {name}"
     if one.before is None and one.reversal.state is not None:
         yield "rows restored", one.name
     elif one.before is not None and one.reversal.state is None:

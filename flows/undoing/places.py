@@ -79,7 +79,10 @@ class Places:
         """
         parts = PurePosixPath(path).parts
         if len(parts) < 2 or parts[0] != self._ctx.tenant_id:
-            raise UnsafePath(f"{path} is not inside a project folder of tenant {self._ctx.tenant_id}.")
+            raise UnsafePath(
+                f"the journal names {path}, which is not inside a project folder of tenant {self._ctx.tenant_id}. "
+                "Move the file by hand."
+            )
         tenant = self._ctx.library.tenant(parts[0])
         owner, project = self.owner(parts[1]), self.project(project_id)
         if project is not None and (owner is None or owner.id != project.id):

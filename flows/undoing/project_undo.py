@@ -232,7 +232,7 @@ class ProjectUndo:
         elif values and row is not None:
             report.count("projects changed back", example=name)
         for column in sorted(kept):
-            report.count("kept, because changed since", example=f"{name}: {column}")
+            report.count("values kept, because they were changed after the task", example=f"{name}: {column}")
 
     def _rename_back(self, entry: JournalEntry, project_id: int | None) -> list[FileChange]:
         """Rename a folder to its former name, unless it already has this name."""

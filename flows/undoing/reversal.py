@@ -131,10 +131,10 @@ class Reversal:
         is_same = DERIVATIVES not in before or state[DERIVATIVES].get(kind) == known_after
         derivatives = {name: known for name, known in state[DERIVATIVES].items() if name != kind}
         if status not in before:
-            # The task did not change the status. The earlier row of the derivative is restored in two cases: both rows
-            # describe the same file, because its photo was renamed or two jobs made equal files; or an undo removed the
-            # row, because the file was missing. If the derivative was made again from its original, its present row
-            # stays.
+            # The task did not change the status. The row of the derivative from before the task is restored in two
+            # cases. First, the rows before and after the task describe the same file: the photo was renamed, or two
+            # jobs made equal files. Second, an undo has removed the row because the file was missing. A derivative that
+            # was made again from its original keeps its present row.
             is_forgotten = known_after is None and state[status] == MISSING
             if is_same and known_before and (is_forgotten or (known_after and _is_the_same(known_before, known_after))):
                 state[DERIVATIVES] = {**derivatives, kind: known_before}

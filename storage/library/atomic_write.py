@@ -41,8 +41,8 @@ def replacing(*paths: Path) -> Iterator[dict[Path, Path]]:
 
     The block gets a dictionary with a temporary path for each path. If the block removes an entry, the file of this
     entry is not replaced. All files are synced to the disk before the first is renamed. If there is an error, the
-    temporary files are removed, and old files that were not replaced yet stay. After a crash,
-    `remove_stale_temporaries` removes the temporary files.
+    temporary files are removed, and old files that were not replaced yet stay. After a crash, the step
+    `trash_maintenance` removes the temporary files when they are a day old.
 
     Raises:
         FolderMissing: the folder of a file does not exist.

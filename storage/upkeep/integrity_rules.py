@@ -100,7 +100,7 @@ _RULES = (
         name="project_scope_without_project",
         table="jobs",
         condition=f"scope = 'project' AND project_id IS NULL AND status IN {_UNFINISHED}",
-        problem="unfinished jobs of the scope project have no project",
+        problem="unfinished jobs with the scope `project` name no project",
         remedy=_CANCEL,
     ),
     Rule(

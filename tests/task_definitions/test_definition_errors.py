@@ -431,13 +431,14 @@ FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
         "a.yaml",
         b"a: &a {b: *a}",
         UnreadableDefinitionFile,
-        "is not well-formed YAML: line 1, column 11: an alias is inside the value that it names.",
+        "is not well-formed YAML: line 1, column 11: an alias refers to the value that contains it; "
+        "write a value instead.",
     ),
     (
         "a.yaml",
         b"- a\n" * 50_000,
         UnreadableDefinitionFile,
-        "is not well-formed YAML: line 40000, column 3: it has more than 40000 values; "
+        "is not well-formed YAML: line 40000, column 3: it has more than 40000 keys and values; "
         "an alias counts as the whole value that it names.",
     ),
     ("a.yaml", b"#" * (1024 * 1024 + 1), UnreadableDefinitionFile, "is larger than 1048576 bytes. Make it smaller."),
@@ -508,7 +509,7 @@ def test_aliases_that_would_grow_without_bound_are_refused_before_they_grow(tmp_
     file = tmp_path / "bomb.yaml"
     file.write_text("\n".join(lines))
     assert only_problem_of(file).problem == (
-        "is not well-formed YAML: line 5, column 5: it has more than 40000 values; "
+        "is not well-formed YAML: line 5, column 5: it has more than 40000 keys and values; "
         "an alias counts as the whole value that it names."
     )
 

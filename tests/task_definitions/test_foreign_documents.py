@@ -51,7 +51,7 @@ def test_what_is_within_the_bounds_is_read(parse: Any, text: str) -> None:
         (parse_yaml, "x" * 5_001, "larger than 5000 bytes"),
         (parse_json, '"' + "x" * 5_001 + '"', "larger than 5000 bytes"),
         (parse_toml, "#" * 5_001, "larger than 5000 bytes"),
-        (parse_yaml, "\n".join("- 1" for _ in range(200)), "more than 100 values"),
+        (parse_yaml, "\n".join("- 1" for _ in range(200)), "more than 100 keys and values"),
         (parse_yaml, "- !!float " + "1:" * 400 + "1.5", "too many digits"),
         (parse_json, "[NaN]", "NaN is not a JSON value"),
         (parse_yaml, "!!python/name:os.system", "could not determine a constructor"),

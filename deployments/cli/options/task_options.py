@@ -246,8 +246,8 @@ def _text_of_items(path: Path) -> str:
     text = sys.stdin.read(_ITEMS_BOUNDS.max_bytes + 1)
     if len(text) > _ITEMS_BOUNDS.max_bytes:
         raise UnreadableDocument(
-            f"is larger than {_ITEMS_BOUNDS.max_bytes} bytes. Split the input, and start a task for each part.",
-            source="-",
+            f"is larger than {_ITEMS_BOUNDS.max_bytes} bytes. Split it, and start a task for each part.",
+            source="standard input",
         )
     return text
 

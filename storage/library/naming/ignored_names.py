@@ -1,4 +1,8 @@
-"""Names of files and folders that operating systems and storage systems create in users' folders; we ignore them."""
+"""Names of files and folders that operating systems and storage systems create in users' folders; we ignore them.
+
+The setting `ignored_names` replaces these defaults. `storage.library.naming.kinds` decides about names that begin with
+a dot.
+"""
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
