@@ -244,7 +244,7 @@ def test_folders_of_photos_of_several_batches_are_read_once(studio: Any, monkeyp
 
 
 def test_the_files_of_a_merged_photo_return_together_or_not_at_all(
-    studio: Any, monkeypatch: pytest.MonkeyPatch
+    studio: Any, jpeg: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     iceland = studio.project("Iceland")
     studio.photo(iceland, "fox", "jpg")
@@ -252,8 +252,8 @@ def test_the_files_of_a_merged_photo_return_together_or_not_at_all(
     folder = studio.folder(iceland).path
     copy = folder.with_name("Copy")
     shutil.copytree(folder, copy)
-    for name in ("crow", "deer", "hare", "lynx"):
-        (copy / f"{name}.jpg").write_bytes(name.encode())
+    for shade, name in enumerate(("crow", "deer", "hare", "lynx")):
+        (copy / f"{name}.jpg").write_bytes(jpeg(shade=60 * shade))
         (copy / f"{name}.jpg.xmp").write_bytes(b"five stars")
     run_task(studio, "folder_discovery", scope="global")
     assert {path.name for path in copy.iterdir() if path.is_file()} == {"fox.jpg", ".project.yaml"}
