@@ -133,6 +133,13 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
             end_within(runtime.settings.drain_seconds + END_SECONDS)
             runtime.stop_task(task_id)
             raise
+        except Pause:
+            # Functions of Prefect raise this error as soon as a user has suspended the run of a deployment. If that run
+            # is the parent of this one, only the parent is suspended.
+            if flow_run.parent_flow_run_id is None:
+                retry_while_unavailable(partial(pause_here, task_id, runtime, is_to_end=True))
+            runtime.stop_task(task_id)
+            raise
         except BaseException:
             runtime.stop_task(task_id)
             raise
