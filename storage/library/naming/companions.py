@@ -45,8 +45,8 @@ class Fit:
         after: the part of the path after the photo's base name; kept when file and photo are renamed.
         before: the part of the path before the photo's base name; kept, too.
         is_cut: whether `base_name` is only the beginning of the photo's name.
-        mark: Apple's letter E or O, which stands in the file's name after the first four characters of the photo's base
-            name; else "".
+        mark: the letter E or O that Apple inserts in the file's name after the first four characters of the photo's
+            base name; "" if the file's name has no such letter.
     """
 
     path: str
