@@ -112,7 +112,7 @@ class AlreadyRunning(StorageError):
 
 
 class CorruptPayload(StorageError):
-    """A row's `payload_json` is not a JSON object, so its job cannot be run."""
+    """The `payload_json` or `flags_json` of a row is not a JSON object, so its job or task cannot continue."""
 
 
 class CorruptDefinition(StorageError):

@@ -140,14 +140,7 @@ class Job(Record):
         Raises:
             CorruptPayload: another program wrote a value that is not a JSON object.
         """
-        if self.payload_json is None:
-            return {}
-        if not isinstance(self.payload_json, dict):
-            raise CorruptPayload(
-                f"job {self.id}: payload_json is not a JSON object: {shown(self.payload_json)}. "
-                "Correct the row, then requeue the job."
-            )
-        return self.payload_json
+        return _object(self.payload_json, f"job {self.id}: payload_json", "Correct the row, then requeue the job.")
 
     @property
     def result(self) -> dict[str, Any]:
@@ -193,8 +186,8 @@ class Task(Record):
     step_index: int
     item_count: int | None
     definition_json: dict[str, Any]
-    payload_json: dict[str, Any] | None
-    flags_json: dict[str, bool] | None
+    payload_json: Any
+    flags_json: Any
     error_message: str | None
     flow_run_id: str | None
     attended_at: datetime | None
@@ -205,8 +198,21 @@ class Task(Record):
 
     @property
     def payload(self) -> dict[str, Any]:
-        """The payload that the task was started with; empty if there was none."""
-        return self.payload_json or {}
+        """The payload that the task was started with; empty if there was none.
+
+        Raises:
+            CorruptPayload: another program wrote a value that is not a JSON object.
+        """
+        return _object(self.payload_json, f"task {self.id}: payload_json", "Correct the row, or start a new task.")
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        """The flags that steps have set, for the `run_if` of later steps.
+
+        Raises:
+            CorruptPayload: another program wrote a value that is not a JSON object.
+        """
+        return _object(self.flags_json, f"task {self.id}: flags_json", "Correct the row, or start a new task.")
 
     @property
     def is_final(self) -> bool:
@@ -279,3 +285,11 @@ class Lane(Record):
     def covers(self, priority: int) -> bool:
         """Return whether jobs of this priority belong to the lane."""
         return self.min_priority <= priority <= self.max_priority
+
+
+def _object(value: Any, place: str, advice: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise CorruptPayload(f"{place} is not a JSON object: {shown(value)}. {advice}")
+    return value

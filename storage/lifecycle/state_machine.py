@@ -24,7 +24,7 @@ from sqlalchemy import ColumnElement, Connection, func, select, text, update
 
 from storage.database.given_values import among
 from storage.database.tables import RUNNING, UNFINISHED_UNIQUE, job_items, jobs, project_claims, tasks
-from storage.errors import CorruptDefinition
+from storage.errors import CorruptDefinition, CorruptPayload
 from storage.lifecycle.lock_order import locked_jobs
 from storage.lifecycle.notifications import notify, notify_followers
 from storage.lifecycle.pinned_definition import PinnedDefinition
@@ -231,8 +231,8 @@ def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task 
             return cancel_task_row(connection, task, now=now)
         try:
             goes_on = _advance(connection, task, now=now)
-        except CorruptDefinition as error:
-            # The task fails, because its unreadable definition must keep neither its jobs nor other tasks from ending.
+        except (CorruptDefinition, CorruptPayload) as error:
+            # The task fails, because its unreadable row must keep neither its jobs nor other tasks from ending.
             return _end_task(connection, task, status=TaskStatus.FAILED, now=now, error_message=str(error))
         if not goes_on:
             return _finish(connection, task, now=now)
@@ -308,7 +308,7 @@ def _advance(connection: Connection, task: Task, *, now: datetime) -> bool:
     if stops:
         _fail_later_steps(connection, task, pinned.follow_up_index, now=now)
     for step in () if stops else pinned.steps[task.step_index + 1 :]:
-        is_wanted = (task.flags_json or {}).get(step.definition.run_if or "", True)
+        is_wanted = task.flags.get(step.definition.run_if or "", True)
         # A retry may have queued jobs of a step that the flags would now skip.
         if not is_wanted and not _has_unfinished(connection, task, step.index):
             continue

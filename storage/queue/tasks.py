@@ -243,8 +243,7 @@ class TasksRepository:
         """Set a flag of the task for the `run_if` of later steps. A flag that is true stays true."""
         with self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)
-            flags = task.flags_json or {}
-            flags[flag] = bool(value) or flags.get(flag, False)
+            flags = {**task.flags, flag: bool(value) or task.flags.get(flag, False)}
             connection.execute(update(tasks).where(tasks.c.id == task_id).values(flags_json=flags))
 
     def add_follow_up(

@@ -93,6 +93,27 @@ def test_a_start_writes_the_task_and_the_jobs_of_its_first_step(
     assert all(item.filename for job in started for item in jobs.list_items(job.id))
 
 
+@pytest.mark.parametrize("column", ["payload_json", "flags_json", "definition_json"])
+def test_a_task_whose_row_another_program_made_unreadable_fails_and_keeps_no_other_from_ending(
+    tasks: TasksRepository, jobs: JobsRepository, make_task: Any, database: Database, column: str
+) -> None:
+    task = make_task("library", {"unit": "library", "run_if": "moved"}, "library", scope="global")
+    with database.begin() as connection:
+        connection.execute(update(task_table).values({column: [1]}))
+        connection.execute(update(job_table).values(status="completed"))
+
+    (stuck,) = tasks.list_stuck()
+    ended = tasks.settle(stuck.id)
+
+    assert (ended.id, ended.status) == (task.id, "failed")
+    assert str(ended.error_message).startswith(
+        "the definition stored with the task cannot be read"
+        if column == "definition_json"
+        else f"task {task.id}: {column} is not a JSON object: a list. Correct the row, or start a new task."
+    )
+    assert tasks.list_stuck() == []
+
+
 def test_starting_the_same_task_id_again_returns_the_task_that_is_there(
     tasks: TasksRepository, make_task: Any, photo_ids: list[int]
 ) -> None:
