@@ -31,6 +31,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled
 
 from flows.orchestration.task_flow import final_state
+from flows.process.retry_delay import backoff_seconds
 from flows.process.runtime import Runtime
 from flows.starting.deployment_names import DRAIN_PATH, TAG
 from flows.starting.prefect_requests import request_drain, request_flow_run
@@ -55,6 +56,11 @@ _PAGE_SIZE = 200
 #: A run that died before it wrote its task is restarted at most this many times, and only within this time.
 MAX_RESTARTS = 3
 RESTART_WITHIN = timedelta(days=1)
+
+#: If the flow run of an unfinished task has started more than `MAX_RESTARTS` times within this time, its next start is
+#: delayed. The delay begins at the first of these numbers of seconds, doubles each time, and ends at the second.
+RECENTLY = timedelta(hours=1)
+RESTART_DELAYS = (30.0, 600.0)
 
 #: After this long in Prefect's state `Cancelling`, a run has no process that could end it.
 CANCELING_SECONDS = 45
@@ -87,7 +93,10 @@ def recover_flow_runs(runtime: Runtime) -> None:
 
 
 def skip_missed_runs() -> int:
-    """Skip scheduled runs that were missed, except the latest of each schedule; return how many were skipped."""
+    """Skip scheduled runs that were missed, except the latest of each schedule; return how many were skipped.
+
+    A run that has begun before and waits for its restart was not missed.
+    """
     with get_client(sync_client=True) as client:
         missed = all_flow_runs(
             client,
@@ -100,7 +109,7 @@ def skip_missed_runs() -> int:
         )
         by_schedule: dict[tuple[UUID | None, str], list[FlowRun]] = defaultdict(list)
         for run in missed:
-            if run.auto_scheduled:
+            if run.auto_scheduled and not run.run_count:
                 by_schedule[run.deployment_id, str(run.parameters.get("tenant_id"))].append(run)
         skipped = 0
         for runs in by_schedule.values():
@@ -328,10 +337,24 @@ def _recover_task(
         pause_task(database, task.id)
     elif may_start and not _will_begin(run):
         # The process of the flow run died: Prefect restarts the same flow run, which continues the same task.
-        logger.info("task %s: its flow run died; the flow run is restarted", task.id, extra=about_task(task))
-        client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
+        delay = _restart_delay(client.read_flow_run_states(run.id))
+        logger.info(
+            "task %s: its flow run died; the flow run is restarted in %.0f s", task.id, delay, extra=about_task(task)
+        )
+        due = datetime.now(UTC) + timedelta(seconds=delay)
+        client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=due), force=True)
         return True
     return False
+
+
+def _restart_delay(states: Iterable[State]) -> float:
+    """Return the seconds until a dead flow run starts again: 0 unless it died several times recently."""
+    now = datetime.now(UTC)
+    starts = sum(state.type == StateType.RUNNING and state.timestamp > now - RECENTLY for state in states)
+    if starts <= MAX_RESTARTS:
+        return 0
+    first, longest = RESTART_DELAYS
+    return backoff_seconds(starts - MAX_RESTARTS, first_seconds=first, longest_seconds=longest)
 
 
 def _flow_runs(client: SyncPrefectClient, unfollowed: Iterable[Task]) -> dict[str | None, FlowRun]:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.states import Completed, Pending
+from prefect.states import Completed, Crashed, Pending, Running
 
 from deployments.deploying.runner_deployments import deployment_of
 from deployments.serving import flow_run_recovery
@@ -62,4 +62,19 @@ def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
         monkeypatch.setattr(flow_run_recovery, "START_SECONDS", -1)
         recover_flow_runs(runtime)
         assert client.read_flow_run(first[0]).state_name == "AwaitingRetry"
+
+        def seconds_until_restart() -> float:
+            """Let the process of the first flow run begin and die, and return the delay of its next start."""
+            for state in (Running(), Crashed()):
+                client.set_flow_run_state(first[0], state, force=True)
+            recover_flow_runs(runtime)
+            restarted = client.read_flow_run(first[0]).state
+            assert restarted is not None
+            assert restarted.name == "AwaitingRetry"
+            assert restarted.state_details.scheduled_time is not None
+            return (restarted.state_details.scheduled_time - restarted.timestamp).total_seconds()
+
+        delays = [seconds_until_restart() for _ in range(5)]
+        assert max(delays[:3]) < 1
+        assert 20 < delays[3] < 40 < delays[4] < 80
         client.delete_deployment(deployment_id)
