@@ -1,4 +1,7 @@
-"""Makes the contact sheet of a report: thumbnails of photographs, small enough for a page."""
+"""Makes the contact sheet of a report: thumbnails of photographs, small enough for a page.
+
+`storage.reports.task_history.changed_photos` chooses the photographs.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,9 @@ from storage.library.paths import Library
 from storage.reports.task_history import ChangedPhoto
 
 logger = logging.getLogger("photojobs.report")
+
+#: The number of photographs on the sheet, unless the caller gives another.
+DEFAULT_PHOTOS = 60
 
 #: The size and quality of a picture on the sheet; a picture has about 6 kB.
 MINIATURE = Rendition(long_edge_pixels=240, quality=55, effort=4)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from deployments.report.contact_sheet import Frame, contact_sheet
+from deployments.report.contact_sheet import DEFAULT_PHOTOS, Frame, contact_sheet
 from deployments.report.throughput import Throughput, throughput_of
 from storage.database.engine import Database
 from storage.library.paths import Library
@@ -27,9 +27,6 @@ from storage.reports.task_history import (
     step_times,
 )
 from storage.reports.task_summary import TaskSummary, summarize_task
-
-#: The default number of photos on the contact sheet.
-DEFAULT_PHOTOS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,9 +18,7 @@ from flows.process.job_claim import JobClaim
 from storage.database.column_types import encode_json
 from storage.database.tables import jobs
 from storage.errors import InvalidValue
-
-#: Largest number of names that are kept for each kind of change. The counts have no such limit.
-MAX_EXAMPLES = 10
+from storage.reports.task_summary import MAX_EXAMPLES
 
 #: Largest number of slow items and projects that are kept with their durations.
 MAX_SLOWEST = 10

@@ -21,12 +21,9 @@ from storage.queue.claims import Claimant, claim_by_id, promote_due
 from storage.queue.new_tasks import NewTask
 from storage.queue.tasks import TasksRepository
 from storage.records import Job
-from storage.reports.task_summary import StepSummary, summarize_task
+from storage.reports.task_summary import MAX_EXAMPLES, StepSummary, summarize_task
 from task_definitions import TaskDefinition
 from task_definitions.wording import quantity
-
-#: Largest number of examples that are kept for each action of a step. The counts have no limit.
-MAX_EXAMPLES = 10
 
 #: Largest number of projects of a step that have separate counts. The counts of the step include all projects.
 MAX_PROJECTS = 200

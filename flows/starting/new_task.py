@@ -1,6 +1,7 @@
 """Makes a `NewTask` from the arguments of a start and checks them against the definition. It writes nothing.
 
-`storage.queue.new_tasks` writes the task, and refuses a second task of a definition that must run alone.
+`storage.queue.new_tasks` writes the task. It refuses projects and photos that do not exist, and a second task of a
+definition that must run alone.
 """
 
 import uuid

@@ -10,6 +10,9 @@ from task_definitions.wording import quantity, tally
 
 _WORD_JOINER = "\u2060"
 
+#: How many examples of each result are shown. `storage.reports.task_summary` limits the examples that are kept.
+SHOWN_EXAMPLES = 3
+
 
 def step_markdown(summary: StepSummary) -> str:
     """Return the report of a step as Markdown, for an artifact or a file."""
@@ -19,7 +22,7 @@ def step_markdown(summary: StepSummary) -> str:
     if summary.counts:
         lines += ["", "| result | count | examples |", "| --- | ---: | --- |"]
         for name, number in sorted(summary.counts.items()):
-            first = ", ".join(cell(example) for example in summary.examples.get(name, ())[:3])
+            first = ", ".join(cell(example) for example in summary.examples.get(name, ())[:SHOWN_EXAMPLES])
             lines.append(f"| {cell(name)} | {number} | {first} |")
     if summary.projects:
         names = sorted({name for counts in summary.projects.values() for name in counts})

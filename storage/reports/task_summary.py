@@ -14,7 +14,8 @@ from storage.queue.tasks import TasksRepository
 from storage.records import ItemStatus, Task
 from task_definitions.wording import quantity
 
-#: The maximum number of example names for each count of a summary.
+#: The maximum number of example names for each count in the report of a job, in a summary and in a plan. Counts have no
+#: limit.
 MAX_EXAMPLES = 10
 #: The maximum number of reasons of failed jobs in a summary.
 MAX_ERRORS = 10

@@ -1,4 +1,4 @@
-"""What commands do on Ctrl-C and SIGTERM."""
+"""Signal handlers for the time of a block. `output/progress.py` decides what Ctrl-C does to a task that is shown."""
 
 from __future__ import annotations
 

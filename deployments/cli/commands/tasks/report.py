@@ -13,8 +13,9 @@ from deployments.cli.options.opening import opened_database
 from deployments.cli.options.parameters import Json, WholeNumber
 from deployments.cli.options.signals import removing_temporary_files
 from deployments.cli.output.terminal import print_json, say
+from deployments.report.contact_sheet import DEFAULT_PHOTOS
 from deployments.report.page import render_report
-from deployments.report.task_report import DEFAULT_PHOTOS, TaskReport, read_report
+from deployments.report.task_report import TaskReport, read_report
 from storage.library.atomic_write import write_atomically
 from storage.library.paths import Library
 from storage.queue.tasks import TasksRepository
