@@ -119,10 +119,9 @@ class DatabaseFaults:
 
     def look(self) -> None:
         """End the faults whose time is over."""
-        for kind, (end_at, end) in list(self._on.items()):
+        for kind, (end_at, _) in list(self._on.items()):
             if time.monotonic() >= end_at:
-                del self._on[kind]
-                end()
+                self._end(kind)
 
     def cut(self, percent: int) -> None:
         """End this percentage of the sessions of the database, including sessions of the test itself."""
@@ -137,14 +136,20 @@ class DatabaseFaults:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        for _, end in self._on.values():
-            end()
-        self._on.clear()
+        for kind in list(self._on):
+            self._end(kind)
         if self._database.is_postgresql:
             self._reset("statement_timeout")
 
+    def _end(self, kind: str) -> None:
+        if kind in self._on:
+            _, end = self._on.pop(kind)
+            end()
+
     def _fill_disk(self) -> Callable[[], object]:
         assert self._disk is not None
+        # This fault locks the tables until this thread ends it, so `VACUUM FULL` would wait for it in vain.
+        self._end(TIMEOUT)
         # Without this, rows would still fit into free space inside the files, which do not shrink by themselves.
         if self._database.is_postgresql:
             with self._session() as session:
