@@ -122,7 +122,7 @@ def build_app() -> App:
 
 
 def run_command_line(tokens: Sequence[str]) -> int:
-    """Run a command line, print each error as one line on stderr, and return the exit code.
+    """Run a command line, print its error on stderr, and return the exit code.
 
     The exit codes have the meanings in `deployments.cli.options.exit_codes`.
     """
@@ -159,7 +159,7 @@ def run_command_line(tokens: Sequence[str]) -> int:
             traceback.print_exc()
         _complain(
             f"{type(error).__name__}: {error}\n"
-            "This is a bug in photojobs. Run the command with --verbose to see where it happened."
+            "This is a bug in photojobs. Run the command again with --verbose, and report it with the traceback."
         )
         return FAULT_OF_OURS
     return code if isinstance(code, int) else 0

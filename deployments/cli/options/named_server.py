@@ -38,8 +38,8 @@ def check_named_server() -> None:
         return
     except (OSError, ValueError) as error:
         raise ServerAway(
-            f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). Start the server, name another, or unset "
-            "the variable: without it, commands start their own server if they need one."
+            f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). Start the server, or name another one. "
+            "`photojobs run` and `undo` also work without this variable."
         ) from None
 
 

@@ -22,7 +22,7 @@ def _whole_number(_type: object, tokens: Sequence[Token]) -> int:
     digits = tokens[0].value.lstrip("+-0")
     if digits.isdecimal() and (len(digits) > len(str(MAX_INTEGER)) or int(digits) > MAX_INTEGER):
         raise CoercionError(
-            msg=f"{shown(tokens[0].value)} is larger than {MAX_INTEGER}, the largest whole number in a database.",
+            msg=f"{shown(tokens[0].value)} is out of range. Give a whole number from -{MAX_INTEGER} to {MAX_INTEGER}.",
             token=tokens[0],
         )
     # Cyclopts rounds a fraction, so that an id of 2.6 would be the id of another photo or job: 3.

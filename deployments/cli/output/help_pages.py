@@ -14,8 +14,8 @@ from deployments.cli.output.examples import EXAMPLES
 #: The text at the end of the root's help page.
 SETTINGS_HELP = (
     "Settings come from photojobs.toml in the working folder and from the environment: PHOTOJOBS_DATABASE_URL, "
-    "PHOTOJOBS_LIBRARY_ROOT, PHOTOJOBS_DEFINITIONS and more. PREFECT_API_URL names a Prefect server; without it, "
-    "commands that need one start their own."
+    "PHOTOJOBS_LIBRARY_ROOT, PHOTOJOBS_DEFINITIONS and more. PREFECT_API_URL names a Prefect server; without it, up, "
+    "run and undo start their own server if they need one."
 )
 
 OPTIONS = Group("Options", sort_key=90)

@@ -1,4 +1,4 @@
-"""Sets up which logs of libraries a command shows on the terminal: errors, and with `--verbose` everything.
+"""Sets up which log lines of photojobs and of libraries a command shows: errors, or all lines with `--verbose`.
 
 The logs of runs are still sent to Prefect's server, and failures are in the tables.
 """

@@ -1,4 +1,8 @@
-"""Stores how much this process prints besides results, warnings and errors: by default also progress and remarks."""
+"""Stores how much this process prints.
+
+Results, warnings and errors are always printed, progress and remarks unless the process is quiet, logs and tracebacks
+only if it is verbose.
+"""
 
 from __future__ import annotations
 

@@ -133,8 +133,10 @@ def _watch(
             if view is not None:
                 view.show(step_progress(tasks.list_jobs(task_id)))
         except StorageError as error:
-            # The executors repeat their calls while the database is busy. The next read shows the progress.
-            logger.info("the progress could not be read; trying again: %s", error)
+            # Executors keep trying while the database is busy, and so does this thread, at the next turn of the loop.
+            logger.info(
+                "task %s: its progress could not be read, or it could not be canceled; trying again: %s", task_id, error
+            )
         took = time.monotonic() - began
         if has_finished:
             return

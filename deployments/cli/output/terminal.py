@@ -212,7 +212,7 @@ def shown(value: Any) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return a text with its line breaks, in which control characters are escaped: names may contain them."""
+    """Return a text with its line breaks, but with all other control characters escaped: names may contain them."""
     return "\n".join(map(printable, text.split("\n")))
 
 

@@ -55,7 +55,10 @@ def new(
     _check_steps(step)
     label = name.replace("_", " ").title() if label is None else label
     if not label.isprintable() or not label.strip() or len(label) > MAX_LABEL_CHARACTERS:
-        raise BadInput(f"--label: use 1 to {MAX_LABEL_CHARACTERS} visible characters on one line.")
+        raise BadInput(
+            f"--label: {shown(label)} is not a valid label. Use 1 to {MAX_LABEL_CHARACTERS} visible characters on one "
+            "line."
+        )
     folder = Settings.load().definitions
     known = load_definitions(folder, strict=False)
     if name in known:
@@ -77,9 +80,9 @@ def commented_definition(name: str, *, label: str, scope: Scope, steps: Sequence
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "#",
-        "# A definition: what happens to the photographs, step by step. The line above lets editors complete and check",
-        "# it. `photojobs definitions lint` checks it, `photojobs definitions graph` draws it, and `photojobs plan`",
-        "# shows what it would do.",
+        "# A definition: what happens to the photographs, step by step. With the line above, editors can complete and",
+        "# check the definition. `photojobs definitions lint` checks it, `photojobs definitions graph` draws it, and",
+        "# `photojobs plan` shows what it would do.",
         "",
         f"{name}:",
         "  # The title that people see instead of the name.",
@@ -92,7 +95,7 @@ def commented_definition(name: str, *, label: str, scope: Scope, steps: Sequence
         "  # project: one project, named at each run. photo_set: the photos that a run names. global: all projects.",
         f"  scope: {scope}",
         "",
-        "  # When `photojobs up` or `serve` starts it: a cron text, or a mapping.",
+        "  # When `photojobs up` or `serve` starts the definition: a cron text, or a mapping.",
         '  # schedule: {cron: "0 2 * * *", timezone: Europe/Berlin}',
         "",
         "  # The steps run one after the other. From priority 90 on, jobs run in the priority lane.",
@@ -130,7 +133,9 @@ def _check_steps(types: Sequence[str]) -> None:
         if word not in known
     ]
     if len(types) > MAX_STEPS:
-        problems.append(f"--step: a definition has at most {MAX_STEPS} steps. Leave some out.")
+        problems.append(
+            f"--step: {len(types)} steps are given, but a definition has at most {MAX_STEPS}. Leave some out."
+        )
     if problems:
         raise BadInput("\n".join(problems))
 
@@ -153,4 +158,7 @@ def _write_schema(file: Path) -> None:
         # The existing schema may belong to a version with other steps; `definitions schema --output` replaces it.
         return
     except OSError as error:
-        remark(f"{file}: cannot be written ({error.strerror}); editors will not complete the definition.")
+        remark(
+            f"{file}: the JSON Schema cannot be written ({error.strerror}), so editors cannot complete the definition. "
+            "`photojobs definitions schema --output FILE` writes the schema to another file."
+        )

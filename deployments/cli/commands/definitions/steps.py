@@ -58,6 +58,8 @@ def show_step(name: str, /, *, json: Json = False) -> None:
             if found.default_items == "pending_deletions"
             else None,
             "changes files": found.modifies_files,
-            "handler": f"{available[name].__module__}.{available[name].__name__}" if name in available else "none here",
+            "handler": f"{available[name].__module__}.{available[name].__name__}"
+            if name in available
+            else "not installed here",
         }
     )

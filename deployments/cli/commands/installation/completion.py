@@ -36,7 +36,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /, *, install: Flag = Fals
             _start_completing_in_zsh(written)
     except OSError as error:
         raise BadInput(
-            f"completion: {error.filename} cannot be written: {error.strerror}. Correct its permissions, or leave out "
+            f"completion: {error.filename} cannot be read or written: {error.strerror}. Correct this, or leave out "
             "--install to print the script."
         ) from None
     confirm(f"written: {written}")
@@ -44,7 +44,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /, *, install: Flag = Fals
 
 
 def _start_completing_in_zsh(script: Path) -> None:
-    """Add the line that switches on completion to the start file of zsh; zsh has it switched off by default."""
+    """Add a line that switches completion on to the start file of zsh; by default, zsh has completion switched off."""
     start_file = Path.home() / ".zshrc"
     text = start_file.read_text(errors="surrogateescape") if start_file.exists() else ""
     if str(script.parent) in text and "compinit" not in text:

@@ -50,8 +50,8 @@ def upgrade_database(*, json: Json = False) -> None:
             say(f"For other programs that use this file, {kept}.")
         if report.legacy_kinds:
             say(
-                'Folders and files keep their names, because rename_user_files is "report". To let the nightly upkeep '
-                'rename them as before, set rename_user_files = "rename" in photojobs.toml.'
+                "By default, folders and files of users keep their names. To let the nightly upkeep rename them as "
+                'before, set rename_user_files = "rename" in photojobs.toml.'
             )
 
 

@@ -80,7 +80,7 @@ def demo(
 
     Args:
         folder: The folder that the demo creates; the demo never changes a folder that it did not create.
-        photos: About how many photos; an existing library is not changed.
+        photos: About how many photos a new library gets; an existing library keeps its photos.
         keep: Keep Prefect's server running at the end, until Ctrl-C, so that you can look at its pages.
     """
     began = time.monotonic()

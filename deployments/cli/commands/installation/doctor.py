@@ -22,8 +22,8 @@ def doctor(*, json: Json = False) -> int:
     """Check whether everything works, and show how to fix what does not.
 
     The command checks the database, the library, the packages, Prefect's server, image formats, plug-ins and
-    definitions, free space and clocks. Some checks write to a hidden folder in the library, and remove it at the
-    end; they write nothing else. With --quiet, only problems and warnings are shown.
+    definitions, free space and clocks. Some checks create hidden files in the library, and remove them at the end; they
+    write nothing else. With --quiet, only problems and warnings are shown.
     """
     from deployments.doctor.examination import examine
 

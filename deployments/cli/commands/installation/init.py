@@ -53,8 +53,8 @@ def init(
     move.
 
     Args:
-        folder: The folder with the photographs: a library, a folder of projects (albums), or one project. On a
-            terminal, the command asks for a missing folder.
+        folder: The folder with the photographs: a library, a folder of projects (albums), or one project. If no folder
+            is given, the command asks for one on a terminal.
         into: The folder for the settings file and the SQLite database.
         database: The URL of the database, or the path of an SQLite file. An existing database gets only a schema
             upgrade.
@@ -219,7 +219,7 @@ def _remarks(survey: LibrarySurvey) -> Iterator[str]:
             f"{_listed(survey.deeper)}. A project's photographs must be directly in its folder."
         )
     for folder in survey.unreadable:
-        yield f"{folder} cannot be read. Correct its permissions."
+        yield f"this folder cannot be read: {folder}. Correct its permissions, or check its disk."
     for name in survey.unsafe:
         yield f"this folder cannot be a project until you rename it: {name}"
     if survey.sharing:
@@ -277,7 +277,10 @@ def _ask(question: str, *, default: str) -> str:
     try:
         return Prompt.ask(question, console=messages(), default=default)
     except EOFError:
-        raise BadInput("init: the input ended before the question was answered; nothing was written.") from None
+        raise BadInput(
+            "init: the input ended before the question was answered; nothing was written. Name the folder with your "
+            "photographs, as in `photojobs init ~/Pictures`."
+        ) from None
 
 
 def _agrees(question: str, *, default: bool) -> bool:

@@ -114,7 +114,10 @@ def show_verification(*, tenant: str | None = None, accept: Several = (), json: 
         )
         if coverage.unreadable.originals:
             unreadable = quantity(coverage.unreadable.originals, "original")
-            say(f"\n{unreadable} could not be read at the last attempt.")
+            say(
+                f"\n{unreadable} could not be read at the last attempt. `photojobs jobs list --type verify_originals` "
+                "lists the jobs with their errors."
+            )
         if corrupt:
             say(f"\nCorrupt: {quantity(len(corrupt), 'original')} with changed contents, but the same size and times.")
             rows = [(one.path, one.verified_at, one.corrupt_since, size_in_words(one.size_bytes)) for one in corrupt]

@@ -248,7 +248,10 @@ def _change(
         for job_id in ids:
             job = _job(database, job_id, options.tenant)
             if job.status not in statuses:
-                raise BadInput(f"job {job_id} is {job.status}; only a job that is {listed(statuses)} can be {does}.")
+                raise BadInput(
+                    f"job {job_id} is {job.status}; only a job that is {listed(statuses)} can be {does}. "
+                    "Leave out this id."
+                )
         return change(database, JobFilter(ids=ids or None, **_filters(database, options, settings)))
 
 

@@ -17,9 +17,10 @@ from storage.reports.task_summary import TaskSummary
 
 
 def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
-    """Start a task, run it to its end, and return its summary; afterwards, Prefect's pages show its flow run.
+    """Start a task, run it to its end, and return its summary.
 
-    The runtime must be the current one.
+    Afterwards, Prefect's pages show the task's flow run. If their history cannot be written, a warning is printed. The
+    runtime must be the current one.
 
     Raises:
         PhotojobsError: the task cannot be started.
