@@ -18,7 +18,7 @@ from task_definitions.wording import quantity
 
 _area = Area("database")
 
-#: A query for those of our tables that the database's user may not read and write.
+#: A query for the tables of photojobs in which the database's user lacks a right to read or write.
 _CLOSED_TABLES = text(
     """
     SELECT name FROM unnest(CAST(:tables AS text[])) AS name
@@ -31,7 +31,7 @@ _CLOSED_TABLES = text(
     """
 )
 
-#: A query for those sequences, from which new rows get their ids, that the database's user may not use.
+#: A query for the sequences that the database's user may not use. New rows get their ids from sequences.
 _CLOSED_SEQUENCES = text(
     """
     SELECT sequence FROM unnest(CAST(:tables AS text[])) AS name
@@ -75,7 +75,7 @@ def examine_database(database: Database) -> Iterator[Finding]:
         yield _area.problem(
             "opens",
             f"The database cannot be opened: {error}",
-            "Start the database's server, or correct PHOTOJOBS_DATABASE_URL.",
+            "Correct this, and run `photojobs doctor` again. PHOTOJOBS_DATABASE_URL names the database.",
         )
         return
     yield _area.fine("opens", f"{report.database} can be opened.")
@@ -178,8 +178,8 @@ def _file(database: Database) -> Iterator[Finding]:
     if is_network(type_name):
         yield _area.problem(
             "file_system",
-            f"The file is on another machine's file system ({type_name}), where SQLite's locks do not work reliably.",
-            "Move the file to a disk of this machine, or use PostgreSQL if several machines use the database.",
+            f"The database is on another machine's file system ({type_name}), where SQLite's locks are not reliable.",
+            "Move the database to a disk of this machine, or use PostgreSQL if several machines use the database.",
         )
     else:
         yield _area.fine("file_system", f"The database is on a disk of this machine ({type_name or 'unknown type'}).")

@@ -23,7 +23,7 @@ from task_definitions.errors import PhotojobsError
 def examine(settings: Settings) -> Iterator[Finding]:
     """Check this installation and everything that the settings name.
 
-    No data is changed: experiments in the library use a hidden folder, which is removed at their end.
+    No data is changed: experiments in the library create hidden files and folders, and remove them at the end.
     """
     file = settings_file()
     says = "There is no settings file; the environment and the defaults apply."

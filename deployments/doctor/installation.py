@@ -50,7 +50,7 @@ def examine_prefect() -> Iterator[Finding]:
     """Check that the server in PREFECT_API_URL answers, and that its version fits ours."""
     url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
     if not url:
-        yield _prefect.fine("server", "PREFECT_API_URL names no server; commands that need one start their own.")
+        yield _prefect.fine("server", "PREFECT_API_URL is not set; up, run and undo start their own server if needed.")
         return
     try:
         request = urllib.request.Request(f"{url}/admin/version", headers=authorization())  # noqa: S310 - the user's.

@@ -37,7 +37,7 @@ def examine_space(settings: Settings, database: Database) -> Iterator[Finding]:
         places.append(("database", "the database", database.path))
     for name, whose, path in places:
         free, total = space(path)
-        says = f"{_gigabytes(free)} of {_gigabytes(total)} are free for {whose}."
+        says = f"{_gigabytes(free)} of {_gigabytes(total)} are free for {whose} ({path})."
         if free < NEEDED_BYTES:
             yield _space.problem(name, says, "Free some space: thumbnails, previews and rows need it.")
         elif free < 10 * NEEDED_BYTES:
