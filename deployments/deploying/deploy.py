@@ -146,7 +146,7 @@ def plan_deployments(
 def carry_out(client: SyncPrefectClient, plan: DeploymentPlan) -> None:
     """Create the pool and its queues if they are missing, and register and pause deployments.
 
-    Deployments that users paused, and schedules that users switched off, stay so; see `registration.py`. Coming runs
+    Deployments that users paused, and schedules that users switched off, stay so; see `registration.py`. Planned runs
     that no schedule asks for are removed.
     """
     pool = plan.choice.name
@@ -167,7 +167,8 @@ def carry_out(client: SyncPrefectClient, plan: DeploymentPlan) -> None:
             missing = client.read_deployment_by_name(planned.path)
             pause_missing(client, missing)
             declared[missing.id] = ()
-    # No process watches the schedules of a pool, so the runs of schedules that changed since the last call come last.
+    # No process watches the schedules of a pool later, so runs of schedules that changed are removed now. This comes
+    # last, because the server may write such runs a moment after a change.
     for deployment_id, schedules in declared.items():
         remove_stale_runs(client, deployment_id, schedules)
 

@@ -26,8 +26,8 @@ from storage.settings import Settings
 from task_definitions import Scope, TaskDefinition
 from task_definitions.step_types import takes_destination, takes_force
 
-#: The longest list of choices. If there are more, the user types an id, because the server sends the form with every
-#: deployment.
+#: The largest number of choices in a list. If there are more, the user types a name or an id instead: the server sends
+#: the form with every deployment, so a form must be small.
 MAX_CHOICES = 300
 
 #: Parameters for programs, which the form does not show.
@@ -154,7 +154,7 @@ def _without_empty_default(field: dict[str, Any]) -> None:
     # With a default of null, the form would open with "None" chosen; with an empty list, it would send that list.
     kinds = [kind for kind in field.get("anyOf", []) if kind.get("type") != "null"]
     if any(kind.get("type") == "object" for kind in kinds):
-        # A JSON field keeps its default: with one, the form hides the editor of the field until a user opens it.
+        # A JSON field keeps its default. With a default, the form hides the field's editor until a user opens it.
         return
     if "default" in field and field["default"] in (None, [], False):
         del field["default"]

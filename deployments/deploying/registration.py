@@ -127,7 +127,7 @@ def restore_parameters(
 def remove_stale_runs(
     client: SyncPrefectClient, deployment_id: UUID, declared: Iterable[DeploymentScheduleCreate]
 ) -> int:
-    """Remove the coming runs that no schedule of a deployment asks for, and plan its runs again.
+    """Remove the planned runs that no schedule of a deployment asks for, and plan its runs again.
 
     The server's scheduler first reads a schedule, and writes its runs a moment later. If a user changes, switches off
     or deletes the schedule in between, or pauses the deployment, these runs are stale, and Prefect never removes them.
@@ -141,7 +141,8 @@ def remove_stale_runs(
     )
     began_at = datetime.now(UTC)
     runs = client.read_flow_runs(flow_run_filter=of_deployment, limit=MAX_PLANNED_RUNS)
-    # The deployment is read after its runs, so that no run is removed that a newer schedule asks for.
+    # The deployment is read after its runs. Otherwise, if a schedule changed in between, its new runs would count as
+    # stale.
     deployment = client.read_deployment(deployment_id)
     parameters = {each.slug: each.parameters for each in declared if each.parameters}
     active = {str(each.id): each for each in deployment.schedules if each.active and not deployment.paused}
@@ -160,7 +161,7 @@ def remove_stale_runs(
 
 
 def _by_schedule(runs: Iterable[FlowRun], *, after: datetime) -> dict[str, list[tuple[datetime, FlowRun]]]:
-    """Return the runs that are planned for a later moment, with this moment, by the id of their schedule."""
+    """Return the runs that are planned for a moment later than `after`, each with its moment, by schedule id."""
     found: dict[str, list[tuple[datetime, FlowRun]]] = defaultdict(list)
     for run in runs:
         # The key is `scheduled DEPLOYMENT SCHEDULE MOMENT`. No other field says which schedule planned a run.
