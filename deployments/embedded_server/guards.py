@@ -1,7 +1,7 @@
-"""Restricts the embedded server to requests for its own names and from its own pages; forbids frames of other sites.
+"""Restricts the embedded server to requests for its own names and from its own pages.
 
-The password and the tokens against forged requests are settings of Prefect, which `deployments.server.prefect_server`
-sets.
+Other sites cannot show its pages in frames. The password and the tokens against forged requests are settings of
+Prefect, which `deployments.server.prefect_server` sets.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _unframed(send: Send) -> Send:
 
 
 def _name_of(host: str) -> str | None:
-    """Return the host without its port, in small letters; None if the text is not a host."""
+    """Return the host without its port, in lowercase letters; None if the text is not a host."""
     try:
         parts = urlsplit(f"//{host}")
         _ = parts.port

@@ -69,8 +69,8 @@ class RunHistory:
     def of(cls, home: Path) -> RunHistory | None:
         """Return the history of the server with this home; its database is created if it is missing.
 
-        Return None if tasks must run through Prefect: another database is configured, its tables have an unknown
-        form, or an automation or a concurrency limit of a tag must act while a task runs.
+        Return None if tasks must run through Prefect: another database is configured, Prefect's tables have an
+        unknown form, or an automation or a concurrency limit of a tag must act while a task runs.
         """
         if database_is_elsewhere():
             return None

@@ -100,7 +100,7 @@ class _KeptProcess:
         while not self._let_go.wait(self._pause_seconds(failures + 1)):
             try:
                 if self._process is not None:
-                    # Children of a dead process may still run. After a failed start, the process itself may run.
+                    # Children of a dead process may still run, and so may a process that did not become ready.
                     self.stop(self._process)
                 self.start()
             except Exception as error:

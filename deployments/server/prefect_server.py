@@ -51,7 +51,7 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def prefect_server(
     home: Path, *, host: str = LOOPBACK, port: int | None = None, hosts: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield the URL of a Prefect API: the one in `PREFECT_API_URL`, else that of an embedded server for the block."""
+    """Yield the URL of a Prefect API: the one in `PREFECT_API_URL`, else that of a server for the time of the block."""
     given = os.environ.get("PREFECT_API_URL")
     if given:
         yield given
@@ -67,7 +67,7 @@ def embedded_server(
     """Run a Prefect server with its database and log in `home` during the block; yield the URL of its API.
 
     During the block, Prefect in this process uses this server. The server asks for the password that is stored in
-    `home`. This process and its children have it; see `deployments.embedded_server.password`.
+    `home`. Prefect in this process and in its children sends the password; see `deployments.embedded_server.password`.
 
     Args:
         home: the server's own folder (`PREFECT_HOME`), created if it is missing; a later start uses its content.
@@ -198,7 +198,9 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Pa
     give_up_at = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < give_up_at:
         if process.poll() is not None:
-            raise PrefectServerFailed(f"Prefect's server ended with code {process.returncode}; see {log_path}")
+            raise PrefectServerFailed(
+                f"Prefect's server ended with code {process.returncode}. Look for the reason in {log_path}"
+            )
         try:
             with _direct.open(f"{url}/health", timeout=2) as answer:
                 if answer.status == 200:
@@ -206,7 +208,9 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Pa
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             pass
         time.sleep(0.1)
-    raise PrefectServerFailed(f"Prefect's server did not answer within {START_TIMEOUT_SECONDS:g} s; see {log_path}")
+    raise PrefectServerFailed(
+        f"Prefect's server did not answer within {START_TIMEOUT_SECONDS:g} s. Look for the reason in {log_path}"
+    )
 
 
 def _is_too_new(log_path: Path, since: int) -> bool:

@@ -45,7 +45,7 @@ class RunningUp:
 def announced(home: Path, running: RunningUp) -> Iterator[None]:
     """Let other commands find `running` while the block runs.
 
-    They look in `home`, the `prefect_home` of the database.
+    Commands look in `home`, the `prefect_home` of the database.
     """
     make_private_folder(home)
     file = home / _FILE

@@ -25,7 +25,7 @@ LOOK_SECONDS = 1.0
 #: The time after which the same error is reported again.
 REPEAT_SECONDS = 600.0
 
-#: The largest part of a log that is read at once.
+#: At most this many bytes at the end of a log are read at once; errors before them are left out.
 MAX_BYTES = 1_000_000
 
 _RECORD = re.compile(r"(?P<at>\d\d:\d\d:\d\d\.\d{3}) \| (?P<level>[A-Z]+) +\| (?P<logger>\S+) - (?P<message>.*)")

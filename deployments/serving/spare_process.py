@@ -116,7 +116,7 @@ async def use_spare_process() -> None:
         starter = import_module("prefect.runner._starter_engine")
         spare = SpareProcess(starter.run_process)
     except (ImportError, AttributeError):
-        # Prefect has no public interface for this.
+        # Prefect has no public way to replace the function that starts processes.
         raise RunnerFailed(
             "the installed version of Prefect starts flow runs in another way, so photojobs cannot check what they "
             "run. Install the version that constraints.txt names."

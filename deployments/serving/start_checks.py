@@ -4,8 +4,8 @@ Every user with the server's password can change a deployment. A changed entrypo
 run foreign programs on this machine.
 
 The flow itself also refuses a second task of the same definition and tenant, but only after its process has started.
-With a short schedule, such processes would become more and more. Prefect's concurrency limit does not fit: it counts
-all runs of a deployment, and a deployment has one schedule for each tenant.
+If a schedule is shorter than its runs, there would be more and more such processes. Prefect's concurrency limit does
+not fit: it counts all runs of a deployment, and a deployment has one schedule for each tenant.
 """
 
 from __future__ import annotations

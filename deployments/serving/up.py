@@ -44,7 +44,7 @@ DEFAULT_PORT = 4200
 #: Seconds between two searches for tasks and jobs that no process follows.
 RECOVERY_SECONDS = 5.0
 
-#: Planned runs get readable names at every sixth of these searches; Prefect plans once a minute.
+#: Planned runs get readable names once in this many searches, which is often enough: Prefect plans once a minute.
 NAMING_ROUNDS = 6
 
 #: How long the runner may take to start.
@@ -136,8 +136,8 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
     log_path = home / "runner.log"
 
     def launch() -> subprocess.Popen[bytes]:
-        # A file in `runs` asks flow runs to stop. It is removed only here, because the runner of an `up` that was just
-        # killed may still have written it.
+        # A file in `runs` asks flow runs to stop. It is removed as late as here, because the runner of an `up` that was
+        # just killed writes the file a moment after the kill.
         withdraw_stop(runs)
         _prepare_runs(runtime)
         ready.unlink(missing_ok=True)
@@ -172,9 +172,11 @@ def _wait_until_ready(process: subprocess.Popen[bytes], *, ready: Path, log_path
     give_up_at = time.monotonic() + RUNNER_TIMEOUT_SECONDS
     while not ready.exists():
         if process.poll() is not None:
-            raise RunnerFailed(f"the runner ended with code {process.returncode}; see {log_path}")
+            raise RunnerFailed(f"the runner ended with code {process.returncode}. Look for the reason in {log_path}")
         if time.monotonic() > give_up_at:
-            raise RunnerFailed(f"the runner was not ready within {RUNNER_TIMEOUT_SECONDS:g} s; see {log_path}")
+            raise RunnerFailed(
+                f"the runner was not ready within {RUNNER_TIMEOUT_SECONDS:g} s. Look for the reason in {log_path}"
+            )
         time.sleep(0.05)
 
 
@@ -245,7 +247,7 @@ def _end_runs(runs: Path, limit_seconds: float) -> None:
     while process_ids := running_processes(runs):
         if time.monotonic() > give_up_at:
             for process_id in process_ids:
-                logger.warning("flow-run process %d did not end in time; it is killed", process_id)
+                logger.warning("flow-run process %d did not end within %g s; it is killed", process_id, limit_seconds)
                 with suppress(ProcessLookupError):
                     os.kill(process_id, signal.SIGKILL)
             return
