@@ -41,7 +41,9 @@ def house_style() -> Iterator[None]:
     try:
         import matplotlib as mpl
     except ImportError:
-        raise MissingExtra("plots need matplotlib: pip install 'photojobs[report]'") from None
+        raise MissingExtra(
+            "plots need matplotlib, which is not installed. `pip install 'photojobs[report]'` installs it."
+        ) from None
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "font.size": 9.5,

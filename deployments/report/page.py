@@ -48,7 +48,10 @@ def render_report(report: TaskReport) -> str:
         from jinja2 import Environment, PackageLoader, StrictUndefined
         from markupsafe import Markup
     except ImportError:
-        raise MissingExtra("reports need jinja2 and matplotlib: pip install 'photojobs[report]'") from None
+        raise MissingExtra(
+            "reports need jinja2 and matplotlib, but one of them is missing. `pip install 'photojobs[report]'` "
+            "installs both."
+        ) from None
     environment = Environment(
         loader=PackageLoader("deployments.report", "templates"),
         autoescape=True,

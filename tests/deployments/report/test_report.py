@@ -72,7 +72,7 @@ def runtime(place: Any, place_database: Database) -> Any:
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A runtime for the tests that use the same task."""
+    """The runtime that all tests of this file share."""
     folder = tmp_path_factory.mktemp("report")
     (folder / "library").mkdir()
     settings = Settings.load(library_root=folder / "library", image_isolation=False, settle_seconds=0)
@@ -176,7 +176,7 @@ def test_a_task_that_nobody_has_taken_up_has_a_page_as_well(runtime: Runtime) ->
     page = Page(render_report(read_report(runtime.database, runtime.library, started.task_id)))
 
     assert "No figures were recorded before this task began." in page.text
-    assert "None." in page.text
+    assert "No photo and no job failed." in page.text
     with pytest.raises(UnknownTask):
         read_report(runtime.database, runtime.library, "nothing such")
 
