@@ -174,7 +174,7 @@ def _draw(shots: Sequence[Shot], on_progress: Callable[[int, int], None] | None)
     # The import is here and not at the top, because help pages do not need an image library.
     from deployments.demo.scenes import draw_shots
 
-    # The processes are spawned, because a forked copy has none of our threads, but keeps their locks locked.
+    # The processes are spawned: a forked process has none of our threads, but the locks that they held stay locked.
     pool = ProcessPoolExecutor(max_workers=min(os.cpu_count() or 1, 8), mp_context=multiprocessing.get_context("spawn"))
     try:
         with _children_ignore_interrupts():

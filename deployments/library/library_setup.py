@@ -204,7 +204,7 @@ def _database_url(named: str | None, into: Path) -> str:
 
 
 def _absolute_url(named: str) -> str:
-    """Return the URL of a database. The path of an SQLite file becomes absolute: users change to another folder."""
+    """Return the URL of a database, with an absolute path for an SQLite file: commands may run in other folders."""
     if "://" not in named:
         return sqlite_url(absolute_path(named))
     try:

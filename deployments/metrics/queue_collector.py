@@ -1,7 +1,7 @@
 """Collects numbers about the whole database for Prometheus; every process reports the same numbers.
 
-All numbers are read from the tables, so jobs of every executor on every machine count, also of flow runs whose process
-has ended. A scrape reads, from indexes, the jobs that wait or run and those that ended since the previous scrape.
+All numbers are read from the tables, so the jobs of every executor on every machine count, also those of processes that
+have ended. A scrape reads, from indexes, the jobs that wait or run and those that ended since the previous scrape.
 """
 
 from __future__ import annotations

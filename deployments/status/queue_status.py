@@ -1,4 +1,4 @@
-"""Reads everything that `photojobs status` shows, in one transaction."""
+"""Reads everything that `photojobs status` shows: rows in one transaction, schedules from Prefect's server."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def read_status(
 
     Raises:
         InvalidSettings: the settings have an invalid schedule.
-        InvalidValue: `limit` is not a whole number from 0.
+        InvalidValue: `limit` is negative, or is not a whole number.
     """
     check_page(limit=limit)
     now = database.clock()
