@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 _SESSION_FOLDER_VARIABLE = "_PHOTOJOBS_TEST_SESSION_FOLDER"
-#: A folder for migrated databases that later test sessions with the same migrations copy, too.
+#: Names the folder of migrated databases, which later test sessions with the same migrations also copy.
 _TEMPLATES_VARIABLE = "_PHOTOJOBS_TEST_TEMPLATES"
 
 
@@ -35,7 +35,7 @@ def _session_folder() -> Path:
     # The path is short, because PostgreSQL's socket is in the folder and its path is limited to about 100 characters.
     folder = Path(tempfile.mkdtemp(prefix="pj-"))
     os.environ[_SESSION_FOLDER_VARIABLE] = str(folder)
-    # Registered before the server is started, so that it runs after the server was stopped.
+    # This is registered before the server is started, so the folder is removed after the server has stopped.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 

@@ -93,7 +93,7 @@ def ask_for_more(ctx: StepContext) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_thread_stays_behind() -> Iterator[None]:
-    """Wait for the end of the threads that ran jobs: one that goes on calls what a later test has replaced."""
+    """Wait until no thread runs a job. A thread that is left would call functions that a later test has replaced."""
     yield
 
     def left() -> list[str]:

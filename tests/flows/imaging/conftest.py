@@ -59,7 +59,7 @@ def detailed(pyvips: Any) -> Callable[[int, int], Any]:
 
 @pytest.fixture(scope="session")
 def lying() -> Callable[[Any, int], Any]:
-    """Store a picture as a camera in this EXIF orientation does; the turns come from the text of the EXIF standard."""
+    """Turn an upright picture as a camera with this EXIF orientation stores it; the EXIF standard names the turns."""
 
     def store(upright: Any, orientation: int) -> Any:
         turned: dict[int, Callable[[], Any]] = {

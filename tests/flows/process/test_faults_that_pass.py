@@ -29,7 +29,7 @@ FAULTS = [DatabaseBusy, DatabaseReadOnly, DatabaseUnavailable, DiskFull]
 def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that lets claims fail this many times: `failing("JobsRepository.claim", DiskFull, 3)`.
 
-    Those that only take jobs; `with ends`, only those that hand in jobs.
+    Only claims fail that hand in no ended job. If the text ends with `ends`, only claims fail that hand in ended jobs.
     """
 
     def fail(place: str, error: type[Exception], times: int) -> None:

@@ -33,7 +33,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def start_process(database: Database, tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """`start_process(concurrency=1)`."""
+    """A function that starts a process with these settings: `start_process(concurrency=1)`."""
     with ExitStack() as stack:
 
         def start(**settings: Any) -> Process:

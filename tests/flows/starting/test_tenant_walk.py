@@ -176,7 +176,7 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 @pytest.fixture
 def runtime(tenants: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
-    """That library as the one of this process."""
+    """The runtime of `tenants` as the current one; the environment names its database and library."""
     monkeypatch.setenv("PHOTOJOBS_DATABASE_URL", f"sqlite:///{tenants.database.path}")
     monkeypatch.setenv("PHOTOJOBS_LIBRARY_ROOT", str(tenants.library.root))
     monkeypatch.chdir(tmp_path)

@@ -19,7 +19,7 @@ from tests.flows.conftest import quick_settings
 
 @pytest.fixture
 def runtime(sqlite_url: str, tmp_path: Path) -> Iterator[Runtime]:
-    """A library of `anna` and `ben`: each a project `Alps` with the photo `ridge`, which anna wants to be rid of."""
+    """A library of `anna` and `ben`: each has a project `Alps` with the photo `ridge`; anna's is marked for removal."""
     settings = quick_settings(tmp_path, database_url=sqlite_url)
     database = Database(sqlite_url)
     for tenant, folder in (("anna", "alps"), ("ben", "harbour")):

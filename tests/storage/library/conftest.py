@@ -78,8 +78,8 @@ def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def crash_points() -> CrashPoints:
     """Run an operation in processes that die just before its first, second, third … change of the disk.
 
-    Yields after each death, so that the caller can check the files and restore them. Ends with the first process
-    that completes the operation.
+    The iterator yields after each death, so that the caller can check the files and restore them. It ends with the
+    first process that completes the operation.
     """
 
     def points(operation: Callable[[], object]) -> Iterator[int]:
