@@ -127,7 +127,7 @@ def _writable(database: Database) -> Finding:
         return _area.problem(
             "writable",
             f"The database cannot be written: {error}",
-            "Correct the permissions of the database, or end the program that keeps it locked.",
+            "Correct the permissions of the database, free some space, or end the program that keeps it locked.",
         )
     return _area.fine("writable", "The database can be written.")
 

@@ -93,7 +93,7 @@ def examine_steps(settings: Settings) -> Iterator[Finding]:
         yield _steps.fine("plug_ins", f"All {len(available)} step types can run here.")
     known = load_definitions(settings.definitions, strict=False)
     for error in known.errors:
-        yield _steps.problem("definitions", str(error), "`photojobs definitions lint` lists all errors.")
+        yield _steps.problem("definitions", str(error), "Correct this. `photojobs definitions lint` lists all errors.")
     missing = {name: [step.type for step in one.steps if step.type not in available] for name, one in known.items()}
     for name, types in missing.items():
         if types:

@@ -84,7 +84,7 @@ def _tried_out(root: Path) -> Iterator[Finding]:
         yield _area.problem(
             "writable",
             f"{root} cannot be written: {error.strerror}.",
-            "Correct the permissions of this folder, or mount its disk for writing.",
+            "Correct the permissions of this folder, free some space, or mount its disk for writing.",
         )
 
 
@@ -121,7 +121,7 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
             "projects",
             f"{portion(len(unreadable), count, 'project folder')} cannot be read or cannot be written: "
             f"{', '.join(unreadable[:3])}.",
-            "Correct the permissions of these folders.",
+            "Correct the permissions of these folders, or check their disk.",
         )
     else:
         yield _area.fine("projects", f"All project folders ({count}) can be read and written.")
