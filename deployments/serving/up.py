@@ -194,7 +194,8 @@ def _prepare_runs(runtime: Runtime) -> None:
         revived = revive_runs_left_behind(runtime)
         skipped = skip_missed_runs()
     except httpx.TransportError as error:
-        raise RunnerFailed(f"Prefect's server does not answer: {error}. Check that it runs, and try again.") from error
+        url = os.environ.get("PREFECT_API_URL")
+        raise RunnerFailed(f"Prefect's server at {url} does not answer: {error}. Check that it runs.") from error
     except Exception as error:  # noqa: BLE001 - the runner must start anyway.
         logger.warning(
             "flow runs without a process could not be restarted, or missed runs could not be skipped: %s. Restart "
