@@ -1,6 +1,6 @@
 """The build step of our `prefect.yaml`, which makes `prefect deploy` keep the switches that users set on the server.
 
-The switches are: which deployments are paused, and which schedules are active.
+The switches are: which deployments are paused, which schedules are inactive, and which schedules users added.
 Without this step, `prefect deploy` resumes each deployment, and replaces all of its schedules if one has no slug.
 `photojobs deploy` does not need the step.
 """
