@@ -41,5 +41,5 @@ DefinitionName = Annotated[str, Parameter(help="The definition; `photojobs defin
 JobId = Annotated[WholeNumber, Parameter(help="The job's id, as `photojobs jobs list` shows it.")]
 JobTenant = Annotated[str | None, Parameter(help="The tenant that the job must belong to; by default any tenant.")]
 
-TaskId = Annotated[str, Parameter(help="The task's id.")]
+TaskId = Annotated[str, Parameter(help="The task's id, or the first characters of its id.")]
 TaskTenant = Annotated[str | None, Parameter(help="The tenant that the task must belong to; by default any tenant.")]

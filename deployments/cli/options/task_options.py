@@ -25,6 +25,7 @@ from storage.settings import Settings
 from task_definitions import MissingProject, Scope, TaskDefinition, UnexpectedProject, detect_scope, load_definitions
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json, read_foreign_file
 from task_definitions.step_types import takes_destination
+from task_definitions.wording import shown
 
 _PAYLOAD_BOUNDS = Bounds(max_bytes=MAX_PAYLOAD_BYTES, max_depth=MAX_PAYLOAD_DEPTH)
 #: The bounds of a file with ids of photos; each photo needs about twenty bytes.
@@ -135,7 +136,9 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
         in_project = [project_id]
     items, selection = _items(options), _selection(options, in_project)
     if items is not None and selection is not None:
-        raise BadInput("give the photos with --item or --items-file, or select them with other options, but not both.")
+        raise BadInput(
+            f"{name}: give the photos with --item or --items-file, or select them with other options, but not both."
+        )
     if scope is Scope.PHOTO_SET and items is None and selection is None:
         only = "" if options.project is None else f" --in-project {options.project},"
         raise BadInput(
@@ -168,7 +171,9 @@ def _payload(text: str | None) -> dict[str, Any] | None:
     except UnreadableDocument as error:
         raise BadInput(f"{error} Give a JSON object, as in '{{\"force\": true}}'.") from None
     if not isinstance(payload, dict):
-        raise BadInput("--payload: this JSON is not an object. Give an object, as in '{\"force\": true}'.")
+        raise BadInput(
+            f"--payload: {shown(payload)} is not a JSON object. Give an object, as in '{{\"force\": true}}'."
+        )
     return checked_payload(payload)
 
 
@@ -264,6 +269,6 @@ def _items_of_json(text: str, path: Path) -> Iterator[dict[str, Any]]:
             yield dict(entry)
         else:
             raise BadInput(
-                f"--items-file: {path}: entry [{index}] is not a photo. Give an id, or an object like "
-                '{"photo_id": 1}.'
+                f"--items-file: {path}: entry [{index}] is {shown(entry)} and not a photo. Give an id, or an object "
+                'like {"photo_id": 1}.'
             )

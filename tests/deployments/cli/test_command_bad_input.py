@@ -35,7 +35,7 @@ Command = Callable[..., Any]
         ("run process_photos --all --item 4", "not both"),
         ("run process_photos --from 2025-02-01 --to 2025-01-01", "--from 2025-02-01 is after --to 2025-01-01"),
         ("run process_photos --all --payload {", "is not well-formed JSON"),
-        ("run process_photos --all --payload [1]", "this JSON is not an object"),
+        ("run process_photos --all --payload [1]", "--payload: a list is not a JSON object"),
         ("run process_photos --items-file nowhere.txt", "cannot be read"),
         ("run process_photos --missing everything", "thumbnail"),
         ("run process_photos --nonsense", "--nonsense"),

@@ -57,7 +57,10 @@ def draw(
         output: The file to write; an existing file is replaced.
     """
     if (name is None) == (task is None):
-        raise BadInput("draw what? Give the NAME of a definition, or name a task with --task, but not both.")
+        raise BadInput(
+            "definitions graph: give the NAME of a definition, or a task with --task, but not both. "
+            "`photojobs definitions list` lists the definitions."
+        )
     graph = _of_task(task) if task is not None else _of_definition(name or "")
     if json:
         print_json(graph)

@@ -41,7 +41,7 @@ def write_report(
     The command needs the extra `report`.
 
     Args:
-        task: The task's id; by default the newest task.
+        task: The task's id, or the first characters of its id; by default the newest task.
         output: The file to write; an existing file is replaced. By default report-TASK.html in the working folder.
         photos: How many changed photos the contact sheet shows at most.
     """

@@ -88,6 +88,6 @@ def _run_plainly(
 
 def _warn_of_history(error: Exception) -> None:
     warn(
-        f"Prefect's pages do not show this task, because Prefect's history cannot be written: {error}. Name another "
-        "folder in PREFECT_HOME. `photojobs tasks show` shows the task."
+        f"Prefect's pages do not show this task, because Prefect's history cannot be written: {error}. Correct "
+        "this, or name another folder in PREFECT_HOME. `photojobs tasks show` shows the task."
     )

@@ -43,7 +43,7 @@ def undo(
     """Undo a task: put its files back where they were, and restore its rows.
 
     Args:
-        task: The task's id; `photojobs status` lists the latest ones.
+        task: The task's id, or the first characters of its id; `photojobs status` lists the latest tasks.
         dry_run: Only show what would be restored and what would not.
         yes: Do not ask for confirmation.
     """
