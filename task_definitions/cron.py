@@ -123,7 +123,7 @@ def _values(part: str, of: _Field) -> set[int]:
             raise ValueError(f'the {of.name} "{term}" is not valid; write "*", a number or a range, as in "1-5"')
         first, last, step = match["first"], match["last"], match["step"]
         if term == "*" != part:
-            raise ValueError(f'the {of.name} "{part}" is a list with "*", which is the same as "*" alone')
+            raise ValueError(f'the {of.name} "{part}" is a list with "*", which means every value; write only "*"')
         start = of.lowest if first is None else of.number(first)
         # "5/15" means 5, 20, 35 and so on; "5" means only 5.
         end = of.number(last) if last else start if first and not step else of.highest

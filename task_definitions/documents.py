@@ -23,14 +23,15 @@ from task_definitions.plain import ParsedMapping
 
 #: The extensions of definition files.
 DEFINITION_SUFFIXES = (".json", ".yaml", ".yml")
+_REMEDY = "Correct the text."
 
 
 def read_definition_file(path: Path) -> object:
     """Return the parsed content of the file at `path`.
 
     Raises:
-        UnreadableDefinitionFile: the file is missing, not a regular file, too large, not UTF-8, empty, or not
-            well-formed.
+        UnreadableDefinitionFile: the file has another extension, is missing, not a regular file, too large, not UTF-8,
+            empty, or not well-formed.
     """
     source = str(path)
     if path.suffix.lower() not in DEFINITION_SUFFIXES:
@@ -53,8 +54,8 @@ def parse_definition_text(content: bytes, *, source: str, is_json: bool) -> obje
         raise UnreadableDefinitionFile(problem, source=source)
     try:
         if is_json:
-            return parse_json(content, source=source, object_pairs_hook=_json_mapping)
-        return parse_yaml(content, source=source, loader=_DefinitionLoader)
+            return parse_json(content, source=source, remedy=_REMEDY, object_pairs_hook=_json_mapping)
+        return parse_yaml(content, source=source, remedy=_REMEDY, loader=_DefinitionLoader)
     except UnreadableDocument as error:
         raise UnreadableDefinitionFile(error.problem, source=source) from error
 

@@ -98,27 +98,32 @@ def parse_json(
     *,
     source: str,
     bounds: Bounds = DEFAULT_BOUNDS,
+    remedy: str = "",
     object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
 ) -> Any:
     """Return the value of a JSON text. NaN and infinities are refused, because the databases refuse them, too.
 
+    `remedy` is an instruction for the user. It ends the message about a text that is not well-formed.
+
     Raises:
         UnreadableDocument: the text exceeds the bounds or is not well-formed.
     """
     text = _checked_text(content, source, bounds)
-    with _named_errors("JSON", source, bounds):
+    with _named_errors("JSON", source, bounds, remedy):
         check_json_depth(text, bounds.max_depth)
         return json.loads(text, object_pairs_hook=object_pairs_hook, parse_constant=_refuse_constant)
 
 
-def parse_toml(content: bytes | str, *, source: str, bounds: Bounds = DEFAULT_BOUNDS) -> dict[str, Any]:
-    """Return the value of a TOML text.
+def parse_toml(
+    content: bytes | str, *, source: str, bounds: Bounds = DEFAULT_BOUNDS, remedy: str = ""
+) -> dict[str, Any]:
+    """Return the value of a TOML text; for `remedy`, see `parse_json`.
 
     Raises:
         UnreadableDocument: the text exceeds the bounds or is not well-formed.
     """
     text = _checked_text(content, source, bounds)
-    with _named_errors("TOML", source, bounds):
+    with _named_errors("TOML", source, bounds, remedy):
         # tomllib needs quadratic time for a dotted key, and each dot makes a level of nesting.
         if any(part.partition("#")[0].count(".") > bounds.max_depth for part in re.split(r"[=,{}\n]", text)):
             raise RecursionError
@@ -129,15 +134,22 @@ def parse_toml(content: bytes | str, *, source: str, bounds: Bounds = DEFAULT_BO
 
 
 def parse_yaml(
-    content: bytes | str, *, source: str, bounds: Bounds = DEFAULT_BOUNDS, loader: "type[BoundedLoader] | None" = None
+    content: bytes | str,
+    *,
+    source: str,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    remedy: str = "",
+    loader: "type[BoundedLoader] | None" = None,
 ) -> Any:
     """Return the value of a YAML text with one document, built by a safe loader: `BoundedLoader` or a subclass.
+
+    For `remedy`, see `parse_json`.
 
     Raises:
         UnreadableDocument: the text exceeds the bounds or is not well-formed.
     """
     text = _checked_text(content, source, bounds)
-    with _named_errors("YAML", source, bounds):
+    with _named_errors("YAML", source, bounds, remedy):
         parser = (loader or BoundedLoader)(text, bounds)
         try:
             return parser.get_single_data()
@@ -247,12 +259,12 @@ def _checked_text(content: bytes | str, source: str, bounds: Bounds) -> str:
 
 
 @contextmanager
-def _named_errors(format_name: str, source: str, bounds: Bounds) -> Iterator[None]:
+def _named_errors(format_name: str, source: str, bounds: Bounds, remedy: str) -> Iterator[None]:
     """Turn the errors of a parser into `UnreadableDocument`."""
     try:
         yield
     except _PARSER_ERRORS as error:
-        problem = f"is not well-formed {format_name}: {_place_and_reason(error, bounds)}."
+        problem = f"is not well-formed {format_name}: {_place_and_reason(error, bounds)}. {remedy}".rstrip()
         raise UnreadableDocument(problem, source=source) from error
 
 

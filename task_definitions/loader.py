@@ -169,5 +169,5 @@ def _is_one_definition(document: Mapping[str, object]) -> bool:
 def _misnamed(name: object, *, source: str, is_one: bool) -> InvalidDefinition:
     problem = f"{shown(name)} is not a name: names are text. Put it in quotes."
     if is_one and name is None:
-        problem = "is missing: a single definition needs a name."
+        problem = "is missing. Give the definition a name."
     return InvalidDefinition(problem, source=source, field="name" if is_one else None)

@@ -22,8 +22,8 @@ def detect_scope(
 ) -> Scope:
     """Return the scope of a run.
 
-    It is the definition's scope, else the caller's. Without either, the scope is `project` if there is a `project_id`,
-    else `photo_set`. If both are given, they must be the same.
+    The result is the definition's scope, else the caller's. If both scopes are given, they must be the same. Without
+    either, the scope is `project` if there is a `project_id`, else `photo_set`.
 
     Raises:
         UnknownScope: a scope is not one of the three.

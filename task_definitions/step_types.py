@@ -28,15 +28,15 @@ class StepType:
 
     Attributes:
         name: The name in definitions.
-        unit: What its jobs work on: `items` (photos, in chunks), `projects` or the whole `library`.
-        summary: What it does, on one line.
-        description: What a user should know before using it.
+        unit: What the jobs of a step work on: `items` (photos, in chunks), `projects` or the whole `library`.
+        summary: What a step does, on one line.
+        description: What a user should know before using the step type.
         default_items: For the unit `items`: the photos of the task's projects that the step works on if the task was
             started without items. `pending_deletions` are the photos with a file on disk that a user has marked for
             removal (keep flag 0).
-        modifies_files: Whether it changes originals or their rows, so that no other such step may work on the same
+        modifies_files: Whether a step changes originals or their rows, so that no other such step may work on the same
             project at the same time.
-        takes_force: Whether `force` in the payload makes it repeat work that is already done.
+        takes_force: Whether `force` in the payload makes a step repeat work that is already done.
         takes_destination: For the unit `items`: whether the task's project is the destination of the photos, so that a
             task with a photo set must have a project.
     """

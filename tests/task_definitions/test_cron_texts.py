@@ -92,7 +92,7 @@ LEFT_OUT = (
         ("0 3 13 * */3", f'the day of week "*/3" {BOTH_MATCH}'),
         ("0 3 13 * 0-6", 'the day of week "0-6" means every day; write "*"'),
         ("0 3 1-31 * 1", 'the day of month "1-31" means every day; write "*"'),
-        ("0 3 1,* * 1", 'the day of month "1,*" is a list with "*", which is the same as "*" alone'),
+        ("0 3 1,* * 1", 'the day of month "1,*" is a list with "*", which means every value; write only "*"'),
         ("0 20-20 * * *", 'the hour range "20-20" is one value; write "20"'),
         ("59/9 * * * *", 'Prefect and cron read the minute "59/9" differently; write a range, as in "1-5/2"'),
         ("0 3 * * 4/3", 'Prefect and cron read the day of week "4/3" differently; write a range, as in "1-5/2"'),

@@ -368,78 +368,79 @@ FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
         "a.json",
         b'{"a": }',
         UnreadableDefinitionFile,
-        "is not well-formed JSON: line 1, column 7: Expecting value.",
+        "is not well-formed JSON: line 1, column 7: Expecting value. Correct the text.",
     ),
     (
         "a.json",
         b'{"label": NaN}',
         UnreadableDefinitionFile,
-        "is not well-formed JSON: NaN is not a JSON value.",
+        "is not well-formed JSON: NaN is not a JSON value. Correct the text.",
     ),
     (
         "a.json",
         b'{"a":' * 100_000,
         UnreadableDefinitionFile,
-        "is not well-formed JSON: it is nested too deeply (32 levels are allowed).",
+        "is not well-formed JSON: it is nested too deeply (32 levels are allowed). Correct the text.",
     ),
     (
         "a.json",
         b'{"label": ' + b"9" * 5000 + b"}",
         UnreadableDefinitionFile,
-        "is not well-formed JSON: a value does not match its tag, or a number has too many digits.",
+        "is not well-formed JSON: a value does not match its tag, or a number has too many digits. Correct the text.",
     ),
     (
         "a.yaml",
         b"a: [1\nb: 2",
         UnreadableDefinitionFile,
-        "is not well-formed YAML: line 2, column 2: while parsing a flow sequence, expected ',' or ']', but got ':'.",
+        "is not well-formed YAML: line 2, column 2: while parsing a flow sequence, expected ',' or "
+        "']', but got ':'. Correct the text.",
     ),
     (
         "a.yaml",
         b"label: \x01",
         UnreadableDefinitionFile,
-        "is not well-formed YAML: character 8: special characters are not allowed.",
+        "is not well-formed YAML: character 8: special characters are not allowed. Correct the text.",
     ),
     (
         "a.yaml",
         b"a: 1\n---\nb: 2",
         UnreadableDefinitionFile,
         "is not well-formed YAML: line 2, column 1: expected a single document in the stream, "
-        "but found another document.",
+        "but found another document. Correct the text.",
     ),
     (
         "a.yaml",
         b"label: !!python/object/apply:os.system [ls]",
         UnreadableDefinitionFile,
         "is not well-formed YAML: line 1, column 8: could not determine a constructor for the tag "
-        "'tag:yaml.org,2002:python/object/apply:os.system'.",
+        "'tag:yaml.org,2002:python/object/apply:os.system'. Correct the text.",
     ),
     (
         "a.yaml",
         b"label: !!int ''",
         UnreadableDefinitionFile,
-        "is not well-formed YAML: a value does not match its tag, or a number has too many digits.",
+        "is not well-formed YAML: a value does not match its tag, or a number has too many digits. Correct the text.",
     ),
     (
         "a.yaml",
         b"[" * 5000,
         UnreadableDefinitionFile,
         "is not well-formed YAML: line 1, column 33: it has more than 32 levels; "
-        "an alias counts as the whole value that it names.",
+        "an alias counts as the whole value that it names. Correct the text.",
     ),
     (
         "a.yaml",
         b"a: &a {b: *a}",
         UnreadableDefinitionFile,
         "is not well-formed YAML: line 1, column 11: an alias refers to the value that contains it; "
-        "write a value instead.",
+        "write a value instead. Correct the text.",
     ),
     (
         "a.yaml",
         b"- a\n" * 50_000,
         UnreadableDefinitionFile,
         "is not well-formed YAML: line 40000, column 3: it has more than 40000 keys and values; "
-        "an alias counts as the whole value that it names.",
+        "an alias counts as the whole value that it names. Correct the text.",
     ),
     ("a.yaml", b"#" * (1024 * 1024 + 1), UnreadableDefinitionFile, "is larger than 1048576 bytes. Make it smaller."),
     ("a.toml", b"label = 1", UnreadableDefinitionFile, "is not a definition file: give a .json, .yaml or .yml file."),
@@ -510,7 +511,7 @@ def test_aliases_that_would_grow_without_bound_are_refused_before_they_grow(tmp_
     file.write_text("\n".join(lines))
     assert only_problem_of(file).problem == (
         "is not well-formed YAML: line 5, column 5: it has more than 40000 keys and values; "
-        "an alias counts as the whole value that it names."
+        "an alias counts as the whole value that it names. Correct the text."
     )
 
 
@@ -554,7 +555,7 @@ def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_single_definition_in_a_mapping_needs_its_name() -> None:
     error = only_problem_of(definition())
-    assert str(error) == "<mapping>: name: is missing: a single definition needs a name."
+    assert str(error) == "<mapping>: name: is missing. Give the definition a name."
 
 
 def test_a_builtin_definition_cannot_be_replaced() -> None:
