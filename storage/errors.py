@@ -108,7 +108,7 @@ class TaskConflict(StorageError):
 
 
 class AlreadyRunning(StorageError):
-    """A task cannot start because another task of its definition is unfinished, and both must not run together."""
+    """A task cannot start because another task of its definition is unfinished, and the two must not run together."""
 
 
 class CorruptPayload(StorageError):

@@ -49,7 +49,10 @@ class ProjectPhotos:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadSize:
-    """Whether the lists of a payload are short enough for one job; if not, `message` explains what to do."""
+    """Whether the lists of a payload are short enough for one job; if not, `message` explains what to do.
+
+    `count` is the length of the longest list.
+    """
 
     valid: bool
     message: str | None

@@ -71,7 +71,7 @@ class Record:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            # Python calls this method only if the slot of a field is still empty.
+            # Python calls this method only for names without a value, such as a field whose slot is still empty.
             readers = {} if name == "_unread" else getattr(self, "_unread", ((), {}))[1]
             if name not in readers:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

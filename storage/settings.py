@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -23,7 +24,7 @@ from storage.library.naming.ignored_names import DEFAULT_IGNORED_NAMES
 from storage.library.naming.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
 from storage.library.paths import expanded_path
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json, parse_toml, read_foreign_file
-from task_definitions.wording import did_you_mean
+from task_definitions.wording import did_you_mean, shown
 
 #: The settings file in the working folder; `PHOTOJOBS_CONFIG` can name another file.
 SETTINGS_FILE = "photojobs.toml"
@@ -290,7 +291,7 @@ class Settings(BaseSettings):
             settings = cls(**overrides)
         except ValidationError as error:
             problems += [
-                _problem(str(item["loc"][0]), item["msg"], overrides, file)
+                _problem(str(item["loc"][0]), _reason(item), overrides, file)
                 for item in error.errors()
                 # `problems` already has the unknown names.
                 if item["type"] != "extra_forbidden" or item["loc"][0] in overrides
@@ -350,7 +351,8 @@ def _unknown_keys(file: Path) -> list[str]:
 
 def _document_of(file: Path) -> dict[str, Any]:
     try:
-        return parse_toml(read_foreign_file(file, max_bytes=_MAX_FILE_BYTES), source=str(file), bounds=_BOUNDS)
+        content = read_foreign_file(file, max_bytes=_MAX_FILE_BYTES)
+        return parse_toml(content, source=str(file), bounds=_BOUNDS, remedy="Correct the file.")
     except UnreadableDocument as error:
         raise InvalidSettings(str(error)) from None
 
@@ -362,13 +364,21 @@ class _Environment(EnvSettingsSource):
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         variable = _PREFIX + field_name.upper()
         try:
-            return parse_json(value, source=variable, bounds=_BOUNDS)
+            return parse_json(value, source=variable, bounds=_BOUNDS, remedy="Correct the variable.")
         except UnreadableDocument as error:
             raise InvalidSettings(str(error)) from None
 
 
 def _similar(name: str) -> str:
-    return "." + (did_you_mean(name, Settings.model_fields) or " `photojobs --help` names the settings.")
+    return "." + (did_you_mean(name, Settings.model_fields) or " Correct its name, or remove it.")
+
+
+def _reason(error: ErrorDetails) -> str:
+    """Return what is wrong with a value, and the value itself unless it is secret."""
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error" or error["loc"][0] == "database_url":
+        return message
+    return f"{shown(error['input'])} is not allowed: {message}. Correct it, or leave the setting out."
 
 
 def _problem(name: str, message: str, overrides: dict[str, Any], file: Path | None) -> str:
@@ -379,4 +389,4 @@ def _problem(name: str, message: str, overrides: dict[str, Any], file: Path | No
         place = f"the environment variable {variable}"
     else:
         place = str(file)
-    return f"{name} (from {place}): {message.removeprefix('Value error, ')}"
+    return f"{name} (from {place}): {message}"

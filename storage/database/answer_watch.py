@@ -18,7 +18,7 @@ from typing import Any
 #: The number of seconds between two checks while a statement waits.
 LOOK_SECONDS = 1.0
 
-#: The longest wait, in seconds, for the end of a thread that uses the database; its server may never answer.
+#: The longest wait, in seconds, for the end of a thread that uses the database, because the server may never answer.
 END_SECONDS = 1.0
 
 #: The thread that checks connections ends after this number of checks in a row without a waiting statement.

@@ -118,11 +118,11 @@ def check_text(value: object, *, name: str, maximum: int | None = None) -> str:
         InvalidValue: `value` is not a string, is empty or too long, or has a NUL character or a lone surrogate.
     """
     if not isinstance(value, str):
-        raise InvalidValue(name, f"must be text, not {type(value).__name__}")
+        raise InvalidValue(name, f"must be text, not {value!r:.80}")
     if not value:
         raise InvalidValue(name, "is empty; give a text")
     if maximum is not None and len(value) > maximum:
-        raise InvalidValue(name, f"has {len(value)} characters; at most {maximum} are allowed")
+        raise InvalidValue(name, f"has {len(value)} characters, but at most {maximum} are allowed; shorten it")
     if "\0" in value:
         raise InvalidValue(name, "contains a NUL character, which PostgreSQL cannot store; remove it")
     _check_encodable(value, name)
@@ -137,7 +137,7 @@ def check_tenant_id(value: object) -> str:
     """
     tenant_id = check_text(value, name="tenant_id", maximum=255)
     if not _SEPARATORS.isdisjoint(tenant_id) or tenant_id.startswith("."):
-        problem = "cannot be the name of a folder; use no / or \\, and no dot at the beginning"
+        problem = "cannot be the name of a tenant's folder; use no / or \\, and no dot at the beginning"
         raise InvalidValue("tenant_id", f"{shown(tenant_id)} {problem}")
     return tenant_id
 

@@ -88,7 +88,10 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
     if state in ("55P03", "40001", "40P01", "57014", "53300"):
         return DatabaseBusy(f"{place}: {detail}; nothing was written. Try again.")
     if state in ("25006", "42501"):
-        return DatabaseReadOnly(f"{place}: {detail}; nothing was written. Check the privileges of this database user.")
+        return DatabaseReadOnly(
+            f"{place}: {detail}; nothing was written. Check that this server accepts writes, and that the database "
+            "user has the privileges."
+        )
     if state.startswith("53"):
         return DiskFull(f"{place}: {detail}; nothing was written. Free resources on the server and try again.")
     if state in ("42P01", "42703"):

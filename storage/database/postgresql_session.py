@@ -92,7 +92,7 @@ def _check_encoding(connection: Any, url: URL) -> None:
     if encoding != "UTF8":
         raise UnsuitableEncoding(
             f"{shown_url(url)}: the database has the encoding {encoding}, which cannot hold "
-            "every file name. Create a database with ENCODING 'UTF8' TEMPLATE template0 and use that."
+            "every file name. Create a database with ENCODING 'UTF8' TEMPLATE template0, and use the new database."
         )
 
 

@@ -128,8 +128,8 @@ def test_an_impossible_value_is_told_with_its_file_or_argument(tmp_path: Path) -
     (tmp_path / "photojobs.toml").write_text("concurrency = 0\npreview_pixels = 'big'\n", encoding="utf-8")
     with pytest.raises(InvalidSettings) as refusal:
         Settings.load()
-    assert "concurrency (from photojobs.toml)" in str(refusal.value)
-    assert "preview_pixels (from photojobs.toml)" in str(refusal.value)
+    assert "concurrency (from photojobs.toml): 0 is not allowed: " in str(refusal.value)
+    assert 'preview_pixels (from photojobs.toml): "big" is not allowed: ' in str(refusal.value)
 
 
 def test_a_path_may_begin_with_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

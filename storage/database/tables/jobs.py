@@ -11,7 +11,7 @@ from storage.database.tables.schema import metadata, partial_index
 READY = "status = 'queued' AND run_after IS NULL AND held_by IS NULL"
 #: Queued jobs that become ready at a set time.
 DELAYED = "status = 'queued' AND run_after IS NOT NULL"
-#: Queued jobs that wait until a hold is released.
+#: Queued jobs that wait for the release of a hold, or for earlier steps of their task.
 HELD = "status = 'queued' AND run_after IS NULL AND held_by IS NOT NULL"
 #: Queued jobs for which an executor waits and writes heartbeats. The condition does not use the heartbeat, because
 #: PostgreSQL would then write to every index at each heartbeat.
@@ -104,8 +104,8 @@ jobs = Table(
     Column(
         "held_by",
         Text,
-        comment="Why the job does not start: `task` or `tenant` if that is on hold, `steps` if the job waits until its"
-        " task has ended the earlier steps; else NULL.",
+        comment="Why the job does not start: `task` or `tenant` if its task or tenant is on hold, `steps` if the job "
+        "waits until its task has ended the earlier steps; else NULL.",
     ),
     Column(
         "result_json", JsonDocument, comment="The result: counts, first examples, counts for each project, and errors."

@@ -184,7 +184,7 @@ photo_derivatives = Table(
     Column(
         "source_hash",
         Text,
-        comment="The content hash that the original had then; NULL if it had no hash then.",
+        comment="The content hash of the original when it was read; NULL if it had no hash yet.",
     ),
     Column("width", Integer, comment="The width of the derivative in pixels."),
     Column("height", Integer, comment="The height of the derivative in pixels."),
