@@ -11,7 +11,7 @@ from sqlalchemy.sql.selectable import TextualSelect
 
 from storage.batches import batched
 
-#: The key under which a snapshot has the values of these columns, by column name. A snapshot of a table without such
+#: The key in a snapshot for the values of other programs' columns, by column name. A snapshot of a table without such
 #: columns lacks this key.
 FOREIGN: Final = "columns_of_other_programs"
 
@@ -92,7 +92,7 @@ def changed_columns(
 
 
 def restore_foreign_values(connection: Connection, table: Table, snapshots: Sequence[Mapping[str, Any]]) -> None:
-    """Write the values of these snapshots to their rows, in the columns that the table still has."""
+    """Write the `FOREIGN` values of snapshots to the rows, in the columns that the table still has."""
     kept = {snapshot["id"]: snapshot[FOREIGN] for snapshot in snapshots if snapshot.get(FOREIGN)}
     if kept:
         writable = _defaults(connection, table).keys()

@@ -1,6 +1,6 @@
 """Finds rows of other programs that depend on a row of ours, such as a public link to a photo.
 
-They would be removed with the row, or keep the database from removing it.
+Such a row would be removed with our row, or would keep the database from removing our row.
 """
 
 from collections import defaultdict
@@ -44,7 +44,7 @@ class _Key:
 
     @property
     def name_of_other(self) -> str | None:
-        """The table, or the column of a table of ours, to which another program added the key; None if it is ours."""
+        """The table, or the column of our table, to which another program added the key; None for our own keys."""
         table, column = metadata.tables.get(self.referring), self.columns[0][0]
         if table is None:
             return self.referring
@@ -72,9 +72,10 @@ def removal_refusals(connection: Connection, table: Table, ids: Sequence[int]) -
 def copy_references(
     source: Connection, target: Connection, table: Table, ids: Select[Any], *, only_refusing: bool = False
 ) -> None:
-    """Make the functions above return the same in a new SQLite database that has copies of the rows `ids` of a table.
+    """Write references of other programs to a new SQLite database that has copies of the rows `ids` of a table.
 
-    With `only_refusing`, only `removal_refusals` returns the same.
+    `referring_tables` and `removal_refusals` then return the same for both databases. With `only_refusing`, only
+    `removal_refusals` does.
     """
     columns = [f"{owner} REFERENCES {owner} (id) ON DELETE CASCADE" for owner in ("photos", "projects")]
     columns += [f"refuses_{owner} REFERENCES {owner} (id)" for owner in ("photos", "projects")]
@@ -99,9 +100,9 @@ def _by_id(references: Iterator[tuple[str, int]]) -> dict[int, frozenset[str]]:
 def _references(
     connection: Connection, table: Table, ids: Sequence[int] | Select[Any], *, only_refusing: bool = False
 ) -> Iterator[tuple[str, int]]:
-    """Yield the name of a table of another program and the id of a row on which its rows depend, for each of the rows.
+    """Yield pairs: the name of a table of another program, and the id of one of our rows on which its rows depend.
 
-    With `only_refusing`, tables are left out whose rows do not keep the database from removing the row.
+    With `only_refusing`, the pairs are only those whose rows keep the database from removing our row.
     """
     rows = connection.execute(_KEYS[connection.dialect.name]).all()
     keys = [
@@ -119,7 +120,11 @@ def _references(
 
 
 def _paths(keys: Collection[_Key], table: str, seen: frozenset[str]) -> Iterator[list[_Key]]:
-    """Yield each key that refers to a table, and each to whose table a removal leads, as the keys on the way to it."""
+    """Yield the foreign keys that a removal from a table concerns, each with the keys that lead to it, as one path.
+
+    A path begins with a key that refers to the table. If that key cascades, the removal also concerns the keys that
+    refer to the key's own table, and so on.
+    """
     for key in keys:
         if key.referred == table and key.referring not in seen:
             yield [key]

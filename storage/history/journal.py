@@ -16,7 +16,8 @@ from storage.batches import batched, pages
 from storage.database.tables import file_journal
 from storage.records import Record
 
-#: The key in `row` for an id that all files of a photo have which moved together, although the photo had no row.
+#: The key in `FileChange.row` for the id of a move of several files. All files of a photo without a row that moved
+#: together have the same id.
 MOVED_TOGETHER = "moved_together"
 
 #: The number of paths in one statement.
@@ -55,7 +56,8 @@ class FileChange:
         row: what an undo needs of the row of the photo or project; None if no row changed. A removed row is stored
             whole. An added row is stored as `after`; of a photo that a step added, only the columns of other programs
             are stored. For a changed row, `before` and `after` have the columns that differ, and further keys may
-            follow. For a manifest, they have its text. For a file of a photo without a row, it is `MOVED_TOGETHER`.
+            follow. For a manifest, `before` and `after` have its text. For a file of a photo without a row, the only
+            key is `MOVED_TOGETHER`.
     """
 
     action: FileAction

@@ -25,7 +25,8 @@ TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "origi
 #: entries for these photos.
 PHOTOS = "photos"
 
-#: Columns that every change of a row updates, and columns that no task changes; comparisons ignore them.
+#: The column that every change of a row updates, and the key of other programs' columns, which no task changes;
+#: comparisons ignore both.
 _FOLLOWING: Final = frozenset({"updated_at", FOREIGN})
 
 _ALL_OF_PHOTOS, _ALL_OF_PROJECTS = select_all_columns(photos), select_all_columns(projects)
@@ -88,7 +89,7 @@ def snapshot_projects(connection: Connection, project_ids: Sequence[int]) -> dic
 
 
 def removed_project(connection: Connection, project_id: int) -> dict[str, Any] | None:
-    """Return a snapshot of a project before its removal, with its tags and the number of its photos, or None."""
+    """Return a snapshot of a project before its removal, with its tags and photo count; None if it does not exist."""
     found = snapshot_project(connection, project_id)
     if found is None:
         return None
@@ -104,7 +105,7 @@ def removed_project(connection: Connection, project_id: int) -> dict[str, Any] |
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> RowDifference | None:
-    """Return the difference of two snapshots of a row, or None if they are equal."""
+    """Return the difference of two snapshots of a row, or None if no column differs, except those in `_FOLLOWING`."""
     names = [name for name in before if name not in _FOLLOWING and before[name] != after[name]]
     if not names:
         return None

@@ -54,7 +54,7 @@ class PhotoStates:
         self._wanted.pop(photo_id, None)
 
     def changed_since(self, connection: Connection) -> set[int]:
-        """Return the photos whose rows have changed since this object was created."""
+        """Return the ids of photos with a wanted state whose rows have changed since this object was created."""
         now = snapshot_photos(connection, sorted(self._wanted))
         return {photo_id for photo_id in self._wanted if now.get(photo_id) != self._loaded.get(photo_id)}
 

@@ -42,7 +42,7 @@ class RowChangesNote:
         self._projects = snapshot_projects(connection, project_ids) if project_ids else {}
 
     def take(self, *, tenant_id: str, remarks: Mapping[int, Mapping[str, Any]]) -> Iterator[FileChange]:
-        """Yield an entry for each changed row, but not for removed rows: the code that removes rows writes those.
+        """Yield an entry for each changed row. The code that removes rows writes the entries of removed rows itself.
 
         `remarks` has further keys for the entries of photos, by photo id.
         """

@@ -21,7 +21,7 @@ PAGE_SIZE = 2_000
 #: The maximum difference between the ids of a photo's entries from one job, because one transaction writes all of them.
 _REACH = 10_000
 
-#: The same for the files of a photo without a row, which are written one after the other.
+#: The maximum difference between the ids of the entries of a photo without a row. They are written one after the other.
 _REACH_TOGETHER = 1_000
 
 #: The actions that concern a whole project.
