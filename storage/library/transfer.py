@@ -195,7 +195,8 @@ def _move_across(source: Path, target: Path, status: os.stat_result) -> None:
         copied = _copy(source, temporary)
         if copied != hash_contents(temporary):
             raise CopyMismatch(
-                f"The copy of {printable(source.name)} in {target.parent} differs from the original. Check its disk."
+                f"The copy of {printable(source.name)} in {target.parent} differs from the original, which stays where "
+                "it is. Check the disks of both folders."
             )
         # The copy gets the original's time: `_finish_copy` uses it to recognize an interrupted move.
         _copy_attributes(source, status, temporary)
@@ -257,7 +258,7 @@ def _copy_attributes(source: Path, status: os.stat_result, target: Path) -> None
     if sys.platform == "linux":
         names: list[str] = []
         with contextlib.suppress(OSError):
-            # File managers store ratings and tags as attributes of users. Those of the system belong to the disk.
+            # File managers store ratings and tags as attributes of users. Attributes of the system belong to the disk.
             names = [name for name in os.listxattr(source, follow_symlinks=False) if name.startswith("user.")]
         for name in names:
             with contextlib.suppress(OSError):

@@ -198,7 +198,10 @@ def _compiled(pattern: str, photo_extensions: Collection[str]) -> re.Pattern[str
     if len(placeholders) != 1 or placeholders[0] not in parts[-1]:
         raise ValueError(f"{pattern!r} needs exactly one of {{base}} and {{file}}, in the name of the file")
     if len(parts) > MAX_FOLDERS + 1 or any(not part or part.startswith(".") or "\\" in part for part in parts):
-        raise ValueError(f"{pattern!r} must name a file that is not hidden, at most {MAX_FOLDERS} folders deep")
+        raise ValueError(
+            f"{pattern!r} must name a file in at most {MAX_FOLDERS} folders, with / between the names; no name may be "
+            "empty or begin with a dot"
+        )
     if pattern == placeholders[0]:
         raise ValueError(f"{pattern!r} would make every file the companion of a photo; add text to the name")
     image = rf"(?P<name>[^/]+\.(?:{'|'.join(sorted(photo_extensions))}))"

@@ -86,8 +86,11 @@ class AcceptedExtensions:
             object.__setattr__(self, kind.value, extensions)
             for extension in sorted(extensions):
                 if extension in kinds:
-                    both = f"{kinds[extension]} and {kind}"
-                    raise ValueError(f"extension {extension!r} cannot be both {both}; remove it from one of the two")
+                    other, place = kinds[extension], f"{kind}_extensions"
+                    if other is not FileKind.SIDECAR:
+                        place = f"{other}_extensions or {place}"
+                    problem = f"extension {extension!r} cannot be both {other} and {kind}"
+                    raise ValueError(f"{problem}; remove it from {place}")
                 kinds[extension] = kind
         object.__setattr__(self, "_kinds", kinds)
         object.__setattr__(self, "photo_extensions", self.jpg | self.raw | self.other)
