@@ -35,6 +35,7 @@ from task_definitions.wording import quantity
 _EXAMPLES = 5
 
 _UPGRADE = "`photojobs db upgrade` makes a backup and repairs this."
+_UPGRADE_POSTGRESQL = "Run `photojobs db backup`, and then `photojobs db upgrade`."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +189,8 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def _error(name: str, problem: str, remedy: str) -> Finding:
-    return Finding(name=name, severity=Severity.ERROR, problem=problem, remedy=remedy)
+    # The message of another error ends with a period, but the text of a finding adds its own.
+    return Finding(name=name, severity=Severity.ERROR, problem=problem.rstrip("."), remedy=remedy)
 
 
 def _damages(connection: Connection) -> list[Finding]:
@@ -215,7 +217,7 @@ def _schema_findings(
             problem="the database has no tables of photojobs" if is_empty else problem,
             remedy="Check that it is the right database. `photojobs db upgrade` creates the tables."
             if is_empty
-            else _UPGRADE,
+            else (_UPGRADE if connection.dialect.name == "sqlite" else _UPGRADE_POSTGRESQL),
         )
     elif missing := sorted(metadata.tables.keys() - {name.lower() for name in counts}):
         problem = f"the schema lacks {quantity(len(missing), 'table')}: {', '.join(missing)}"

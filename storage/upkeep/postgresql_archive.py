@@ -121,7 +121,8 @@ def read(database: Database, source: Path) -> None:
             for table in manifest["tables"]:
                 _fill(connection, archive, table)
     except _DAMAGES as error:
-        raise DamagedArchive(f"is not a complete archive of photojobs: {error}. Use another backup.") from error
+        reason = str(error).rstrip(".")
+        raise DamagedArchive(f"is not a complete archive of photojobs: {reason}. Use another backup.") from error
 
 
 def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any]) -> None:

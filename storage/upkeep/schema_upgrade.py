@@ -261,8 +261,8 @@ def _check_downgrade(connection: Connection, database: Database, revision: str, 
     current = current_revision(connection)
     if current not in known or known.index(current) <= known.index(revision):
         raise SchemaMismatch(
-            f"{database.url}: its schema ({current or 'not of photojobs'}) is not newer than {revision}. Name an older "
-            "revision."
+            f"{database.url}: its schema ({current or 'not of photojobs'}) is not newer than {revision}, so it is not "
+            "downgraded. Check the database and the revision that you named."
         )
     if not force and inspect(connection).has_table("tasks"):
         count = connection.execute(

@@ -152,7 +152,7 @@ def _split(sql: str) -> tuple[list[str], list[str]]:
         depth += piece == "("
     parts = ["".join(part).strip() for part in inside]
     if after is None or not all(parts):
-        raise ValueError(f"no list of columns in {sql[:200]!r}")
+        raise ValueError(f"the statement {sql[:200]!r} has no complete list of columns; correct the table's definition")
     return parts, ["".join(part).strip() for part in after]
 
 
