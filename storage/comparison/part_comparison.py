@@ -61,7 +61,7 @@ class PartComparison:
     Args:
         part: the rows and names.
         extensions: the accepted extensions.
-        look: describes a file; called only for files whose names differ from the rows.
+        look: describes a file; called only for files at which the names on disk and the rows differ.
     """
 
     def __init__(self, part: NamePart, *, extensions: AcceptedExtensions, look: Look) -> None:

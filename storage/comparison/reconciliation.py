@@ -40,7 +40,7 @@ class ProjectComparison:
 
     Args:
         extensions: the accepted extensions.
-        look: describes a file; called only for files whose names differ from the rows.
+        look: describes a file; called only for files at which the names on disk and the rows differ.
     """
 
     def __init__(self, *, extensions: AcceptedExtensions, look: Look) -> None:

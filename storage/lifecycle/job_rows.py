@@ -188,8 +188,9 @@ def _document(payload: Mapping[str, Any], name: str) -> tuple[dict[str, Any], st
     if not isinstance(payload, Mapping):
         raise InvalidValue(name, f"must be a mapping, not {type(payload).__name__}")
     document = dict(payload)
-    if not all(isinstance(key, str) for key in document):
-        raise InvalidValue(name, "keys must be text")
+    for key in document:
+        if not isinstance(key, str):
+            raise InvalidValue(name, f"has the key {key!r:.80}, which is not text; use only texts as keys")
     return document, encode_json(document, name=name)
 
 

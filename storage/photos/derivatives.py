@@ -22,7 +22,7 @@ from storage.records import Photo, Record
 #: The number of rows that one statement reads or writes.
 BATCH_SIZE = 1_000
 
-#: The `kind` of the row for the metadata of a photo; the row names the file from which they were read.
+#: The `kind` of the row for the metadata of a photo; the row names the file from which the metadata was read.
 METADATA: Final = "metadata"
 
 #: The source hash if the contents that were used are unknown, for example because the original changed meanwhile.

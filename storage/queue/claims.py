@@ -59,8 +59,8 @@ def claim_in_special_lane(
 ) -> list[Job]:
     """Claim up to `limit` jobs of a lane with aging or fairness, within its slots, best first.
 
-    With `job_ids`, claim only jobs in this list. Each must be among the best N waiting jobs of all processes, where N
-    is the number of free slots.
+    With `job_ids`, claim only jobs in this list that are also among the best N jobs for which any process waits. N is
+    the number of free slots.
     """
     free = max(0, free_slots(connection, lane))
     if job_ids is not None:
@@ -154,7 +154,7 @@ def _candidates_statement(is_postgresql: bool) -> Executable:
 
 @cache
 def _next_due(is_postgresql: bool) -> DriverStatement:
-    # Jobs on hold are left out; they become due when the hold is released.
+    # Held jobs are left out, because they cannot start when their delay ends.
     delayed = f"jobs{by_index(is_postgresql, 'idx_jobs_delayed')} WHERE {DELAYED} AND held_by IS NULL"
     return DriverStatement(
         f"SELECT run_after FROM {delayed} ORDER BY run_after LIMIT 1", returns=(jobs.c.run_after,), is_planned_once=True

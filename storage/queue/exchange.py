@@ -151,9 +151,11 @@ def exchange(
             raise
         # The caller must get the claimed jobs, which are committed, so no error is raised.
         logger.warning(
-            "jobs were claimed, but the database failed (%s) before the tasks of ended jobs were continued; the next "
-            "sweep of a worker continues these tasks",
+            "jobs %s were claimed, but the database failed (%s) before the tasks of the ended jobs %s were continued; "
+            "the next sweep of a worker continues these tasks",
+            ", ".join(str(job.id) for job in claimed),
             error,
+            ", ".join(str(end.job_id) for end in ended),
         )
     return Exchanged(ended=tuple(found.ended), claimed=tuple(claimed))
 

@@ -43,6 +43,7 @@ from storage.queue.exchange import End, Exchanged, Wanted, exchange, settle_afte
 from storage.queue.job_reading import JobReading
 from storage.records import Job, JobItem, JobStatus
 from task_definitions import MAX_ITEMS_PER_JOB
+from task_definitions.wording import shown
 
 
 class JobsRepository(JobReading):
@@ -181,7 +182,7 @@ class JobsRepository(JobReading):
             InvalidValue: both a lane and bounds were given, or the worker's id cannot be stored.
         """
         if lane is not None and (min_priority is not None or max_priority is not None):
-            raise InvalidValue("lane", "a lane has its own bounds; give either a lane or bounds")
+            raise InvalidValue("lane", f"{shown(lane)} has its own bounds; give either a lane or bounds")
         lowest, highest = ANY_PRIORITY
         wanted = Wanted(
             lanes=None if lane is None else (lane,),
@@ -207,7 +208,10 @@ class JobsRepository(JobReading):
         """
         check_text(worker_id, name="worker_id", maximum=1000)
         if ended and self._access.database is None:
-            raise InvalidValue("ended", "in a transaction of your own, end jobs with `complete`, `fail` or `cancel`")
+            raise InvalidValue(
+                "ended",
+                "must be empty in a transaction of your own; end the jobs with `complete`, `fail` or `cancel` instead",
+            )
         return exchange(self._access, worker_id, wanted, limit=limit, ended=ended)
 
     def heartbeat(self, id: int, *, claim_token: str | None = None) -> bool:
@@ -217,7 +221,10 @@ class JobsRepository(JobReading):
     def update_progress(
         self, id: int, *, done: int | None = None, total: int | None = None, claim_token: str | None = None
     ) -> bool:
-        """Set `progress_done`, `progress_total` or both; return False for a missing job or another claim token."""
+        """Set `progress_done`, `progress_total` or both; return whether the job was found.
+
+        With a `claim_token`, only a running job with this token is found.
+        """
         values: dict[str, Any] = {}
         if done is not None:
             values["progress_done"] = check_integer(done, name="done", minimum=0, maximum=MAX_COUNT)
@@ -319,7 +326,9 @@ class JobsRepository(JobReading):
         return given_back[0] if given_back else None
 
     def requeue(self, id: int) -> Job | None:
-        """Queue a job again from any status; its start, end, worker and heartbeat are cleared.
+        """Queue a job again from any status, and return it, or None if it does not exist.
+
+        Its start, end, worker and heartbeat are cleared.
 
         If its task has ended or is at a later step, the task continues from the step of this job.
 
@@ -342,12 +351,12 @@ class JobsRepository(JobReading):
             return job
 
     def increment_attempts(self, id: int) -> Job | None:
-        """Add one to the attempts of a job and return the job."""
+        """Add one to the attempts of a job and return the job, or None if it does not exist."""
         self._update(id, {"attempts": jobs.c.attempts + 1})
         return self.get_by_id(id)
 
     def set_default_max_attempts(self, id: int, max_attempts: int) -> Job | None:
-        """Set `max_attempts` of a job if it has no value yet, and return the job."""
+        """Set `max_attempts` of a job if it has no value yet; return the job, or None if it does not exist."""
         check_integer(max_attempts, name="max_attempts", minimum=1, maximum=MAX_COUNT)
         self._update(id, {"max_attempts": func.coalesce(jobs.c.max_attempts, max_attempts)})
         return self.get_by_id(id)

@@ -21,7 +21,9 @@ from storage.queue.exchange import settle_after
 from storage.records import Job, JobStatus
 
 #: The error message of a job whose executor died.
-WORKER_LOST = "worker lost: its heartbeat stopped"
+WORKER_LOST = (
+    "worker lost: its heartbeats stopped. Find out why its process died, froze or lost the connection to the database."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -282,7 +282,7 @@ class TasksRepository:
             known_in: tuple[ColumnElement[bool], ...] = follow_ups
             held_by = hold_on(connection, tenant_id=task.tenant_id, task_id=task_id)
             if task.step_index < pinned.follow_up_index:
-                # Follow-up jobs that ended before the steps did are those of the task's run before a retry.
+                # While the task's steps still run, follow-up jobs that have ended are from before a retry of the task.
                 known_in = (*follow_ups, jobs.c.status.in_(state_machine.UNFINISHED))
                 held_by = state_machine.HELD_BY_STEPS
             touched: list[int] = []

@@ -36,9 +36,9 @@ class EndedJob:
 
 
 def ended_jobs(connection: Connection, *, after: Place, before: datetime, limit: int) -> Sequence[EndedJob]:
-    """Return the jobs that ended after a place and before a time, in the order of their ends.
+    """Return the jobs that ended after the place `after` and before the time `before`, in the order of their ends.
 
-    The time must be so far in the past that no open transaction can still end a job before it. The next call continues
+    `before` must be so far in the past that no open transaction can still write an earlier end. The next call continues
     from the place of the last job. A job is left out if another program wrote a text that is not a time as its end.
     """
     ended = jobs.c.finished_at

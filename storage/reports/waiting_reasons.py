@@ -189,7 +189,7 @@ class WaitingReasons:
             yield _blocked(
                 "scope",
                 problem,
-                "An executor that takes it may find nothing to work on. Cancel it and enqueue it again.",
+                "An executor that takes it may find nothing to work on. Cancel it, and enqueue it with a valid scope.",
             )
         else:
             yield _fine("scope", f"Its scope, {job.scope}, is valid.")
