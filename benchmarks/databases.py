@@ -31,7 +31,7 @@ def sqlite_database() -> Iterator[Database]:
 
 @contextmanager
 def postgresql_server() -> Iterator[str]:
-    """Yield the URL of a server on which databases may be created. It returns from a commit after a write to disk."""
+    """Yield the URL of a server on which databases may be created. The server syncs each commit to the disk."""
     url = os.environ.get("PHOTOJOBS_TEST_POSTGRES_URL")
     if url is not None:
         yield url

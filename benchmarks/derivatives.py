@@ -1,8 +1,8 @@
 """Measures making the thumbnail and preview of JPEGs, compared with two pyvips pipelines, with Pillow and with sharp.
 
 sharp also decodes a picture once, and works on two files at a time, as our image processes do. This comparison uses
-pictures of 24, 12 and 2 megapixels, and measures wall time and processor time. Only ours waits until the files are on
-disk.
+pictures of 24, 12 and 2 megapixels, and measures wall time and processor time. Only photojobs waits until the files are
+on disk.
 
 The pyvips pipelines and Pillow make the same sizes and qualities with WebP's default effort. The likeness compares the
 result of each with the pixels that pyvips encodes. The bytes are those of both files together. The pictures range from
@@ -75,7 +75,7 @@ def run(options: Options) -> Report:
         if missing is None:
             _compare_with_sharp(report, folder, options)
         else:
-            report.notes.append(f"not against sharp. {missing}")
+            report.notes.append(f"not compared with sharp: {missing}")
     return report
 
 

@@ -2,9 +2,9 @@
 
 All flows run in this process and report to one Prefect server, which has recorded each flow run before the next begins.
 The benchmark measures the time until all events are sent, and the processor time of this process, also for a flow run
-of one job. The raw flow has Prefect's defaults. For information, it is also measured with tags, as ours has them: for
-each tag of a task run, Prefect asks its server for a slot. Flow runs send no heartbeats here: with them, Prefect ends
-each run at a whole second after its start.
+of one job. The raw flow has Prefect's defaults. For information, the raw flow is also measured with the tags of the
+compiled flow: for each tag of a task run, Prefect asks its server for a slot. Flow runs send no heartbeats here: with
+heartbeats, Prefect ends each run at a whole second after its start.
 """
 
 from __future__ import annotations

@@ -158,12 +158,12 @@ def in_turns(contestants: Mapping[str, Callable[[], float]], *, rounds: int) -> 
 
 
 def command(run: Callable[[Options], Report]) -> None:
-    """Run a benchmark as a command, with `--json`, `--plot` and `--small`."""
+    """Run a benchmark as a command, with the options `--json`, `--small`, `--plot` and `--rounds`."""
     parser = argparse.ArgumentParser(description=sys.modules[run.__module__].__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    parser.add_argument("--small", action="store_true", help="a short run that shows only that it works")
+    parser.add_argument("--small", action="store_true", help="a short run that shows only that the benchmark works")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios into an SVG file as well")
-    parser.add_argument("--rounds", type=int, help="measured rounds, in place of the benchmark's own number")
+    parser.add_argument("--rounds", type=int, help="number of measured rounds, in place of the benchmark's own number")
     arguments = parser.parse_args()
     options = Options(small=arguments.small, as_json=arguments.json, plot=arguments.plot, given_rounds=arguments.rounds)
     run(options).show(options)

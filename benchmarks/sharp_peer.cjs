@@ -1,6 +1,6 @@
 // Makes thumbnail and preview of pictures as photo servers with sharp do: one decode to raw pixels, then both renditions,
-// two files at a time. Each line of standard input is a list of jobs; each is answered by the seconds that it took, of the
-// clock and of the processor.
+// two files at a time. Each line of standard input is a list of jobs. The answer is a line with the wall time and the
+// processor time of the list, in seconds.
 const sharp = require("sharp");
 const readline = require("node:readline");
 

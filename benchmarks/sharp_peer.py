@@ -19,10 +19,10 @@ def why_missing() -> str | None:
     """Return the reason why sharp cannot be measured here, or None if it can."""
     node = shutil.which("node")
     if node is None:
-        return "Node is missing: apt-get install nodejs npm"
+        return "Node is missing. Install it with `apt-get install nodejs npm`."
     done = subprocess.run([node, "-e", "require('sharp')"], check=False, capture_output=True)
     if done.returncode != 0:
-        return "sharp is missing: npm install --no-save sharp, here, or set NODE_PATH to where it is"
+        return "sharp is missing. Run `npm install --no-save sharp` in this folder, or set NODE_PATH to its folder."
     return None
 
 

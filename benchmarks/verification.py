@@ -104,7 +104,7 @@ def _hashing(is_wanted: bool) -> Iterator[None]:
 def _run(runtime: Runtime, type: str, **arguments: Any) -> None:
     job: Any = run_step(runtime, type=type, tenant_id=_TENANT, **arguments)
     assert job.status == "completed", job.error_message
-    assert job.result["counts"], "nothing was done"
+    assert job.result["counts"], f"the step {type} processed no file"
 
 
 def _rate(files: list[Path], read: Callable[[], object]) -> float:
