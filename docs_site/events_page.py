@@ -13,12 +13,12 @@ from storage.records import ItemStatus, Job, JobStatus, Task
 
 _INTRODUCTION = """# Events
 
-The logger `photojobs.events` logs each event at the level DEBUG. The listeners of a process get it
-(`runtime.events.listen`). If a flow run is at work, Prefect gets it too, so that Prefect's automations can act on it.
-An event comes after its transaction, and may be lost if the process dies; the tables are always right.
+The logger `photojobs.events` logs each event at the level DEBUG. The listeners of a process get each event
+(`runtime.events.listen`). If a flow run is at work, Prefect gets the event, too, so that Prefect's automations can act
+on it. An event is sent after its transaction, and may be lost if the process dies; the tables are always right.
 
 The resource of an event is its task or job, `photojobs.task.ID` or `photojobs.job.ID`. Related resources are
-`photojobs.tenant.ID`, `photojobs.task.ID` and `photojobs.project.ID`, with these roles.
+`photojobs.tenant.ID`, `photojobs.task.ID` and `photojobs.project.ID`; the column *related* has their roles.
 """
 _MOMENT = datetime(2025, 10, 1, 12, tzinfo=UTC)
 
@@ -41,7 +41,7 @@ def events_page() -> str:
         if status is JobStatus.QUEUED:
             said = "An attempt at a job has failed, and there will be another."
         events.job_ended(_row(Job, status=status, project_id=3, task_id="ID"))
-    said = "A batch of a job's items has ended: how many with which status, and the first failures."
+    said = "A batch of a job's items has ended. The payload has the number of items by status, and the first failures."
     outcome = ItemOutcome(item_id=1, status=ItemStatus.FAILED, message="it is cut off")
     events.items_recorded(job, [outcome])
     rows = [

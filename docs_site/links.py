@@ -57,7 +57,7 @@ def source_page(file: Path) -> tuple[str, str]:
 
 
 def _place(file: Path, link: str) -> str | None:
-    """Return the place in the site to which a link must lead; None if the link is right, or its file is missing."""
+    """Return the place in the site to which a link must lead; None if it leads to no file of the project."""
     target = Path(os.path.normpath(file.parent / link))
     if target.is_dir():
         target = next((found for name in ("README.md", "__init__.py") if (found := target / name).is_file()), target)

@@ -35,8 +35,8 @@ def python_page(package: str) -> str:
     parts = [f"# {package}\n", f"{_WHAT[package]}\n"]
     if coroutines := [name for name in module.__all__ if name not in names]:
         parts.append(
-            f"For coroutines there are {', '.join(map(code, coroutines))}: the same as the functions without the `a`, "
-            "in a thread of its own.\n"
+            f"For coroutines there are {', '.join(map(code, coroutines))}. Each runs the function without the `a` in a "
+            "thread of its own.\n"
         )
     if constants:
         parts += [

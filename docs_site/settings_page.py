@@ -12,8 +12,8 @@ _INTRODUCTION = f"""# Settings
 
 Each setting is read from the environment, else from the file `{SETTINGS_FILE}` in the working folder (or the file
 that `PHOTOJOBS_CONFIG` names). Otherwise it has its default. An unknown name or an impossible value stops every
-command, with one line that says where it came from. Durations are in seconds, sizes in pixels or bytes as the name
-says.
+command, with one line that names the file or variable with the fault. Durations are in seconds, sizes in pixels or
+bytes as the name says.
 
 ```toml
 # photojobs.toml

@@ -13,8 +13,8 @@ The `type` of a step names one of these. Installed packages add more; see [a ste
 
 A step works on **items**, **projects** or the **library**. Items are photos, in jobs of at most 2000. Projects are
 the project of the task, the projects of its photos, or all active projects of the tenant. The library is the
-tenant's whole folder. A step that changes files claims the project while it works on it, so that no other such step
-works on it at the same time.
+tenant's whole folder. A step that changes files claims each project while the step works there. So no other such step
+works on the project at the same time.
 
 All steps except the `project_…` ones skip archived projects. Every step may be run twice: the second run finds
 nothing to do.
@@ -34,7 +34,7 @@ def step_types_page() -> str:
         if found.takes_force:
             rows.append(("with `force` in the payload", "repeats what is done already"))
         if found.takes_destination:
-            rows.append(("the task's project", "the photos go to it; it must be given"))
+            rows.append(("the task's project", "the destination of the photos; a task with a photo set must have it"))
         if found.default_items == "pending_deletions":
             rows.append(("without items", "the photos with a file on disk whose keep flag is 0"))
         if using:
