@@ -43,7 +43,7 @@ def foreign_values(table: Table, row: RowMapping) -> dict[str, Any]:
 
 
 def snapshot_foreign_values(connection: Connection, table: Table, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Return the `foreign_values` of rows by id; the result is empty if the table has no such column."""
+    """Return the `foreign_values` of rows by id; empty if the table has no column of another program."""
     statement = select_all_columns(table)
     first = connection.execute(statement, {"ids": ids[:1]}).mappings().first()
     if first is None or not foreign_values(table, first):

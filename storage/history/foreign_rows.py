@@ -120,10 +120,10 @@ def _references(
 
 
 def _paths(keys: Collection[_Key], table: str, seen: frozenset[str]) -> Iterator[list[_Key]]:
-    """Yield the foreign keys that a removal from a table concerns, each with the keys that lead to it, as one path.
+    """Yield the paths of foreign keys by which a removal from a table reaches other tables.
 
-    A path begins with a key that refers to the table. If that key cascades, the removal also concerns the keys that
-    refer to the key's own table, and so on.
+    The first key of a path refers to the table. Each further key refers to the table that has the key before it, and
+    that key before it cascades.
     """
     for key in keys:
         if key.referred == table and key.referring not in seen:

@@ -24,7 +24,7 @@ _REACH = 10_000
 #: The maximum difference between the ids of the entries of a photo without a row. They are written one after the other.
 _REACH_TOGETHER = 1_000
 
-#: The actions that concern a whole project.
+#: The actions of an entry that concerns a whole project, if the entry names no photo.
 _OF_PROJECT = frozenset(
     {
         FileAction.ADDED_ROW,

@@ -1,4 +1,4 @@
-"""Lists folders. The errors say whether a folder is missing, or could not be listed to its end."""
+"""Lists folders. The errors say whether a folder is missing, or could not be listed completely."""
 
 import os
 from collections.abc import Iterator

@@ -101,7 +101,7 @@ def _insertion(names: tuple[str, ...], is_postgresql: bool) -> JobStatement:
     hold = "SELECT kind FROM holds WHERE holds.kind = 'tenant' AND holds.name = :tenant_id"
     if not is_postgresql:
         return JobStatement(f"{insertion}, ({hold})) RETURNING {JOB_COLUMNS}")
-    # As in `hold_on`, the shared lock makes a simultaneous release of the hold wait, so that it sees the new job.
+    # As in `hold_on`, the shared lock makes a simultaneous release wait, so that the release sees the new job.
     return JobStatement(
         f"""
         WITH hold AS MATERIALIZED ({hold} FOR SHARE),

@@ -19,5 +19,5 @@ def locked_jobs(connection: Connection, *conditions: ColumnElement[bool] | TextC
     if connection.dialect.name != "postgresql":
         return and_(*conditions)
     found = select(jobs.c.id).where(*conditions).order_by(*LOCK_ORDER).with_for_update(key_share=True)
-    # PostgreSQL finds the jobs of an array by their ids. It might join a query with all jobs.
+    # PostgreSQL finds the jobs of an array by their ids. Without an array, it might join the query with all jobs.
     return jobs.c.id == any_(func.array(found.correlate(None).scalar_subquery()))

@@ -165,7 +165,7 @@ def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, f
     if found.unknown_lane is not None:
         with access.read() as connection:
             LanesRepository(connection).get(found.unknown_lane)
-    # The list is extended after each transaction, so a later error does not lose the jobs that an earlier one claimed.
+    # The list is extended after each transaction, so an error does not lose the jobs that earlier transactions claimed.
     claimed = found.claimed
     # If the claim is still partial, the call of `exchange` below first claims from the lanes before the special lane.
     if found.special_lane is not None and not found.is_partial:

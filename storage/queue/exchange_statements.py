@@ -182,7 +182,7 @@ class ExchangeStatement(JobStatement):
 def exchange_statement(*, of_lanes: bool, for_tenant: bool = False, is_awaited: bool = False) -> ExchangeStatement:
     """Return the statement that ends the jobs `:ended` and claims up to `:limit` jobs, best first.
 
-    If one of `:lanes` does not exist, it claims nothing.
+    If one of `:lanes` does not exist, the statement claims nothing.
 
     Args:
         of_lanes: whether to claim from `:lanes`, lane by lane, or from priorities within bounds.

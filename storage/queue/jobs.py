@@ -1,6 +1,6 @@
-"""`JobsRepository`: all calls for programs (see the jobs quick reference), and the calls for executors.
+"""`JobsRepository`: all calls for programs (see `docs/quick_reference.md`), and the calls for executors.
 
-The calls that change nothing are in `job_reading`.
+The calls that change nothing are in `storage.queue.job_reading`.
 """
 
 from __future__ import annotations

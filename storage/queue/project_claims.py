@@ -65,7 +65,7 @@ def release_projects(database: Database, project_ids: Sequence[int], *, claim_to
 
 
 def claims_of(connection: Connection, *conditions: ColumnElement[bool]) -> Sequence[RowMapping]:
-    """Return the claims of the jobs that meet the conditions. The database removes them with the rows of the jobs."""
+    """Return the claims of the jobs that meet the conditions. The removal of a job's row also removes its claims."""
     claimed = project_claims.c.job_id.in_(select(jobs.c.id).where(*conditions))
     return connection.execute(select(project_claims).where(claimed)).mappings().all()
 

@@ -30,7 +30,9 @@ KEEPALIVE_SECONDS = 30
 
 
 class Wakeups:
-    """Wakes threads that wait for work. One listener thread of the process serves all; it polls only if a thread waits.
+    """Wakes threads that wait for work. One listener thread serves all waiting threads of the process.
+
+    On SQLite, the listener polls only while a thread waits.
 
     Use it as a context manager, or call `close`.
     """

@@ -1,6 +1,6 @@
 """Statistics about jobs: counts by status, type and lane, and how long the oldest ready job of a lane has waited.
 
-They read only indexes, so they are fast even with millions of rows.
+The statistics are read only from indexes, so they are fast even with millions of rows.
 """
 
 from collections.abc import Sequence

@@ -27,7 +27,8 @@ from task_definitions.wording import lasting, listed, printable, quantity
 #: The maximum number of jobs, executors or tenants in the text of a reason.
 MAX_NAMED_JOBS = 5
 
-#: A job that has been ready for fewer seconds counts as just queued, because executors check for jobs twice a second.
+#: A job that has been ready for less than this number of seconds counts as just queued, because executors check for
+#: jobs only about twice a second.
 JUST_QUEUED_SECONDS = 3.0
 
 

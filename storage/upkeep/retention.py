@@ -176,7 +176,7 @@ def _next_rows(
 
 def _remove_journal(database: Database, *conditions: ColumnElement[bool], size: int) -> int:
     removed = 0
-    # The ids are found without a lock, because there may be many entries to keep between the entries to remove.
+    # The search for the ids takes no lock, because it may read many entries that are kept.
     for page in pages(database.connect, select(file_journal.c.id).where(*conditions), file_journal.c.id, size):
         with database.begin() as connection:
             these = file_journal.c.id.in_([row["id"] for row in page])

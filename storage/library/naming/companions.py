@@ -58,7 +58,7 @@ class Fit:
 
     @property
     def key(self) -> str:
-        """The key of the photo; the file belongs to a photo that has this key among its `owner_keys`."""
+        """The key of the photo; it is one of the `owner_keys` of the photo's base name."""
         return _cut_key(self.base_name) if self.is_cut else name_key(self.base_name)
 
     def renamed(self, new: str, *, old: str) -> str:

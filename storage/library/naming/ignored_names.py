@@ -1,7 +1,7 @@
 """Names of files and folders that operating systems and storage systems create in users' folders; we ignore them.
 
-The setting `ignored_names` replaces these defaults. `storage.library.naming.kinds` decides about names that begin with
-a dot.
+The setting `ignored_names` replaces the default names. `storage.library.naming.kinds` decides about names that begin
+with a dot.
 """
 
 from collections.abc import Iterable
