@@ -41,7 +41,7 @@ class Crew:
             pipe.send("work")
         done = sum(pipe.recv() for pipe in self._pipes)
         took = time.perf_counter() - began
-        assert done == expected, f"{done} jobs were done, not {expected}"
+        assert done == expected, f"the processes ran {done} jobs instead of {expected}; run the benchmark again"
         return done / took
 
     def close(self) -> None:
