@@ -220,7 +220,7 @@ def item_values(item: Mapping[str, Any], index: int) -> tuple[int | None, str | 
     if message is not None:
         check_text(message, name=f"items[{index}].message")
     if photo_id is None and filename is None:
-        raise InvalidValue(f"items[{index}]", "needs a photo_id or a filename")
+        raise InvalidValue(f"items[{index}]", "has neither a photo_id nor a filename; give one of them")
     if status not in _ITEM_STATUSES:
         raise InvalidValue(f"items[{index}].status", f'"{status}" is not allowed. Allowed: {", ".join(ItemStatus)}.')
     return photo_id, filename, str(status), message

@@ -205,7 +205,7 @@ def check_project_exists(connection: Connection, project_id: int, *, tenant_id: 
 
 def _checked_moment(moment: datetime, name: str) -> datetime:
     if not isinstance(moment, datetime):
-        raise InvalidValue(name, f"must be a datetime, not {type(moment).__name__}")
+        raise InvalidValue(name, f"must be a datetime, not {moment!r:.80}")
     try:
         return to_milliseconds(moment)
     except (ValueError, OverflowError) as error:

@@ -67,8 +67,9 @@ class PinnedDefinition:
                 for index, (step, pin) in enumerate(zip(definition.steps, document["pins"], strict=True))
             )
         except (PhotojobsError, KeyError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}".rstrip(".")
             raise CorruptDefinition(
-                f"the definition stored with the task cannot be read: {type(error).__name__}: {error}; start a new task"
+                f"the definition stored with the task cannot be read: {reason}. Start a new task."
             ) from error
         return cls(definition=definition, steps=steps)
 

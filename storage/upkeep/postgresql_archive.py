@@ -62,7 +62,8 @@ def write(database: Database, target: Path) -> None:
         revision = current_revision(connection)
         if revision is None:
             raise SchemaMismatch(
-                f"{database.url}: it has no tables of photojobs to back up. Run `photojobs db upgrade`."
+                f"{database.url}: has no tables of photojobs, so there is nothing to back up. Check that it is the "
+                "right database; `photojobs db upgrade` creates the tables."
             )
         tables: list[dict[str, Any]] = []
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:

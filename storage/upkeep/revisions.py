@@ -50,7 +50,7 @@ def check_known_revision(connection: Connection, database: Database) -> None:
     if revision is not None and revision not in known_revisions():
         raise SchemaMismatch(
             f"{database.url}: its schema {revision} is newer than {head_revision()}, the newest that "
-            "this version of photojobs knows. Upgrade photojobs, or restore the backup made before that upgrade."
+            "this version of photojobs knows. Upgrade photojobs, or restore a backup with an older schema."
         )
 
 
