@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -21,7 +21,7 @@ from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import StorageError
 from storage.library.naming.companions import CompanionNames
 from storage.library.naming.ignored_names import DEFAULT_IGNORED_NAMES
-from storage.library.naming.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS
+from storage.library.naming.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS, AcceptedExtensions
 from storage.library.paths import expanded_path
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json, parse_toml, read_foreign_file
 from task_definitions.wording import did_you_mean, shown
@@ -271,6 +271,28 @@ class Settings(BaseSettings):
         CompanionNames((), patterns)
         return patterns
 
+    @field_validator("jpg_extensions", "raw_extensions", "other_extensions")
+    @classmethod
+    def _extensions_can_be_read(cls, extensions: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        this_kind = str(info.field_name).removesuffix("_extensions")
+        of_kinds: dict[str, Any] = dict.fromkeys(("jpg", "raw", "other"), frozenset())
+        AcceptedExtensions(**of_kinds | {this_kind: frozenset(extensions)})
+        return extensions
+
+    @property
+    def accepted_extensions(self) -> AcceptedExtensions:
+        """The extensions of image files and the patterns of companions.
+
+        Raises:
+            ValueError: two kinds of files have the same extension; `load` refuses such settings.
+        """
+        return AcceptedExtensions(
+            jpg=frozenset(self.jpg_extensions),
+            raw=frozenset(self.raw_extensions),
+            other=frozenset(self.other_extensions),
+            companion_patterns=self.companion_patterns,
+        )
+
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Return the settings of this process; `overrides` take precedence over the environment.
@@ -304,6 +326,10 @@ class Settings(BaseSettings):
                 f"{settings.heartbeat_seconds:g} s, so a running job could count as abandoned. Raise stale_seconds, or "
                 "lower heartbeat_seconds."
             )
+        try:
+            _ = settings.accepted_extensions
+        except ValueError as error:
+            raise InvalidSettings(str(error)) from None
         return settings
 
     @classmethod

@@ -20,7 +20,6 @@ from flows.telemetry.log_lines import log_events, structure_logs
 from flows.telemetry.tracing import open_tracing
 from storage.database.engine import Database
 from storage.library.naming.ignored_names import IgnoredNames
-from storage.library.naming.kinds import AcceptedExtensions
 from storage.library.paths import Library
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.queue.claims import new_worker_id
@@ -119,12 +118,7 @@ class Runtime:
         return Library(
             self.settings.library_root,
             ignored_names=IgnoredNames(self.settings.ignored_names),
-            accepted_extensions=AcceptedExtensions(
-                jpg=frozenset(self.settings.jpg_extensions),
-                raw=frozenset(self.settings.raw_extensions),
-                other=frozenset(self.settings.other_extensions),
-                companion_patterns=self.settings.companion_patterns,
-            ),
+            accepted_extensions=self.settings.accepted_extensions,
         )
 
     @property

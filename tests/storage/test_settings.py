@@ -113,6 +113,9 @@ def test_every_unknown_name_is_told_with_its_place_and_what_was_meant(
         ("image_seconds", "inf"),
         ("library_root", ""),
         ("definitions", " "),
+        ("jpg_extensions", '["a b"]'),
+        ("raw_extensions", '[""]'),
+        ("other_extensions", '["xmp"]'),
     ],
 )
 def test_an_impossible_value_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -130,6 +133,11 @@ def test_an_impossible_value_is_told_with_its_file_or_argument(tmp_path: Path) -
         Settings.load()
     assert "concurrency (from photojobs.toml): 0 is not allowed: " in str(refusal.value)
     assert 'preview_pixels (from photojobs.toml): "big" is not allowed: ' in str(refusal.value)
+
+
+def test_an_extension_of_two_kinds_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="'jpg' cannot be both jpg and other; remove it"):
+        Settings.load(other_extensions=["JPG"])
 
 
 def test_a_path_may_begin_with_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
