@@ -27,7 +27,7 @@ def accept_original(database: Database, settings: Settings, path: str, *, tenant
     are searched.
 
     Raises:
-        NotCorrupt: the original is not recorded as corrupt, or it changed meanwhile.
+        NotCorrupt: the original is not recorded as corrupt, or the file or its row changed meanwhile.
         ImagingError: the file is missing or cannot be read.
     """
     known = {one.path: one for one in VerificationRepository(database).corrupt(tenant_id=tenant_id)}
@@ -50,5 +50,6 @@ def accept_original(database: Database, settings: Settings, path: str, *, tenant
                     mark_changed(connection, [after], now=now)
     if not is_written:
         raise NotCorrupt(
-            f"{path} is not accepted, because it changed meanwhile. Look at `photojobs library verify`, then try again."
+            f"{path} is not accepted, because the file or its row changed meanwhile. Look at `photojobs library "
+            "verify`, then try again."
         )

@@ -210,11 +210,13 @@ class WaitingReasons:
         for hold in holds:
             yield self._hold(hold)
         if job.held_by is not None and not holds:
+            name = {"tenant": job.tenant_id, "task": job.task_id}.get(job.held_by)
             yield _blocked(
                 "held",
                 f'Its column held_by is "{printable(job.held_by)}", but no such hold exists.',
-                f"`photojobs release {'tenant' if job.held_by == 'tenant' else 'task'} "
-                f"{job.tenant_id if job.held_by == 'tenant' else job.task_id or 'ID'}` clears this column.",
+                f"Set this column of job {job.id} to NULL by SQL."
+                if name is None
+                else f"`photojobs release {job.held_by} {name}` clears this column.",
             )
 
     def _hold(self, hold: Hold) -> Reason:

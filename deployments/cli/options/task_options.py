@@ -259,7 +259,7 @@ def _text_of_items(path: Path) -> str:
 
 def _items_of_json(text: str, path: Path) -> Iterator[dict[str, Any]]:
     try:
-        entries = parse_json(text, source=str(path), bounds=_ITEMS_BOUNDS)
+        entries = parse_json(text, source=str(path), bounds=_ITEMS_BOUNDS, remedy="Correct it.")
     except UnreadableDocument as error:
         raise BadInput(f"--items-file: {error}") from None
     for index, entry in enumerate(entries):

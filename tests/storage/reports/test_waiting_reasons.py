@@ -105,6 +105,13 @@ def test_a_mark_of_a_hold_that_is_gone_is_found_and_what_is_advised_clears_it(
     HoldsRepository(database).release("tenant", "anna")
     assert queue.claim_next("worker") is not None
 
+    by_another_program = queue.enqueue(tenant_id="anna", type="metadata")
+    with database.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == by_another_program.id).values(held_by="somebody"))
+    assert (
+        why(by_another_program.id).decisive.remedy == f"Set this column of job {by_another_program.id} to NULL by SQL."
+    )
+
 
 def test_a_held_task_and_its_follow_up_work_are_told_apart(
     why: Why, database: Database, make_task: Any, make_project: Any, make_photos: Any

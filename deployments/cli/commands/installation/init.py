@@ -188,7 +188,8 @@ def _database(setup: LibrarySetup) -> str:
         return f"{place}, new"
     if setup.report.revision == setup.report.newest_revision:
         return f"{place}, not changed"
-    return f"{place}, upgraded to the newest schema" + (" after a backup" if setup.report.counts else "")
+    has_backup = bool(setup.report.counts) and setup.database_url.startswith("sqlite")
+    return f"{place}, upgraded to the newest schema" + (" after a backup" if has_backup else "")
 
 
 def _overridden(setup: LibrarySetup) -> Iterator[str]:
