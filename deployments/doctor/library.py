@@ -15,6 +15,7 @@ from deployments.doctor.finding import Area, Finding
 from storage.database.engine import Database
 from storage.errors import StorageError
 from storage.library.exclusive_rename import rename_noreplace
+from storage.library.mounts import mount_of
 from storage.library.paths import Library
 from storage.photos.verification import VerificationRepository
 from task_definitions.wording import portion, quantity
@@ -112,7 +113,7 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
                     unreadable.append(str(path))
                     continue
                 trash = path / ".trash"
-                if trash.exists() and trash.stat().st_dev != path.stat().st_dev:
+                if trash.exists() and mount_of(trash) != mount_of(path):
                     odd.append(str(path))
         except (StorageError, OSError) as error:
             unreadable.append(str(error))
@@ -128,7 +129,8 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
     if odd:
         yield _area.warning(
             "trash",
-            f".trash is on another disk than the photographs in {quantity(len(odd), 'project')}: {', '.join(odd[:3])}.",
+            ".trash is on another disk or mount than the photographs in "
+            f"{quantity(len(odd), 'project')}: {', '.join(odd[:3])}.",
             "Make .trash an ordinary folder of the project, so that a removal is a rename instead of a copy.",
         )
     elif count:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.library.atomic_write import fsync_folder, temporary_path
+from storage.library.mounts import mount_of
 
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
@@ -61,6 +62,8 @@ def finish_interrupted(source: Path, target: Path) -> bool:
         return False
     if os.path.samestat(before, after):
         if not _are_two_entries(source, target):
+            if not are_on_one_file_system(source, target):
+                return False  # Two mounts show the same folder.
             source.rename(target)  # Both names are the same directory entry; they differ only in case.
             return True
         if before.st_nlink < 2 or not stat.S_ISREG(before.st_mode):
@@ -123,8 +126,8 @@ def remove_old_name(source: Path, target: Path, *, before: os.stat_result, place
 
 
 def are_on_one_file_system(source: Path, target: Path) -> bool:
-    """Return whether a file and a target, which need not exist, are on the same file system."""
-    return source.lstat().st_dev == target.parent.stat().st_dev
+    """Return whether a file and a target, which need not exist, are on the same file system and in the same mount."""
+    return mount_of(source, follow_symlinks=False) == mount_of(target.parent)
 
 
 def _version(status: os.stat_result) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from typing import Final
 from storage.library.atomic_write import fsync_folder
 from storage.library.errors import CrossesFileSystems, UnsafePath
 from storage.library.exclusive_rename import rename_noreplace
+from storage.library.mounts import Mount, mount_of, mount_of_descriptor
 from storage.library.naming.names import printable
 from storage.library.paths import ProjectFolder
 
@@ -66,13 +67,13 @@ def remove_tree(path: Path) -> None:
     except FileNotFoundError:
         return
     try:
-        _remove_entry(parent, path.name, device=os.fstat(parent).st_dev, shown=path)
+        _remove_entry(parent, path.name, mount=mount_of_descriptor(parent), shown=path)
     finally:
         os.close(parent)
 
 
 def _set_aside(folder: Path, hidden: Path) -> None:
-    if folder.lstat().st_dev != folder.parent.lstat().st_dev:
+    if mount_of(folder, follow_symlinks=False) != mount_of(folder.parent):
         raise CrossesFileSystems(f"{printable(str(folder))} is a mount point. Unmount it, then remove the project.")
     with contextlib.suppress(FileNotFoundError):  # Another process may be removing the folder, too.
         if not rename_noreplace(folder, hidden):
@@ -86,18 +87,18 @@ def _removing_mark(project: ProjectFolder) -> str:
     return f"{_REMOVING_PREFIX}{digest}-"
 
 
-def _remove_entry(parent: int, name: str, *, device: int, shown: Path) -> None:
+def _remove_entry(parent: int, name: str, *, mount: Mount, shown: Path) -> None:
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(status.st_mode):
             os.unlink(name, dir_fd=parent)
             return
-        if status.st_dev != device:
-            raise CrossesFileSystems(f"A file system is mounted at {printable(str(shown))}. Unmount it and try again.")
         folder = os.open(name, _OPEN_FOLDER, dir_fd=parent)
     except FileNotFoundError:
         return
     try:
+        if mount_of_descriptor(folder) != mount:
+            raise CrossesFileSystems(f"A file system is mounted at {printable(str(shown))}. Unmount it and try again.")
         if not os.path.samestat(os.fstat(folder), status):
             raise UnsafePath(
                 f"{printable(str(shown))} was replaced while it was being removed, so it was kept. Try again."
@@ -105,7 +106,7 @@ def _remove_entry(parent: int, name: str, *, device: int, shown: Path) -> None:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries]
         for child in names:
-            _remove_entry(folder, child, device=device, shown=shown / child)
+            _remove_entry(folder, child, mount=mount, shown=shown / child)
     finally:
         os.close(folder)
     with contextlib.suppress(FileNotFoundError):

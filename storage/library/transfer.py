@@ -219,6 +219,8 @@ def _finish_copy(source: Path, target: Path) -> bool:
         return False
     if (
         are_on_one_file_system(source, target)
+        # One file that two mounts show is not a copy.
+        or os.path.samestat(before, after)
         or not stat.S_ISREG(after.st_mode)
         or before.st_size != after.st_size
         or abs(before.st_mtime_ns - after.st_mtime_ns) > _MTIME_TOLERANCE_NS

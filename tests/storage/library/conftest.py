@@ -1,5 +1,6 @@
 """Fixtures of library tests: a library on disk, kinds of file systems, and processes that die during an operation."""
 
+import ctypes
 import errno
 import itertools
 import os
@@ -15,7 +16,10 @@ from storage.library.paths import Library, ProjectFolder
 
 _SYSTEM_CALLS = ("link", "unlink", "rename", "replace", "open", "write", "fsync", "mkdir", "rmdir", "chmod", "utime")
 _DIED = 77
+_NOT_PERMITTED = 78
+_NEW_MOUNTS, _NEW_USERS, _BIND = 0x00020000, 0x10000000, 0x1000
 
+WithBindMount = Callable[[Path, Path, Callable[[], object]], None]
 CrashPoints = Callable[[Callable[[], object]], Iterator[int]]
 
 
@@ -75,6 +79,43 @@ def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
+def with_bind_mount() -> WithBindMount:
+    """Run an operation in a process that sees a folder at a second place, as a container sees its volumes.
+
+    The arguments are the folder, the second place and the operation. The test is skipped if the system permits no
+    mounts.
+    """
+
+    def run(folder: Path, place: Path, operation: Callable[[], object]) -> None:
+        child = _fork()
+        if child == 0:
+            _mount_and_run(folder, place, operation)
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code == _NOT_PERMITTED:
+            pytest.skip("the system permits no mounts")
+        assert code == 0, f"the operation failed in the child (exit code {code})"
+
+    return run
+
+
+def _mount_and_run(folder: Path, place: Path, operation: Callable[[], object]) -> None:
+    try:
+        system = ctypes.CDLL(None, use_errno=True)
+        user = os.getuid()
+        if not hasattr(system, "unshare") or system.unshare(_NEW_MOUNTS | _NEW_USERS) != 0:
+            os._exit(_NOT_PERMITTED)
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        if system.mount(os.fsencode(folder), os.fsencode(place), None, _BIND, None) != 0:
+            os._exit(_NOT_PERMITTED)
+        operation()
+    except BaseException:  # noqa: BLE001 - after any error, the child must not continue with the tests.
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+@pytest.fixture
 def crash_points() -> CrashPoints:
     """Run an operation in processes that die just before its first, second, third … change of the disk.
 
@@ -92,16 +133,20 @@ def crash_points() -> CrashPoints:
 
 
 def _dies_before_call(number: int, operation: Callable[[], object]) -> bool:
-    with warnings.catch_warnings():
-        # Newer versions of Python warn about a fork beside threads; this child runs only the operation.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+    child = _fork()
     if child == 0:
         _run_and_die(number, operation)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     assert code in {0, _DIED}, f"the operation failed in the child (exit code {code})"
     return code == _DIED
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # Newer versions of Python warn about a fork beside threads; this child runs only the operation.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _run_and_die(number: int, operation: Callable[[], object]) -> None:

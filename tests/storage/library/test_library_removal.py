@@ -6,8 +6,10 @@ import pytest
 
 from storage.library import exclusive_rename, removal
 from storage.library.errors import CrossesFileSystems, UnsafePath
+from storage.library.mounts import Mount
 from storage.library.paths import Library, ProjectFolder
 from storage.library.removal import remove_project_folder
+from tests.storage.library.conftest import WithBindMount
 
 
 def fill(project: ProjectFolder, outside: Path) -> None:
@@ -99,19 +101,28 @@ def test_what_is_mounted_in_the_folder_is_not_entered(
 ) -> None:
     fill(project, outside)
     mounted = (project.trash / "old").stat().st_ino
-    stat = os.stat
+    mount_of = removal.mount_of_descriptor
 
-    class Elsewhere:
-        st_mode = 0o040755
-        st_dev = -1
+    def fake(descriptor: int) -> Mount:
+        return (-1, 0) if os.fstat(descriptor).st_ino == mounted else mount_of(descriptor)
 
-    def fake(path: object, **options: object) -> object:
-        status = stat(path, **options)
-        return Elsewhere() if status.st_ino == mounted else status
-
-    monkeypatch.setattr(os, "stat", fake)
+    monkeypatch.setattr(removal, "mount_of_descriptor", fake)
     with pytest.raises(CrossesFileSystems, match="mounted"):
         remove_project_folder(project)
     monkeypatch.undo()
     [hidden] = project.tenant.path.glob(".photojobs-removing-*")
     assert (hidden / ".trash" / "old" / "b.jpg").exists()
+
+
+@pytest.mark.parametrize("place", [".trash/old", "."])
+def test_a_folder_of_the_same_disk_that_is_mounted_in_the_project_or_as_the_project_is_not_entered(
+    project: ProjectFolder, outside: Path, with_bind_mount: WithBindMount, place: str
+) -> None:
+    fill(project, outside)
+
+    def remove() -> None:
+        with pytest.raises(CrossesFileSystems, match="mount"):
+            remove_project_folder(project)
+
+    with_bind_mount(outside, project.path / place, remove)
+    assert (outside / "keep.jpg").read_bytes() == b"keep"

@@ -17,6 +17,7 @@ from storage.library.errors import Collision, CrossesFileSystems, SourceChanged,
 from storage.library.naming.folder_names import FolderNames
 from storage.library.paths import ProjectFolder
 from storage.library.transfer import move_without_overwrite, remove_derivative, rename_folder_without_overwrite
+from tests.storage.library.conftest import WithBindMount
 
 CONTENTS = bytes(range(256)) * 5000  # More than one block.
 MOMENT = 1_600_000_000_123_456_789
@@ -282,6 +283,31 @@ def test_a_copy_stays_unless_the_original_is_certainly_there(
     with pytest.raises(OSError):
         move_without_overwrite(photo, target)
     assert target.read_bytes() == contents
+
+
+def test_an_interrupted_move_between_two_mounts_of_one_disk_is_finished(
+    tmp_path: Path, photo: Path, target: Path, with_bind_mount: WithBindMount
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def finish_move() -> None:
+        shutil.copy2(photo, target)
+        move_without_overwrite(photo, target)
+
+    with_bind_mount(elsewhere, target.parent, finish_move)
+    assert (photo.exists(), (elsewhere / target.name).read_bytes()) == (False, CONTENTS)
+
+
+def test_a_file_that_two_mounts_show_is_no_copy_of_itself(
+    photo: Path, target: Path, with_bind_mount: WithBindMount
+) -> None:
+    def move_onto_itself() -> None:
+        with pytest.raises(Collision):
+            move_without_overwrite(photo, target.with_name(photo.name))
+
+    with_bind_mount(photo.parent, target.parent, move_onto_itself)
+    assert photo.read_bytes() == CONTENTS
 
 
 @two_file_systems
