@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flows.imaging.errors import UnreadableImage
+from flows.imaging.headers.exif import read_exif_block
 from flows.imaging.pixels import vips
 from flows.imaging.source_file import SourceFile
 
 _ORIENTATION: Final = 0x0112
-#: Formats whose pictures Pillow itself turns upright: by a rotation of the format or, for TIFF, by the orientation tag.
-_TURNED_BY_PILLOW: Final = frozenset({"HEIF", "AVIF", "TIFF"})
+#: Formats whose pictures Pillow itself turns upright: HEIF by a rotation of the format, TIFF by the orientation tag.
+_TURNED_BY_PILLOW: Final = frozenset({"HEIF", "TIFF"})
 #: The libvips interpretations of Pillow's modes. Other modes are converted to gray, RGB or RGBA first.
 _INTERPRETATIONS: Final = {
     "L": "b-w",
@@ -69,7 +70,7 @@ def read_header(file: SourceFile) -> PillowHeader | None:
     with _open(file) as picture:
         if picture is None:
             return None
-        orientation = 1 if picture.format in _TURNED_BY_PILLOW else picture.getexif().get(_ORIENTATION, 1)
+        orientation = _orientation_of_pixels(picture)
         width, height = picture.size
         has_profile = bool(picture.info.get("icc_profile"))
         return PillowHeader(width, height, orientation if orientation in range(1, 9) else 1, has_profile)
@@ -99,6 +100,16 @@ def read_pixels(file: SourceFile) -> Any | None:
     if profile and plain is picture:
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
     return image
+
+
+def _orientation_of_pixels(picture: Any) -> Any:
+    if picture.format in _TURNED_BY_PILLOW:
+        return 1
+    if picture.format == "AVIF":
+        # Pillow does not apply the rotation of the format, and writes it into the EXIF block. `getexif` would also read
+        # an orientation in XMP, which does not count in this format.
+        return read_exif_block(picture.info.get("exif", b"")).orientation or 1
+    return picture.getexif().get(_ORIENTATION, 1)
 
 
 def _in_plain_mode(picture: Any) -> Any:

@@ -15,7 +15,8 @@ from PIL import Image
 from flows.imaging.errors import ImageTooLarge, UnreadableImage
 from flows.imaging.limits import ImageLimits, ImageOptions
 from flows.imaging.metadata import read_metadata
-from flows.imaging.pixels import pillow
+from flows.imaging.pixels import decode, pillow
+from flows.imaging.pixels.open_image import OpenImage, without_decoder
 from flows.imaging.thumbnail_and_preview import inspect_image, make_derivatives
 from tests.flows.imaging.conftest import QUARTERS
 from tests.flows.imaging.test_containers import SEEN, box, jxl
@@ -93,6 +94,29 @@ def test_a_tiff_whose_pixels_pillow_reads_is_turned_once(picture: Any, tmp_path:
         assert seen == pytest.approx(color, abs=25)
     read = read_metadata(tmp_path / "a.tif")
     assert (read.width, read.height, read.orientation) == (*lying.size, orientation)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_avif_whose_pixels_pillow_reads_is_turned_once(
+    picture: Any, lying: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orientation: int
+) -> None:
+    def refuse(image: OpenImage, *_: object) -> None:
+        raise without_decoder(image.name)
+
+    # As a libvips without a decoder for AV1.
+    monkeypatch.setattr(decode, "_decode_by_libvips", refuse)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    # XMP does not count.
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="3"/>'
+    lying_picture = Image.fromarray(lying(picture(64, 96), orientation).numpy())
+    lying_picture.save(tmp_path / "a.avif", exif=exif, xmp=packet, quality=95)
+
+    made = make_derivatives(tmp_path / "a.avif", preview=tmp_path / "a.webp")
+
+    assert (made.status, made.width, made.height) == ("generated", 64, 96)
+    for seen, color in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
+        assert seen == pytest.approx(color, abs=25)
 
 
 @pytest.mark.parametrize(
