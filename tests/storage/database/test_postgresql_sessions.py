@@ -60,6 +60,18 @@ def test_a_session_is_what_the_statements_rely_on_whatever_was_preset(
     database.close()
 
 
+def test_a_look_leaves_statements_prepared(postgresql_database: Database) -> None:
+    # After a rollback, psycopg would forget how often a statement has run on this connection.
+    for _ in range(10):
+        with postgresql_database.connect_to_look() as connection:
+            connection.execute(text("SELECT 17"))
+        postgresql_database.run(DriverStatement("SELECT 18"), {})
+
+    with postgresql_database.connect_to_look() as connection:
+        prepared = connection.execute(text("SELECT statement FROM pg_prepared_statements")).scalars().all()
+    assert {"SELECT 17", "SELECT 18"} <= set(prepared)
+
+
 def test_a_stricter_rule_for_commits_stays(empty_postgresql_url: str, execute: Execute) -> None:
     preset(execute, empty_postgresql_url, synchronous_commit="remote_apply")
     database = Database(empty_postgresql_url)
