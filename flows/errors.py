@@ -41,11 +41,18 @@ class StepTimeout(FlowsError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the text of an error, or the name of its class if the text is empty or cannot be computed."""
+    """Return the text of an error, or the name of its class if the text is blank or cannot be computed."""
     try:
-        return str(error) or type(error).__name__
+        text = str(error)
     except Exception:  # noqa: BLE001 - the `__str__` of a handler's own error may raise any error.
-        return type(error).__name__
+        text = ""
+    return text if text.strip() else type(error).__name__
+
+
+def classed_reason_of(error: BaseException) -> str:
+    """Return `reason_of`, with the name of the class before the text unless photojobs raised the error on purpose."""
+    reason, kind = reason_of(error), type(error).__name__
+    return reason if isinstance(error, PhotojobsError) or reason == kind else f"{kind}: {reason}"
 
 
 def named(name: str, reason: str) -> str:

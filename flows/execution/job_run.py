@@ -18,7 +18,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flows.errors import ClaimLost, ExecutorStop, StepTimeout, StopRequested, is_repeatable, reason_of
+from flows.errors import ClaimLost, ExecutorStop, StepTimeout, StopRequested, classed_reason_of, is_repeatable
 from flows.execution.task_notes import note_end_of_task, note_start_of_task
 from flows.handlers.step import handler_of
 from flows.handlers.step_context import StepContext
@@ -185,9 +185,7 @@ def _fail_or_retry(
     context: StepContext, runtime: Runtime, policy: RunPolicy, error: BaseException, end: Callable[..., Job | None]
 ) -> Job | None:
     job, token = context.job, context.claim.token
-    message = reason_of(error)
-    if not isinstance(error, PhotojobsError) and message != type(error).__name__:
-        message = f"{type(error).__name__}: {message}"
+    message = classed_reason_of(error)
     deadline = context.claim.deadline
     if isinstance(error, StepTimeout) and deadline is not None and time.monotonic() >= deadline:
         limit = f"{policy.timeout_seconds:g} seconds"

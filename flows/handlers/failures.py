@@ -46,10 +46,11 @@ class Failures:
         raise ItemsFailed(message) if self._is_repeatable else PermanentStepError(message)
 
 
-def items_failed(noun: str, what: str, reasons: Sequence[object]) -> ItemsFailed:
+def items_failed(noun: str, what: str, reasons: Sequence[Exception | str]) -> ItemsFailed:
     """Return the error for several failures, such as `2 files could not be removed; the first: IMG_1.jpg is in use`."""
-    return ItemsFailed(f"{quantity(len(reasons), noun)} {what}{_first(len(reasons), reasons[0])}")
+    first = reasons[0] if isinstance(reasons[0], str) else reason_of(reasons[0])
+    return ItemsFailed(f"{quantity(len(reasons), noun)} {what}{_first(len(reasons), first)}")
 
 
-def _first(number: int, reason: object) -> str:
+def _first(number: int, reason: str) -> str:
     return f"{'; the first' if number > 1 else ''}: {reason}"

@@ -12,7 +12,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from flows.errors import MissingHandler, PluginError
+from flows.errors import MissingHandler, PluginError, classed_reason_of
 
 if TYPE_CHECKING:
     from flows.handlers.step_context import StepContext
@@ -92,7 +92,8 @@ def step(
         known = _registry.handlers.get(name)
         if known is not None and _origin(known) != _origin(handler):
             raise PluginError(
-                f'"{name}" is already the step type of {_origin(known)}; give {_origin(handler)} another name'
+                f'"{name}" is already the step type of {_origin(known)}; give the step type of {_origin(handler)} '
+                "another name"
             )
         if name not in step_types():
             first_line = (handler.__doc__ or name).strip().partition("\n")[0]
@@ -185,10 +186,9 @@ def _load_all() -> None:
             package = entry_point.dist.name if entry_point.dist else entry_point.value
             # If two packages declare the same type and both fail, both errors are kept.
             key = entry_point.name if entry_point.name not in _registry.broken else f"{entry_point.name} of {package}"
-            reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
             _registry.broken[key] = PluginError(
-                f'the step type "{entry_point.name}" of the package {package} could not be loaded: {reason}. '
-                "Upgrade or uninstall that package."
+                f'the step type "{entry_point.name}" of the package {package} could not be loaded: '
+                f"{classed_reason_of(error)}. Upgrade or uninstall that package."
             )
 
 

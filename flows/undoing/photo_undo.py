@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from flows.errors import named
+from flows.errors import named, reason_of
 from flows.handlers.announced_moves import FileMove, MoveGroup
 from flows.handlers.photo_files_change import BATCH_SIZE, PhotoFilesChange
 from flows.handlers.step_context import StepContext
@@ -174,7 +174,7 @@ class PhotoUndo:
         _Returns(ctx, planned, self._places, states).run()
         for one in planned:
             if one.error is not None:
-                self.fail(one.group, str(one.error))
+                self.fail(one.group, reason_of(one.error))
 
     @contextmanager
     def _reporting(self, group: EntryGroup) -> Iterator[None]:
@@ -184,7 +184,7 @@ class PhotoUndo:
             self.keep(group)
             report_left(self._ctx, group.entries, str(error))
         except (LibraryError, OSError) as error:
-            self.fail(group, str(error))
+            self.fail(group, reason_of(error))
 
     def _reversal(
         self,

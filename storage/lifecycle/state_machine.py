@@ -35,6 +35,9 @@ from task_definitions.wording import portion
 #: The maximum number of characters of an error message in a row; the log has the full text.
 ERROR_MESSAGE_LENGTH = 1000
 
+#: The error message of a failed job whose executor gave none.
+NO_REASON = "no reason was given"
+
 #: The value of `held_by` of jobs of later steps, such as follow-up jobs, until their task has reached their step.
 HELD_BY_STEPS = "steps"
 
@@ -98,7 +101,7 @@ def _end_locked(
     """End the open jobs that belong to these locked tasks, or to no task."""
     values: dict[str, Any] = {"status": str(status), "finished_at": now, "updated_at": now, "run_after": None}
     if status == JobStatus.FAILED:
-        values |= {"error_message": cut(error_message or "failed"), "last_error_at": now}
+        values |= {"error_message": cut(error_message or NO_REASON), "last_error_at": now}
     elif error_message is not None:
         values["error_message"] = cut(error_message)
     if result is not None:

@@ -21,7 +21,7 @@ from storage.database.driver_statement import Runs, Step
 from storage.database.engine import Access
 from storage.errors import DatabaseFault
 from storage.lifecycle.notifications import fresh, notify_followers
-from storage.lifecycle.state_machine import cut, settle_task
+from storage.lifecycle.state_machine import NO_REASON, cut, settle_task
 from storage.queue.claims import ANY_PRIORITY, Claimant, claim_in_special_lane, place_in_time
 from storage.queue.exchange_statements import (
     END_SQLITE,
@@ -331,7 +331,7 @@ def _ranked(claimed: list[Job]) -> list[Job]:
 def _as_given(end: End) -> dict[str, Any]:
     message = end.error_message
     if end.status == JobStatus.FAILED:
-        message = message or "failed"
+        message = message or NO_REASON
     return {
         "id": end.job_id,
         "claim_token": end.claim_token,

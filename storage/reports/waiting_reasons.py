@@ -14,7 +14,7 @@ from storage.database.engine import Access, Database
 from storage.database.tables import jobs
 from storage.errors import UnknownJob
 from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
-from storage.lifecycle.state_machine import HELD_BY_STEPS, get_task
+from storage.lifecycle.state_machine import HELD_BY_STEPS, NO_REASON, get_task
 from storage.queue.holds import Hold, HoldsRepository
 from storage.queue.lanes import LanesRepository, lane_of
 from storage.queue.project_claims import claiming_jobs
@@ -137,7 +137,7 @@ class WaitingReasons:
 
     def _ended(self, job: Job) -> Reason:
         moment = "" if job.finished_at is None else f" {self._ago(job.finished_at)}"
-        reason = printable(job.error_message or "no reason was given")
+        reason = printable(job.error_message or NO_REASON)
         again = f"`photojobs retry {job.task_id}`" if job.task_id else f"`photojobs jobs retry {job.id}`"
         if job.status == "failed":
             attempts = f" at attempt {job.attempts + 1}"

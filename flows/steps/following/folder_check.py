@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from flows.errors import reason_of
 from flows.handlers.announced_moves import FileMove, MoveGroup
 from flows.handlers.failures import items_failed
 from flows.handlers.photo_files_change import PhotoFilesChange
@@ -86,7 +87,7 @@ class _Trashing(PhotoFilesChange[MoveGroup]):
     def fail(self, group: MoveGroup, error: Exception) -> None:
         if not isinstance(error, SourceMissing):
             super().fail(group, error)
-            self.ctx.report.fail(group.moves[0].source.name, str(error))
+            self.ctx.report.fail(group.moves[0].source.name, reason_of(error))
 
     def report(self) -> None:
         for group in self.done:

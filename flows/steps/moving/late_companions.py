@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 
+from flows.errors import reason_of
 from flows.handlers.announced_moves import FileMove, MoveGroup
 from flows.handlers.left_companions import Relocation, left_companions
 from flows.handlers.photo_files_change import BATCH_SIZE, PhotoFilesChange
@@ -44,7 +45,7 @@ class _LateMoves(PhotoFilesChange[MoveGroup]):
                 if group.error is None:
                     self.ctx.report.count("companions that came later", example=name)
                 else:
-                    self.ctx.report.count("files left behind", example=f"{name}: {group.error}")
+                    self.ctx.report.count("files left behind", example=f"{name}: {reason_of(group.error)}")
 
 
 class _LateRenamings(_LateMoves):

@@ -8,7 +8,7 @@ from contextlib import closing
 from itertools import groupby
 from typing import TypeAlias
 
-from flows.errors import SkipItem, named
+from flows.errors import SkipItem, named, reason_of
 from flows.handlers.failures import Failures
 from flows.handlers.job_targets import TargetItem
 from flows.handlers.step_context import StepContext
@@ -80,9 +80,9 @@ def each_project_photo(
                 for photo, error in results:
                     failures.count_tried("photo")
                     if isinstance(error, SkipItem):
-                        ctx.report.count("skipped", example=named(photo.filename, str(error)))
+                        ctx.report.count("skipped", example=named(photo.filename, reason_of(error)))
                     elif error is not None:
-                        ctx.report.fail(photo.filename, str(error))
+                        ctx.report.fail(photo.filename, reason_of(error))
                         failures.add("photo", error)
         failures.raise_if_any()
 

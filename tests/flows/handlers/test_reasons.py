@@ -2,8 +2,8 @@
 
 import pytest
 
-from flows.errors import ItemsFailed, named
-from flows.handlers.failures import Failures
+from flows.errors import ItemsFailed, named, reason_of
+from flows.handlers.failures import Failures, items_failed
 from flows.handlers.job_report import Report
 from flows.imaging.errors import UnreadableImage
 
@@ -33,6 +33,15 @@ def test_the_report_and_the_message_of_a_job_name_a_failed_file_once():
     assert report.examples["failed"] == ["fox.jpg: the file is empty."]
     with pytest.raises(Exception, match=r"^1 of 2 photos failed: fox\.jpg: the file is empty\.$"):
         failures.raise_if_any()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(ValueError("is bad"), "is bad"), (ValueError(), "ValueError"), (ValueError(" \n"), "ValueError")],
+)
+def test_an_error_without_a_text_is_named_by_its_class(error, reason):
+    assert reason_of(error) == reason
+    assert str(items_failed("file", "could not be moved", [error])) == f"1 file could not be moved: {reason}"
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_a_failure_and_a_cancel_say_so_and_keep_what_is_not_given(jobs: JobsRepo
     done = {job.id: job for job in jobs.claim("w", Wanted(), limit=0, ended=ends).ended}
     assert (done[failing.id].error_message or "")[:3] == "a\N{SYMBOL FOR NULL}b"
     assert len(done[failing.id].error_message or "") == 1000
-    assert (done[plain.id].error_message, done[plain.id].last_error_at) == ("failed", clock())
+    assert (done[plain.id].error_message, done[plain.id].last_error_at) == ("no reason was given", clock())
     canceled = done[open_job.id]
     assert (canceled.status, canceled.error_message, canceled.last_error_at) == ("canceled", "enough", None)
 
