@@ -58,8 +58,12 @@ class Difference:
             return f"{saved.path} has changed: it had {saved.size_bytes} bytes, and now has {fresh.size_bytes}"
         if saved.mtime_ns != fresh.mtime_ns:
             return f"{saved.path} was written to after the plan was made"
-        if saved.path is not None:
+        if saved.project != fresh.project:
+            return f"project {saved.project} is called {fresh.project} now"
+        if saved.path is not None and saved.target != fresh.target:
             return f"{saved.path} would now become {fresh.target}"
+        if saved.path is not None:
+            return f"the run would now make the change of {saved.path} in another way"
         if saved.table == "photo_derivatives" and "source_name" in fresh.columns:
             return f"{fresh.columns['source_name'][1]} was written to after the plan was made"
         return f"row {saved.row} of the table {saved.table} has changed since the plan was made"

@@ -16,6 +16,7 @@ from flows.planning.plan import make_plan
 from flows.planning.saved_plan import PlanWriter, SavedPlan
 from flows.starting.new_task import new_task
 from storage import Database
+from storage.photos.projects import ProjectsRepository
 from task_definitions import load_definitions
 from tests.flows.planning.worlds import NOW, LibrarySpec, PhotoSpec, ProjectSpec, World
 from tests.flows.undoing.looking import run, start
@@ -76,6 +77,14 @@ def test_a_move_whose_destination_is_missing_is_refused_with_the_reason(clocked:
 
     assert reason.startswith("the run would no longer make this change: ")
     assert "; the step image_move_files would fail: the folder of project 3 (Norway) is missing" in reason
+
+
+def test_a_change_of_a_project_with_another_name_is_refused_with_the_reason(clocked: _ClockedWorld) -> None:
+    clocked.save("trash_only", project_id=2)
+    projects = ProjectsRepository(clocked.world.runtime.database)
+    projects.rename(2, project_folder="Iceland", project_name="Island")
+
+    assert clocked.refusals() == {"project Iceland": "project Iceland is called Island now"}
 
 
 def test_what_is_not_yet_due_after_the_clock_was_set_back_is_refused_with_the_reason(clocked: _ClockedWorld) -> None:
