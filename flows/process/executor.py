@@ -126,7 +126,8 @@ class Executor:
         Then wait for the running jobs. Jobs that still run when `drain_seconds` are almost over are handed back.
 
         Raises:
-            StorageError: the schema does not match; or, with `until_empty`, the database was unavailable too long.
+            StorageError: the schema does not match; or, with `until_empty`, the database was unavailable for longer
+                than `stale_seconds`.
         """
         try:
             self._serve_source(until_empty=until_empty)
@@ -255,7 +256,7 @@ class Executor:
     def _start_threads(self, claimed: list[Job]) -> int:
         for job in claimed:
             # The thread is a daemon, because a handler that reaches no checkpoint must not prevent the process's end.
-            thread = threading.Thread(target=self._work, args=(job,), name=f"photojobs-job-{job.id}", daemon=True)
+            thread = threading.Thread(target=self._work, args=(job,), name=_thread_name(job), daemon=True)
             with self._changed:
                 self._threads.add(thread)
             try:
@@ -287,6 +288,7 @@ class Executor:
                 if turn.next is None:
                     break
                 job = turn.next
+                thread.name = _thread_name(job)
         finally:
             with self._changed:
                 self._threads.discard(thread)
@@ -349,3 +351,7 @@ class Executor:
             if not running or unless() or time.monotonic() > give_up_at:
                 return running
             running[0].join(min(limit_seconds, LOOK_SECONDS))
+
+
+def _thread_name(job: Job) -> str:
+    return f"photojobs-job-{job.id}"
