@@ -23,6 +23,7 @@ from storage import records
 from storage.queue.jobs import JobsRepository
 from storage.queue.lanes import LanesRepository
 from storage.records import Job
+from task_definitions.wording import quantity
 
 Lane = Annotated[str | None, Field(title="Lane", description="Only jobs of this lane; empty means every lane.")]
 Tenant = Annotated[str | None, Field(title="Tenant", description="Only this tenant's jobs; empty means every tenant.")]
@@ -56,10 +57,13 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
         is_stopped = queue.is_stopped()
     if watch.suspended is not None:
         raise Pause(state=watch.suspended)
-    message = ", ".join(f"{count} {name}" for name, count in sorted(queue.ended.items())) or "no job was waiting"
+    counts = [f"{quantity(count, 'job')} {name}" for name, count in sorted(queue.ended.items())]
+    message = ", ".join(counts) or "no job was waiting"
     if is_stopped:
         return Cancelled(message=f"{message}; unfinished jobs stay in the queue")
-    return Failed(message=message) if queue.ended["failed"] else Completed(message=message)
+    if queue.ended["failed"]:
+        return Failed(message=f"{message}; `photojobs jobs list --status failed` shows the reasons")
+    return Completed(message=message)
 
 
 class _StandaloneJobs(Source["PrefectFuture[Any]"]):

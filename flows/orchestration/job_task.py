@@ -57,7 +57,9 @@ class _WithProgress(FollowedRun):
 
 @task(persist_result=False, cache_policy=NO_CACHE)
 def run_job(job_id: int, position: str) -> Any:
-    """Follow a job to its end in a thread that waits for it; `position` (like `3/40`) is for the run's name.
+    """Follow a job to its end. Return the final state of the task run; None if the job completed.
+
+    The calling thread waits for the job. `position`, such as `3/40`, is a part of the task run's name.
 
     Dask's workers and Prefect's own task engine call this function. In all other cases `JobTaskRunner` follows the job.
     """

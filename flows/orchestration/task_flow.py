@@ -120,7 +120,7 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
         try:
             return follow()
         except KeyboardInterrupt:
-            with _interrupted_at_once():
+            with _interrupted_at_once(task_id):
                 try:
                     cancel_here(task_id, runtime, reason="canceled by Ctrl-C")
                     wait(list(window.followed.values()))
@@ -173,7 +173,7 @@ class _MappedStep(StepSource["PrefectFuture[Any]"]):
 
 
 @contextmanager
-def _interrupted_at_once() -> Iterator[None]:
+def _interrupted_at_once(task_id: str) -> Iterator[None]:
     """Make Ctrl-C end the process at once while the block runs.
 
     By default, Python would wait for the threads. The next start repairs work that was interrupted.
@@ -183,7 +183,7 @@ def _interrupted_at_once() -> Iterator[None]:
     if not in_main_thread or hasattr(sys, "ps1") or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    logger.warning("canceling the task; press Ctrl-C again to end the process at once")
+    logger.warning("canceling task %s; press Ctrl-C again to end the process at once", task_id)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield

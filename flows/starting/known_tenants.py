@@ -31,6 +31,7 @@ def check_tenant(tenant_id: str, runtime: Runtime) -> None:
     if tenant_id in known or (not known and tenant_id == DEFAULT_TENANT):
         return
     raise UnknownTenant(
-        f"{shown(tenant_id)} has neither a project nor a folder in the library.{did_you_mean(tenant_id, known)} "
+        f"tenant_id: {shown(tenant_id)} has neither a project nor a folder in the library."
+        f"{did_you_mean(tenant_id, known)} "
         "Name another tenant, or create its first project with `photojobs library add-project`."
     )

@@ -35,12 +35,12 @@ def request_flow_run(task: Task) -> str | None:
     if task.project_id is not None:
         parameters["project_id"] = task.project_id
     definition = PinnedDefinition.from_json(task.definition_json).definition
-    return _request(deployment_path(definition), parameters, idempotency_key=task.id)
+    return _request(deployment_path(definition), parameters, idempotency_key=task.id, work=f"task {task.id}")
 
 
 def request_drain() -> str | None:
-    """Ask for a flow run that runs standalone jobs; return its id, or None if there was no answer."""
-    return _request(DRAIN_PATH, {}, idempotency_key=str(uuid.uuid4()))
+    """Ask for a flow run that runs standalone jobs. Return what `request_flow_run` returns."""
+    return _request(DRAIN_PATH, {}, idempotency_key=str(uuid.uuid4()), work="the standalone jobs")
 
 
 def has_server() -> bool:
@@ -52,7 +52,7 @@ def has_server() -> bool:
     return bool(get_current_settings().api.url)
 
 
-def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str) -> str | None:
+def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str, work: str) -> str | None:
     if not has_server():
         return None
     give_up_at = time.monotonic() + ASK_SECONDS
@@ -66,10 +66,20 @@ def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str) -> 
             wait_seconds = backoff_seconds(failures, first_seconds=0.25, longest_seconds=5.0)
             if not _is_there(error) or not may_pass(error) or time.monotonic() + wait_seconds > give_up_at:
                 logger.warning(
-                    "Prefect started no run of %s (%s); `photojobs up` or a worker runs the task", path, error
+                    "Prefect started no run of %s for %s (%s); `photojobs up` or a worker runs %s",
+                    path,
+                    work,
+                    error,
+                    work,
                 )
                 return None
-            logger.info("Prefect started no run of %s (%s); asking again in %.1f seconds", path, error, wait_seconds)
+            logger.info(
+                "Prefect started no run of %s for %s (%s); asking again in %.1f seconds",
+                path,
+                work,
+                error,
+                wait_seconds,
+            )
             threading.Event().wait(wait_seconds)
 
 

@@ -153,7 +153,7 @@ def test_the_drain_flow_takes_up_jobs_that_come_while_others_wait_for_their_next
     with _in_thread(enqueue_late):
         state = catalog.drain_queue(return_state=True)
 
-    assert (state.type.value, state.message) == ("COMPLETED", f"{unlucky + 1} completed")
+    assert (state.type.value, state.message) == ("COMPLETED", f"{unlucky + 1} jobs completed")
     assert stage.started[unlucky] == ("count", late[0].id)
 
 
@@ -199,7 +199,7 @@ def test_the_best_job_is_next_in_the_drain_flow_although_its_lane_has_a_full_win
     with _in_thread(enqueue_late):
         state = catalog.drain_queue(return_state=True)
 
-    assert (state.type.value, state.message) == ("COMPLETED", f"{len(waiting) + 3} completed")
+    assert (state.type.value, state.message) == ("COMPLETED", f"{len(waiting) + 3} jobs completed")
     assert stage.started[2] == ("count", late[0].id)
 
 

@@ -509,7 +509,7 @@ def test_the_drain_flow_works_off_standalone_jobs_in_rank_order(
 
     state = catalog.drain_queue(return_state=True)
 
-    assert (state.type.value, state.message) == ("COMPLETED", "2 completed")
+    assert (state.type.value, state.message) == ("COMPLETED", "2 jobs completed")
     assert [job_id for _, job_id in stage.started] == [high.id, low.id]
 
 
@@ -535,7 +535,7 @@ def test_the_drain_flow_is_canceled_and_leaves_what_is_not_done_in_the_queue(
 
     assert (state.type.value, state.message) == (
         "CANCELLED",
-        "2 cancelled; unfinished jobs stay in the queue",
+        "2 jobs cancelled; unfinished jobs stay in the queue",
     )
     assert [job and job.status for job in map(jobs.get_by_id, (stopped.id, waiting.id))] == ["queued", "queued"]
     assert [job_id for _, job_id in stage.started] == [stopped.id]
