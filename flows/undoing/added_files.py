@@ -1,4 +1,7 @@
-"""Finds files that photos got after a task moved or renamed the photos, such as a sidecar. They return with them."""
+"""Finds the files that photos got after a task moved or renamed the photos, such as a sidecar.
+
+An undo returns these files together with their photos.
+"""
 
 import os
 from collections import defaultdict

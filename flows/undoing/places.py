@@ -91,7 +91,7 @@ class Places:
                 return tenant.project(project.project_folder)
             return literal
         if owner is not None and self._ctx.tenant_of(owner) != self._ctx.tenant_id:
-            raise UnsafePath(f"{path}: the folder now belongs to a project of another tenant.")
+            raise UnsafePath(f"{path}: the folder now belongs to a project of another tenant. Move the file by hand.")
         return tenant.project(parts[1])
 
     def file(self, path: str, project_id: int | None) -> Path:

@@ -83,7 +83,7 @@ class ProjectUndo:
         elif entry.action == FileAction.RENAMED_FOLDER:
             self._undo_folder(entry)
         elif entry.action == FileAction.REMOVED:
-            raise CannotComeBack("the file was permanently removed from the trash")
+            raise CannotComeBack("the file was permanently removed from the trash; restore it from a backup")
         else:
             raise CannotComeBack(f'this version cannot undo the change "{entry.action}"; upgrade photojobs')
 
@@ -91,7 +91,7 @@ class ProjectUndo:
         project_id = group.project_id
         assert project_id is not None  # noqa: S101 - the caller passes groups of projects only.
         if project_id in self._removed:
-            raise CannotComeBack("the project's folder was permanently removed")
+            raise CannotComeBack("the project's folder was permanently removed; restore it from a backup")
         ctx = self._ctx
         with ctx.read() as connection:
             row = snapshot_project(connection, project_id)

@@ -26,7 +26,7 @@ def named_task(payload: Mapping[str, Any]) -> str:
     """
     task_id = payload.get(UNDO)
     if not isinstance(task_id, str) or not task_id:
-        raise NothingToUndo('which task is to be undone? Give its id in the payload, as in {"undo": "<task id>"}.')
+        raise NothingToUndo('no task to undo is given. Give the id of a task, in the payload as {"undo": "<task id>"}.')
     return task_id
 
 

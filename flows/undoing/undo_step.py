@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Final
 
-from flows.errors import StepTimeout
+from flows.errors import StepTimeout, reason_of
 from flows.handlers.failures import items_failed
 from flows.handlers.photo_files_change import BATCH_SIZE
 from flows.handlers.step import step
@@ -77,7 +77,7 @@ class _Undo:
                     self._advance(len(group.entries))
         self._undo_photos()
         if failures := self._photos.failures:
-            raise items_failed("photo", "could not be restored", failures)
+            raise items_failed("change", "could not be undone", failures)
 
     def _advance(self, entries: int) -> None:
         self._done += entries
@@ -116,7 +116,7 @@ class _Undo:
         except StepTimeout:
             raise
         except (LibraryError, OSError) as error:
-            self._photos.fail(group, str(error))
+            self._photos.fail(group, reason_of(error))
 
     def _is_left_out(self, group: EntryGroup) -> bool:
         left_out = self._ctx.targets.left_out

@@ -60,7 +60,7 @@ Command = Callable[..., Any]
         ("lanes set normal", "nothing to change"),
         ("undo 5", "no terminal to ask for a confirmation"),
         ("undo 5 --yes", "this database does not exist"),
-        ("run undo", "which task is to be undone?"),
+        ("run undo", "no task to undo is given"),
         ("jobs why", "ID"),
         ("jobs why five", "five"),
         ("jobs why 5", "this database does not exist"),

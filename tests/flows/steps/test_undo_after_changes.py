@@ -361,7 +361,7 @@ def test_if_one_file_of_a_photo_cannot_move_the_others_return(
     with monkeypatch.context() as patch:
         patch.setattr(announced_moves, "move_without_overwrite", fail)
         job = _undo(studio)
-    assert "1 photo could not be restored" in str(job.error_message)
+    assert "1 change could not be undone" in str(job.error_message)
     assert studio.everything() == before
 
     assert _undo(studio).status == "completed"
@@ -372,8 +372,8 @@ def test_if_one_file_of_a_photo_cannot_move_the_others_return(
 def test_a_task_that_cannot_be_undone_is_named(studio: Any, make_task: Any) -> None:
     make_task({"unit": "library"}, scope="global", task_id="waiting")
     refusals = [
-        (studio.run("undo", scope="global", payload={}), "which task is to be undone"),
-        (studio.run("undo", scope="global", payload={"undo": ""}), "which task is to be undone"),
+        (studio.run("undo", scope="global", payload={}), "no task to undo is given"),
+        (studio.run("undo", scope="global", payload={"undo": ""}), "no task to undo is given"),
         (_undo(studio, "nothing"), "task nothing does not exist for tenant tenant"),
         (_undo(studio, "waiting", tenant_id="other"), "task waiting does not exist for tenant other"),
         (_undo(studio, "waiting"), "task waiting is queued"),
