@@ -163,7 +163,10 @@ class Arrivals:
                 yield new, self._arrival(project_id, folder, new)
             except OSError as error:
                 # The file has the size of a missing file, so it may be a moved photo and gets no row.
-                self._leave(f"{folder.project_folder}/{new.name}: the file cannot be read ({error.strerror or error})")
+                self._leave(
+                    f"{folder.project_folder}/{new.name}: the file cannot be read ({error.strerror or error}); check "
+                    "the file and its disk"
+                )
 
     def _arrival(self, project_id: int, folder: ProjectFolder, new: NewName) -> Arrival | None:
         for file in sorted(new.files, key=lambda file: SOURCE_ORDER.index(file.kind)):
@@ -218,8 +221,8 @@ class Arrivals:
 
         photos = " or ".join(sorted(place(one.project_id, one.base_name) for one in arrival.candidates))
         self._leave(
-            f"{place(arrival.project_id, arrival.new.name)}: has the contents of {photos}, but it is not certain "
-            "which file was moved, because other files have the same contents"
+            f"{place(arrival.project_id, arrival.new.name)}: the file has the contents of {photos}, but counts as a "
+            "new photo, because other files or photos have the same contents"
         )
 
     def _leave(self, example: str) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from flows.errors import reason_of
 from flows.handlers.announced_moves import MoveGroup
 from flows.handlers.failures import items_failed
 from flows.handlers.left_companions import Relocation, Side
@@ -122,7 +123,7 @@ def _rename_all(
             renaming = _plan(ctx, copies, free, folder, photos, own)
         except (LibraryError, OSError) as error:
             errors.append(error)
-            ctx.report.fail(photos[0].filename, str(error))
+            ctx.report.fail(photos[0].filename, reason_of(error))
         else:
             if renaming is not None:
                 planned.append(renaming)
@@ -196,7 +197,8 @@ def _plan(
     name = free.take(old_name, files)
     targets = [name_key(path) for _, path in files.renamed(name, old=old_name)]
     if len(set(targets)) < len(targets):
-        ctx.report.count("skipped", example=f"{old_name}: two of its files would get the same name")
+        reason = "two of its files would get the same name, so the photo is not renamed; rename one of these files"
+        ctx.report.count("skipped", example=f"{old_name}: {reason}")
         return None
     project_id = photos[0].project_id
     moves = file_moves(files, folder, old_name, folder, name)
@@ -213,7 +215,7 @@ class _Renamings(PhotoFilesChange[_Renaming]):
 
     def fail(self, group: _Renaming, error: Exception) -> None:
         super().fail(group, error)
-        self.ctx.report.fail(group.old_name, str(error))
+        self.ctx.report.fail(group.old_name, reason_of(error))
 
     def write(self, connection: Connection) -> None:
         moved = [moved_photo(photo, group.name, group) for group in self.done for photo in group.photos]

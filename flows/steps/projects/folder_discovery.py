@@ -49,7 +49,8 @@ def folder_discovery(ctx: StepContext) -> None:
     if ctx.library.is_missing_or_empty(tenant.path):
         if any(not project.is_archived for project in every if _is_of(project, ctx)):
             raise LibraryUnavailable(
-                f"{tenant.path} is missing or empty, but the tenant has projects. Nothing was changed. Mount its disk."
+                f"{tenant.path} is missing or empty, but the tenant has projects. Nothing was changed. Mount its disk. "
+                "If the folders were removed on purpose, delete the projects."
             )
         return
     _Discovery(ctx, tenant, every).run()

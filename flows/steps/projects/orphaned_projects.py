@@ -55,8 +55,8 @@ def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> Non
     # A user may have removed the only folder. If several folders disappear at once, the disk is probably not mounted.
     if len(active) > 1:
         raise LibraryUnavailable(
-            f"Folder {path} is empty, although its tenant has {len(active)} projects. Mount its disk. If the folders "
-            "were removed on purpose, delete the projects."
+            f"Folder {path} is missing or empty, although its tenant has {len(active)} projects. Mount its disk. If "
+            "the folders were removed on purpose, delete the projects."
         )
 
 

@@ -113,7 +113,7 @@ def _refuse_dependent_rows(ctx: StepContext, project: Project) -> None:
 
 
 def _delete_files(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    # The files cannot come back, so they stay until the rows can go with them.
+    # Removed files cannot be restored, so they are removed only if the rows can be removed too.
     _refuse_dependent_rows(ctx, project)
     _remove_folder(ctx, project, folder)
 

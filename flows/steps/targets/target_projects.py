@@ -123,7 +123,7 @@ def check_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> No
         raise ProjectUnavailable(
             f"{project.project_name}: folder {folder.path} has the manifest and the photos of project {owner.id} "
             f"({owner.project_name}), so it is that project's folder under another name. Nothing was changed. Run "
-            "`photojobs run folder_discovery`: it updates the names of the folders."
+            "`photojobs run folder_discovery`: it stores the new names of the folders."
         )
 
 
