@@ -31,7 +31,7 @@ MAX_ROUNDS = 20
 
 
 class PlanUnsettled(FlowsError):
-    """The library changes too fast to run the plan exactly as saved; nothing was started."""
+    """A saved plan was not run: the library keeps changing, or the run would still change a part that was left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,8 @@ def run_saved_plan(path: Path) -> PlannedRun:
     Raises:
         PlanFileError: the file cannot be read, is not a plan, or is incomplete.
         PlanOutdated: a setting that affects the run has changed since the plan was made.
-        PlanUnsettled: the library keeps changing during the comparison.
+        PlanUnsettled: the library keeps changing during the comparison, or the run would still change a project or
+            photo that was left out.
     """
     runtime = Runtime.current()
     prepared = prepare_run(SavedPlan.read(path), runtime)
@@ -199,7 +200,7 @@ class _Preparation:
         return change.step >= len(steps) or steps[change.step].unit == "items"
 
     def _is_of_photo(self, change: Change) -> bool:
-        """Return whether the task would no longer make the change if it left out one photo."""
+        """Return whether the change belongs to one photo: the task does not make it if it leaves out that photo."""
         return self._saved.task.scope is Scope.PHOTO_SET and change.photo is not None and self._is_of_item_step(change)
 
     def _is_left_out(self, change: Change) -> bool:

@@ -75,6 +75,8 @@ def start_task(
         ScopeError: the scope or the project does not fit the definition.
         UnknownProject: the project does not exist for the tenant.
         UnknownPhoto: an item does not exist for the tenant.
+        UnknownTask: a task with this `task_id` belongs to another tenant.
+        MissingHandler: a step's type has no handler in this installation.
         InvalidValue: a value cannot be stored.
     """
     access: Database | Connection = connection if connection is not None else Runtime.current().database

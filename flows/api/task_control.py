@@ -144,7 +144,8 @@ def _check_holder(source: Database | Connection, kind: HoldKind | str, name: str
     elif kind == HoldKind.LANE or (kind == HoldKind.TENANT and name != tenant_id):
         raise InvalidValue(
             "name",
-            f"tenant {shown(tenant_id)} may hold or release only itself and its tasks, not {kind} {shown(name)}",
+            f"tenant {shown(tenant_id)} may hold or release only itself and its tasks, not {kind} {shown(name)}. Name "
+            "this tenant or one of its tasks.",
         )
 
 

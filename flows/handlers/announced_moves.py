@@ -116,8 +116,8 @@ class MoveGroup:
                 if not move.is_derivative:
                     raise MoveInterrupted(
                         f"{printable(str(move.source))}: only some files that move together were moved ({reason}), and "
-                        f"this file could not be moved back from {printable(str(move.target.parent))} ({error}). The "
-                        "next job of the project tries again."
+                        f"this file could not be moved back from {printable(str(move.target.parent))} ({error}). "
+                        "Remove this cause; the next job of the project tries again."
                     ) from error
 
 

@@ -164,7 +164,9 @@ def _check_number(number: object, name: str) -> None:
     except OverflowError:
         is_finite = False
     if not is_finite:
-        raise InvalidValue("report", f"the number for {name!r:.80} must be finite, not {number!r:.80}")
+        raise InvalidValue(
+            "report", f"the number for {name!r:.80} must be finite, not {number!r:.80}; correct the handler of the step"
+        )
 
 
 def store_report(connection: Connection, report: Report, *, claim: JobClaim) -> None:

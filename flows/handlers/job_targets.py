@@ -76,7 +76,8 @@ class LeftOut:
         ):
             raise InvalidValue(
                 "payload",
-                f"{LEAVE_OUT} must be a mapping: `projects` and `photos` are lists of ids, `folders` a list of names",
+                f"{LEAVE_OUT} must be a mapping in which `projects` and `photos` are lists of ids, and `folders` is a "
+                f"list of names, not {part!r:.80}",
             )
         return cls(**{name: frozenset(part.get(name, ())) for name in kinds})
 
@@ -180,7 +181,7 @@ class JobTargets:
 
     def _reason_to_leave_out(self, target: PhotoTarget) -> tuple[ItemStatus, str] | None:
         if (target.project.tenant_id or DEFAULT_TENANT) != self._job.tenant_id:
-            return ItemStatus.FAILED, "the photo belongs to another tenant"
+            return ItemStatus.FAILED, "the photo does not belong to the job's tenant; queue it for its own tenant"
         if target.photo.id in self.left_out.photos or target.project.id in self.left_out.projects:
             return ItemStatus.SKIPPED, "this run leaves out the photo or its project (leave_out in the payload)"
         if target.project.is_archived:

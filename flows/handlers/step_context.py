@@ -95,7 +95,7 @@ class StepContext:
         """The job's payload.
 
         Raises:
-            CorruptPayload: the row has no JSON object.
+            CorruptPayload: the `payload_json` of the job's row is not a JSON object.
         """
         # The payload is read only when it is needed, so that a job with an unreadable payload fails like any other job.
         return self.job.payload

@@ -29,7 +29,8 @@ class PhotoMetadata:
     Attributes:
         taken_at: when the picture was taken, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`. Without an offset,
             it is the camera's local time. It is the first valid date of these: EXIF DateTimeOriginal, EXIF CreateDate,
-            IPTC with a time, XMP, IPTC without a time, the XMP sidecar, EXIF ModifyDate. `_moments` has an exception.
+            IPTC with a time, XMP, IPTC without a time, the XMP sidecar, EXIF ModifyDate. If IPTC has no time, and
+            its day is that of EXIF ModifyDate, ModifyDate comes before IPTC.
         orientation: the EXIF orientation, 1 to 8.
         make: the maker of the camera.
         model: the model of the camera.

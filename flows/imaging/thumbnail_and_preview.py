@@ -1,4 +1,4 @@
-"""Makes the thumbnail and the preview of an original by decoding it once. Either both files are complete, or no file.
+"""Makes the thumbnail and the preview of an original by decoding it once. Either both files are written, or neither.
 
 `inspect_image` predicts from the header of an original whether its derivatives can be made.
 """

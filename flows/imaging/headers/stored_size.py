@@ -44,7 +44,7 @@ def read_stored_size(read_at: Reader, *, size_bytes: int) -> StoredSize:
 
 
 def _jxl_codestream(read_at: Reader, size_bytes: int) -> bytes:
-    """Return the start of the codestream, which may be split into boxes that each begin with a number of 4 bytes."""
+    """Return the start of the codestream, which may be split into boxes that each begin with a 4-byte number."""
     begun = b""
     for kind, start, end in boxes(read_at, 0, size_bytes):
         if kind in (b"jxlc", b"jxlp"):

@@ -51,21 +51,21 @@ class ImageProcessing(ABC):
     def make_derivatives(self, source: Path, **wanted: Unpack[Wanted]) -> Derivatives:
         """Make derivatives as `flows.imaging.thumbnail_and_preview.make_derivatives` does.
 
-        It has the same errors, and also raises `DecoderCrashed` and `PoolClosed`.
+        The method raises the same errors, and also `DecoderCrashed` and `PoolClosed`.
         """
 
     @abstractmethod
     def read_metadata(self, source: Path) -> PhotoMetadata:
         """Read metadata as `flows.imaging.metadata.read_metadata` does.
 
-        It has the same errors, and also raises `DecoderCrashed`, `ImageTimeout` and `PoolClosed`.
+        The method raises the same errors, and also `DecoderCrashed`, `ImageTimeout` and `PoolClosed`.
         """
 
     @abstractmethod
     def inspect(self, source: Path) -> Derivatives:
         """Inspect an original as `flows.imaging.thumbnail_and_preview.inspect_image` does.
 
-        It has the same errors, and also raises those of `read_metadata`.
+        The method raises the same errors, and also those of `read_metadata`.
         """
 
     @abstractmethod
@@ -286,7 +286,10 @@ class InProcessImages(ImageProcessing):
 
 
 def open_image_processing(settings: "Settings") -> ImageProcessing:
-    """Open image processing in separate processes or in this one, as the settings say. It uses at most all cores."""
+    """Open image processing in separate processes or in this one, as the settings say.
+
+    It decodes at most `concurrency` images at a time, and never more than there are cores.
+    """
     options = ImageOptions(
         limits=ImageLimits(
             max_pixels=settings.max_image_megapixels * 10**6,

@@ -87,7 +87,7 @@ class _Failure(BaseModel):
         for kind in self.kinds:
             if kind in _RAISED:
                 return _RAISED[kind](self.text)
-        return ImagingError(f"{self.kinds[0] if self.kinds else 'an error'}: {self.text}")
+        return ImagingError(": ".join(text for text in (*self.kinds[:1], self.text) if text))
 
 
 class _Answer(BaseModel, Generic[Result]):
@@ -229,7 +229,7 @@ class Worker:
             self.stop(at_once=True)
             raise DecoderCrashed(
                 f"{name}: the process that decoded it gave no valid answer. The file is probably damaged; open it in "
-                "another program."
+                "another program to check it."
             ) from error
         if answer.resident_bytes > MAX_RESIDENT_BYTES and self._successor is None:
             self._successor = self._new_process()
@@ -279,7 +279,8 @@ class Worker:
             self._process, self._successor = self._successor or self._new_process(), None
             if not self._process.is_ready(wait_seconds=START_SECONDS):
                 raise DecoderCrashed(
-                    f"{name}: the image process did not start ({self._ending()}). Standard error shows the reason."
+                    f"{name}: the image process did not start ({self._ending()}). The standard error of photojobs "
+                    "shows the reason. Remove this cause, then run the step again."
                 )
         return self._process
 

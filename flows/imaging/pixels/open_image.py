@@ -25,7 +25,7 @@ FAIL_ON = "error"
 
 
 class UnsupportedCodec(UnreadableImage):
-    """The file, for example a HEIC file, needs a decoder that this build of libvips does not have."""
+    """The file, for example a HEIC file, needs a decoder that is not installed."""
 
 
 class ColorsNotDefined(UnsupportedCodec):
