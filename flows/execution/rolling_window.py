@@ -36,7 +36,8 @@ AnyFuture = TypeVar("AnyFuture", bound=Future)
 class Source(ABC, Generic[AnyFuture]):
     """Provides the jobs that a run follows, and begins to follow them."""
 
-    #: The time between two searches for new jobs while no followed job ends. Jobs that cannot begin now make room.
+    #: The longest time between two searches for new jobs. There may be room for new jobs although no followed job has
+    #: ended, because followed jobs that cannot begin now do not count.
     look_seconds: ClassVar[float] = 0.5
 
     @abstractmethod
@@ -151,8 +152,9 @@ def follow_steps(
 class StepSource(Source[AnyFuture]):
     """The unfinished jobs of a task's current step."""
 
-    # The time can be long, because only a retry adds jobs to a running step or sends the task back to an earlier step.
-    # In the second case, the followed jobs wait for the jobs of the earlier step.
+    # The time between two reads while all unfinished jobs of the step are followed. This time can be long, because only
+    # a retry adds jobs to a running step or sends the task back to an earlier step. In the second case, the followed
+    # jobs wait for the jobs of the earlier step.
     read_again_seconds: ClassVar[float] = 5.0
 
     def __init__(self, task: Task, runtime: Runtime) -> None:

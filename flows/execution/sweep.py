@@ -85,7 +85,8 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
     for job_id in rescued.failed:
         logger.warning(
             "job %d: the process that ran the job sent no heartbeat and has probably died; it was the last attempt, so "
-            "the job failed",
+            "the job failed; `photojobs jobs retry %d` queues it again",
+            job_id,
             job_id,
             extra={"job_id": job_id},
         )
@@ -102,7 +103,11 @@ def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> None:
     )
     runtime.heartbeat.forget(claim)
     if given_up.requeued or given_up.failed:
-        became = "the job is queued again" if given_up.requeued else "it was the last attempt, so the job failed"
+        became = (
+            "the job is queued again"
+            if given_up.requeued
+            else f"it was the last attempt, so the job failed; `photojobs jobs retry {claim.job.id}` queues it again"
+        )
         logger.warning(
             "job %d: the end of the attempt could not be stored (%s); %s",
             claim.job.id,
@@ -136,9 +141,15 @@ class Sweeper:
                 if swept.requeued or swept.made_ready or swept.settled:
                     self._runtime.wakeups.notify()
             except StorageError as error:
-                logger.warning("the sweep, which requeues lost jobs, failed; it runs again soon: %s", error)
+                logger.warning(
+                    "the sweep, which requeues lost jobs, failed; it runs again in %g seconds: %s",
+                    self._interval_seconds,
+                    error,
+                )
             except Exception:
                 # The thread must continue, because this process would otherwise rescue no more jobs.
-                logger.exception("the sweep, which requeues lost jobs, failed; it runs again soon")
+                logger.exception(
+                    "the sweep, which requeues lost jobs, failed; it runs again in %g seconds", self._interval_seconds
+                )
             if self._stopped.wait(self._interval_seconds):
                 return

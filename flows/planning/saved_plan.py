@@ -195,12 +195,12 @@ class SavedPlan:
         with self.path.open("rb") as file:
             next(file)
             ahead = next(file)
-            for line in file:
+            for number, line in enumerate(file, start=2):
                 try:
                     yield Change.from_json(ahead.decode())
                 except (AttributeError, TypeError, ValueError, UnreadableDocument):
                     raise DamagedPlan(
-                        f"{self.path}: a line of the plan describes no change. Make a new plan."
+                        f"{self.path}: line {number} of the plan describes no change. Make a new plan."
                     ) from None
                 ahead = line
 

@@ -96,7 +96,8 @@ class Shadow:
 def shadow_for(runtime: Runtime, new: NewTask, *, is_thorough: bool) -> Iterator[Shadow]:
     """Make a shadow of all rows and files that a task can read, in a temporary folder that is removed after the block.
 
-    Rows are read in one snapshot, but files one after the other. So a file that changes meanwhile may be old or new.
+    Rows are read in one snapshot, but files one after the other. So if a file changes meanwhile, the shadow may have
+    its old or its new state.
     """
     with tempfile.TemporaryDirectory(prefix="photojobs-plan-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

@@ -98,7 +98,7 @@ class FollowedJobs:
             self._announced.pop(job_id, None)
 
     def follow(self, job_id: int, follower: JobFollower) -> Future[Job | None]:
-        """Follow a job to its end. The future's result is its row, or None if the row was removed.
+        """Follow a job to its end. The result of the future is the row of the job, or None if the row was removed.
 
         The row is not final if this process stopped waiting; the job then stays in the queue. The handler runs in the
         context variables of the caller. While the database is unavailable, the wait goes on.
@@ -395,7 +395,12 @@ class FollowedJobs:
                 self._next_in_line.update(newly)
             heartbeats.record_waiting(self._database, newly, worker_id=self._worker_id)
         except StorageError as error:
-            logger.warning("the jobs that wait here could not be recorded, so others may start before them: %s", error)
+            logger.warning(
+                "jobs %s, which wait in this process, could not be recorded as waiting, so jobs of lower rank may "
+                "start before them: %s",
+                ", ".join(map(str, sorted(awaited))),
+                error,
+            )
 
     def _leave(self, job_ids: Collection[int]) -> None:
         with self._lock:

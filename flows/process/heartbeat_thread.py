@@ -84,7 +84,7 @@ class Heartbeat:
             return
         thread_id = threading.get_ident()
         try:
-            # Interrupts are sent under the lock, so that none can arrive within `set` and leave the event locked.
+            # Interrupts are sent under the lock, so that none can arrive within `_wake.set` and leave `_wake` locked.
             with self._lock:
                 self._limits[thread_id] = claim.deadline + TIMEOUT_GRACE_SECONDS
                 self._wake.set()
@@ -136,7 +136,7 @@ class Heartbeat:
     def broken_off(self) -> dict[JobClaim, str]:
         """Return the claims whose block raised an error, each with the reason.
 
-        The ends of their jobs may not be written. After the caller has given up a claim, it calls `forget`.
+        The ends of their jobs may not have been written. After the caller has given up a claim, it calls `forget`.
         """
         with self._lock:
             return dict(self._broken_off)

@@ -21,7 +21,7 @@ def backoff_seconds(
         failures: the number of failures so far, at least 1.
         first_seconds: the delay after the first failure; it doubles with each further one.
         longest_seconds: the limit, before jitter.
-        spread: the jitter, between -1 and 1; random by default.
+        spread: the jitter as a multiple of `JITTER`, from -1 to 1; random by default.
     """
     # 2 ** 64 exceeds every limit; much larger exponents would overflow a float.
     wait = min(first_seconds * 2.0 ** min(failures - 1, 64), longest_seconds)

@@ -121,7 +121,9 @@ class Events:
                 listener(event)
             except Exception:
                 logger.exception(
-                    "a listener failed at the event %s; the other listeners still get the event", event.name
+                    "a listener failed at the event %s of %s; the other listeners still get the event",
+                    event.name,
+                    event.subject,
                 )
 
 
