@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from flows.errors import FlowsError
 from flows.undoing.task_to_undo import NothingToUndo
@@ -15,6 +16,7 @@ from storage.errors import InvalidValue, UnknownPhoto, UnknownProject, UnknownTa
 from storage.history.undo_entries import UNDO
 from storage.photos.photo_selection import PhotoSelection, ProjectReference
 from task_definitions.errors import MissingProject, PhotojobsError
+from task_definitions.wording import shown
 
 
 class UnusableParameters(FlowsError):
@@ -104,9 +106,17 @@ def checked_parameters(model: type[BaseModel], given: dict[str, Any]) -> dict[st
         # If a value may have several types, pydantic reports a problem for each type; the first is enough.
         problems = {problem["loc"][:1]: problem for problem in reversed(error.errors())}
         raise UnusableParameters(
-            "; ".join(_sentence(model, problem["loc"], problem["msg"]) for problem in reversed(problems.values()))
+            "; ".join(_sentence(model, problem["loc"], _with_input(problem)) for problem in reversed(problems.values()))
         ) from None
     return {name: getattr(checked, name) for name in model.model_fields}
+
+
+def _with_input(problem: ErrorDetails) -> str:
+    """Return pydantic's message about an invalid value, with the value or the unknown key."""
+    if problem["type"] == "extra_forbidden":
+        return f"{shown(problem['loc'][-1])} is not a known key; leave it out"
+    has_own_words = problem["type"] in ("missing", "value_error")
+    return problem["msg"] if has_own_words else f"{problem['msg']} (given: {shown(problem['input'])})"
 
 
 def mistake(model: type[BaseModel], error: PhotojobsError, *, given: dict[str, Any]) -> str:

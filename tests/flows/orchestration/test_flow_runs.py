@@ -426,7 +426,7 @@ def test_a_canceled_task_runs_again_if_its_user_retries_the_flow_run_and_not_if_
     ("given", "sentence"),
     [
         ({"items": [{"photo_id": 12345}]}, "Photos, one by one: 1 photo id does not exist for this tenant: 12345."),
-        ({"items": [{"photo": 1}]}, "Photos, one by one: Extra inputs are not permitted"),
+        ({"items": [{"photo": 1}]}, 'Photos, one by one: "photo" is not a known key'),
         ({}, 'Photos: no photo is chosen; to take all photos, turn on "Every photo"'),
         (
             {"select": {"failed_only": False, "tags": []}},
@@ -451,7 +451,10 @@ def test_a_canceled_task_runs_again_if_its_user_retries_the_flow_run_and_not_if_
             {"select": {"every_photo": True}, "tenant_id": "user_1"},
             'Tenant: "user_1" has neither a project',
         ),
-        ({"select": {"every_photo": True}, "tenant_id": ""}, "Tenant: String should have at least 1 character"),
+        (
+            {"select": {"every_photo": True}, "tenant_id": ""},
+            'Tenant: String should have at least 1 character (given: "")',
+        ),
     ],
 )
 def test_wrong_input_ends_as_a_sentence_that_names_the_field_and_nothing_is_written(
