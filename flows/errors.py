@@ -1,4 +1,7 @@
-"""The errors of running jobs. Each class is a `PhotojobsError` whose docstring describes when it is raised."""
+"""The errors of running jobs. The docstring of each class describes when the error is raised.
+
+All classes are `PhotojobsError` classes, except `ExecutorStop` and its subclasses.
+"""
 
 from pathlib import PurePosixPath
 

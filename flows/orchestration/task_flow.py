@@ -85,7 +85,8 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
 def _is_retried(task: Task) -> bool:
     """Return whether the current flow run was scheduled again after its task had ended.
 
-    A flow run whose process died is scheduled again, too. If its task was canceled meanwhile, it stays canceled.
+    A flow run whose process died is also scheduled again, but before its task ends. If the task is canceled after that,
+    the task stays canceled.
     """
     ended_at = task.finished_at
     if ended_at is None or (flow_run.run_count or 1) == 1:

@@ -64,8 +64,8 @@ class Change:
         mtime_ns: the current modification time of the file, if it exists.
         table: the table of the row.
         row: the name of the row for readers.
-        columns: for each changed column, its value before and after. A time at which a run will do something is None,
-            because it is not known yet.
+        columns: for each changed column, its value before and after. A time that the run will write is None, because it
+            is not known yet.
     """
 
     step: int
@@ -136,8 +136,8 @@ def file_change(
         type: the type of the step.
         owners: the owners by project folder.
         began_at: when the plan began.
-        ended_at: when the step ended. An entry of the trash was made by the plan itself if its time is between both. An
-            entry with a later time is older than the plan: the clock was set back.
+        ended_at: when the step ended. An entry of the trash was made by the plan itself if its time is from `began_at`
+            to `ended_at`. An entry with a later time is older than the plan: the clock was set back.
         describe: the method `AcceptedExtensions.describe`, which finds the base name in a file name.
     """
     place = change.source or change.target

@@ -145,7 +145,7 @@ def _copy_rows(real: Database, shadow: Database, new: NewTask, library: Library)
 def _owners_of_folders(
     connection: Connection, project_ids: Sequence[int], library: Library, tenant_id: str
 ) -> Iterator[int]:
-    """Yield the tenant's projects to which the folders of these projects belong according to their manifests.
+    """Yield the ids of the projects to which the folders of these projects belong according to their manifests.
 
     If users exchange the names of folders, a step compares the folder with the photos of both projects.
     """

@@ -19,7 +19,7 @@ from storage.photos.photo_moves import PhotoMovesRepository
 class OwnerChanges:
     """Checks to which photo each companion would belong after moves. A folder is read again only for new names.
 
-    A file whose moves were not refused counts as arrived.
+    A file whose move was not refused counts as being at its new place already.
     """
 
     def __init__(self, ctx: StepContext, places: Places) -> None:

@@ -15,7 +15,7 @@ from storage.records import Task
 
 
 class NothingToUndo(PermanentStepError):
-    """The payload names no task, or one that does not exist, belongs to another tenant, or has not ended."""
+    """The payload names no task, or one that does not exist for the tenant, has not ended, or has nothing to undo."""
 
 
 def named_task(payload: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 
 
 class Wanted(TypedDict, total=False):
-    """The arguments of `flows.imaging.thumbnail_and_preview.make_derivatives` that say what to make of an original."""
+    """What to make from an original, as arguments of `flows.imaging.thumbnail_and_preview.make_derivatives`."""
 
     thumbnail: Path | None
     preview: Path | None

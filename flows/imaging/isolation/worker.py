@@ -63,8 +63,8 @@ _PASSED_ON: Final = re.compile(
     r"PATH|HOME|TMPDIR|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|DYLD_\w+|MALLOC_\w+|VIPS_\w+|PYTHON(?!PATH)\w+|COVERAGE_\w+"
 )
 
-#: The classes of errors in a process that are raised again in the parent. All other errors become an `ImagingError`
-#: with the same text.
+#: The classes of errors in a process that are raised again in the parent, besides `OSError`. All other errors become an
+#: `ImagingError` with the name of their class and their text.
 _RAISED: Final[Mapping[str, type[Exception]]] = {
     kind.__name__: kind
     for kind in (ImageMissing, UnreadableImage, ImageTooLarge, ImageTimeout, ImagingError, FolderMissing, ValueError)

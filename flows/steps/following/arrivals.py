@@ -204,7 +204,7 @@ class Arrivals:
                     self._missing[known.size_bytes].append(known)
 
     def _maybe_unmounted(self) -> set[int]:
-        """Return the projects whose folder is missing, perhaps because their disk is not mounted.
+        """Return the ids of the projects whose folder is missing, perhaps because their disk is not mounted.
 
         Only the projects of photos that arrivals match are checked. If more than half of the photos of a project were
         found elsewhere, a user has moved them, and the project is not returned.

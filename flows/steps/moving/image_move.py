@@ -37,7 +37,7 @@ DERIVATIVE_FOLDERS: Final = {"thumbnail": THUMB_FOLDER, "preview": PREVIEW_FOLDE
 
 
 class DestinationUnusable(PermanentStepError):
-    """The destination project does not exist, is archived, belongs to another tenant, or has no folder."""
+    """The destination project does not exist, is archived, belongs to another tenant, or has no usable folder."""
 
 
 @dataclass(slots=True, kw_only=True)

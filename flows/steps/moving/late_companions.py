@@ -15,7 +15,7 @@ from storage.history.journal import FileAction
 
 
 def bring_late_companions(ctx: StepContext, relocations: Mapping[int, Relocation]) -> None:
-    """Move the companions of photos that are still at the old places. The caller must have claimed the projects.
+    """Move the companions that are still at the old places of their photos. The caller must have claimed the projects.
 
     Args:
         ctx: the context of the step.

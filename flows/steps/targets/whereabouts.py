@@ -119,7 +119,8 @@ def create_folder(ctx: StepContext, folder: ProjectFolder, project: Project | No
         project: the project that the folder belongs to, if any.
 
     Raises:
-        ProjectUnavailable: the project has photos, so its folder is missing; or a user has renamed its folder.
+        ProjectUnavailable: the project has photos, so its folder must be elsewhere or on a missing disk; or a user has
+            renamed its folder.
         FolderUnreadable: a folder of the tenant cannot be read, so it may be the project's folder.
     """
     if project is not None:
