@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from storage.errors import CorruptPayload, InvalidValue
 from storage.library.errors import UnsafePath
 from task_definitions.errors import DefinitionError, PhotojobsError
+from task_definitions.wording import os_error_in_words, printable
 
 
 class FlowsError(PhotojobsError):
@@ -44,9 +45,15 @@ class StepTimeout(FlowsError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the text of an error, or the name of its class if the text is blank or cannot be computed."""
+    """Return the text of an error, or the name of its class if the text is blank or cannot be computed.
+
+    The text of an error of the operating system about a file has the path and what to check.
+    """
     try:
-        text = str(error)
+        if isinstance(error, OSError) and error.strerror and error.filename is not None:
+            text = printable(os_error_in_words(error))
+        else:
+            text = str(error)
     except Exception:  # noqa: BLE001 - the `__str__` of a handler's own error may raise any error.
         text = ""
     return text if text.strip() else type(error).__name__

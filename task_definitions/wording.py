@@ -54,7 +54,9 @@ def os_error_in_words(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename is None:
         return f"{reason}. Check the disk that the output is written to, and the servers that the settings name."
-    return f"{os.fsdecode(error.filename)}: {reason}. Check the path, its permissions and its disk."
+    paths = [path for path in (error.filename, error.filename2) if path is not None]
+    shown_paths = " → ".join(os.fsdecode(path) if isinstance(path, str | bytes) else str(path) for path in paths)
+    return f"{shown_paths}: {reason}. Check the path, its permissions and its disk."
 
 
 def quantity(number: int, noun: str) -> str:

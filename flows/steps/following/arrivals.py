@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
-from flows.errors import StepTimeout
+from flows.errors import StepTimeout, reason_of
 from flows.handlers.photo_files_change import BATCH_SIZE
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrival_pairs import Arrival, pair
@@ -112,7 +112,7 @@ class Arrivals:
                     raise
                 except (LibraryError, OSError) as error:
                     # The file gets no row, so that the next run tries again.
-                    self._leave(f"{target.project_name}: {error}")
+                    self._leave(f"{target.project_name}: {reason_of(error)}")
         if adds_rows:
             self._add_rows(new)
 
@@ -127,7 +127,7 @@ class Arrivals:
                     if fresh is not None and not fresh.is_archived:
                         _add_new(self._ctx, fresh, [arrival.new for arrival in group])
             except (LibraryError, OSError) as error:
-                self._leave(f"{project.project_name}: {error}")
+                self._leave(f"{project.project_name}: {reason_of(error)}")
             self._ctx.report.enter_project(None)
 
     def _keep_moved(self, project: Project, folder: ProjectFolder, names: Sequence[NewName]) -> list[NewName]:

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from flows.errors import named
+from flows.errors import named, reason_of
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.imaging.errors import ImagingError
@@ -78,7 +78,7 @@ def _update_originals(ctx: StepContext, folder: ProjectFolder, files: Sequence[t
     changed: list[Original] = []
     for (photo_id, name), original in in_parallel(ctx, files, look):
         if isinstance(original, Exception):
-            ctx.report.count("skipped", example=named(name, str(original)))
+            ctx.report.count("skipped", example=named(name, reason_of(original)))
         elif original is not None:
             originals.append(original)
             before = known[photo_id].get(name)

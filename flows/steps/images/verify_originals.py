@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from flows.errors import PermanentStepError
+from flows.errors import PermanentStepError, reason_of
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.imaging.errors import ImageMissing, ImagingError
@@ -264,7 +264,7 @@ class _Verification:
         elif isinstance(reading, ImageMissing):
             self._ctx.report.count("missing", example=name)
         elif isinstance(reading, Exception):
-            failure = f"{name} cannot be verified: {reading}"
+            failure = f"{name} cannot be verified: {reason_of(reading)}"
             self._found.append(_Finding(wanted, "unreadable", replace(before, checked_at=now), failure))
         elif (found := reading.fingerprint).content_hash is None:
             self._ctx.report.count(_CHANGED, example=name)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Final
 
+from flows.errors import reason_of
 from flows.handlers.failures import items_failed
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
@@ -65,7 +66,7 @@ def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Seq
                 purge(entry)
             except (LibraryError, OSError) as error:
                 errors.append(error)
-                ctx.report.count("kept", example=f"{printable(entry.original_name)}: {error}")
+                ctx.report.count("kept", example=f"{printable(entry.original_name)}: {reason_of(error)}")
             else:
                 sizes[source] = size_bytes
                 ctx.report.count("removed", example=printable(entry.original_name))

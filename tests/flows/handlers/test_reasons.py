@@ -37,9 +37,24 @@ def test_the_report_and_the_message_of_a_job_name_a_failed_file_once():
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(ValueError("is bad"), "is bad"), (ValueError(), "ValueError"), (ValueError(" \n"), "ValueError")],
+    [
+        (ValueError("is bad"), "is bad"),
+        (ValueError(), "ValueError"),
+        (ValueError(" \n"), "ValueError"),
+        (OSError("stumbled"), "stumbled"),
+        (OSError(28, "No space left"), "[Errno 28] No space left"),
+        (
+            OSError(13, "Permission denied", "/x/a\nb.jpg"),
+            r"/x/a\nb.jpg: Permission denied. Check the path, its permissions and its disk.",
+        ),
+        (
+            OSError(13, "Permission denied", "/x/a", None, "/x/b"),
+            "/x/a → /x/b: Permission denied. Check the path, its permissions and its disk.",
+        ),
+        (OSError(9, "Bad descriptor", 7), "7: Bad descriptor. Check the path, its permissions and its disk."),
+    ],
 )
-def test_an_error_without_a_text_is_named_by_its_class(error, reason):
+def test_a_reason_has_the_class_of_an_error_without_a_text_and_the_path_of_an_error_about_a_file(error, reason):
     assert reason_of(error) == reason
     assert str(items_failed("file", "could not be moved", [error])) == f"1 file could not be moved: {reason}"
 
