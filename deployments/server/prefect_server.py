@@ -28,7 +28,7 @@ from deployments.server.kept_process import end_process, kept_process
 from deployments.server.server_log import SERVER_LOG
 from deployments.server.telemetry_off import NO_TELEMETRY
 from deployments.server.without_proxy import direct_environment
-from storage.database.private_files import make_private_folder, open_private
+from storage.database.private_files import make_private_folder, open_private_log
 
 #: How long a start may take. A newer Prefect first migrates the server's database, which takes long on a slow disk.
 START_TIMEOUT_SECONDS = 120.0
@@ -94,7 +94,7 @@ def embedded_server(
     client = _client_environment(home, url, auth_string) | direct_environment(name.strip("[]"))
     of_server = client | _server_environment(url, auth_string, is_open=host != LOOPBACK)
     with ExitStack() as stack:
-        log = stack.enter_context(open_private(log_path))
+        log = stack.enter_context(open_private_log(log_path))
         log_begins_at = log.tell()
 
         def launch() -> subprocess.Popen[bytes]:

@@ -1,4 +1,7 @@
-"""Lets other commands find the `photojobs up` that serves a database: its address, and the log of its server."""
+"""Lets other commands find the `photojobs up` that serves a database: its address, and the log of its server.
+
+`deployments.serving.up` refuses a second `up` for the same database, by a lock.
+"""
 
 from __future__ import annotations
 

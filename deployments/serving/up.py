@@ -32,7 +32,7 @@ from flows.execution.sweep import Sweeper
 from flows.orchestration.supervision import FOLDER_VARIABLE, request_stop, running_processes, withdraw_stop
 from flows.process.runtime import Runtime
 from storage.database.answer_watch import wait_for_end
-from storage.database.private_files import make_private_folder, open_private
+from storage.database.private_files import make_private_folder, open_private, open_private_log
 from storage.settings import Settings
 from task_definitions.wording import quantity
 
@@ -162,7 +162,7 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
 
     wait_until_ready = partial(_wait_until_ready, ready=ready, log_path=log_path)
     with (
-        open_private(log_path) as log,
+        open_private_log(log_path) as log,
         kept_process("the runner", launch=launch, wait_until_ready=wait_until_ready, stop=stop),
     ):
         yield

@@ -1,6 +1,7 @@
 """Reads the metadata of an original: time, camera, orientation and size. Decides which of several dates counts.
 
 Only headers are read. Broken EXIF data raises no error, but a file that is not an image does.
+`flows.steps.images.metadata_steps` decides from which file of a photo a value is taken.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""Finds the task that an undo names, and checks that it can be undone."""
+"""Finds the task that an undo names, and checks that it has ended.
+
+`flows.api.undo` also refuses a task that changed nothing, or whose changes are already undone.
+"""
 
 from __future__ import annotations
 

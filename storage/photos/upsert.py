@@ -1,4 +1,4 @@
-"""Inserts rows, or replaces the rows that have the same primary key."""
+"""Inserts rows of originals and derivatives, or replaces the rows that have the same primary key."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Decides which running jobs are abandoned, because their executor died: queues them again, or fails them.
 
-A job without a heartbeat for `stale_seconds` is abandoned. An abandoned job fails if no attempt is left.
-`flows.execution.sweep` calls this module every few seconds; `deployments.serving.flow_run_recovery` restarts flow
-runs whose process died.
+A job without a heartbeat for the setting `stale_seconds` is abandoned. An abandoned job fails if no attempt is left.
+`flows.execution.sweep` calls this module every few seconds, and looks twice before it counts a job as abandoned.
+`deployments.serving.flow_run_recovery` restarts flow runs whose process died.
 """
 
 from __future__ import annotations

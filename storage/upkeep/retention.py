@@ -1,6 +1,7 @@
 """Prunes the database: removes old ended tasks and jobs in small batches, so that other writers do not wait long.
 
 The journal of file changes, which an undo needs, is kept as long as files stay in the trash.
+Flow runs and logs in Prefect's database are not removed here.
 """
 
 from collections.abc import Sequence

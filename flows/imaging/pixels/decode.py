@@ -1,6 +1,7 @@
 """Decodes an open original to upright sRGB pixels with 8 bits per channel.
 
-For RAW files, callers pass the embedded preview. `thumbnail_and_preview` writes the derivatives.
+For RAW files, callers pass the embedded preview. `thumbnail_and_preview` writes the derivatives, and
+decides whether such a preview is turned. `open_image` decides which orientation of a file counts.
 """
 
 import threading

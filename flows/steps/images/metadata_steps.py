@@ -1,6 +1,7 @@
 """The steps that read metadata of photos into their rows: `metadata` for items, `regenerate_metadata` for projects.
 
-`flows.imaging.metadata` reads a file, and decides which of its dates counts.
+`add_metadata` decides from which file of a photo its date and camera are taken, and which values of its row are
+overwritten. `flows.imaging.metadata` reads one file, and decides which of its dates counts.
 """
 
 from dataclasses import replace

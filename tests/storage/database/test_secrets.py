@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import make_url
 
 from storage import Database
+from storage.database import private_files
 from storage.database.database_url import shown_url
-from storage.database.private_files import make_private_folder, open_private
+from storage.database.private_files import make_private_folder, open_private, open_private_log
 from storage.errors import DatabaseUnavailable
 from storage.upkeep.backup import backup
 
@@ -101,3 +102,19 @@ def test_private_folders_and_files_are_made_so_and_those_that_exist_are_left(tmp
     with open_private(tmp_path / "log") as file:
         file.write(b"x")
     assert mode(tmp_path / "log") == 0o600
+
+
+def test_a_log_that_has_become_large_is_replaced_when_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(private_files, "MAX_LOG_BYTES", 5)
+    log = tmp_path / "server.log"
+    for text in (b"first", b"+", b"second"):
+        with open_private_log(log) as opened:
+            opened.write(text)
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "server.log": b"second",
+        "server.log.1": b"first+",
+    }
+    assert mode(log) == 0o600
