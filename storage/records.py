@@ -237,7 +237,7 @@ class Project(Record):
 
     @property
     def is_archived(self) -> bool:
-        """Whether the project is archived. Only steps that remove projects work on archived projects."""
+        """Whether the project is archived. Most steps leave archived projects alone."""
         return self.status == "canceled"
 
 

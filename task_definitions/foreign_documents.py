@@ -7,6 +7,7 @@ depth, aliases and the length of numbers before they build any value from the te
 import json
 import re
 import stat
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -232,6 +233,15 @@ class BoundedLoader(yaml.SafeLoader):
             problem = f"it has more than {most} {what}; an alias counts as the whole value that it names"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Build the value of a node. An error of its constructor becomes one that names the line."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
+            reason = f": {error}" if isinstance(error, ValueError) else ""
+            problem = f"the value does not fit its tag {node.tag.rpartition(':')[2]}{reason}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
         """Build a number if its text is not too long; replaces PyYAML's constructors of numbers."""
         if len(node.value) > MAX_NUMBER_CHARACTERS:
@@ -279,9 +289,9 @@ def _place_and_reason(error: BaseException, bounds: Bounds) -> str:
         return f"character {error.position + 1}: {error.reason}"
     if isinstance(error, RecursionError):
         return f"it is nested too deeply ({bounds.max_depth} levels are allowed)"
-    if isinstance(error, ValueError) and "digits" not in str(error):
-        return " ".join(str(error).split())[:200]
-    return "a value does not match its tag, or a number has too many digits"
+    if isinstance(error, ValueError) and "digits" in str(error):
+        return f"a number has more than {sys.get_int_max_str_digits()} digits"
+    return " ".join(str(error).split())[:200]
 
 
 def _refuse_constant(name: str) -> object:

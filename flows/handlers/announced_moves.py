@@ -228,7 +228,11 @@ class _Places:
         return project_id in self._folders and not self._folder(path, project_id).exists()
 
     def way_back(self, intent: MoveIntent, source: Path, target: Path) -> Iterator[Relocation]:
-        """Yield the way back of a photo if the intent's file is its image and exists only at the new place."""
+        """Yield the `Relocation` that returns a photo to its former place.
+
+        Yields nothing unless the moved file is an image, was moved directly from one project folder to another, exists
+        only at the new place, and its former folder exists.
+        """
         here = Side(self._folder(intent.target, intent.target_project_id), intent.target_project_id)
         back = Side(self._folder(intent.source, intent.project_id), intent.project_id)
         is_between_projects = (source.parent, target.parent) == (back.folder.path, here.folder.path)

@@ -329,10 +329,11 @@ class StepContext:
 
     @contextmanager
     def item(self, item: TargetItem) -> Iterator[None]:
-        """Run the block for one item. The item ends as done, or as failed if the block raises; the handler continues.
+        """Run the block for one item, and end the item as done.
 
-        Raise `SkipItem` in the block if the item needs no work, and `PermanentStepError` if a repetition cannot
-        succeed.
+        Raise `SkipItem` in the block if the item needs no work; the item then ends as skipped. After another error, it
+        ends as failed; raise `PermanentStepError` if a repetition cannot succeed. The handler then continues with the
+        next item. `StepTimeout` is raised to the caller, and the item stays unfinished.
         """
         self.checkpoint()
         self._failures.count_tried("photo")

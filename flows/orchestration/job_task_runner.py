@@ -147,7 +147,9 @@ class _JobRun(FollowedRun):
     def queued_again(self, before: Job, job: Job) -> None:
         """Record that the job is queued again: as `AwaitingRetry` if an attempt was counted, else as `Pending`."""
         if job.attempts == before.attempts:
-            self.record.set_state(Pending(message=f"job {job.id} went back to the queue without a counted attempt"))
+            self.record.set_state(
+                Pending(message=f"job {job.id} is queued again; its interrupted run does not count as an attempt")
+            )
             return
         state: State[Any] = AwaitingRetry(scheduled_time=job.run_after, message=job.error_message)
         self._logger.info("Task run failed: %s - the next attempt starts at %s", job.error_message, job.run_after)

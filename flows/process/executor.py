@@ -337,7 +337,7 @@ class Executor:
         self._source.stop_running()
         for thread in self._wait_for_threads(HAND_BACK_SECONDS):
             logger.warning(
-                "thread %s: its job reached no checkpoint in time; a sweep will requeue the job",
+                "%s: the job did not stop before the end of this process; `photojobs up` or a worker queues it again",
                 thread.name,
             )
 

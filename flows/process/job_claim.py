@@ -38,7 +38,8 @@ class JobClaim:
         deadline: the end of the step's time limit, on the monotonic clock; None without a limit.
         stopping: set when the process is to end and running handlers are to hand their jobs back.
         lost: set when the claim was found to be lost.
-        confirmed_at: when the claim was last known to be valid, by `awake_or_asleep`; at first, the time of the claim.
+        confirmed_at: the last time at which the claim was known to be valid, on the clock `awake_or_asleep`; at first,
+            the time of the claim.
     """
 
     database: Database

@@ -42,7 +42,7 @@ def ask_prefect(tasks: TasksRepository, task: Task, connection: Connection | Non
         except StorageError as error:
             # The flow run stores its id itself when it begins. An error here would make the caller start another task.
             logger.warning(
-                "task %s: the flow run could not be linked to the task, and links itself when it begins: %s",
+                "task %s: its flow run could not be linked to it (%s); the flow run links itself when it begins",
                 task.id,
                 error,
                 extra=about_task(task),

@@ -121,7 +121,8 @@ class Events:
                 listener(event)
             except Exception:
                 logger.exception(
-                    "a listener failed at the event %s of %s; the other listeners still get the event",
+                    "the event listener %r failed at the event %s of %s; jobs and other listeners go on. Correct it.",
+                    listener,
                     event.name,
                     event.subject,
                 )

@@ -72,10 +72,11 @@ def removal_refusals(connection: Connection, table: Table, ids: Sequence[int]) -
 def copy_references(
     source: Connection, target: Connection, table: Table, ids: Select[Any], *, only_refusing: bool = False
 ) -> None:
-    """Write references of other programs to a new SQLite database that has copies of the rows `ids` of a table.
+    """Copy the references that tables of other programs have to the rows `ids` of a table.
 
-    `referring_tables` and `removal_refusals` then return the same for both databases. With `only_refusing`, only
-    `removal_refusals` does.
+    `target` is a new SQLite database with copies of these rows. Then `referring_tables` and `removal_refusals` return
+    the same for both databases. With `only_refusing`, only the references that prevent a removal are copied, so only
+    `removal_refusals` returns the same.
     """
     columns = [f"{owner} REFERENCES {owner} (id) ON DELETE CASCADE" for owner in ("photos", "projects")]
     columns += [f"refuses_{owner} REFERENCES {owner} (id)" for owner in ("photos", "projects")]

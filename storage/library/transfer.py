@@ -122,8 +122,8 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
         raise UnsafePath(f"{printable(str(source))} is not a folder. Move it out of the library.")
     if source == target:
         return
-    # If the file system ignores case, the target may be the source itself in another spelling. A listing may show the
-    # folder in a third spelling, because another program, or a run that crashed, may have renamed it.
+    # If the file system ignores case, the target may be the source itself in another spelling. Then its name cannot be
+    # taken. A listing may show the folder in a third spelling, which the check would take for another folder.
     is_same = _is_same_folder(source, target)
     if not (is_same and name_key(source.name) == name_key(target.name)):
         _refuse_taken_name(source, target, names)

@@ -189,7 +189,7 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def _error(name: str, problem: str, remedy: str) -> Finding:
-    # The message of another error ends with a period, but the text of a finding adds its own.
+    # `problem` may be the message of an exception, which ends with a period. The text of a finding adds its own.
     return Finding(name=name, severity=Severity.ERROR, problem=problem.rstrip("."), remedy=remedy)
 
 

@@ -48,7 +48,10 @@ _ITEM_STATUSES = "('pending', 'running', 'done', 'failed', 'skipped')"
 _SCOPES = "('project', 'photo_set', 'global')"
 _CANCEL = "Cancel these jobs with `photojobs jobs cancel`, or correct the rows with SQL."
 _REQUEUE = "Queue these jobs again in Python with `JobsRepository(database).requeue(id)`."
-_CORRECT = "Run `photojobs db backup`, and then correct the rows with SQL."
+
+
+def _set_by_sql(column: str, value: str) -> str:
+    return f"Run `photojobs db backup`. Then set {column} by SQL to {value}."
 
 
 def rules_of_rows() -> Iterator[Rule]:
@@ -66,7 +69,7 @@ _RULES = (
         table="jobs",
         condition=f"status NOT IN {_JOB_STATUSES}",
         problem="jobs have an unknown status, so they never run or end",
-        remedy=_CORRECT,
+        remedy=_set_by_sql("status", f"one of {_JOB_STATUSES[1:-1]}"),
     ),
     Rule(
         name="running_without_worker",
@@ -87,14 +90,14 @@ _RULES = (
         table="jobs",
         condition=f"status IN {_ENDED} AND finished_at IS NULL",
         problem="ended jobs have no finished_at, so they are never pruned",
-        remedy=_CORRECT,
+        remedy=_set_by_sql("finished_at", "a time, such as the one in updated_at"),
     ),
     Rule(
         name="unknown_scope",
         table="jobs",
         condition=f"scope IS NULL OR scope NOT IN {_SCOPES}",
         problem="jobs have an unknown scope",
-        remedy=_CORRECT,
+        remedy=_set_by_sql("scope", f"one of {_SCOPES[1:-1]}"),
     ),
     Rule(
         name="project_scope_without_project",
@@ -141,14 +144,14 @@ _RULES = (
         table="job_items",
         condition=f"status NOT IN {_ITEM_STATUSES}",
         problem="items have an unknown status, so their job never processes them",
-        remedy=_CORRECT,
+        remedy=_set_by_sql("status", f"one of {_ITEM_STATUSES[1:-1]}"),
     ),
     Rule(
         name="unknown_task_status",
         table="tasks",
         condition=f"status NOT IN {_JOB_STATUSES}",
         problem="tasks have an unknown status",
-        remedy=_CORRECT,
+        remedy=_set_by_sql("status", f"one of {_JOB_STATUSES[1:-1]}"),
     ),
     Rule(
         name="unfinished_task_without_jobs",
@@ -172,14 +175,14 @@ _RULES = (
         table="tasks",
         condition=f"status IN {_UNFINISHED} AND finished_at IS NOT NULL",
         problem="unfinished tasks have a finished_at",
-        remedy=_CORRECT,
+        remedy=_set_by_sql("finished_at", "NULL"),
     ),
     Rule(
         name="ended_task_without_finished_at",
         table="tasks",
         condition=f"status IN {_ENDED} AND finished_at IS NULL",
         problem="ended tasks have no finished_at",
-        remedy=_CORRECT,
+        remedy=_set_by_sql("finished_at", "a time, such as the one in updated_at"),
     ),
     Rule(
         name="claim_of_a_job_that_does_not_run",
@@ -195,7 +198,7 @@ _RULES = (
         table="photos",
         condition=" OR ".join(f"{flag} NOT IN (0, 1)" for flag in _FLAGS),
         problem="photos have flags other than 0 and 1",
-        remedy=_CORRECT,
+        remedy=_set_by_sql("each of these flags", "0 or 1"),
     ),
 )
 
@@ -227,13 +230,18 @@ def _timestamp_rules() -> Iterator[Rule]:
                     condition=f"""{column.name} IS NOT NULL AND (strftime('%s', {column.name}) IS NULL
                         OR {column.name} NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')""",
                     problem=f"{column.name} is not a time like 2025-10-01T12:00:00.000Z",
-                    remedy=_CORRECT,
+                    remedy=_set_by_sql(column.name, "such a time or, if the column allows it, to NULL"),
                     dialect="sqlite",
                 )
 
 
 def _document_rules() -> Iterator[Rule]:
-    for table, column in (("jobs", "payload_json"), ("tasks", "payload_json"), ("tasks", "definition_json")):
+    for table, column in (
+        ("jobs", "payload_json"),
+        ("tasks", "payload_json"),
+        ("tasks", "flags_json"),
+        ("tasks", "definition_json"),
+    ):
         for dialect, condition in (
             ("sqlite", f"CASE WHEN json_valid({column}) THEN json_type({column}) <> 'object' ELSE 1 = 1 END"),
             ("postgresql", f"jsonb_typeof({column}) <> 'object'"),
@@ -243,6 +251,6 @@ def _document_rules() -> Iterator[Rule]:
                 table=table,
                 condition=f"{column} IS NOT NULL AND {condition}",
                 problem=f"{column} is not a JSON object, so the {table.removesuffix('s')} cannot be run",
-                remedy=_CORRECT,
+                remedy=_set_by_sql(column, "a JSON object, such as {}"),
                 dialect=dialect,
             )

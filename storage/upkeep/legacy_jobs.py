@@ -57,7 +57,7 @@ class LegacyJobs:
         if self.is_dropped:
             lines.append(f"jobs_legacy: is dropped, because jobs has all of its rows (rows: {self.row_count})")
         if self.conflicts:
-            lines.append(f"jobs_legacy: stays, because jobs uses its ids for other jobs (rows: {self.conflicts})")
+            lines.append(f"jobs_legacy: stays, because the table jobs has other jobs with {self.conflicts} of its ids")
         if self.readers:
             lines.append(f"jobs_legacy: stays, because other programs refer to it in {', '.join(self.readers)}")
         return lines

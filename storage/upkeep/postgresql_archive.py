@@ -25,8 +25,9 @@ from task_definitions.wording import quantity, shown
 _FORMAT = "photojobs-postgresql-1"
 _MANIFEST = "manifest.json"
 _BLOCK_BYTES = 1 << 20
-#: The errors of `zipfile` and of a manifest in another form. `zipfile` raises a RuntimeError if a damaged header names
-#: an unknown compression, or says that the part is encrypted.
+#: The errors that a damaged archive causes: those of `zipfile`, and those of a `manifest.json` without the expected
+#: keys and types. `zipfile` raises a RuntimeError if a damaged header names an unknown compression, or marks a file of
+#: the archive as encrypted.
 _DAMAGES = (
     zipfile.BadZipFile,
     zlib.error,

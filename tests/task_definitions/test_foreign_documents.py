@@ -56,7 +56,8 @@ def test_what_is_within_the_bounds_is_read(parse: Any, text: str) -> None:
         (parse_json, "[NaN]", "NaN is not a JSON value"),
         (parse_yaml, "!!python/name:os.system", "could not determine a constructor"),
         (parse_yaml, "!!timestamp 2024-13-01", "month must be"),
-        (parse_yaml, "taken: 0000-00-00", "year"),
+        (parse_yaml, "taken: 0000-00-00", "line 1, column 8: the value does not fit its tag timestamp: year"),
+        (parse_yaml, "- !!float x", "line 1, column 3: the value does not fit its tag float: could not convert"),
     ],
 )
 def test_what_is_beyond_the_bounds_is_refused_in_one_line(parse: Any, text: str, problem: str) -> None:

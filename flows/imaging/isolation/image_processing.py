@@ -217,7 +217,9 @@ class ImagePool(ImageProcessing):
                 worker = self._idle.get()
                 if worker is None:
                     self._idle.put(None)
-                    raise PoolClosed(f"{name}: the image pool is closed. Open a new one.")
+                    raise PoolClosed(
+                        f"{name}: this process decodes no more images, because it ends. Run the step again."
+                    )
                 taken.append(worker)
             yield taken
         finally:

@@ -113,7 +113,7 @@ def compared(
 
 
 def check_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    """Check that the folder with the name of a project's folder is not the renamed folder of another project.
+    """Check that `folder` belongs to `project`. A user may have renamed another project's folder to this name.
 
     Raises:
         ProjectUnavailable: the folder belongs to another project; see `other_owner`.

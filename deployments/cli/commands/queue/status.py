@@ -134,7 +134,10 @@ def _at_work(status: QueueStatus) -> str:
     words = [f"{one.worker_id} ({one.running} running)" for one in activity.alive]
     if activity.followed_tasks:
         words.append(f"flow runs of {quantity(activity.followed_tasks, 'task')}")
-    words += [f"{one.worker_id} has stopped sending heartbeats ({one.running} running)" for one in activity.silent]
+    words += [
+        f"{one.worker_id} has stopped sending heartbeats ({one.running} running; `photojobs up` or a worker takes over)"
+        for one in activity.silent
+    ]
     if words or activity.is_any_alive:
         return ", ".join(words) or "nothing now; a process was active a moment ago"
     if any(one.reason.name == "executor" for one in status.waiting):
