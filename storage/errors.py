@@ -63,7 +63,7 @@ class UnknownTag(StorageError):
 
 
 class UnknownTenant(StorageError):
-    """A tenant has no project, no folder in the library and no schedule, so that a run would do nothing."""
+    """A tenant has neither a project nor a folder in the library, so that a run would do nothing."""
 
 
 class UnknownPhoto(StorageError):

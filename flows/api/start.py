@@ -10,6 +10,7 @@ from flows.errors import RunBroken
 from flows.process.runtime import Runtime
 from flows.starting.in_thread import in_thread
 from flows.starting.known_definitions import find_definition
+from flows.starting.known_tenants import check_tenant
 from flows.starting.new_task import new_task
 from flows.starting.outbox import ask_prefect
 from storage.database.engine import Database
@@ -72,6 +73,7 @@ def start_task(
 
     Raises:
         UnknownDefinition: there is no definition of that name.
+        UnknownTenant: the tenant has neither a project nor a folder in the library.
         ScopeError: the scope or the project does not fit the definition.
         UnknownProject: the project does not exist for the tenant.
         UnknownPhoto: an item does not exist for the tenant.
@@ -91,6 +93,7 @@ def start_task(
         payload=payload,
         source=source,
     )
+    check_tenant(new, access)
     repository = TasksRepository(access)
     written = repository.start_with_jobs(new)
     task, job_ids = written.task, written.job_ids
@@ -142,6 +145,7 @@ def run_new(new: NewTask, runtime: Runtime) -> TaskSummary:
     """Start a task whose arguments `new_task` has checked, and run its flow; see `run_task`."""
     from flows.orchestration.compiler import compile_task
 
+    check_tenant(new, runtime.database)
     # The task is written before the flow starts, so that Prefect gets only the task's id and not the list of items.
     task = TasksRepository(runtime.database).start(new)
     flow = compile_task(new.definition.definition)

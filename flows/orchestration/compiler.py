@@ -167,7 +167,6 @@ def _run(definition: TaskDefinition, given: dict[str, Any]) -> State[Any]:
     tasks = TasksRepository(runtime.database)
     if not is_plan and tasks.get_by_id(task_id) is not None:
         return resume_task(tasks.get(task_id, tenant_id=tenant_id).id, runtime)
-    check_tenant(tenant_id, runtime)
     project_id = given.get("project_id")
     if project_id is not None:
         project_id = ProjectsRepository(runtime.database).find(project_id, tenant_id=tenant_id)
@@ -196,6 +195,7 @@ def _run(definition: TaskDefinition, given: dict[str, Any]) -> State[Any]:
         # Two such tasks at a time would do the same work twice.
         is_exclusive=given["source"] == SCHEDULE_SOURCE or definition.scope is Scope.GLOBAL,
     )
+    check_tenant(new, runtime.database)
     if is_plan:
         plan = make_plan(runtime, new)
         publish_plan(plan)

@@ -116,9 +116,11 @@ def test_a_fraction_is_no_id_and_no_number_of_things() -> None:
     ("line", "said"),
     [
         ("run maintenance --project 99", "project 99 does not exist"),
-        ("run maintenance --project 1 --tenant stranger", "does not exist for tenant stranger"),
+        ("run maintenance --project 1 --tenant stranger", '"stranger" has neither a project nor a folder'),
+        ("run maintenance_global --tenant stranger", '"stranger" has neither a project nor a folder'),
+        ("plan folder_discovery --tenant user_1", 'Did you mean "user_0"?'),
         ("run process_photos --item 1 77", "77"),
-        ("start process_photos --item 1 --tenant stranger", "1"),
+        ("start process_photos --item 1 --tenant stranger", '"stranger" has neither a project nor a folder'),
         ("run maintenance --project ²", "no project of tenant user_0"),
         (f"run maintenance --project {'9' * 30}", "no project of tenant user_0"),
         ("jobs list --project ²", "no project of tenant user_0"),

@@ -42,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def task_id(runtime: Runtime, define: Callable[..., Any]) -> str:
     """The id of a started task with two steps."""
     definition = define("two", {"type": "count", "priority": 95}, {"type": "stumble", "priority": 50}, scope="global")
-    return flows.start_task(type=definition, tenant_id="t").task_id
+    return flows.start_task(type=definition, tenant_id="user_0").task_id
 
 
 def fail_next(runtime: Runtime) -> None:
@@ -111,7 +111,7 @@ def test_a_task_that_runs_is_not_retried(runtime: Runtime, task_id: str) -> None
 def test_another_tenants_task_is_as_unknown_as_one_that_does_not_exist(
     runtime: Runtime, task_id: str, call: Callable[..., Any]
 ) -> None:
-    before = flows.task_status(task_id, tenant_id="t")
+    before = flows.task_status(task_id, tenant_id="user_0")
 
     with pytest.raises(UnknownTask, match=f"task {task_id} does not exist"):
         call(task_id, tenant_id="other")
@@ -141,7 +141,7 @@ def test_all_calls_join_the_callers_transaction(runtime: Runtime, task_id: str, 
 @pytest.mark.parametrize("kind", ["task", "tenant", "lane"])
 def test_what_is_held_starts_nothing_until_it_is_released(runtime: Runtime, task_id: str, kind: str) -> None:
     jobs = JobsRepository(runtime.database)
-    name = {"task": task_id, "tenant": "t", "lane": "priority"}[kind]
+    name = {"task": task_id, "tenant": "user_0", "lane": "priority"}[kind]
 
     assert flows.hold(kind, name, reason="maintenance of the disk").reason == "maintenance of the disk"
     assert jobs.claim_next("worker", lane="priority") is None
@@ -161,9 +161,9 @@ def test_coroutines_await_the_same_calls_while_their_loop_goes_on(runtime: Runti
     definition = define("awaited", {"type": "count", "priority": 95}, scope="global")
 
     async def program() -> tuple[str, str, str, bool]:
-        started = await flows.astart_task(type=definition, tenant_id="t")
-        before, _ = await asyncio.gather(flows.atask_status(started.task_id), flows.ahold("tenant", "t"))
-        was_held = await flows.arelease("tenant", "t")
+        started = await flows.astart_task(type=definition, tenant_id="user_0")
+        before, _ = await asyncio.gather(flows.atask_status(started.task_id), flows.ahold("tenant", "user_0"))
+        was_held = await flows.arelease("tenant", "user_0")
         canceled = await flows.acancel_task(started.task_id)
         retried = await flows.aretry_task(started.task_id)
         return before.task.status, canceled.task.status, retried.task.status, was_held
@@ -175,7 +175,7 @@ def test_the_plain_calls_work_inside_a_running_loop(runtime: Runtime, define: Ca
     definition = define("in_loop", {"type": "count", "priority": 95}, scope="global")
 
     async def program() -> str:
-        started = flows.start_task(type=definition, tenant_id="t")
+        started = flows.start_task(type=definition, tenant_id="user_0")
         flows.cancel_task(started.task_id)
         flows.retry_task(started.task_id)
         return flows.task_status(started.task_id).task.status

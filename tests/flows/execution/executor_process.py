@@ -153,7 +153,8 @@ class Executor:
 def _run(name: str) -> None:
     from flows import run_task
 
-    sys.exit({"completed": 0, "failed": 1, "canceled": 130}[run_task(type=definition(name), tenant_id="t").task.status])
+    summary = run_task(type=definition(name), tenant_id="user_0")
+    sys.exit({"completed": 0, "failed": 1, "canceled": 130}[summary.task.status])
 
 
 def _follow(name: str, task_id: str) -> None:

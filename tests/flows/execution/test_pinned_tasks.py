@@ -51,7 +51,7 @@ def reading(tmp_path: Path, sqlite_url: str, file: Path) -> Iterator[Runtime]:
 )
 def test_a_task_ends_as_it_was_started(change: Callable[[Path], Any], reading: Runtime, file: Path, stage: Any) -> None:
     entered = stage.entered.setdefault("gate", threading.Event())
-    started = start_task(type="changing", tenant_id="t")
+    started = start_task(type="changing", tenant_id="user_0")
     worker = Worker(reading)
     thread = threading.Thread(target=worker.drain)
     thread.start()

@@ -63,14 +63,14 @@ def test_others_run_while_a_failed_job_waits_for_its_next_attempt(runtime: Runti
 
 
 def test_a_step_whose_failure_stops_its_task_starts_no_later_one(runtime: Runtime, stage: Any, define: Any) -> None:
-    stage.failures["t"] = 1
+    stage.failures["user_0"] = 1
     definition = define(
         "stops",
         {"type": "stumble", "priority": 95, "max_attempts": 1},
         {"type": "count", "priority": 50},
         scope="global",
     )
-    started = start_task(type=definition, tenant_id="t")
+    started = start_task(type=definition, tenant_id="user_0")
 
     drain_queue(runtime=runtime)
 
@@ -82,14 +82,14 @@ def test_a_step_whose_failure_stops_its_task_starts_no_later_one(runtime: Runtim
 def test_a_step_whose_failure_does_not_matter_lets_its_task_go_on_and_fail_at_the_end(
     runtime: Runtime, stage: Any, define: Any
 ) -> None:
-    stage.failures["t"] = 1
+    stage.failures["user_0"] = 1
     definition = define(
         "goes_on",
         {"type": "stumble", "priority": 95, "max_attempts": 1, "on_failure": "continue"},
         {"type": "count", "priority": 50},
         scope="global",
     )
-    started = start_task(type=definition, tenant_id="t")
+    started = start_task(type=definition, tenant_id="user_0")
 
     drain_queue(runtime=runtime)
 
@@ -151,14 +151,14 @@ def test_a_retry_from_a_step_runs_that_step_and_all_later_ones_anew(
 def test_a_retry_goes_through_later_steps_that_have_run_and_runs_none_of_them_again(
     runtime: Runtime, stage: Any, define: Any
 ) -> None:
-    stage.failures["t"] = 1
+    stage.failures["user_0"] = 1
     definition = define(
         "repaired_late",
         {"type": "stumble", "priority": 95, "max_attempts": 1, "on_failure": "continue"},
         {"type": "count", "priority": 50},
         scope="global",
     )
-    started = start_task(type=definition, tenant_id="t")
+    started = start_task(type=definition, tenant_id="user_0")
     drain_queue(runtime=runtime)
 
     tasks = TasksRepository(runtime.database)

@@ -263,9 +263,7 @@ class TestTwoSignalsInARow:
     ) -> None:
         definitions = tmp_path / "definitions.json"
         definitions.write_text(json.dumps(DEFINITIONS))
-        with Executor(
-            "command run stubborn --tenant t", environment | {"PHOTOJOBS_DEFINITIONS": str(definitions)}
-        ) as run:
+        with Executor("command run stubborn", environment | {"PHOTOJOBS_DEFINITIONS": str(definitions)}) as run:
             wait_until((library / "entered").exists, what="the job runs")
             run.send(first)
             send_until_ended(run, second, limit_seconds=60)

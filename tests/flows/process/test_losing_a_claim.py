@@ -78,7 +78,7 @@ def test_a_handler_that_never_looks_up_is_stopped_by_its_time_limit(runtime: Run
     definition = define(
         "spinning", {"type": "spin", "priority": 50, "timeout_seconds": 0.1, "max_attempts": 1}, scope="global"
     )
-    started = start_task(type=definition, tenant_id="t")
+    started = start_task(type=definition, tenant_id="user_0")
     began_at = time.monotonic()
 
     drain_queue(runtime=runtime)
@@ -304,7 +304,7 @@ def test_what_can_never_succeed_is_tried_once(runtime: Runtime, stage: Any) -> N
 def test_a_job_whose_task_cannot_be_read_fails_with_the_reason(
     damage: str, runtime: Runtime, stage: Any, define: Any
 ) -> None:
-    started = start_task(type=define("odd", {"type": "count", "priority": 50}, scope="global"), tenant_id="t")
+    started = start_task(type=define("odd", {"type": "count", "priority": 50}, scope="global"), tenant_id="user_0")
     with runtime.database.begin() as connection:
         this = task_table.c.id == started.task_id
         if damage == "gone":

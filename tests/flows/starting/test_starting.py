@@ -38,7 +38,7 @@ def test_prefect_is_asked_for_a_task_that_has_been_committed(
 ) -> None:
     definition = define("joined", {"type": "count", "priority": 50}, scope="global")
     with runtime.database.begin() as connection:
-        started = start_task(type=definition, tenant_id="t", connection=connection)
+        started = start_task(type=definition, tenant_id="user_0", connection=connection)
         assert asked == []
 
     wait_for_askers()
@@ -51,7 +51,7 @@ def test_prefect_is_not_asked_for_a_task_that_was_rolled_back(
 ) -> None:
     definition = define("joined", {"type": "count", "priority": 50}, scope="global")
     with runtime.database.engine.connect() as connection:
-        start_task(type=definition, tenant_id="t", connection=connection)
+        start_task(type=definition, tenant_id="user_0", connection=connection)
         connection.rollback()
 
     wait_for_askers()
@@ -67,7 +67,7 @@ def test_a_program_that_ends_after_its_commit_gets_no_traceback(
     monkeypatch.setattr(outbox, "request_flow_run", import_during_shutdown)
     definition = define("joined", {"type": "count", "priority": 50}, scope="global")
     with runtime.database.begin() as connection:
-        start_task(type=definition, tenant_id="t", connection=connection)
+        start_task(type=definition, tenant_id="user_0", connection=connection)
 
     # An error that leaves the thread fails the test.
     wait_for_askers()
@@ -78,9 +78,9 @@ def test_a_second_start_of_a_task_that_has_ended_asks_for_no_other_flow_run(
     runtime: Runtime, stage: Any, define: Any, asked: list[tuple[str, bool]]
 ) -> None:
     definition = define("once", {"type": "count", "priority": 50}, scope="global")
-    started = start_task(type=definition, tenant_id="t", task_id="once")
+    started = start_task(type=definition, tenant_id="user_0", task_id="once")
     TasksRepository(runtime.database).cancel("once")
-    assert start_task(type=definition, tenant_id="t", task_id="once") == started
+    assert start_task(type=definition, tenant_id="user_0", task_id="once") == started
     assert asked == [("once", True)]
 
 
@@ -94,7 +94,7 @@ def test_a_task_that_is_written_is_started_even_if_its_flow_run_cannot_be_noted(
     monkeypatch.setattr(TasksRepository, "link_flow_run", fail)
     definition = define("noted", {"type": "count", "priority": 50}, scope="global")
 
-    started = start_task(type=definition, tenant_id="t")
+    started = start_task(type=definition, tenant_id="user_0")
 
     assert started.flow_run_id == "a-flow-run"
     assert TasksRepository(runtime.database).get(started.task_id).flow_run_id is None

@@ -37,7 +37,7 @@ CASES: dict[str, list[Any]] = {
     "task_id": ["anna-task"],
     "undo": ["anna-task"],
     "payload": [{"undo": "anna-task"}, {"undo": 5}, {"leave_out": 5}, {"a": "x" * 2**20}],
-    "tenant_id": ["../anna", "ben/../anna", ".anna", "anna\0", ""],
+    "tenant_id": ["../anna", "ben/../anna", ".anna", "anna\0", "", "stranger"],
 }
 
 #: Parameters that name nothing of a tenant, and why.

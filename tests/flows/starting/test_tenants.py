@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from flows import start_task
 from flows.execution.worker import drain_queue
 from flows.process.runtime import Runtime
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
+from storage.errors import UnknownTenant
 from storage.photos.photo_selection import PhotoSelection
 from task_definitions import PhotojobsError
 from tests.flows.conftest import quick_settings
@@ -90,3 +92,25 @@ def test_what_is_another_tenants_is_as_unknown_as_what_does_not_exist(runtime: R
         start_task(type="change_commit_all", tenant_id="ben", **asked)
 
     assert TasksRepository(runtime.database).list_newest() == []
+
+
+def test_a_tenant_without_a_project_and_a_folder_can_only_undo_and_go_on(runtime: Runtime) -> None:
+    start_task(type="maintenance_global", tenant_id="anna", task_id="upkeep")
+    TasksRepository(runtime.database).cancel("upkeep")
+    ProjectsRepository(runtime.database).remove(1)
+    shutil.rmtree(runtime.library.root / "anna")
+
+    with pytest.raises(UnknownTenant, match='"anna" has neither a project nor a folder'):
+        start_task(type="maintenance_global", tenant_id="anna")
+    again = start_task(type="maintenance_global", tenant_id="anna", task_id="upkeep")
+    undone = start_task(type="undo", tenant_id="anna", payload={"undo": "upkeep"})
+
+    assert {task.id for task in TasksRepository(runtime.database).list_newest()} == {again.task_id, undone.task_id}
+
+
+def test_a_tenant_that_is_created_in_the_same_transaction_is_known(runtime: Runtime) -> None:
+    with runtime.database.begin() as connection:
+        ProjectsRepository(connection).create(project_name="New", project_folder="new", tenant_id="carl")
+        started = start_task(type="maintenance_global", tenant_id="carl", connection=connection)
+
+    assert TasksRepository(runtime.database).get(started.task_id).tenant_id == "carl"

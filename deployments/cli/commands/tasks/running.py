@@ -12,6 +12,7 @@ from deployments.embedded_server.run_history import RunHistory
 from deployments.server.prefect_server import prefect_server
 from deployments.server.running_up import server_home
 from flows.process.runtime import Runtime
+from flows.starting.known_tenants import check_tenant
 from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
 
@@ -27,7 +28,9 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
         RunBroken: the flow run ended before the task.
     """
     tasks = TasksRepository(runtime.database)
-    # This call reports unknown projects and photos at once, so it precedes the start of the server, which takes long.
+    # These calls report unknown tenants, projects and photos at once, so they precede the start of the server, which
+    # takes long.
+    check_tenant(request.new, runtime.database)
     tasks.start(request.new)
     if is_shown:
         remark(f"task {request.new.id} begins")
