@@ -32,6 +32,11 @@ MAX_NAMED_JOBS = 5
 JUST_QUEUED_SECONDS = 3.0
 
 
+#: The checks that do not concern a run which follows the job. The run is an executor itself; it passes over jobs that
+#: no run follows, and it waits for a project only after the start of the job.
+_NO_OBSTACLES = frozenset({"executor", "rank", "project"})
+
+
 class Standing(StrEnum):
     """The meaning of a reason: no obstacle, a wait that ends by itself, or a block that a user must remove."""
 
@@ -69,6 +74,13 @@ class JobExplanation:
     def decisive(self) -> Reason:
         """The decisive reason: the first block, else the first wait."""
         return self.reasons[0]
+
+    @property
+    def obstacle(self) -> Reason | None:
+        """The first reason for which a run that follows the queued job cannot start it; None if it can."""
+        return next(
+            (one for one in self.reasons if one.standing is not Standing.FINE and one.name not in _NO_OBSTACLES), None
+        )
 
 
 def explain_job(

@@ -1,6 +1,7 @@
 """Shows the progress of a running task: a bar for each step on a terminal, otherwise a line from time to time.
 
-The progress is read from the tables. Ctrl-C cancels the task.
+If no job of the task can start, one line says what the task waits for. The progress is read from the tables. Ctrl-C
+cancels the task.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from rich.text import Text
 
 from deployments.cli.options.signals import ctrl_c_pressed
 from deployments.cli.output.loudness import is_quiet
-from deployments.cli.output.terminal import duration, messages, remark
+from deployments.cli.output.terminal import duration, messages, remark, warn
 from flows.execution.task_stops import cancel_here
+from flows.handlers.step import why_not_run
 from flows.process.runtime import Runtime
 from storage.errors import StorageError
 from storage.queue.tasks import TasksRepository
 from storage.records import Job
+from storage.reports.waiting_reasons import Standing, explain_job
 from task_definitions.wording import quantity
 
 logger = logging.getLogger("photojobs.progress")
@@ -38,6 +41,9 @@ BY_CTRL_C = "canceled by Ctrl-C"
 
 #: Seconds between two lines about the same step, if there is no terminal.
 LINE_SECONDS = 10.0
+
+#: Seconds without a running job after which the reason is looked up and shown.
+WAIT_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +72,9 @@ class StepProgress:
 
 @contextmanager
 def following(runtime: Runtime, task_id: str, *, is_shown: bool) -> Iterator[None]:
-    """Show the progress of a task while the block runs; Ctrl-C cancels the task, a second Ctrl-C ends the block.
+    """Show the progress of a task while the block runs, and what the task waits for if no job can start.
+
+    Ctrl-C cancels the task, a second Ctrl-C ends the block.
 
     The block must be entered in the main thread, which receives signals.
     """
@@ -122,6 +130,7 @@ def _watch(
     runtime: Runtime, task_id: str, view: _Bars | _Lines | None, pressed: threading.Event, finished: threading.Event
 ) -> None:
     tasks, is_canceled, took = TasksRepository(runtime.database), False, 0.0
+    waits = _Waits(runtime)
     while True:
         has_finished = finished.wait(0.1 if pressed.is_set() else max(LOOK_SECONDS, took / LOOK_SHARE))
         began = time.monotonic()
@@ -130,8 +139,10 @@ def _watch(
                 remark("canceling; finished work is kept (press Ctrl-C again to leave at once)")
                 cancel_here(task_id, runtime, reason=BY_CTRL_C)
                 is_canceled = True
+            jobs = tasks.list_jobs(task_id)
             if view is not None:
-                view.show(step_progress(tasks.list_jobs(task_id)))
+                view.show(step_progress(jobs))
+            waits.show(jobs)
         except StorageError as error:
             # Executors keep trying while the database is busy, and so does this thread, at the next turn of the loop.
             logger.info(
@@ -140,6 +151,36 @@ def _watch(
         took = time.monotonic() - began
         if has_finished:
             return
+
+
+class _Waits:
+    """Says once for each step and reason why no job of a task starts."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._look_at: float | None = None
+        self._said: set[tuple[int | None, str]] = set()
+
+    def show(self, jobs: list[Job]) -> None:
+        queued = [job for job in jobs if job.status == "queued"]
+        if not queued or any(job.status == "running" for job in jobs):
+            self._look_at = None
+            return
+        now = time.monotonic()
+        if self._look_at is None:
+            self._look_at = now + WAIT_SECONDS
+        if now < self._look_at:
+            return
+        self._look_at = now + LINE_SECONDS
+        job = min(queued, key=lambda job: (-job.priority, job.id))
+        database, stale_seconds = self._runtime.database, self._runtime.settings.stale_seconds
+        reason = explain_job(database, job.id, stale_seconds=stale_seconds, why_not_run=why_not_run).obstacle
+        if reason is None or (job.step_index, reason.name) in self._said:
+            return
+        self._said.add((job.step_index, reason.name))
+        # Only a user can end a block, so --quiet shows it, too.
+        show = warn if reason.standing is Standing.BLOCKED else remark
+        show(f"{job.type} waits: {reason.says} {reason.remedy}".rstrip())
 
 
 class _Bars:

@@ -96,13 +96,23 @@ def test_a_user_without_a_home_folder_gets_the_root_folder_as_in_a_container(mon
     assert (os.environ["HOME"], Path.home()) == ("/", Path("/"))
 
 
-@pytest.mark.parametrize(("is_verbose", "expected"), [(False, ""), (True, "photojobs: plots: made a folder\n")])
-def test_warnings_of_libraries_are_shown_only_with_verbose(is_verbose: bool, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("is_verbose", "expected"),
+    [
+        (False, ["copy waits"]),
+        (True, ["plots: made a folder", "photojobs.steps.copy: no such file", "photojobs.waiting: copy waits"]),
+    ],
+)
+def test_warnings_of_libraries_are_shown_only_with_verbose_and_those_of_waits_always(
+    is_verbose: bool, expected: list[str]
+) -> None:
     program = f"""
 import logging
 from deployments.cli.output.logs import set_up_logs
 set_up_logs(is_verbose={is_verbose})
 logging.getLogger("plots").warning("made a folder")
+logging.getLogger("photojobs.steps.copy").warning("no such file")
+logging.getLogger("photojobs.waiting").warning("copy waits")
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stderr == expected
+    assert ran.stderr.splitlines() == [f"photojobs: {line}" for line in expected]

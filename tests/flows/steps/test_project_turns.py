@@ -21,7 +21,7 @@ _OF_ARCHIVES = {"project_stop_processes", "project_delete_files", "project_clean
 
 
 def test_steps_that_change_a_projects_files_take_turns_and_others_wait_for_nobody(
-    studio: Any, monkeypatch: pytest.MonkeyPatch
+    studio: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     studio.photo(iceland, "fox", "jpg")
@@ -42,6 +42,7 @@ def test_steps_that_change_a_projects_files_take_turns_and_others_wait_for_nobod
 
     monkeypatch.setattr(target_projects, "list_names", list_slowly)
     monkeypatch.setattr(project_claim, "claim_projects", claim)
+    monkeypatch.setattr(project_claim, "LOGGED_AFTER_SECONDS", 0)
     with ThreadPoolExecutor(2) as threads:
         try:
             first = threads.submit(studio.run, "folder_check", project_id=iceland.id)
@@ -60,6 +61,9 @@ def test_steps_that_change_a_projects_files_take_turns_and_others_wait_for_nobod
             may_go_on.set()
         assert (first.result().status, second.result().status) == ("completed", "completed")
     assert studio.folder(iceland).manifest_path.exists()
+    [wait] = [record.getMessage() for record in caplog.records if record.name == "photojobs.waiting"]
+    assert wait.startswith(f"manifest_check waits, because project {iceland.id} is in use by job {first.result().id}.")
+    assert f"`photojobs jobs cancel {first.result().id}` cancels it" in wait
 
 
 def test_no_step_but_those_of_archives_touches_an_archived_project(studio: Any, jpeg: Callable[..., bytes]) -> None:
