@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from deployments.cli.options.empty_values import refuse_empty_values
 from deployments.cli.options.errors import BadInput, UnknownCommand
 from deployments.cli.options.exit_codes import BAD_INPUT, CANCELED, FAULT_OF_OURS, PIPE_CLOSED
 from deployments.cli.output.help_pages import COMMON_OPTIONS, OPTIONS, complete_help
@@ -88,7 +89,10 @@ def build_app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
         group_parameters=OPTIONS,
+        config=refuse_empty_values,
     )
+    # It passes all words of the command line on, also the empty ones.
+    app.meta.config = ()
     app.meta.suppress_keyboard_interrupt = False
     app.meta.group_parameters = COMMON_OPTIONS
     for flag in ("--help", "--version"):

@@ -13,6 +13,7 @@ import pytest
 from cyclopts import CoercionError
 
 from deployments.cli.command_line import build_app
+from deployments.cli.options.errors import BadInput
 from deployments.cli.output.help_pages import CommandPage, command_pages
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.settings import InvalidSettings
@@ -110,6 +111,45 @@ def test_a_fraction_is_no_id_and_no_number_of_things() -> None:
             taken.append(line)
 
     assert taken == []
+
+
+def _with_empty_values(page: CommandPage) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield command lines with an empty value; the name of the option or argument comes first."""
+    required = tuple("1" for one in page.options if one.is_required and one.is_argument)
+    for one in page.options:
+        if one.takes and one.is_argument:
+            yield one.names[0], (*page.path, "")
+        elif one.takes:
+            yield one.names[0], (*page.path, *required, one.names[0], " ")
+
+
+def test_an_empty_value_is_refused_by_its_name() -> None:
+    app = build_app()
+    lines = dict(line for page in command_pages(app) for line in _with_empty_values(page))
+    lines |= {"--into": ("init", "photos", "--into="), "IDS": ("jobs", "retry", "1", "")}
+    assert {"--revision", "--project", "--reason", "--save", "--from", "TASK"} <= set(lines)
+    refused = {}
+
+    for name, line in lines.items():
+        # The command is only parsed, because a command that accepted the value would write files.
+        with pytest.raises(BadInput) as caught:
+            app.parse_args(line, exit_on_error=False, print_error=False)
+        refused[name] = str(caught.value)
+
+    assert refused == {
+        name: f"{name}: the value is empty. Give a value; a shell variable that is not set is empty, too."
+        for name in lines
+    }
+
+
+@pytest.mark.parametrize("line", [("definitions", "lint", ""), ("cancel", ""), ("init", "library", "--into", "")])
+def test_a_command_with_an_empty_value_writes_nothing(command: Command, place: Any, line: tuple[str, ...]) -> None:
+    before = place.files()
+
+    ran = command(*line)
+
+    assert (ran.code, len(ran.complaints), place.files()) == (2, 1, before)
+    assert "the value is empty" in ran.complaints[0]
 
 
 @pytest.mark.parametrize(
