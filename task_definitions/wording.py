@@ -31,6 +31,11 @@ def shown(value: object) -> str:
         text = "[]" if not value else "a list"
     else:
         text = f"a Python {type(value).__name__}"
+    return shortened(text)
+
+
+def shortened(text: str) -> str:
+    """Return a user's text for a message, shortened if it is long."""
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
 
 

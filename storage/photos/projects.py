@@ -116,7 +116,9 @@ class ProjectsRepository:
             ids = list(connection.scalars(select(projects.c.id).where(named, of_tenant(tenant_id), is_active())))
         if len(ids) != 1:
             found = f"{len(ids)} projects of tenant {tenant_id} are" if ids else f"no project of tenant {tenant_id} is"
-            raise UnknownProject(f'{found} called "{name}"; give the id. `photojobs library list` shows all projects.')
+            raise UnknownProject(
+                f"{found} called {shown(name)}; give the id. `photojobs library list` shows all projects."
+            )
         return int(ids[0])
 
     def find_all(self, references: Sequence[int | str], *, tenant_id: str) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from storage.database.tables import RUNNING, holds, lanes
 from storage.errors import InvalidValue, UnknownLane
 from storage.lifecycle.notifications import notify
 from storage.records import Lane
+from task_definitions.wording import shown
 
 #: The lowest priority of the built-in lane `priority`, for tags and work queues. Claims read the table `lanes`.
 PRIORITY_LANE_FROM = 90
@@ -50,7 +51,7 @@ class LanesRepository:
             row = connection.execute(select(lanes).where(lanes.c.name == name)).mappings().one_or_none()
         if row is None:
             known = ", ".join(lane.name for lane in self.list())
-            raise UnknownLane(f'"{name}" is not a lane. Give one of these: {known}.')
+            raise UnknownLane(f"{shown(name)} is not a lane. Give one of these: {known}.")
         return Lane.from_row(row)
 
     def change(

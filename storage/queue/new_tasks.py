@@ -26,6 +26,7 @@ from storage.lifecycle.step_jobs import insert_step_jobs, of_tenant
 from storage.photos.photo_selection import PhotoSelection
 from storage.records import Task, TaskStatus
 from task_definitions import Scope
+from task_definitions.wording import shortened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ def existing_task(task: Task | None, task_id: str) -> Task:
 
 def unknown_task(task_id: str) -> UnknownTask:
     """Return the error for a task that does not exist."""
-    return UnknownTask(f"task {task_id} does not exist. `photojobs status` lists the latest tasks.")
+    return UnknownTask(f"task {shortened(task_id)} does not exist. `photojobs status` lists the latest tasks.")
 
 
 def task_of_tenant(task: Task, tenant_id: str) -> Task:

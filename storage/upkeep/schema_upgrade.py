@@ -23,7 +23,7 @@ from storage.upkeep.revisions import (
     stamp,
 )
 from storage.upkeep.table_definition import quote
-from task_definitions.wording import quantity
+from task_definitions.wording import quantity, shown
 
 #: The key of the advisory lock by which upgrades of the same PostgreSQL database wait for each other.
 _UPGRADE_LOCK = 7_468_106_206
@@ -257,7 +257,7 @@ def _wait_for_other_upgrades(connection: Connection) -> None:
 def _check_downgrade(connection: Connection, database: Database, revision: str, *, force: bool) -> str:
     known = known_revisions()
     if revision not in known:
-        raise SchemaMismatch(f"{revision} is not a revision. Name one of these: {', '.join(known)}.")
+        raise SchemaMismatch(f"{shown(revision)} is not a revision. Name one of these: {', '.join(known)}.")
     current = current_revision(connection)
     if current not in known or known.index(current) <= known.index(revision):
         raise SchemaMismatch(

@@ -1,4 +1,4 @@
-"""Writes the message for a command line that has too many arguments, lacks one, or has an unknown option."""
+"""Writes the message for a command line that Cyclopts cannot parse, such as one with too many arguments."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from deployments.cli.output.help_pages import OptionHelp, command_options, command_usage
-from task_definitions.wording import shown
+from task_definitions.wording import MAX_SHOWN_CHARACTERS, shortened, shown
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
@@ -17,6 +24,11 @@ _NUMBER = re.compile(r"\d+(\.\d+)?")
 def usage_error(root: App, error: CycloptsError) -> str:
     """Return the message of an error of Cyclopts, followed by the usage of the command if that can help."""
     error.verbose = False
+    if isinstance(error, CoercionError | UnknownOptionError) and error.token is not None:
+        keyword = error.token.keyword
+        error.token = error.token.evolve(
+            keyword=None if keyword is None else shortened(keyword), value=shortened(error.token.value)
+        )
     path = tuple(error.command_chain or ())
     if not path or not isinstance(error, UnusedCliTokensError | MissingArgumentError | UnknownOptionError):
         return str(error)
@@ -41,7 +53,8 @@ def _did_you_mean(root: App, path: Sequence[str], words: Sequence[str]) -> str:
         if not fitting:
             return ""
         option = min(fitting, key=_how_unlikely)
-    return f" Did you mean {option.names[0]} {shlex.quote(word)}?" if word.isprintable() else ""
+    is_readable = word.isprintable() and len(word) <= MAX_SHOWN_CHARACTERS
+    return f" Did you mean {option.names[0]} {shlex.quote(word)}?" if is_readable else ""
 
 
 def _fits(option: OptionHelp, word: str) -> bool:
