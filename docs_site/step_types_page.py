@@ -16,8 +16,8 @@ the project of the task, the projects of its photos, or all active projects of t
 tenant's whole folder. A step that changes files claims each project while the step works there. So no other such step
 works on the project at the same time.
 
-All steps except the `project_…` ones skip archived projects. Every step may be run twice: the second run finds
-nothing to do.
+All steps except the `project_…` ones skip archived projects. A task that names an archived project is refused if none
+of its steps works on archived projects. Every step may be run twice: the second run finds nothing to do.
 """
 
 
@@ -35,6 +35,8 @@ def step_types_page() -> str:
             rows.append(("with `force` in the payload", "repeats what is done already"))
         if found.takes_destination:
             rows.append(("the task's project", "the destination of the photos; a task with a photo set must have it"))
+        if found.takes_archived:
+            rows.append(("archived projects", "works on them"))
         if found.default_items == "pending_deletions":
             rows.append(("without items", "the photos with a file on disk whose keep flag is 0"))
         if using:

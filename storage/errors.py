@@ -58,6 +58,10 @@ class UnknownProject(StorageError):
     """A project does not exist or belongs to another tenant."""
 
 
+class ArchivedProject(StorageError):
+    """A task names an archived project, but its steps work only on active projects."""
+
+
 class UnknownTag(StorageError):
     """No project of the tenant has the tag."""
 

@@ -39,6 +39,8 @@ class StepType:
         takes_force: Whether `force` in the payload makes a step repeat work that is already done.
         takes_destination: For the unit `items`: whether the task's project is the destination of the photos, so that a
             task with a photo set must have a project.
+        takes_archived: Whether it works on archived projects. A task that names an archived project must have such a
+            step.
     """
 
     name: str
@@ -49,6 +51,7 @@ class StepType:
     modifies_files: bool = True
     takes_force: bool = False
     takes_destination: bool = False
+    takes_archived: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(STEP_TYPE_PATTERN, self.name) or len(self.name) > MAX_NAME_CHARACTERS:
@@ -194,24 +197,28 @@ _BUILTIN = (
         unit="projects",
         summary="Archives the project and cancels its other jobs.",
         description="The first step of a deletion; it never cancels its own task. The job must name the project.",
+        takes_archived=True,
     ),
     StepType(
         name="project_delete_files",
         unit="projects",
         summary="Removes the project's folder.",
         description="Removes its files for good, without moving them to .trash. The job must name the project.",
+        takes_archived=True,
     ),
     StepType(
         name="project_cleanup_db",
         unit="projects",
         summary="Removes the project's photos, its tags and the project from SQL.",
         description="Removes everything in one transaction. The job must name the project.",
+        takes_archived=True,
     ),
     StepType(
         name="project_scavenge",
         unit="projects",
         summary="Removes folders that archived projects left behind.",
         description="Works on archived projects only.",
+        takes_archived=True,
     ),
     StepType(
         name="undo",
@@ -270,3 +277,9 @@ def known_step_type_names() -> frozenset[str]:
     points are not loaded, so that definitions can be read even if an installed package is broken.
     """
     return frozenset(step_types()) | {entry_point.name for entry_point in entry_points(group=STEP_ENTRY_POINT_GROUP)}
+
+
+def takes_archived(definition: TaskDefinition) -> bool:
+    """Return whether one of the definition's steps works on archived projects."""
+    known = step_types()
+    return any(step.type in known and known[step.type].takes_archived for step in definition.steps)

@@ -63,6 +63,7 @@ def step(
     summary: str = "",
     modifies_files: bool = True,
     takes_destination: bool = False,
+    takes_archived: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Register a function as the handler of a step type.
 
@@ -74,6 +75,8 @@ def step(
             at the same time.
         takes_destination: whether the task's project is the destination of the photos. A task with scope `photo_set`
             must then name a project.
+        takes_archived: whether the handler works on archived projects, which `ctx.projects(archived=True)` returns. A
+            task that names an archived project is refused if none of its steps does.
 
     Raises:
         PluginError: the name already has another handler, or was declared before with another unit.
@@ -104,6 +107,7 @@ def step(
                     summary=summary or first_line,
                     modifies_files=modifies_files,
                     takes_destination=takes_destination,
+                    takes_archived=takes_archived,
                 )
             )
         elif step_types()[name].unit != unit:

@@ -170,6 +170,11 @@ def test_a_command_with_an_empty_value_writes_nothing(command: Command, place: A
         ("plan folder_discovery --tenant user_1", 'Did you mean "user_0"?'),
         ("run process_photos --item 1 77", "77"),
         ("start process_photos --item 1 --tenant stranger", '"stranger" has neither a project nor a folder'),
+        ("run maintenance --project 2", "project 2 (Old) is archived, and maintenance works only on active projects"),
+        ("plan change_commit --project 2", "project 2 (Old) is archived"),
+        ("start process_photos --project 2 --all", "project 2 (Old) is archived"),
+        ("start process_photos --in-project 1 2", "project 2 (Old) is archived"),
+        ("run image_move --project 2 --item 1", "project 2 (Old) is archived"),
         ("run maintenance --project ²", "no project of tenant user_0"),
         (f"run maintenance --project {'9' * 30}", "no project of tenant user_0"),
         ("jobs list --project ²", "no project of tenant user_0"),
@@ -193,8 +198,10 @@ def test_a_command_with_an_empty_value_writes_nothing(command: Command, place: A
 def test_what_does_not_exist_is_named_and_no_row_is_written(
     command: Command, place_database: Database, line: str, said: str
 ) -> None:
-    project = ProjectsRepository(place_database).create(project_name="Iceland", project_folder="Iceland")
+    projects = ProjectsRepository(place_database)
+    project = projects.create(project_name="Iceland", project_folder="Iceland")
     PhotosRepository(place_database).create_many([{"project_id": project.id, "filename": "one"}])
+    projects.archive(projects.create(project_name="Old", project_folder="Old").id)
 
     ran = command(*line.split())
 

@@ -60,6 +60,7 @@ HARMLESS = {
     "name": "see the holds",
     "unit": "declares a step type",
     "takes_destination": "declares a step type",
+    "takes_archived": "declares a step type",
     "summary": "declares a step type",
     "modifies_files": "declares a step type",
 }

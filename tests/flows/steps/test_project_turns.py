@@ -17,7 +17,7 @@ from task_definitions.step_types import BUILTIN_STEP_TYPES
 PATIENCE_SECONDS = 60
 
 #: Steps that work on archived projects.
-_OF_ARCHIVES = {"project_stop_processes", "project_delete_files", "project_cleanup_db", "project_scavenge"}
+_OF_ARCHIVES = {step_type.name for step_type in BUILTIN_STEP_TYPES.values() if step_type.takes_archived}
 
 
 def test_steps_that_change_a_projects_files_take_turns_and_others_wait_for_nobody(
@@ -70,6 +70,8 @@ def test_no_step_but_those_of_archives_touches_an_archived_project(studio: Any, 
     archived = studio.project("Old name", archived=True)
     active = studio.project("Active")
     assert studio.run("manifest_check", project_id=active.id).status == "completed"
+    of_deletion = ["project_cleanup_db", "project_delete_files", "project_scavenge", "project_stop_processes"]
+    assert sorted(_OF_ARCHIVES) == of_deletion
     picture = {"jpg": jpeg(DateTimeOriginal="2024:05:06 07:08:09")}
     ids = [
         studio.photo(archived, "fox", "jpg", contents=picture, keep_jpg=0),

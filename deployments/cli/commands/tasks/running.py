@@ -12,7 +12,7 @@ from deployments.embedded_server.run_history import RunHistory
 from deployments.server.prefect_server import prefect_server
 from deployments.server.running_up import server_home
 from flows.process.runtime import Runtime
-from flows.starting.known_tenants import check_tenant
+from flows.starting.start_targets import check_targets
 from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
 
@@ -30,7 +30,7 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
     tasks = TasksRepository(runtime.database)
     # These calls report unknown tenants, projects and photos at once, so they precede the start of the server, which
     # takes long.
-    check_tenant(request.new, runtime.database)
+    check_targets(request.new, runtime.database)
     tasks.start(request.new)
     if is_shown:
         remark(f"task {request.new.id} begins")

@@ -1,0 +1,79 @@
+"""Checks that the tenant of a new task exists, and that the projects it names are active.
+
+Otherwise, the task would do nothing and would seem to succeed.
+"""
+
+from contextlib import suppress
+
+from sqlalchemy import Connection
+
+from flows.process.runtime import Runtime
+from storage.database.column_types import check_integer, check_tenant_id
+from storage.database.engine import Database
+from storage.default_tenant import DEFAULT_TENANT
+from storage.errors import ArchivedProject, UnknownTenant
+from storage.history.undo_entries import UNDO_STEP
+from storage.library.errors import LibraryUnavailable
+from storage.photos.project_labels import read_reference
+from storage.photos.projects import ProjectsRepository
+from storage.queue.new_tasks import NewTask
+from storage.queue.tasks import TasksRepository
+from task_definitions.step_types import takes_archived
+from task_definitions.wording import did_you_mean, shown
+
+#: Largest number of tenants with which an unknown name is compared, to suggest a similar name.
+MAX_SIMILAR_TENANTS = 1000
+
+
+def check_targets(new: NewTask, source: Database | Connection) -> None:
+    """Check that the tenant of a new task has a project or a folder, and that no project which it names is archived.
+
+    The default tenant is also accepted if the library has no tenants, and archived projects are accepted if a step of
+    the definition takes them. A task that exists already is not checked again, and the tenant of an undo is not
+    checked, because the undo may bring back the tenant's only project.
+
+    The rows are read from `source`. The library is that of the current runtime.
+
+    Raises:
+        UnknownTenant: the tenant has neither a project nor a folder.
+        ArchivedProject: the task's project, or a project of its selection, is archived.
+        InvalidValue: the id of the tenant or of the project cannot be stored.
+    """
+    check_tenant_id(new.tenant_id)
+    if new.project_id is not None:
+        check_integer(new.project_id, name="project_id", minimum=1)
+    try:
+        _check_projects(new, ProjectsRepository(source))
+        _check_tenant(new, ProjectsRepository(source))
+    except (ArchivedProject, UnknownTenant):
+        if TasksRepository(source).get_by_id(new.id) is None:
+            raise
+
+
+def _check_projects(new: NewTask, projects: ProjectsRepository) -> None:
+    named = [] if new.selection is None else [read_reference(one)[1] for one in new.selection.project_ids]
+    ids = [project_id for project_id in (new.project_id, *named) if project_id is not None]
+    if not ids or takes_archived(new.definition.definition):
+        return
+    for project in projects.list(tenant_id=new.tenant_id, archived=True, ids=ids):
+        raise ArchivedProject(
+            f"project {project.id} ({project.project_name}) is archived, and {new.definition.definition.name} works "
+            "only on active projects; choose another project. If its folder was missing and has returned, "
+            "`photojobs run folder_discovery` makes the project active again."
+        )
+
+
+def _check_tenant(new: NewTask, projects: ProjectsRepository) -> None:
+    tenant_id = new.tenant_id
+    if projects.has_tenant(tenant_id) or any(step.type == UNDO_STEP for step in new.definition.steps):
+        return
+    known = {*projects.list_tenants(limit=MAX_SIMILAR_TENANTS)}
+    # A missing library is no error here, because the steps report it.
+    with suppress(LibraryUnavailable):
+        known |= {*Runtime.current().library.tenant_ids()}
+    if tenant_id in known or (not known and tenant_id == DEFAULT_TENANT):
+        return
+    raise UnknownTenant(
+        f"{shown(tenant_id)} has neither a project nor a folder in the library.{did_you_mean(tenant_id, known)} "
+        "Name another tenant, or create its first project with `photojobs library add-project`."
+    )
