@@ -12,8 +12,8 @@ from task_definitions.errors import PhotojobsError
 _INTRODUCTION = """# Errors
 
 Everything that photojobs raises on purpose is a `PhotojobsError`. Its message says what was wrong, where, and what
-to do. A command prints one line for each problem, and ends with exit code 2. `job_items.error_type` has the name of
-the class.
+to do. A command prints one line for each problem, and ends with exit code 2, or 1 if a run broke off.
+`job_items.error_type` has the name of the class.
 """
 #: The packages whose modules declare errors.
 _PACKAGES = ("task_definitions", "storage", "flows", "deployments")

@@ -95,14 +95,17 @@ class PluginError(FlowsError):
 
 
 class RunBroken(FlowsError):
-    """A flow run ended before its task did, for example because Prefect's server stopped or the flow crashed."""
+    """A flow run ended before its task did, for example because Prefect's server stopped or the flow crashed.
+
+    `reason` is the message without the task and without what continues it.
+    """
 
     def __init__(self, task_id: str, *, status: str, state: str) -> None:
-        super().__init__(
-            f"task {task_id}: its flow run ended ({state}) while the task is {status}. Prefect's server may have "
-            "stopped. Nothing is lost: `photojobs up` or `photojobs worker` continues the task."
-        )
         self.task_id = task_id
+        self.reason = f"its flow run ended ({state}) while the task is {status}. Prefect's server may have stopped."
+        super().__init__(
+            f"task {task_id}: {self.reason} Nothing is lost: `photojobs up` or `photojobs worker` continues the task."
+        )
 
 
 class MissingDask(FlowsError):

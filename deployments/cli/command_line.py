@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from deployments.cli.options.empty_values import refuse_empty_values
-from deployments.cli.options.errors import BadInput, UnknownCommand
-from deployments.cli.options.exit_codes import BAD_INPUT, CANCELED, FAULT_OF_OURS, PIPE_CLOSED
+from deployments.cli.options.errors import BadInput, RunBrokenOff, UnknownCommand
+from deployments.cli.options.exit_codes import BAD_INPUT, CANCELED, FAULT_OF_OURS, PIPE_CLOSED, TASK_FAILED
 from deployments.cli.output.help_pages import COMMON_OPTIONS, OPTIONS, complete_help
 from deployments.cli.output.loudness import is_verbose, set_loudness
 from task_definitions.errors import PhotojobsError
@@ -146,7 +146,8 @@ def run_command_line(tokens: Sequence[str]) -> int:
     except PhotojobsError as error:
         if is_verbose():
             traceback.print_exc()
-        return _complain(str(error))
+        _complain(str(error))
+        return TASK_FAILED if isinstance(error, RunBrokenOff) else BAD_INPUT
     except BrokenPipeError:
         # Python flushes stdout at its exit, and would report the closed pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

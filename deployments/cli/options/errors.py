@@ -18,6 +18,10 @@ class UnwritableFile(BadInput):
         super().__init__(f"{file} cannot be written: {error.strerror}. Name another file.")
 
 
+class RunBrokenOff(DeploymentsError):
+    """The run of a task that a command has started broke off; the message says what becomes of the task."""
+
+
 class UnknownCommand(BadInput):
     """The command line begins with a word that is not a command."""
 

@@ -25,8 +25,8 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
     "": MEANINGS,
     "run": {
         0: "the task completed",
-        TASK_FAILED: "the task failed, or a part of a plan was refused",
-        BAD_INPUT: "the task was not started, or its run broke off; the message says which",
+        TASK_FAILED: "the task failed, its run broke off, or a part of a plan was refused",
+        BAD_INPUT: "the task was not started; the message says why",
         CANCELED: "canceled by Ctrl-C",
     },
     "plan": {
@@ -36,11 +36,14 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
     },
     "undo": {
         0: "the task was undone, or with --dry-run: it can be undone completely",
-        TASK_FAILED: "the task was undone only in part, or the undo failed",
-        BAD_INPUT: "the undo was not started, or its run broke off; the message says which",
+        TASK_FAILED: "the task was undone only in part, the undo failed, or its run broke off",
+        BAD_INPUT: "the undo was not started; the message says why",
         CANCELED: "not undone: you answered no, or pressed Ctrl-C",
     },
-    "demo": {0: "everything worked as expected", TASK_FAILED: "a photo failed that should not fail"},
+    "demo": {
+        0: "everything worked as expected",
+        TASK_FAILED: "a photo failed that should not fail, a photo did not fail that should fail, or a run broke off",
+    },
     "init": {
         0: "the files were written or shown, or you answered no",
         TASK_FAILED: "the files were written, but not every folder could be added",

@@ -15,7 +15,9 @@ from cyclopts import CoercionError
 from deployments.cli.command_line import build_app
 from deployments.cli.options.errors import BadInput
 from deployments.cli.output.help_pages import CommandPage, command_pages
+from flows.errors import RunBroken
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
+from storage.errors import DatabaseUnavailable
 from storage.settings import InvalidSettings
 from tests.deployments.conftest import PHOTOJOBS
 
@@ -286,6 +288,52 @@ def test_a_fault_of_ours_shows_no_traceback_unless_it_is_asked_for(
     assert "by nothing" in quiet.complaints[0]
     assert "Traceback" not in quiet.err
     assert "Traceback" in verbose.err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RunBroken("1", status="running", state="Crashed: gone"), "its flow run ended (Crashed: gone)"),
+        (DatabaseUnavailable("the database is away. Start it."), "the database is away. Start it."),
+        (OSError(errno.ENOSPC, "No space left on device", "/srv/home"), "/srv/home: No space left on device."),
+    ],
+)
+def test_a_run_that_breaks_off_is_no_bad_input(
+    command: Command, place_database: Database, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def break_off(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("flows.execution.plain_run.run_plainly", break_off)
+
+    ran = command("run", "maintenance_global", "--json")
+
+    [task] = TasksRepository(place_database).list_newest()
+    assert (ran.code, task.status) == (1, "canceled")
+    [line] = ran.complaints
+    assert said in line
+    assert line.startswith(f"task {task.id} was canceled, because its run broke off: ")
+    assert line.endswith(f" `photojobs retry {task.id}` continues it.")
+    assert "Nothing is lost" not in line
+
+
+def test_a_task_that_cannot_be_canceled_at_the_break_of_its_run_goes_on_later(
+    command: Command, place_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable("the database is away. Start it.")
+
+    monkeypatch.setattr("flows.execution.plain_run.run_plainly", fail)
+    monkeypatch.setattr(TasksRepository, "cancel", fail)
+
+    ran = command("run", "maintenance_global", "--json")
+
+    [task] = TasksRepository(place_database).list_newest()
+    assert (ran.code, task.status) == (1, "queued")
+    assert ran.complaints == [
+        f"task {task.id}: its run broke off: the database is away. Start it. `photojobs up` or a worker continues the "
+        "task."
+    ]
 
 
 def test_a_file_system_that_fails_is_no_fault_of_ours(

@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 
 from deployments.cli.commands.installation import demo
-from deployments.demo.faults import BROKEN
+from deployments.demo.faults import BROKEN, LOST_ROWS
 from deployments.demo.library import make_library
+from deployments.demo.projects import LOST_DRIVE
 from storage import Database, JobsRepository, ProjectsRepository
 from storage.queue.tasks import TasksRepository
 from storage.settings import Settings
 
 SMALL = {"large_photos": 0}
+
+#: The photos of the project without a folder.
+LOST = [LOST_DRIVE.photo_name(index) for index in range(LOST_ROWS)]
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
@@ -35,6 +39,18 @@ def test_the_demo_repairs_its_library_and_a_second_run_changes_nothing(
 @pytest.mark.slow
 def test_it_does_so_as_a_command_with_a_server_of_its_own(shell: Callable[..., Any], place: Any) -> None:
     demonstrate(shell, place)
+
+
+@pytest.mark.parametrize(
+    ("failed", "is_expected"), [((*BROKEN, *LOST), True), (BROKEN, False), ((*BROKEN, *LOST, "IMG_4001"), False)]
+)
+def test_the_demo_is_a_success_only_if_exactly_the_faults_fail(
+    place_database: Database, monkeypatch: pytest.MonkeyPatch, failed: tuple[str, ...], is_expected: bool
+) -> None:
+    ProjectsRepository(place_database).create(project_name=LOST_DRIVE.name, project_folder=LOST_DRIVE.folder)
+    monkeypatch.setattr(demo, "failed_item_names", lambda *_: frozenset(failed))
+
+    assert demo._fails_as_expected(place_database, [], demo._hopeless(place_database)) is is_expected
 
 
 def demonstrate(run: Callable[..., Any], place: Any) -> None:

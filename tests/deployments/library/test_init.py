@@ -17,6 +17,7 @@ import pytest
 
 from deployments.library.library_survey import Layout, survey_library
 from storage import Database, ProjectsRepository
+from storage.errors import DatabaseUnavailable
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS
 from tests.deployments.conftest import PHOTOJOBS
 
@@ -154,6 +155,24 @@ def test_with_consent_settings_and_database_are_written_and_work(
     assert {"Iceland/.project.yaml", "Alps/.project.yaml"} <= after.keys()
     listed = command("library", "list", "--tenant", "Mine", "--json").document
     assert {(one["project"]["project_folder"], one["photos"]) for one in listed} == {("Iceland", 2), ("Alps", 0)}
+
+
+def test_folders_that_cannot_be_added_are_no_bad_input_once_the_files_are_written(
+    command: Command, site: Path, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable("the database is away. Start it.")
+
+    put(place.folder / "Mine", "Iceland/1.jpg")
+    monkeypatch.setattr("deployments.cli.commands.installation.init.discover_projects", fail)
+
+    ran = command("init", "../Mine", "--yes", "--discover")
+
+    assert (ran.code, (site / "photojobs.toml").exists()) == (1, True)
+    assert ran.complaints == [
+        "the files were written, but not every folder was added: the database is away. Start it. "
+        "`photojobs run folder_discovery` adds the others."
+    ]
 
 
 def test_nothing_is_overwritten_and_nothing_goes_into_a_project(command: Command, site: Path, place: Any) -> None:

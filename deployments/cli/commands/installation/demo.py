@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from sqlalchemy import text
 
 from deployments.cli.commands.tasks.running import run_followed
+from deployments.cli.options.errors import RunBrokenOff
+from deployments.cli.options.exit_codes import TASK_FAILED
 from deployments.cli.options.parameters import Flag, WholeNumber
 from deployments.cli.options.task_options import TaskOptions, read_request
 from deployments.cli.output.progress import BY_CTRL_C
@@ -29,10 +31,12 @@ from deployments.demo.snapshot import Snapshot, take_snapshot
 from deployments.embedded_server.password import auth_string_of, login_link
 from deployments.server.prefect_server import embedded_server
 from deployments.status.queue_figures import failed_item_names
+from flows.errors import RunBroken
 from flows.process.runtime import Runtime
 from storage.database.database_url import sqlite_url
 from storage.database.engine import Database
 from storage.library.paths import Library
+from storage.photos.projects import ProjectsRepository
 from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
 from storage.settings import Settings
@@ -40,9 +44,6 @@ from task_definitions.wording import quantity
 
 #: A demo with fewer photos than this has one large photo instead of several.
 SMALL_DEMO = 1_000
-
-#: The names of photos that must fail: files that are not pictures, and photos of the project without a folder.
-HOPELESS = frozenset(BROKEN) | {LOST_DRIVE.photo_name(index) for index in range(LOST_ROWS)}
 
 #: How many names are shown for each kind of change.
 EXAMPLES = 3
@@ -114,7 +115,7 @@ def demo(
             _print_next(place, took=duration(time.monotonic() - began))
             if keep:
                 _wait_for_interrupt(login_link(url.removesuffix("/api"), auth_string_of(place.prefect_home)))
-    return 0 if is_as_promised else 1
+    return 0 if is_as_promised else TASK_FAILED
 
 
 def _make(place: DemoFolder, database: Database, photos: int) -> None:
@@ -136,6 +137,7 @@ def _make(place: DemoFolder, database: Database, photos: int) -> None:
 
 
 def _repair(place: DemoFolder, runtime: Runtime) -> bool:
+    expected = _hopeless(runtime.database)
     summaries = [_run(runtime, "process_photos", tenant_id) for tenant_id in TENANTS]
     spoiled = spoil_derivatives(Library(place.library_root).project(LOFOTEN.tenant_id, LOFOTEN.folder))
     say(f"\nThe demo now deletes or empties {spoiled} thumbnails and previews of {LOFOTEN.name}.")
@@ -148,16 +150,16 @@ def _repair(place: DemoFolder, runtime: Runtime) -> bool:
     ]
     place.enter(DemoState.REPAIRED)
     _print_repaired(runtime.database, nights)
-    return _fails_as_expected(runtime.database, summaries + nights)
+    return _fails_as_expected(runtime.database, summaries + nights, expected)
 
 
 def _again(place: DemoFolder, runtime: Runtime) -> bool:
-    before = take_snapshot(place.library_root, runtime.database)
+    before, expected = take_snapshot(place.library_root, runtime.database), _hopeless(runtime.database)
     summaries = [
         _run(runtime, name, tenant_id) for name in ("process_photos", "maintenance_global") for tenant_id in TENANTS
     ]
     _print_sameness(before, take_snapshot(place.library_root, runtime.database))
-    return _fails_as_expected(runtime.database, summaries)
+    return _fails_as_expected(runtime.database, summaries, expected)
 
 
 def _run(runtime: Runtime, name: str, tenant_id: str) -> TaskSummary:
@@ -167,19 +169,32 @@ def _run(runtime: Runtime, name: str, tenant_id: str) -> TaskSummary:
         f"{request.definition.label} for {tenant_id}: photojobs run {name} --tenant {tenant_id}"
         + " --all" * options.all
     )
-    summary = run_followed(request, runtime, is_shown=True)
+    try:
+        summary = run_followed(request, runtime, is_shown=True)
+    except RunBroken as error:
+        raise RunBrokenOff(str(error)) from error
     print_summary(summary)
     if summary.task.error_message == BY_CTRL_C:
         raise KeyboardInterrupt
     return summary
 
 
-def _fails_as_expected(database: Database, summaries: list[TaskSummary]) -> bool:
-    """Show which items failed; return True if only expected items failed and every task has ended."""
+def _hopeless(database: Database) -> frozenset[str]:
+    """Return the names of the photos that must fail now.
+
+    These are files that are not pictures, and the photos of the project without a folder until upkeep archives it.
+    """
+    active = {project.project_name for project in ProjectsRepository(database).list(archived=False)}
+    lost = [LOST_DRIVE.photo_name(index) for index in range(LOST_ROWS)] if LOST_DRIVE.name in active else []
+    return frozenset((*BROKEN, *lost))
+
+
+def _fails_as_expected(database: Database, summaries: list[TaskSummary], expected: frozenset[str]) -> bool:
+    """Show which items failed; return True if exactly the expected items failed and every task has ended."""
     _title("What failed and why, while everything else went on")
     _print_query(database, FAILED_ITEMS)
     names = failed_item_names(database, [summary.task.id for summary in summaries])
-    return names <= HOPELESS and all(summary.task.is_final for summary in summaries)
+    return names == expected and all(summary.task.is_final for summary in summaries)
 
 
 def _wait_for_interrupt(link: str) -> None:

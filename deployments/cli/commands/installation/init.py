@@ -13,7 +13,7 @@ from typing import Any
 
 from cyclopts import App
 
-from deployments.cli.options.errors import BadInput
+from deployments.cli.options.errors import BadInput, RunBrokenOff
 from deployments.cli.options.exit_codes import TASK_FAILED
 from deployments.cli.options.parameters import Flag, Json
 from deployments.cli.output.loudness import is_quiet
@@ -24,6 +24,7 @@ from deployments.library.library_setup import LibrarySetup, discover_projects, s
 from deployments.library.library_survey import EXAMPLES, Layout, LibrarySurvey, survey_library
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS
 from storage.reports.task_summary import TaskSummary
+from task_definitions.errors import PhotojobsError
 
 app = App(name="init")
 
@@ -102,11 +103,17 @@ def init(
         )
     summaries = []
     if discover and tenants:
-        summaries = discover_projects(
-            settings,
-            tenants,
-            follow=lambda runtime, task_id: following(runtime, task_id, is_shown=not json),
-        )
+        try:
+            summaries = discover_projects(
+                settings,
+                tenants,
+                follow=lambda runtime, task_id: following(runtime, task_id, is_shown=not json),
+            )
+        except PhotojobsError as error:
+            raise RunBrokenOff(
+                f"the files were written, but not every folder was added: {error} `photojobs run folder_discovery` "
+                "adds the others."
+            ) from error
     if json:
         print_json(_document(setup, is_written=True, summaries=summaries))
     elif not is_quiet():

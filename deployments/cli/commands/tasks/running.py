@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import sqlite3
 
+from deployments.cli.options.errors import RunBrokenOff
 from deployments.cli.options.task_options import TaskRequest
 from deployments.cli.output.progress import BY_CTRL_C, following
 from deployments.cli.output.terminal import remark, warn
 from deployments.embedded_server.run_history import RunHistory
 from deployments.server.prefect_server import prefect_server
 from deployments.server.running_up import server_home
+from flows.errors import RunBroken
 from flows.process.runtime import Runtime
 from flows.starting.start_targets import check_targets
+from storage.errors import StorageError
 from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
+from task_definitions.errors import PhotojobsError
+from task_definitions.wording import os_error_in_words
 
 
 def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
@@ -25,7 +30,7 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
 
     Raises:
         PhotojobsError: the task cannot be started.
-        RunBroken: the flow run ended before the task.
+        RunBrokenOff: the run ended before the task. The task was canceled, if possible.
     """
     tasks = TasksRepository(runtime.database)
     # These calls report unknown tenants, projects and photos at once, so they precede the start of the server, which
@@ -45,6 +50,8 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
             return _run_plainly(request, runtime, history, is_shown=is_shown)
         with prefect_server(server_home(runtime.database)):
             return run_followed(request, runtime, is_shown=is_shown)
+    except (PhotojobsError, OSError) as error:
+        raise _broken_off(request.new.id, error, tasks) from error
     except BaseException as error:
         reason = BY_CTRL_C if isinstance(error, KeyboardInterrupt) else f"the run ended early: {error}"
         tasks.cancel(request.new.id, reason=reason)
@@ -63,6 +70,19 @@ def run_followed(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> T
 
     with following(runtime, request.new.id, is_shown=is_shown):
         return run_task(**request.arguments())
+
+
+def _broken_off(task_id: str, error: Exception, tasks: TasksRepository) -> RunBrokenOff:
+    """Cancel the task of a run that broke off, and return the error for the user."""
+    says = os_error_in_words(error) if isinstance(error, OSError) else str(error)
+    says = error.reason if isinstance(error, RunBroken) else says
+    try:
+        tasks.cancel(task_id, reason=f"the run ended early: {says}")
+    except StorageError:
+        return RunBrokenOff(f"task {task_id}: its run broke off: {says} `photojobs up` or a worker continues the task.")
+    return RunBrokenOff(
+        f"task {task_id} was canceled, because its run broke off: {says} `photojobs retry {task_id}` continues it."
+    )
 
 
 def _history(runtime: Runtime) -> RunHistory | None:
