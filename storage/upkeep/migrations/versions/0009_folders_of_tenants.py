@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from storage.database.database_url import shown_url
 from storage.errors import SchemaMismatch
 
 revision = "0009"
@@ -56,9 +57,9 @@ def downgrade() -> None:
     folders = list(connection.scalars(sa.text(twice)))
     if folders:
         raise SchemaMismatch(
-            f"Several tenants have project folders of the same name (number of such names: {len(folders)}; the first: "
-            f"{folders[0]}). Older schemas allow each name once. Rename all but one folder of each name, and run "
-            "folder_discovery."
+            f"{shown_url(connection.engine.url)}: several tenants have project folders of the same name (number of "
+            f"such names: {len(folders)}; the first: {folders[0]}). Nothing was changed. Older schemas allow each name "
+            "once. Rename all but one folder of each name, and run folder_discovery."
         )
     op.drop_index(INDEX, "projects")
     if is_postgresql:
