@@ -62,9 +62,9 @@ def render_report(report: TaskReport) -> str:
     environment.filters |= {"lasting": _lasting, "plain": _plain, "size": size_in_words, "number": _number}
     colors = colors_for([step.type for step in report.summary.steps])
     charts = {
-        "timeline": timeline(report.spans, report.lanes, colors, begin=report.begin, end=report.end)
-        if report.spans
-        else None,
+        "timeline": None
+        if report.begin is None or not report.spans
+        else timeline(report.spans, report.lanes, colors, begin=report.begin, end=report.end),
         "throughput": throughput_chart(report.throughput) if report.spans else None,
         "waits": waits_chart(report.times) if report.times else None,
     }

@@ -56,15 +56,15 @@ class TaskReport:
     changed: int
 
     @property
-    def begin(self) -> datetime:
-        """The start of the task or of its first job, the earlier of both; `made_at` if nothing has started."""
-        starts = [span.started_at for span in self.spans]
-        return min([*starts, self.summary.task.started_at or self.made_at])
+    def begin(self) -> datetime | None:
+        """The start of the task or of its first job, the earlier of both; None if nothing has started."""
+        starts = (self.summary.task.started_at, *(span.started_at for span in self.spans))
+        return min((moment for moment in starts if moment is not None), default=None)
 
     @property
     def throughput(self) -> Throughput:
         """How much was done in each part of the task's time."""
-        return throughput_of(self.spans, begin=self.begin, end=self.end)
+        return throughput_of(self.spans, begin=self.begin or self.end, end=self.end)
 
     @property
     def end(self) -> datetime:

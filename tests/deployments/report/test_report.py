@@ -181,6 +181,19 @@ def test_a_task_that_nobody_has_taken_up_has_a_page_as_well(runtime: Runtime) ->
         read_report(runtime.database, runtime.library, "nothing such")
 
 
+def test_a_task_that_never_started_has_no_begin_and_took_no_time(command: Callable[..., Any], runtime: Runtime) -> None:
+    started = start_task(type="folder_discovery", tenant_id="user_0")
+    TasksRepository(runtime.database).cancel(started.task_id)
+
+    report = read_report(runtime.database, runtime.library, started.task_id)
+    page = Page(render_report(report))
+
+    assert report.begin is None
+    assert {"created", "began", "took", "has taken"} & set(page.texts) == {"created"}
+    assert f"{report.summary.task.created_at:%H:%M:%S}" in page.texts
+    assert command("report", "--json").document["began_at"] is None
+
+
 def test_the_command_writes_the_page_of_the_newest_task_and_numbers_for_programs(
     command: Callable[..., Any], runtime: Runtime, place: Any
 ) -> None:
