@@ -84,12 +84,14 @@ def read_report(database: Database, library: Library, task_id: str, *, photos: i
         task = summary.task
         kept = read_figures(connection, task_id)
         now_figures: LibraryFigures | None = take_figures(connection, task) if kept.after is None else None
-        changed, total = changed_photos(connection, task, limit=photos, now=now)
+        spans = job_spans(connection, task, now=now)
+        has_begun = task.started_at is not None or spans
+        changed, total = changed_photos(connection, task, limit=photos, now=now) if has_begun else ((), 0)
         return TaskReport(
             made_at=now,
             summary=summary,
             lanes=LanesRepository(connection).list(),
-            spans=job_spans(connection, task, now=now),
+            spans=spans,
             times=step_times(connection, task_id),
             failures=failure_reasons(connection, task_id),
             slowest=slowest(connection, task_id),

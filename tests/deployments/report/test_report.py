@@ -181,14 +181,18 @@ def test_a_task_that_nobody_has_taken_up_has_a_page_as_well(runtime: Runtime) ->
         read_report(runtime.database, runtime.library, "nothing such")
 
 
-def test_a_task_that_never_started_has_no_begin_and_took_no_time(command: Callable[..., Any], runtime: Runtime) -> None:
+def test_a_task_that_never_started_has_no_begin_and_changed_no_photo(
+    command: Callable[..., Any], runtime: Runtime
+) -> None:
     started = start_task(type="folder_discovery", tenant_id="user_0")
+    project = ProjectsRepository(runtime.database).create(project_name="Iceland", project_folder="Iceland")
+    PhotosRepository(runtime.database).create_many([{"project_id": project.id, "filename": "fox"}])
     TasksRepository(runtime.database).cancel(started.task_id)
 
     report = read_report(runtime.database, runtime.library, started.task_id)
     page = Page(render_report(report))
 
-    assert report.begin is None
+    assert (report.begin, report.changed) == (None, 0)
     assert {"created", "began", "took", "has taken"} & set(page.texts) == {"created"}
     assert f"{report.summary.task.created_at:%H:%M:%S}" in page.texts
     assert command("report", "--json").document["began_at"] is None
