@@ -43,6 +43,11 @@ _TABLES = (projects, photos, tags, photo_tags, file_journal, photo_derivatives, 
 _SYSTEM_CALLS = ("link", "unlink", "rename", "replace", "mkdir", "rmdir", "write")
 
 
+def items_of(*photo_ids: int) -> list[dict[str, int]]:
+    """Return the items of a job for these photos."""
+    return [{"photo_id": photo_id} for photo_id in photo_ids]
+
+
 class Death(BaseException):
     """A simulated death of the process; nothing after this point happens."""
 
@@ -125,6 +130,15 @@ class Studio:
 
     def run(self, type: str, *, tenant_id: str = "tenant", **arguments: Any) -> Job:
         return run_step(self.runtime, type=type, tenant_id=tenant_id, **arguments)
+
+    def enqueue(self, type: str, *photo_ids: int, **arguments: Any) -> int:
+        """Queue a job, with an item for each of the photos; return its id."""
+        jobs, arguments = JobsRepository(self.database), {"tenant_id": "tenant", "type": type, **arguments}
+        if not photo_ids:
+            return jobs.enqueue(**arguments).id
+        queued = jobs.enqueue_with_items(items=items_of(*photo_ids), **arguments)
+        assert isinstance(queued, Job)
+        return queued.id
 
     def get_photo(self, photo_id: int) -> Photo | None:
         return PhotosRepository(self.database).get_by_id(photo_id)
@@ -362,6 +376,22 @@ class Deaths:
                     assert ended.status == "completed", ended.error_message
             yield number
             number += every
+
+    def check(
+        self,
+        prepare: Callable[[Studio], int],
+        *,
+        more_than: int = 0,
+        outcome: Callable[[Studio], Any] = Studio.outcome,
+    ) -> None:
+        """Check that a death at each of more than `more_than` points ends like an undisturbed run; see `each`."""
+        assert run_queued_job(self.studio.runtime, prepare(self.studio)).status == "completed"
+        undisturbed = outcome(self.studio)
+        rounds = 0
+        for number in self.each(prepare):
+            assert outcome(self.studio) == undisturbed, f"after a death at point {number}"
+            rounds += 1
+        assert rounds > more_than
 
     def _empty(self) -> None:
         root = self.studio.root

@@ -6,7 +6,6 @@ import hashlib
 import os
 import sys
 import threading
-from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -23,18 +22,15 @@ from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
 from storage.database.tables import job_items, jobs, photo_derivatives, photo_originals
 from storage.photos.originals import OriginalsRepository
+from tests.flows.steps.conftest import items_of
 from tests.waiting import wait_until
-
-
-def _items(*photo_ids: int) -> list[dict[str, Any]]:
-    return [{"photo_id": photo_id} for photo_id in photo_ids]
 
 
 def _generate(studio, *photo_ids, tenant_id="tenant", **payload):
     return studio.run(
         "generate_derivatives",
         scope="photo_set",
-        items=_items(*photo_ids),
+        items=items_of(*photo_ids),
         payload=payload or None,
         tenant_id=tenant_id,
     )
@@ -369,16 +365,14 @@ def test_what_an_earlier_attempt_did_counts_in_the_report(studio, picture, monke
         return make(source, **options)
 
     monkeypatch.setattr(studio.runtime.images, "make_derivatives", stop_at_the_third)
-    queued = JobsRepository(studio.database).enqueue_with_items(
-        tenant_id=iceland.tenant_id, type="generate_derivatives", scope="photo_set", items=_items(*ids)
-    )
+    job_id = studio.enqueue("generate_derivatives", *ids, scope="photo_set")
     claimed = JobsRepository(studio.database).claim_next("w1")
     handed_back = run_claimed_job(claimed, studio.runtime, stopping=stopping)
     assert handed_back.status == "queued"
     done = handed_back.result["counts"]["thumbnails made"]
     assert 0 < done < len(ids)
 
-    ended = run_queued_job(studio.runtime, queued.id)
+    ended = run_queued_job(studio.runtime, job_id)
 
     assert ended.status == "completed"
     assert ended.result["counts"]["thumbnails made"] == len(ids)
@@ -406,23 +400,16 @@ def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, picture, death
     def prepare(studio):
         iceland = studio.project("Iceland")
         ids = [picture(iceland, name) for name in ("fox", "owl")]
-        return (
-            JobsRepository(studio.database)
-            .enqueue_with_items(tenant_id="tenant", type="upload_postprocess", items=_items(*ids))
-            .id
-        )
+        return studio.enqueue("upload_postprocess", *ids)
 
-    assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
-    undisturbed = studio.outcome()
-    for number in deaths.each(prepare):
-        assert studio.outcome() == undisturbed, f"after a death at point {number}"
+    deaths.check(prepare)
 
 
 def test_postprocessing_makes_derivatives_reads_metadata_and_aligns_keep_flags(studio, jpeg):
     iceland = studio.project("Iceland")
     content = jpeg(DateTimeOriginal="2024:05:06 07:08:09", Make="Nikon", Model="Z 8")
     photo_id = studio.photo(iceland, "fox", "jpg", contents={"jpg": content}, jpg_available=0, keep_raw=1)
-    job = studio.run("upload_postprocess", scope="photo_set", items=_items(photo_id))
+    job = studio.run("upload_postprocess", scope="photo_set", items=items_of(photo_id))
     assert job.status == "completed", job.error_message
     photo = studio.get_photo(photo_id)
     assert photo.date_time_original == "2024-05-06T07:08:09"
@@ -436,7 +423,7 @@ def test_postprocessing_makes_derivatives_reads_metadata_and_aligns_keep_flags(s
     assert (photo.jpg_available, photo.keep_jpg, photo.keep_raw) == (1, 1, 0)
     assert _statuses(studio, photo_id) == ("generated", "generated")
     before = studio.everything()
-    studio.run("upload_postprocess", scope="photo_set", items=_items(photo_id))
+    studio.run("upload_postprocess", scope="photo_set", items=items_of(photo_id))
     assert studio.everything() == before
 
 
@@ -447,7 +434,7 @@ def test_postprocessing_keeps_pending_deletions_and_keeps_what_has_come(studio, 
     PhotosRepository(studio.database).update_many([{"id": doomed, "keep_jpg": 0, "keep_raw": 0}])
     PhotosRepository(studio.database).update_many([{"id": joined, "keep_raw": 0}])
     (studio.folder(iceland).path / "owl.NEF").write_bytes(b"came later")
-    studio.run("upload_postprocess", scope="photo_set", items=_items(doomed, joined))
+    studio.run("upload_postprocess", scope="photo_set", items=items_of(doomed, joined))
     assert studio.get_photo(doomed).keep_jpg == 0
     photo = studio.get_photo(joined)
     assert (photo.raw_available, photo.keep_raw, photo.keep_jpg) == (1, 1, 1)

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from flows.testing import run_queued_job
-from storage import JobsRepository, PhotosRepository
+from storage import PhotosRepository
 from storage.database.tables import file_journal, job_items, jobs
 
 
@@ -220,18 +219,9 @@ def test_a_death_at_any_point_is_repaired_under_the_same_name(studio: Any, death
         for name in ("x", "y"):
             studio.photo(first, name, "jpg")
             studio.photo(second, name, "NEF", "jpg", "xmp", derivatives=True, tagged=("tag",))
-        return int(
-            JobsRepository(studio.database).enqueue(tenant_id="tenant", type="duplicate_resolution", scope="global").id
-        )
+        return int(studio.enqueue("duplicate_resolution", scope="global"))
 
-    assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
-    undisturbed, asked = studio.outcome(), follow_ups(studio)
-    rounds = 0
-    for number in deaths.each(prepare):
-        assert studio.outcome() == undisturbed, f"after a death at point {number}"
-        assert follow_ups(studio) == asked
-        rounds += 1
-    assert rounds > 10
+    deaths.check(prepare, more_than=10, outcome=lambda studio: (studio.outcome(), follow_ups(studio)))
 
 
 def test_a_whole_project_that_was_copied_is_resolved_by_few_scans(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:

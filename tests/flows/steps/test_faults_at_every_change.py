@@ -77,21 +77,19 @@ def prepare(studio: Any, type: str, jpeg: Callable[..., bytes]) -> int:
         if path.is_file():
             os.utime(path, ns=(10**18, 10**18))
 
-    jobs = JobsRepository(studio.database)
     if type == "undo":
         do_something(studio)
-        return int(jobs.enqueue(tenant_id="tenant", type=type, scope="global", payload={"undo": "task"}).id)
+        return int(studio.enqueue(type, scope="global", payload={"undo": "task"}))
     unit = BUILTIN_STEP_TYPES[type].unit
     if unit == "items":
         target = {"project_id": norway.id} if type == "image_move_files" else {}
-        items = [{"photo_id": photo_id} for photo_id in ids]
-        return int(jobs.enqueue_with_items(tenant_id="tenant", type=type, items=items, **target).id)
+        return int(studio.enqueue(type, *ids, **target))
     if type in {"project_delete_files", "project_cleanup_db", "project_scavenge"}:
-        return int(jobs.enqueue(tenant_id="tenant", type=type, project_id=old.id).id)
+        return int(studio.enqueue(type, project_id=old.id))
     if type == "project_stop_processes":
-        jobs.enqueue(tenant_id="tenant", type="manifest_check", project_id=iceland.id)
-        return int(jobs.enqueue(tenant_id="tenant", type=type, project_id=iceland.id).id)
-    return int(jobs.enqueue(tenant_id="tenant", type=type, scope="global").id)
+        studio.enqueue("manifest_check", project_id=iceland.id)
+        return int(studio.enqueue(type, project_id=iceland.id))
+    return int(studio.enqueue(type, scope="global"))
 
 
 def throw_away(database: Database, place: ProjectFolder, project_id: int, file: Path) -> None:
@@ -192,10 +190,7 @@ def prepare_undo_of_one_name(studio: Any, jpeg: Callable[..., bytes]) -> int:
     run_task(studio, *steps, scope="photo_set", project_id=iceland.id, items=items)
     assert studio.get_photo(ids[0]).filename == "fox"
     assert studio.get_photo(ids[1]).filename != "fox"
-    undo = JobsRepository(studio.database).enqueue(
-        tenant_id="tenant", type="undo", scope="global", payload={"undo": "task"}
-    )
-    return int(undo.id)
+    return int(studio.enqueue("undo", scope="global", payload={"undo": "task"}))
 
 
 def prepare_undo_of_undo(studio: Any, jpeg: Callable[..., bytes]) -> int:
@@ -209,10 +204,7 @@ def prepare_undo_of_undo(studio: Any, jpeg: Callable[..., bytes]) -> int:
     run_task(studio, *steps, scope="photo_set", project_id=norway.id, items=[{"photo_id": photo_id}])
     run_task(studio, "undo", scope="global", payload={"undo": "task"}, task_id="undo")
     assert studio.get_photo(photo_id).filename == "fox"
-    job = JobsRepository(studio.database).enqueue(
-        tenant_id="tenant", type="undo", scope="global", payload={"undo": "undo"}
-    )
-    return int(job.id)
+    return int(studio.enqueue("undo", scope="global", payload={"undo": "undo"}))
 
 
 @pytest.mark.slow_on("postgresql")

@@ -13,16 +13,13 @@ from flows.testing import run_queued_job
 from storage import JobsRepository, ProjectsRepository
 from storage.database.tables import file_journal
 from storage.errors import UnknownPhoto
-
-
-def _items(*photo_ids: int) -> list[dict[str, Any]]:
-    return [{"photo_id": photo_id} for photo_id in photo_ids]
+from tests.flows.steps.conftest import items_of
 
 
 def test_only_the_files_that_are_not_to_be_kept_go_to_the_trash(studio):
     iceland = studio.project("Iceland")
     photo_id = studio.photo(iceland, "fox", "jpg", "NEF", "xmp", keep_raw=0, derivatives=True)
-    job = studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    job = studio.run("file_removal", scope="photo_set", items=items_of(photo_id))
     assert job.status == "completed"
     disk = studio.disk()
     assert disk["tenant/Iceland/.trash/fox.NEF"] == b"Iceland/fox.NEF"
@@ -37,7 +34,7 @@ def test_a_photo_of_which_nothing_is_kept_goes_with_its_sidecars_derivatives_and
     photo_id = studio.photo(
         iceland, "fox", "jpg", "NEF", "xmp", "jpg.xmp", keep_jpg=0, keep_raw=0, derivatives=True, tagged=("animal",)
     )
-    studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    studio.run("file_removal", scope="photo_set", items=items_of(photo_id))
     assert set(studio.disk()) == {f"tenant/Iceland/.trash/fox.{end}" for end in ("jpg", "NEF", "xmp", "jpg.xmp")}
     assert studio.get_photo(photo_id) is None
     with studio.database.connect() as connection:
@@ -52,7 +49,7 @@ def test_a_photo_of_which_nothing_is_kept_goes_with_its_sidecars_derivatives_and
 def test_a_removed_jpeg_takes_its_derivatives_along_while_the_raw_stays(studio):
     iceland = studio.project("Iceland")
     photo_id = studio.photo(iceland, "fox", "jpg", "NEF", keep_jpg=0, derivatives=True)
-    studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    studio.run("file_removal", scope="photo_set", items=items_of(photo_id))
     assert set(studio.disk()) == {"tenant/Iceland/.trash/fox.jpg", "tenant/Iceland/fox.NEF"}
     photo = studio.get_photo(photo_id)
     assert (photo.jpg_available, photo.thumbnail_status, photo.preview_status) == (0, "missing", "missing")
@@ -67,7 +64,7 @@ def test_a_photo_whose_derivatives_cannot_be_removed_still_has_its_file_in_the_j
 
     with monkeypatch.context() as patch:
         patch.setattr(photo_files, "remove_derivative", failing)
-        job = studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+        job = studio.run("file_removal", scope="photo_set", items=items_of(photo_id))
     assert job.status == "queued"
     JobsRepository(studio.database).requeue(job.id)
     assert run_queued_job(studio.runtime, job.id).status == "completed"
@@ -79,14 +76,14 @@ def test_a_file_that_came_after_the_decision_is_not_removed(studio):
     iceland = studio.project("Iceland")
     photo_id = studio.photo(iceland, "fox", "jpg", keep_raw=0)
     (studio.folder(iceland).path / "fox.NEF").write_bytes(b"new")
-    studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    studio.run("file_removal", scope="photo_set", items=items_of(photo_id))
     assert "tenant/Iceland/fox.NEF" in studio.disk()
 
 
 def test_other_files_have_no_flag_and_stay(studio):
     iceland = studio.project("Iceland")
     photo_id = studio.photo(iceland, "fox", "jpg", "png", keep_jpg=0, keep_raw=0)
-    studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    studio.run("file_removal", scope="photo_set", items=items_of(photo_id))
     assert "tenant/Iceland/fox.png" in studio.disk()
     assert studio.get_photo(photo_id).other_available == 1
 
@@ -123,10 +120,10 @@ def test_running_it_twice_changes_nothing_more(studio, clock):
         studio.photo(iceland, "owl", "jpg", keep_jpg=0),
         studio.photo(iceland, "elk", "jpg", "NEF"),
     ]
-    studio.run("file_removal", scope="photo_set", items=_items(*ids))
+    studio.run("file_removal", scope="photo_set", items=items_of(*ids))
     before = studio.everything()
     clock.advance(seconds=60)
-    second = studio.run("file_removal", scope="photo_set", items=_items(ids[0], ids[2]))
+    second = studio.run("file_removal", scope="photo_set", items=items_of(ids[0], ids[2]))
     assert second.status == "completed"
     assert studio.everything() == before
     assert studio.run("file_removal", scope="project", project_id=iceland.id).status == "completed"
@@ -140,13 +137,13 @@ def test_nothing_is_concluded_from_a_missing_folder_or_library(studio):
     before = studio.get_photo(photo_id)
     away = studio.root.parent / "away"
     studio.folder(iceland).path.rename(away)
-    job = studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    job = studio.run("file_removal", scope="photo_set", items=items_of(photo_id))
     assert job.status == "queued"
     assert "does not exist" in job.error_message
     assert studio.get_photo(photo_id) == before
     studio.root.rename(studio.root.parent / "unmounted")
     studio.root.mkdir()
-    job = studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+    job = studio.run("file_removal", scope="photo_set", items=items_of(photo_id))
     assert "missing or empty" in job.error_message
     assert studio.get_photo(photo_id) == before
 
@@ -160,7 +157,7 @@ def test_a_photo_of_a_project_whose_disk_is_away_keeps_its_row_with_its_tags(stu
     # This is the empty mount point of a disk that is not mounted.
     folder.rename(away)
     folder.mkdir()
-    arguments = {"items": _items(photo_id)} if by == "items" else {"project_id": iceland.id}
+    arguments = {"items": items_of(photo_id)} if by == "items" else {"project_id": iceland.id}
     job = studio.run("file_removal", scope="photo_set" if by == "items" else "project", **arguments)
     assert (job.status, "is unavailable" in job.error_message) == ("failed", True)
     assert not list(folder.iterdir())
@@ -202,7 +199,7 @@ def test_a_symlink_fails_its_own_photo_alone(studio):
     secret = studio.root.parent / "secret.jpg"
     path.rename(secret)
     path.symlink_to(secret)
-    job = studio.run("file_removal", scope="photo_set", items=_items(bad, good))
+    job = studio.run("file_removal", scope="photo_set", items=items_of(bad, good))
     assert job.status == "failed"
     assert "1 of 2 photos failed" in job.error_message
     assert path.is_symlink()
@@ -216,7 +213,7 @@ def test_photos_that_become_archived_or_foreign_while_their_job_waits_are_left_a
     archived, foreign = studio.project("Old"), studio.project("Theirs")
     ids = [studio.photo(project, "fox", "jpg", keep_jpg=0) for project in (archived, foreign)]
     jobs = JobsRepository(studio.database)
-    queued = jobs.enqueue_with_items(tenant_id="tenant", type="file_removal", scope="photo_set", items=_items(*ids))
+    queued = jobs.enqueue_with_items(tenant_id="tenant", type="file_removal", scope="photo_set", items=items_of(*ids))
     ProjectsRepository(studio.database).archive(archived.id)
     studio.give_away(foreign, "other")
     before = studio.everything()
@@ -229,7 +226,7 @@ def test_a_job_for_a_photo_of_another_tenant_is_refused(studio):
     photo_id = studio.photo(studio.project("Theirs", tenant_id="other"), "fox", "jpg", keep_jpg=0)
     before = studio.everything()
     with pytest.raises(UnknownPhoto):
-        studio.run("file_removal", scope="photo_set", items=_items(photo_id))
+        studio.run("file_removal", scope="photo_set", items=items_of(photo_id))
     assert studio.everything() == before
     assert JobsRepository(studio.database).list_by_tenant("tenant") == []
 
@@ -242,20 +239,9 @@ def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, deaths):
             studio.photo(iceland, "fox", "jpg", "dng", "NEF", "xmp", keep_jpg=0, keep_raw=0, derivatives=True),
             studio.photo(iceland, "owl", "jpg", "NEF", keep_jpg=0, derivatives=True, tagged=("bird",)),
         ]
-        job = JobsRepository(studio.database).enqueue_with_items(
-            tenant_id="tenant", type="file_removal", items=_items(*ids)
-        )
-        return job.id
+        return studio.enqueue("file_removal", *ids)
 
-    from flows.testing import run_queued_job
-
-    assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
-    undisturbed = studio.outcome()
-    rounds = 0
-    for number in deaths.each(prepare):
-        assert studio.outcome() == undisturbed, f"after a death at point {number}"
-        rounds += 1
-    assert rounds > 8
+    deaths.check(prepare, more_than=8)
 
 
 @pytest.mark.parametrize("other", ["JPG", "jpeg"])

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.testing import run_queued_job
-from storage import JobsRepository, ProjectsRepository
-from storage.library.atomic_write import TEMPORARY_PREFIX
+from storage import ProjectsRepository
 from storage.library.manifest import Manifest, read_manifest, write_manifest
 
 
@@ -134,17 +132,9 @@ def test_a_death_at_any_point_is_repaired_and_no_project_is_taken_for_an_orphan(
         project = studio.project("old")
         studio.photo(project, "a", "jpg")
         named(studio, project, "New name")
-        jobs = JobsRepository(studio.database)
-        return int(jobs.enqueue(tenant_id="tenant", type="folder_alignment", scope="global").id)
+        return int(studio.enqueue("folder_alignment", scope="global"))
 
-    assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
-    undisturbed = studio.outcome()
-    rounds = 0
-    for number in deaths.each(prepare):
-        left = {name: value for name, value in studio.outcome().items() if TEMPORARY_PREFIX not in name}
-        assert left == undisturbed, f"after a death at point {number}"
-        rounds += 1
-    assert rounds > 3
+    deaths.check(prepare, more_than=3)
 
 
 def test_a_rename_without_its_row_survives_the_cleanup_of_orphans(studio: Any) -> None:

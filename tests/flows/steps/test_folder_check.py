@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from flows.testing import run_queued_job
-from storage import JobsRepository, PhotosRepository
+from storage import PhotosRepository
 from storage.database.tables import job_items, jobs, photos
 
 
@@ -155,14 +154,6 @@ def test_a_death_at_any_point_is_repaired_and_what_was_moved_is_journaled(studio
     def prepare(studio: Any) -> int:
         project = studio.project("Iceland")
         put(studio, project, "new.jpg", "film.mp4", "note.txt")
-        repository = JobsRepository(studio.database)
-        return int(repository.enqueue(tenant_id="tenant", type="folder_check", project_id=project.id).id)
+        return int(studio.enqueue("folder_check", project_id=project.id))
 
-    assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
-    undisturbed, asked = studio.outcome(), follow_ups(studio)
-    rounds = 0
-    for number in deaths.each(prepare):
-        assert studio.outcome() == undisturbed, f"after a death at point {number}"
-        assert follow_ups(studio) == asked
-        rounds += 1
-    assert rounds > 4
+    deaths.check(prepare, more_than=4, outcome=lambda studio: (studio.outcome(), follow_ups(studio)))

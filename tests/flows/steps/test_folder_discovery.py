@@ -411,15 +411,9 @@ def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, folder, known,
         studio.folder(renamed).path.rename(studio.root / "tenant" / "Norway 2024")
         gone = known("Gone")
         shutil.rmtree(studio.folder(gone).path)
-        return JobsRepository(studio.database).enqueue(tenant_id="tenant", type="folder_discovery", scope="global").id
+        return studio.enqueue("folder_discovery", scope="global")
 
-    assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
-    undisturbed = studio.outcome()
-    rounds = 0
-    for number in deaths.each(prepare):
-        assert studio.outcome() == undisturbed, f"after a death at point {number}"
-        rounds += 1
-    assert rounds > 12
+    deaths.check(prepare, more_than=12)
 
 
 class TestInAFileOfAnotherProgram:
@@ -482,12 +476,7 @@ class TestInAFileOfAnotherProgram:
             folder = studio.root / "tenant" / "Iceland"
             folder.mkdir()
             (folder / "fox.jpg").write_bytes(b"fox")
-            return (
-                JobsRepository(studio.database).enqueue(tenant_id="tenant", type="folder_discovery", scope="global").id
-            )
+            return studio.enqueue("folder_discovery", scope="global")
 
-        assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
-        undisturbed = studio.outcome()
-        assert "tenant/Iceland_2/fox.jpg" in undisturbed
-        for number in deaths.each(prepare):
-            assert studio.outcome() == undisturbed, f"death at change {number}"
+        deaths.check(prepare)
+        assert "tenant/Iceland_2/fox.jpg" in studio.outcome()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
@@ -14,14 +13,11 @@ from storage.errors import UnknownPhoto, UnknownProject
 from storage.history.move_intents import pending_intents
 from storage.library import transfer
 from storage.library.errors import NotEnoughSpace
-
-
-def _items(*photo_ids: int) -> list[dict[str, Any]]:
-    return [{"photo_id": photo_id} for photo_id in photo_ids]
+from tests.flows.steps.conftest import items_of
 
 
 def _move(studio, destination, *photo_ids):
-    return studio.run("image_move_files", scope="photo_set", project_id=destination.id, items=_items(*photo_ids))
+    return studio.run("image_move_files", scope="photo_set", project_id=destination.id, items=items_of(*photo_ids))
 
 
 @pytest.fixture
@@ -152,19 +148,13 @@ def test_an_unusable_destination_fails_at_once_and_changes_nothing(studio, unusa
     elif unusable == "unknown":
         empty = studio.project("Empty")
         project_id = empty.id
-    queued = JobsRepository(studio.database).enqueue_with_items(
-        tenant_id="tenant",
-        type="image_move_files",
-        scope="photo_set",
-        project_id=project_id,
-        items=_items(photo_id),
-    )
+    job_id = studio.enqueue("image_move_files", photo_id, scope="photo_set", project_id=project_id)
     if unusable == "unknown":
         ProjectsRepository(studio.database).remove(project_id)
     elif unusable == "another tenant's":
         studio.give_away(norway, "other")
     before = studio.everything()
-    job = run_queued_job(studio.runtime, queued.id)
+    job = run_queued_job(studio.runtime, job_id)
     assert job.status == "failed"
     assert studio.everything() == before
 
@@ -330,16 +320,10 @@ def test_photos_of_a_project_that_is_archived_while_their_move_waits_are_skipped
 def test_a_photo_of_another_tenant_does_not_move(studio):
     theirs, norway = studio.project("Theirs"), studio.project("Norway")
     photo_id = studio.photo(theirs, "fox", "jpg")
-    queued = JobsRepository(studio.database).enqueue_with_items(
-        tenant_id="tenant",
-        type="image_move_files",
-        scope="photo_set",
-        project_id=norway.id,
-        items=_items(photo_id),
-    )
+    job_id = studio.enqueue("image_move_files", photo_id, scope="photo_set", project_id=norway.id)
     studio.give_away(theirs, "other")
     before = studio.everything()
-    assert run_queued_job(studio.runtime, queued.id).status == "failed"
+    assert run_queued_job(studio.runtime, job_id).status == "failed"
     assert studio.everything() == before
 
 
@@ -378,15 +362,6 @@ def test_a_death_at_any_point_is_repaired_by_the_next_run(studio, deaths):
             studio.photo(iceland, "fox", "jpg", "NEF", "xmp", derivatives=True, tagged=("animal", "arctic")),
             studio.photo(iceland, "owl", "jpg", "NEF", derivatives=True),
         ]
-        job = JobsRepository(studio.database).enqueue_with_items(
-            tenant_id="tenant", type="image_move_files", project_id=norway.id, scope="photo_set", items=_items(*ids)
-        )
-        return job.id
+        return studio.enqueue("image_move_files", *ids, project_id=norway.id, scope="photo_set")
 
-    assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
-    undisturbed = studio.outcome()
-    rounds = 0
-    for number in deaths.each(prepare):
-        assert studio.outcome() == undisturbed, f"after a death at point {number}"
-        rounds += 1
-    assert rounds > 12
+    deaths.check(prepare, more_than=12)

@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import select
 
 from flows.execution.job_run import run_claimed_job
-from flows.testing import run_queued_job
 from storage import JobsRepository
 from storage.database.tables import file_journal
 
@@ -109,16 +108,9 @@ def test_a_death_at_any_point_is_repaired(studio: Any, deaths: Any) -> None:
         studio.photo(project, "kept", "jpg", derivatives=True)
         for name in ("one", "two"):
             studio.photo(project, name, derivatives=True, tagged=(name,))
-        jobs = JobsRepository(studio.database)
-        return int(jobs.enqueue(tenant_id="tenant", type="manifest_cleaning", project_id=project.id).id)
+        return int(studio.enqueue("manifest_cleaning", project_id=project.id))
 
-    assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
-    undisturbed = studio.outcome()
-    rounds = 0
-    for number in deaths.each(prepare):
-        assert studio.outcome() == undisturbed, f"after a death at point {number}"
-        rounds += 1
-    assert rounds > 4
+    deaths.check(prepare, more_than=4)
 
 
 def test_a_row_goes_only_if_its_file_was_missing_in_an_earlier_run_long_enough_ago(studio: Any, clock: Any) -> None:

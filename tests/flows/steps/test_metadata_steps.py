@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from sqlalchemy import text
 
 from flows.imaging.pixels.vips import load_vips
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
-
-
-def _items(*photo_ids: int) -> list[dict[str, Any]]:
-    return [{"photo_id": photo_id} for photo_id in photo_ids]
+from tests.flows.steps.conftest import items_of
 
 
 @pytest.fixture
@@ -26,7 +21,7 @@ def picture(studio, jpeg):
 def test_date_orientation_camera_and_size_come_into_the_row(studio, picture):
     iceland = studio.project("Iceland")
     photo_id = picture(iceland, "fox", DateTimeOriginal="2024:05:06 07:08:09", Make="Nikon", Model="Z 8", Orientation=8)
-    job = studio.run("metadata", scope="photo_set", items=_items(photo_id))
+    job = studio.run("metadata", scope="photo_set", items=items_of(photo_id))
     assert job.status == "completed", job.error_message
     photo = studio.get_photo(photo_id)
     assert (photo.date_time_original, photo.orientation) == ("2024-05-06T07:08:09", 8)
@@ -40,7 +35,7 @@ def test_what_the_file_does_not_say_and_keys_of_others_stay(studio, picture):
     known = {"make": "Leica", "rating": 5, "nested": {"a": [1]}, "width": 1}
     row = {"date_time_original": "2020-01-01T00:00:00", "meta_json": known}
     photo_id = picture(iceland, "fox", row=row)
-    studio.run("metadata", scope="photo_set", items=_items(photo_id))
+    studio.run("metadata", scope="photo_set", items=items_of(photo_id))
     photo = studio.get_photo(photo_id)
     assert photo.date_time_original == "2020-01-01T00:00:00"
     assert photo.meta_json["rating"] == 5
@@ -54,7 +49,7 @@ def test_meta_json_that_is_no_object_is_not_overwritten(studio, picture):
     photo_id = picture(iceland, "fox", DateTimeOriginal="2024:05:06 07:08:09")
     with studio.database.begin() as connection:
         connection.execute(text("UPDATE photos SET meta_json = '[1, 2]'"))
-    assert studio.run("metadata", scope="photo_set", items=_items(photo_id)).status == "completed"
+    assert studio.run("metadata", scope="photo_set", items=items_of(photo_id)).status == "completed"
     photo = studio.get_photo(photo_id)
     assert photo.meta_json == [1, 2]
     assert photo.date_time_original == "2024-05-06T07:08:09"
@@ -63,10 +58,10 @@ def test_meta_json_that_is_no_object_is_not_overwritten(studio, picture):
 def test_only_rows_that_change_are_written(studio, picture, clock):
     iceland = studio.project("Iceland")
     ids = [picture(iceland, name, DateTimeOriginal="2024:05:06 07:08:09") for name in ("fox", "owl")]
-    studio.run("metadata", scope="photo_set", items=_items(*ids))
+    studio.run("metadata", scope="photo_set", items=items_of(*ids))
     before = studio.everything()
     clock.advance(seconds=60)
-    job = studio.run("metadata", scope="photo_set", items=_items(*ids))
+    job = studio.run("metadata", scope="photo_set", items=items_of(*ids))
     assert job.result["counts"] == {"unchanged": 2}
     assert studio.everything() == before
 
@@ -82,7 +77,7 @@ def test_the_date_that_an_edited_jpeg_lost_comes_from_the_other_file(studio, jpe
         "jpeg",
         contents={"jpeg": jpeg(), "jpg": jpeg(30, 20, DateTimeOriginal="2024:05:06 07:08:09"), "tif": tiff},
     )
-    studio.run("metadata", scope="photo_set", items=_items(photo_id))
+    studio.run("metadata", scope="photo_set", items=items_of(photo_id))
     photo = studio.get_photo(photo_id)
     assert photo.date_time_original == "2024-05-06T07:08:09"
     assert photo.meta_json["width"] == 60
@@ -97,7 +92,7 @@ def test_all_photos_of_the_projects_are_read_again(studio, picture, scope):
     }
     arguments = {"project_id": iceland.id} if scope == "project" else {}
     if scope == "photo_set":
-        arguments["items"] = _items(ids["Iceland"])
+        arguments["items"] = items_of(ids["Iceland"])
     job = studio.run("regenerate_metadata", scope=scope, **arguments)
     assert job.status == "completed", job.error_message
     read = {name for name, photo_id in ids.items() if studio.get_photo(photo_id).date_time_original is not None}
@@ -112,7 +107,7 @@ def test_a_damaged_image_costs_its_own_photo_alone(studio, picture):
     bad = studio.photo(iceland, "bad", "jpg")
     good = picture(iceland, "good", DateTimeOriginal="2024:05:06 07:08:09")
     other = picture(norway, "other", DateTimeOriginal="2024:05:06 07:08:09")
-    job = studio.run("metadata", scope="photo_set", items=_items(bad, good))
+    job = studio.run("metadata", scope="photo_set", items=items_of(bad, good))
     assert [item.status for item in JobsRepository(studio.database).list_items(job.id)] == ["failed", "done"]
     assert job.status == "failed"
     PhotosRepository(studio.database).update_many([{"id": good, "date_time_original": None}])

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from flows.starting.new_task import new_task
-from storage import JobsRepository, ProjectsRepository, TasksRepository
+from storage import ProjectsRepository, TasksRepository
 from storage.database.tables import photo_originals, photos
 from storage.library.content_hash import hash_contents
 from storage.photos.originals import Original, OriginalsRepository
@@ -546,7 +546,7 @@ def test_a_death_at_any_change_ends_like_an_undisturbed_run(deaths: Any, step: s
             album.check("manifest_check")
             album.studio.database.clock.advance(seconds=30 * 86_400)
         assert (album.photo_id, second) == (1, 3)
-        return int(JobsRepository(studio.database).enqueue(tenant_id="tenant", type=step, scope="global").id)
+        return int(studio.enqueue(step, scope="global"))
 
     ends = []
     for _ in deaths.each(prepare):

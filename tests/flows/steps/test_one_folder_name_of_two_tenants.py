@@ -9,8 +9,7 @@ import pytest
 
 from flows.planning.plan import plan_task
 from flows.steps.projects.manifest_check import manifest_of
-from flows.testing import run_queued_job
-from storage import JobsRepository, PhotosRepository, ProjectsRepository
+from storage import PhotosRepository, ProjectsRepository
 from storage.library.manifest import read_manifest, replace_manifest
 from tests.flows.steps.test_faults_at_every_change import run_task
 
@@ -110,10 +109,7 @@ def test_a_folder_is_aligned_to_a_name_that_another_tenants_folder_has_and_back(
     assert aligned.project_folder == "Alps"
     assert "tenant/Alps/fox.jpg" in studio.disk()
     assert of_other(studio) == before
-    undo = JobsRepository(studio.database).enqueue(
-        tenant_id="tenant", type="undo", scope="global", payload={"undo": "task"}
-    )
-    assert run_queued_job(studio.runtime, undo.id).status == "completed"
+    assert studio.run("undo", scope="global", payload={"undo": "task"}).status == "completed"
     [back] = projects_of(studio, "tenant")
     assert back.project_folder == "Iceland"
     assert "tenant/Iceland/fox.jpg" in studio.disk()
@@ -127,10 +123,7 @@ def test_an_undo_puts_files_back_into_the_tenants_own_folder(studio: Any, other:
     run_task(studio, "file_removal", scope="photo_set", items=[{"photo_id": photo_id}])
     assert "tenant/Alps/fox.jpg" not in studio.disk()
     assert of_other(studio) == theirs
-    undo = JobsRepository(studio.database).enqueue(
-        tenant_id="tenant", type="undo", scope="global", payload={"undo": "task"}
-    )
-    assert run_queued_job(studio.runtime, undo.id).status == "completed"
+    assert studio.run("undo", scope="global", payload={"undo": "task"}).status == "completed"
     assert studio.disk() == before
     assert studio.get_photo(photo_id) is not None
     assert of_other(studio) == theirs
@@ -144,10 +137,7 @@ def test_an_undo_of_a_removed_project_gives_it_a_folder_name_that_another_tenant
     theirs = of_other(studio)
     run_task(studio, "project_cleanup_db", scope="project", project_id=own.id)
     assert projects_of(studio, "tenant") == []
-    undo = JobsRepository(studio.database).enqueue(
-        tenant_id="tenant", type="undo", scope="global", payload={"undo": "task"}
-    )
-    assert run_queued_job(studio.runtime, undo.id).status == "completed"
+    assert studio.run("undo", scope="global", payload={"undo": "task"}).status == "completed"
     [back] = projects_of(studio, "tenant")
     assert (back.id, back.project_folder) == (own.id, "Alps")
     assert of_other(studio) == theirs

@@ -222,16 +222,9 @@ def test_a_death_at_any_point_of_the_removal_is_repaired_by_the_next_run(studio,
     def prepare(studio):
         iceland = studio.project("Iceland", archived=True)
         studio.photo(iceland, "fox", "jpg", "NEF", derivatives=True)
-        return (
-            JobsRepository(studio.database)
-            .enqueue(tenant_id="tenant", type="project_delete_files", project_id=iceland.id)
-            .id
-        )
+        return studio.enqueue("project_delete_files", project_id=iceland.id)
 
-    assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
-    undisturbed = studio.outcome()
-    for number in deaths.each(prepare):
-        assert studio.outcome() == undisturbed, f"after a death at point {number}"
+    deaths.check(prepare)
 
 
 def test_the_rows_of_a_project_go_in_one_transaction(studio, monkeypatch):

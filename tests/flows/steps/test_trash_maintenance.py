@@ -10,8 +10,6 @@ import pytest
 from sqlalchemy import select
 
 from flows.steps.moving import trash_maintenance
-from flows.testing import run_queued_job
-from storage import JobsRepository
 from storage.database.tables import file_journal
 from storage.library.trash import move_to_trash
 
@@ -124,16 +122,9 @@ def test_a_removal_cut_short_is_journaled_by_the_next_run(studio: Any, deaths: A
         ids = [studio.photo(project, name, "jpg", "NEF", keep_jpg=0) for name in ("fox", "owl")]
         studio.run("file_removal", items=[{"photo_id": photo_id} for photo_id in ids])
         clock.advance(seconds=_DAY + 1)
-        jobs = JobsRepository(studio.database)
-        return int(jobs.enqueue(tenant_id="tenant", type="trash_maintenance", project_id=project.id).id)
+        return int(studio.enqueue("trash_maintenance", project_id=project.id))
 
-    assert run_queued_job(studio.runtime, prepare(studio)).status == "completed"
-    undisturbed = without_moments(studio)
-    rounds = 0
-    for number in deaths.each(prepare):
-        assert without_moments(studio) == undisturbed, f"after a death at point {number}"
-        rounds += 1
-    assert rounds > 3
+    deaths.check(prepare, more_than=3, outcome=without_moments)
 
 
 def without_moments(studio: Any) -> dict[str, Any]:
