@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -308,25 +308,29 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def database(database_url: str, clock: ManualClock) -> Iterator[Database]:
     """A new, migrated database of each kind, which takes its time from `clock`."""
-    opened = Database(database_url, clock=clock)
-    yield opened
-    opened.close()
+    with closing(Database(database_url, clock=clock)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def rows(database_url: str) -> Iterator[Database]:
+    """A new, migrated database of each kind with the system's clock, which other processes use too."""
+    with closing(Database(database_url)) as opened:
+        yield opened
 
 
 @pytest.fixture
 def sqlite_database(sqlite_url: str, clock: ManualClock) -> Iterator[Database]:
     """A new, migrated SQLite database, which takes its time from `clock`."""
-    opened = Database(sqlite_url, clock=clock)
-    yield opened
-    opened.close()
+    with closing(Database(sqlite_url, clock=clock)) as opened:
+        yield opened
 
 
 @pytest.fixture
 def postgresql_database(postgresql_url: str, clock: ManualClock) -> Iterator[Database]:
     """A new, migrated PostgreSQL database, which takes its time from `clock`."""
-    opened = Database(postgresql_url, clock=clock)
-    yield opened
-    opened.close()
+    with closing(Database(postgresql_url, clock=clock)) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,6 @@ read_metadata:
     - {type: metadata, priority: 95, chunk_size: 2}
     - {type: manifest_check, priority: 50}
 """
-
-
-@pytest.fixture
-def rows(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

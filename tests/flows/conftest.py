@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from flows import PermanentStepError
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.process.runtime import Runtime
-from storage import Database, Settings
+from storage import Database, PhotosRepository, ProjectsRepository, Settings
 from task_definitions import TaskDefinition, load_definitions
 from tests.waiting import wait_until
 
@@ -133,6 +133,17 @@ def quick_settings(folder: Path, **changes: Any) -> Settings:
         "concurrency": 4,
     }
     return Settings.load(**(values | changes))
+
+
+def add_photos(database: Database, names: Iterable[str], *, tenant_id: str | None = None) -> list[int]:
+    """Add the project Alps with photos of these names; return the ids of the photos."""
+    project = ProjectsRepository(database).create(project_name="Alps", project_folder="alps", tenant_id=tenant_id)
+    return PhotosRepository(database).create_many({"project_id": project.id, "filename": name} for name in names)
+
+
+def items_of(*photo_ids: int) -> list[dict[str, int]]:
+    """Return the items of a job for these photos."""
+    return [{"photo_id": photo_id} for photo_id in photo_ids]
 
 
 @pytest.fixture(name="define")

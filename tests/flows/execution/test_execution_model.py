@@ -30,13 +30,13 @@ from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.process.runtime import Runtime
 from flows.starting.new_task import new_task
-from storage import Database, JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage import Database, JobsRepository, LanesRepository, TasksRepository
 from storage.database.tables import job_items, jobs
 from storage.errors import TaskConflict
 from storage.queue.holds import HoldsRepository
 from storage.queue.lanes import free_slots
 from storage.queue.rescue import rescue_stale
-from tests.flows.conftest import define, quick_settings
+from tests.flows.conftest import add_photos, define, quick_settings
 
 STALE_SECONDS = 60
 SLOTS = 2
@@ -275,10 +275,7 @@ def executing(sqlite_url: str, clock: Any, tmp_path: Path) -> Iterator[Runtime]:
 
 
 def test_tasks_keep_their_promises_in_any_order_of_events(executing: Runtime, clock: Any) -> None:
-    project = ProjectsRepository(executing.database).create(project_name="Alps", project_folder="alps")
-    photo_ids = PhotosRepository(executing.database).create_many(
-        {"project_id": project.id, "filename": f"p{number}"} for number in range(PHOTOS)
-    )
+    photo_ids = add_photos(executing.database, (f"p{number}" for number in range(PHOTOS)))
     run_state_machine_as_test(
         lambda: Execution(executing, clock, photo_ids),
         settings=settings(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,19 +10,13 @@ import pytest
 from sqlalchemy import func, select
 
 from flows.starting.new_task import new_task
-from storage import Database, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage import Database, LanesRepository, TasksRepository
 from storage.database.tables import jobs
+from tests.flows.conftest import add_photos, items_of
 from tests.flows.execution.executor_process import Executor, definition
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect"), pytest.mark.slow]
-
-
-@pytest.fixture
-def rows(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -46,8 +39,8 @@ def environment(database_url: str, library: Path) -> dict[str, str]:
 
 
 def start(rows: Database, name: str, photo_ids: list[int]) -> str:
-    items = [{"photo_id": photo_id} for photo_id in photo_ids]
-    return TasksRepository(rows).start(new_task(definition(name), task_id=name, tenant_id="t", items=items)).id
+    new = new_task(definition(name), task_id=name, tenant_id="t", items=items_of(*photo_ids))
+    return TasksRepository(rows).start(new).id
 
 
 def waited_for(rows: Database, priority: int) -> int:
@@ -67,8 +60,7 @@ def test_a_free_slot_goes_to_the_best_waiting_job_of_all_flow_runs(
     environment: dict[str, str], rows: Database, library: Path, prefect_api: str
 ) -> None:
     LanesRepository(rows).change("priority", slots=1)
-    project = ProjectsRepository(rows).create(project_name="Alps", project_folder="alps", tenant_id="t")
-    photo_ids = PhotosRepository(rows).create_many({"project_id": project.id, "filename": f"p{n}"} for n in range(3))
+    photo_ids = add_photos(rows, "abc", tenant_id="t")
     low, high = start(rows, "patient", photo_ids), start(rows, "urgent", photo_ids)
     order = library / "order"
 
@@ -91,8 +83,7 @@ def test_a_waiter_that_was_killed_holds_nobody_back(
     environment: dict[str, str], rows: Database, library: Path, prefect_api: str
 ) -> None:
     LanesRepository(rows).change("priority", slots=1)
-    project = ProjectsRepository(rows).create(project_name="Alps", project_folder="alps", tenant_id="t")
-    photo_ids = PhotosRepository(rows).create_many({"project_id": project.id, "filename": f"p{n}"} for n in range(2))
+    photo_ids = add_photos(rows, "ab", tenant_id="t")
     low, high = start(rows, "patient", photo_ids), start(rows, "urgent", photo_ids)
 
     with Executor(f"follow patient {low}", environment) as first:

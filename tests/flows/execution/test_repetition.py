@@ -14,8 +14,9 @@ from flows.api.start import start_task
 from flows.execution.worker import Worker, drain_queue
 from flows.process.retry_delay import JITTER, backoff_seconds
 from flows.process.runtime import Runtime
-from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage import JobsRepository, TasksRepository
 from storage.database.tables import photos
+from tests.flows.conftest import add_photos, items_of
 from tests.waiting import wait_until
 
 
@@ -104,14 +105,11 @@ def test_a_step_whose_failure_does_not_matter_lets_its_task_go_on_and_fail_at_th
 @pytest.fixture
 def failed_task(runtime: Runtime, stage: Any, define: Any) -> str:
     """Return the id of a task of two steps: an item of the first step failed, and its cause has been repaired since."""
-    project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
-    ids = PhotosRepository(runtime.database).create_many(
-        {"project_id": project.id, "filename": name} for name in ("a", "b", "c", "bad")
-    )
+    ids = add_photos(runtime.database, ("a", "b", "c", "bad"))
     definition = define(
         "repaired", {"type": "note", "priority": 95, "chunk_size": 2}, {"type": "count", "priority": 50}
     )
-    started = start_task(type=definition, tenant_id="user_0", items=[{"photo_id": photo_id} for photo_id in ids])
+    started = start_task(type=definition, tenant_id="user_0", items=items_of(*ids))
     drain_queue(runtime=runtime)
     assert TasksRepository(runtime.database).get(started.task_id).status == "failed"
     with runtime.database.begin() as connection:

@@ -20,9 +20,10 @@ from flows.execution.rolling_window import RollingWindow, Source, StepSource
 from flows.handlers.step_context import StepContext
 from flows.process.job_follower import JobFollower
 from flows.process.runtime import Runtime
-from storage import HoldsRepository, JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage import HoldsRepository, JobsRepository, TasksRepository
 from storage.errors import DatabaseBusy
 from storage.records import Job
+from tests.flows.conftest import add_photos
 from tests.waiting import wait_until
 
 #: The chunks of the current test that fail at their first attempt.
@@ -53,10 +54,7 @@ def patient(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runti
 
 @pytest.fixture
 def photo_ids(runtime: Runtime) -> list[int]:
-    project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
-    return PhotosRepository(runtime.database).create_many(
-        {"project_id": project.id, "filename": f"p{number}"} for number in range(12)
-    )
+    return add_photos(runtime.database, (f"p{number}" for number in range(12)))
 
 
 def _statuses(runtime: Runtime, task_id: str) -> list[str]:

@@ -44,14 +44,6 @@ def environment(library: Path, database_url: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def rows(database_url: str) -> Iterator[Database]:
-    """The database with the system's clock, which the executors use too."""
-    opened = Database(database_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def here(rows: Database, tmp_path: Path) -> Iterator[Runtime]:
     """A runtime in this process on the same database."""
     with Runtime(rows, settings=quick_settings(tmp_path, stale_seconds=1.5)) as opened, opened.as_current():

@@ -13,20 +13,17 @@ from flows.errors import PermanentStepError
 from flows.execution.worker import Worker, drain_queue
 from flows.process.runtime import Runtime
 from flows.testing import run_queued_job
-from storage import JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage import JobsRepository, LanesRepository, TasksRepository
 from storage.database.tables import jobs as job_table
 from storage.errors import CorruptPayload, InvalidValue
 from storage.library.errors import UnsafePath
 from task_definitions.errors import InvalidDefinition
+from tests.flows.conftest import add_photos, items_of
 
 
 @pytest.fixture
 def photo_ids(runtime: Runtime) -> list[int]:
-    project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
-    names = ["a", "b", "c", "d", "e"]
-    return PhotosRepository(runtime.database).create_many(
-        {"project_id": project.id, "filename": name} for name in names
-    )
+    return add_photos(runtime.database, "abcde")
 
 
 def test_a_worker_carries_a_task_through_all_its_steps(
@@ -131,12 +128,9 @@ def test_a_payload_that_is_no_json_object_fails_its_job_and_holds_up_nothing(run
 
 
 def test_failed_items_are_recorded_with_reasons_and_the_rest_goes_on(runtime: Runtime, stage: Any) -> None:
-    project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
-    ids = PhotosRepository(runtime.database).create_many(
-        {"project_id": project.id, "filename": name} for name in ("good", "bad", "fine")
-    )
+    ids = add_photos(runtime.database, ("good", "bad", "fine"))
     jobs = JobsRepository(runtime.database)
-    job = jobs.enqueue_with_items(tenant_id="user_0", type="note", items=[{"photo_id": id_} for id_ in ids])
+    job = jobs.enqueue_with_items(tenant_id="user_0", type="note", items=items_of(*ids))
     assert not isinstance(job, list)
 
     ended = run_queued_job(runtime, job.id)

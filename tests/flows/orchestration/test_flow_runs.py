@@ -27,6 +27,7 @@ from flows.starting.deployment_names import SCHEDULE_SOURCE
 from flows.testing import run_step
 from storage import JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository, TaskSummary
 from task_definitions import load_definitions
+from tests.flows.conftest import add_photos
 from tests.prefect_api import PrefectApi
 from tests.waiting import wait_until
 
@@ -76,10 +77,7 @@ def api(prefect_api: str) -> Iterator[Api]:
 
 @pytest.fixture
 def photo_ids(runtime: Runtime) -> list[int]:
-    project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
-    return PhotosRepository(runtime.database).create_many(
-        {"project_id": project.id, "filename": name} for name in ("a", "b", "c", "d", "bad")
-    )
+    return add_photos(runtime.database, ("a", "b", "c", "d", "bad"))
 
 
 def test_a_photo_set_fans_out_over_chunks_and_prefect_shows_them(

@@ -18,7 +18,8 @@ from flows.orchestration import prefect_link, tag_limits
 from flows.orchestration.prefect_link import PrefectLink
 from flows.orchestration.tag_limits import TagLimits
 from flows.process.runtime import Runtime
-from storage import LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage import LanesRepository, TasksRepository
+from tests.flows.conftest import add_photos, items_of
 from tests.flows.conftest import stage as the_stage
 from tests.prefect_api import PrefectApi
 from tests.waiting import wait_until
@@ -61,9 +62,7 @@ def limit_of(name: str, *, api: str) -> Iterator[None]:
 
 @pytest.fixture
 def items(runtime: Runtime) -> list[dict[str, Any]]:
-    project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
-    names = [{"project_id": project.id, "filename": name} for name in "abc"]
-    return [{"photo_id": photo_id} for photo_id in PhotosRepository(runtime.database).create_many(names)]
+    return items_of(*add_photos(runtime.database, "abc"))
 
 
 def test_no_task_run_asks_for_a_slot_where_no_tag_has_a_limit(

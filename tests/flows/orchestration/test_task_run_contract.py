@@ -21,7 +21,7 @@ from prefect.states import Failed
 from flows import run_task, step
 from flows.handlers.step_context import StepContext
 from flows.process.runtime import Runtime
-from storage import PhotosRepository, ProjectsRepository
+from tests.flows.conftest import add_photos, items_of
 from tests.prefect_api import PrefectApi
 from tests.waiting import wait_until
 
@@ -63,13 +63,7 @@ def api(prefect_api: str) -> Iterator[PrefectApi]:
 @pytest.fixture
 def run_with(runtime: Runtime, define: Any) -> Callable[[str], tuple[str, str]]:
     """A function that runs three jobs with this value of `task_runner`; the last fails. Returns flow run and task."""
-    project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
-    items = [
-        {"photo_id": id_}
-        for id_ in PhotosRepository(runtime.database).create_many(
-            {"project_id": project.id, "filename": name} for name in ("a", "b", "bad")
-        )
-    ]
+    items = items_of(*add_photos(runtime.database, ("a", "b", "bad")))
 
     def run(task_runner: str) -> tuple[str, str]:
         settings = runtime.settings.model_copy(update={"task_runner": task_runner, "max_attempts": 1})

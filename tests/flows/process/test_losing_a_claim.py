@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +31,7 @@ from storage.errors import DatabaseUnavailable
 from storage.lifecycle import heartbeats
 from storage.queue.exchange import Exchanged
 from storage.records import Job
+from tests.flows.conftest import add_photos, items_of
 
 
 @step("spin", unit="library", modifies_files=False)
@@ -51,13 +52,6 @@ def leave_python(ctx: StepContext) -> None:
 def refuse(ctx: StepContext) -> None:
     """Fails with an error that is not repeated."""
     raise PermanentStepError("never")
-
-
-@pytest.fixture
-def rows(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
-    yield opened
-    opened.close()
 
 
 def claim(database: Database, **more: Any) -> Job:
@@ -361,16 +355,7 @@ def test_items_that_were_done_are_not_lost_over_a_database_that_is_away(
 
 @pytest.fixture
 def make_items(runtime: Runtime) -> Callable[[], list[dict[str, Any]]]:
-    from storage import PhotosRepository, ProjectsRepository
-
-    def make() -> list[dict[str, Any]]:
-        project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
-        ids = PhotosRepository(runtime.database).create_many(
-            {"project_id": project.id, "filename": name} for name in ("a", "b", "c")
-        )
-        return [{"photo_id": photo_id} for photo_id in ids]
-
-    return make
+    return lambda: items_of(*add_photos(runtime.database, "abc"))
 
 
 def test_an_executor_that_lost_its_job_frees_no_project_of_its_successor(rows: Database, tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from flows.execution.worker import Worker
 from flows.process.runtime import Runtime
 from flows.starting.new_task import new_task
@@ -20,13 +18,6 @@ from storage.records import Job
 from tests.flows.conftest import define, quick_settings
 from tests.flows.process.following import Turn
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-def rows(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
-    yield opened
-    opened.close()
 
 
 @contextmanager

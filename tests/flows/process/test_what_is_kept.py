@@ -12,7 +12,7 @@ from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.process.runtime import Runtime
 from flows.testing import run_step
-from storage import PhotosRepository, ProjectsRepository
+from tests.flows.conftest import add_photos, items_of
 
 
 class Picture:
@@ -42,11 +42,8 @@ def _decode() -> None:
 
 def test_a_failure_keeps_nothing_of_what_its_handler_held(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", logger="photojobs")
-    project = ProjectsRepository(runtime.database).create(project_name="a", project_folder="a")
-    ids = PhotosRepository(runtime.database).create_many(
-        {"project_id": project.id, "filename": str(number)} for number in range(5)
-    )
-    job = run_step(runtime, type="decode_and_fail", tenant_id="user_0", items=[{"photo_id": id_} for id_ in ids])
+    ids = add_photos(runtime.database, "01234")
+    job = run_step(runtime, type="decode_and_fail", tenant_id="user_0", items=items_of(*ids))
     assert "5 of 5 photos failed; the first: 0" in str(job.error_message)
     assert _alive == [0]
 

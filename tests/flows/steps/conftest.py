@@ -37,15 +37,11 @@ from storage.library.paths import ProjectFolder
 from storage.library.trash import parse_trash_name
 from storage.records import Job, Photo
 from storage.settings import Settings
+from tests.flows.conftest import items_of
 
 #: The tables that a step may change, without those about the run itself, such as jobs and tasks.
 _TABLES = (projects, photos, tags, photo_tags, file_journal, photo_derivatives, photo_originals)
 _SYSTEM_CALLS = ("link", "unlink", "rename", "replace", "mkdir", "rmdir", "write")
-
-
-def items_of(*photo_ids: int) -> list[dict[str, int]]:
-    """Return the items of a job for these photos."""
-    return [{"photo_id": photo_id} for photo_id in photo_ids]
 
 
 class Death(BaseException):

@@ -22,7 +22,7 @@ from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
 from storage.database.tables import job_items, jobs, photo_derivatives, photo_originals
 from storage.photos.originals import OriginalsRepository
-from tests.flows.steps.conftest import items_of
+from tests.flows.conftest import items_of
 from tests.waiting import wait_until
 
 

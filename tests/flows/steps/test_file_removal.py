@@ -13,7 +13,7 @@ from flows.testing import run_queued_job
 from storage import JobsRepository, ProjectsRepository
 from storage.database.tables import file_journal
 from storage.errors import UnknownPhoto
-from tests.flows.steps.conftest import items_of
+from tests.flows.conftest import items_of
 
 
 def test_only_the_files_that_are_not_to_be_kept_go_to_the_trash(studio):

@@ -13,7 +13,7 @@ from storage.errors import UnknownPhoto, UnknownProject
 from storage.history.move_intents import pending_intents
 from storage.library import transfer
 from storage.library.errors import NotEnoughSpace
-from tests.flows.steps.conftest import items_of
+from tests.flows.conftest import items_of
 
 
 def _move(studio, destination, *photo_ids):

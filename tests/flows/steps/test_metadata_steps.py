@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from flows.imaging.pixels.vips import load_vips
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
-from tests.flows.steps.conftest import items_of
+from tests.flows.conftest import items_of
 
 
 @pytest.fixture

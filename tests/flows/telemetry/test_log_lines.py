@@ -16,8 +16,8 @@ from flows.execution.worker import drain_queue
 from flows.process.runtime import Runtime
 from flows.telemetry.log_fields import FIELDS
 from flows.telemetry.log_lines import structure_logs
-from storage import Database, JobsRepository, PhotosRepository, ProjectsRepository
-from tests.flows.conftest import quick_settings
+from storage import Database, JobsRepository
+from tests.flows.conftest import add_photos, items_of, quick_settings
 
 
 @pytest.fixture
@@ -50,12 +50,9 @@ def lines(written: StringIO) -> list[dict[str, Any]]:
 def test_every_line_of_a_job_names_its_task_its_number_and_its_tenant(
     json_runtime: Runtime, written: StringIO, stage: Any, define: Any
 ) -> None:
-    project = ProjectsRepository(json_runtime.database).create(project_name="Alps", project_folder="alps")
-    photo_ids = PhotosRepository(json_runtime.database).create_many(
-        {"project_id": project.id, "filename": name} for name in ("good", "bad\n{}", "bad\u2028<script>")
-    )
+    photo_ids = add_photos(json_runtime.database, ("good", "bad\n{}", "bad\u2028<script>"))
     definition = define("one", {"type": "note", "priority": 95})
-    started = start_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids])
+    started = start_task(type=definition, tenant_id="user_0", items=items_of(*photo_ids))
 
     drain_queue(runtime=json_runtime)
 

@@ -23,7 +23,8 @@ from flows.process.runtime import Runtime
 from flows.telemetry.span_makers import NoTracing
 from flows.telemetry.spans import Spans, _exporter
 from flows.telemetry.tracing import EXPORTER_VARIABLES, open_tracing
-from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage import JobsRepository, TasksRepository
+from tests.flows.conftest import add_photos
 
 
 @pytest.fixture
@@ -43,10 +44,7 @@ def provider_to(exporter: InMemorySpanExporter, sampler: Sampler | None = None) 
 
 @pytest.fixture
 def photo_ids(runtime: Runtime) -> list[int]:
-    project = ProjectsRepository(runtime.database).create(project_name="Alps", project_folder="alps")
-    return PhotosRepository(runtime.database).create_many(
-        {"project_id": project.id, "filename": name} for name in ("a", "b", "bad c")
-    )
+    return add_photos(runtime.database, ("a", "b", "bad c"))
 
 
 def start(define: Any, photo_ids: list[int]) -> str:
