@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 import subprocess
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,26 @@ _SIZES = {BYTE: 1, ASCII: 1, SHORT: 2, LONG: 4, UNDEFINED: 1, SIGNED_RATIONAL: 8
 QUARTERS = ((230, 20, 20), (20, 200, 20), (20, 20, 230), (240, 240, 240))
 
 Tags = Mapping[int, tuple[int, Any]]
+
+
+def assert_upright(pyvips: Any, path: Path, *, within: int = 25) -> None:
+    """Check that the colors of the test picture are in their quarters, with at most this difference."""
+    image = pyvips.Image.new_from_file(str(path))
+    places = [(x, y) for y in (1 / 4, 3 / 4) for x in (1 / 4, 3 / 4)]
+    for (x, y), expected in zip(places, QUARTERS, strict=True):
+        pixel = image(int(image.width * x), int(image.height * y))
+        assert max(abs(a - b) for a, b in zip(pixel, expected, strict=True)) < within, (x, y, pixel)
+
+
+def box(kind: bytes, *content: bytes) -> bytes:
+    """Return a box of HEIF or MP4."""
+    body = b"".join(content)
+    return struct.pack(">I", len(body) + 8) + kind + body
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG file."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 @pytest.fixture(scope="session")
@@ -273,10 +294,6 @@ def raw_file() -> Callable[..., bytes]:
 @pytest.fixture(scope="session")
 def heic_file() -> bytes:
     """A HEIC file with valid boxes, whose picture only an HEVC decoder could read."""
-
-    def box(kind: bytes, *content: bytes) -> bytes:
-        body = b"".join(content)
-        return struct.pack(">I", len(body) + 8) + kind + body
 
     def full(kind: bytes, version: int, *content: bytes) -> bytes:
         return box(kind, struct.pack(">I", version << 24), *content)

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image, ImageCms
 from flows.imaging.pixels.coded_colors import CodedColors, read_coded_colors
 from flows.imaging.thumbnail_and_preview import inspect_image, make_derivatives
 from tests.browser.site import open_chromium, require_chromium
+from tests.flows.imaging.conftest import png_chunk
 from tests.flows.imaging.test_pillow_formats import HEIC
 
 SRGB, P3, BT2020 = 1, 12, 9
@@ -38,9 +38,8 @@ def renamed(content: bytes, primaries: int, transfer: int) -> bytes:
 def png(color: int | tuple[int, ...], primaries: int, transfer: int, *, mode: str = "RGB", **options: Any) -> bytes:
     target = io.BytesIO()
     Image.new(mode, (EDGE, EDGE), color).save(target, "PNG", **options)
-    chunk = b"cICP" + bytes([primaries, transfer, 0, 1])
     content = target.getvalue()
-    return content[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
+    return content[:33] + png_chunk(b"cICP", bytes([primaries, transfer, 0, 1])) + content[33:]
 
 
 def shown(path: Path, content: bytes) -> tuple[int, ...]:

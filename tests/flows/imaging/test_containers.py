@@ -16,7 +16,7 @@ from flows.imaging.headers.exif import ExifTags
 from flows.imaging.headers.xmp import xmp_taken_at
 from flows.imaging.metadata import read_metadata
 from flows.imaging.source_file import open_source
-from tests.flows.imaging.conftest import ASCII, LONG, SHORT, tiff_structure
+from tests.flows.imaging.conftest import ASCII, LONG, SHORT, box, png_chunk, tiff_structure
 
 LONG8 = 16
 CAMERA = {0x010F: (ASCII, "Testmaker"), 0x0110: (ASCII, "Model X"), 0x0112: (SHORT, 6)}
@@ -25,11 +25,6 @@ SEEN = ExifTags("2024-05-17T18:30:59.070+02:00", 6, "Testmaker", "Model X")
 PACKET = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/"
  xmlns:exif="http://ns.adobe.com/exif/1.0/" {attributes}>{elements}</rdf:Description></rdf:RDF></x:xmpmeta>"""
-
-
-def box(kind: bytes, *content: bytes) -> bytes:
-    body = b"".join(content)
-    return struct.pack(">I", len(body) + 8) + kind + body
 
 
 def embedded(data: bytes) -> EmbeddedMetadata:
@@ -130,9 +125,8 @@ def test_a_png_says_its_date_in_any_of_its_ways(kind: bytes, picture: Any, tmp_p
     profile = b"\nexif\n%8d\n%s\n" % (len(structure), structure.hex().encode())
     name = b"Raw profile type exif\0"
     body = {b"tEXt": name + profile, b"zTXt": name + b"\0" + zlib.compress(profile), b"eXIf": structure}[kind]
-    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     png = picture().pngsave_buffer(keep="none")
-    (tmp_path / "a.png").write_bytes(png[:33] + chunk + png[33:])
+    (tmp_path / "a.png").write_bytes(png[:33] + png_chunk(kind, body) + png[33:])
     read = read_metadata(tmp_path / "a.png")
     assert (read.taken_at, read.make) == (SEEN.taken_at, "Testmaker")
     assert (read.width, read.height) == (120, 80)

@@ -15,8 +15,7 @@ from flows.imaging.metadata import read_metadata
 from flows.imaging.pixels import encode, pillow, vips
 from flows.imaging.thumbnail_and_preview import inspect_image, make_derivatives
 from storage.library.errors import FolderMissing
-
-QUARTERS = ((230, 20, 20), (20, 200, 20), (20, 20, 230), (240, 240, 240))
+from tests.flows.imaging.conftest import QUARTERS, assert_upright, png_chunk
 
 
 @pytest.fixture
@@ -24,14 +23,6 @@ def targets(tmp_path: Path) -> dict[str, Path]:
     for folder in (".thumb", ".preview"):
         (tmp_path / folder).mkdir()
     return {"thumbnail": tmp_path / ".thumb" / "a.webp", "preview": tmp_path / ".preview" / "a.webp"}
-
-
-def assert_upright(pyvips: Any, path: Path) -> None:
-    image = pyvips.Image.new_from_file(str(path))
-    places = [(x, y) for y in (1 / 4, 3 / 4) for x in (1 / 4, 3 / 4)]
-    for (x, y), expected in zip(places, QUARTERS, strict=True):
-        pixel = image(int(image.width * x), int(image.height * y))
-        assert max(abs(a - b) for a, b in zip(pixel, expected, strict=True)) < 25, (x, y, pixel)
 
 
 def assert_nothing_written(targets: dict[str, Path]) -> None:
@@ -221,12 +212,9 @@ def test_brackets_in_a_name_are_no_options_of_the_decoder(
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = zlib.compress(bytes(10_000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(

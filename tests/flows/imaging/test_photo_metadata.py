@@ -17,7 +17,7 @@ from flows.imaging.metadata import PhotoMetadata, read_metadata
 from flows.imaging.pixels.open_image import open_image
 from flows.imaging.source_file import open_source
 from flows.imaging.thumbnail_and_preview import make_derivatives, upright_size
-from tests.flows.imaging.conftest import QUARTERS, exiftool_program
+from tests.flows.imaging.conftest import QUARTERS, exiftool_program, png_chunk
 
 ASCII, SHORT, LONG, UNDEFINED = 2, 3, 4, 7
 
@@ -275,10 +275,6 @@ def test_the_row_of_an_avif_says_what_is_shown(
     with Image.open(tmp_path / "a.webp") as shown:
         assert shown.size == (120, 80)
         assert_same_quarters(shown)
-
-
-def png_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def raw_profile(structure: bytes) -> bytes:

@@ -11,8 +11,8 @@ from flows.imaging.metadata import read_metadata
 from flows.imaging.pixels import raw
 from flows.imaging.thumbnail_and_preview import inspect_image, make_derivatives
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS, FileKind
+from tests.flows.imaging.conftest import ASCII, assert_upright
 
-ASCII = 2
 #: Cameras whose RAW files are built like a TIFF, by the extension; those of other forms are in `test_containers.py`.
 CAMERAS = {
     "3fr": ("Hasselblad", "Hasselblad H3D"),
@@ -41,20 +41,11 @@ MAGIC = {"orf": b"IIRO", "rw2": b"IIU\0", "rwl": b"IIU\0"}
 JPEG_XL_OF_DNG = 52546
 #: 120 x 80 pixels, as libjxl compresses them.
 JPEG_XL = bytes.fromhex("ff0a13412408040100b4004b382d7dc0")
-QUARTERS = ((230, 20, 20), (20, 200, 20), (20, 20, 230), (240, 240, 240))
 
 
 @pytest.fixture
 def targets(tmp_path: Path) -> dict[str, Path]:
     return {"thumbnail": tmp_path / "t.webp", "preview": tmp_path / "p.webp"}
-
-
-def assert_upright(pyvips: Any, path: Path) -> None:
-    image = pyvips.Image.new_from_file(str(path))
-    places = [(x, y) for y in (1 / 4, 3 / 4) for x in (1 / 4, 3 / 4)]
-    for (x, y), expected in zip(places, QUARTERS, strict=True):
-        pixel = image(int(image.width * x), int(image.height * y))
-        assert max(abs(a - b) for a, b in zip(pixel, expected, strict=True)) < 30, (x, y, pixel)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -80,7 +71,7 @@ def test_the_embedded_preview_becomes_the_derivatives_upright(
     assert (made.width, made.height) == ((128, 96) if orientation <= 4 else (96, 128))
     assert read_metadata(tmp_path / "a.DNG").orientation == orientation
     for target in targets.values():
-        assert_upright(pyvips, target)
+        assert_upright(pyvips, target, within=30)
 
 
 def test_a_preview_that_the_camera_has_turned_is_not_turned_again(
@@ -88,7 +79,7 @@ def test_a_preview_that_the_camera_has_turned_is_not_turned_again(
 ) -> None:
     (tmp_path / "a.dng").write_bytes(raw_file(picture(80, 120).jpegsave_buffer(keep="none"), orientation=6))
     make_derivatives(tmp_path / "a.dng", **targets)
-    assert_upright(pyvips, targets["preview"])
+    assert_upright(pyvips, targets["preview"], within=30)
 
 
 def test_without_a_preview_or_without_rawpy_it_is_not_supported(
