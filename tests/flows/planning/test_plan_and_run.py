@@ -127,10 +127,7 @@ def test_the_plan_is_what_the_run_does(
 
 
 def test_a_link_that_is_removed_frees_nothing(make_world: Callable[..., World]) -> None:
-    project = ProjectSpec(
-        "Iceland", folder="Iceland", state="active", manifest="right", photos=(), others=("link",), trash=()
-    )
-    world = make_world(LibrarySpec((project,)))
+    world = make_world(LibrarySpec((ProjectSpec("Iceland", folder="Iceland", others=("link",)),)))
     new = new_task(DEFINITIONS["project_delete"], task_id="task", tenant_id="tenant", project_id=2)
     planned, _ = _plan(world, new, is_thorough=False)
     assert [change.size_bytes for change in planned if change.photo == "link"] == [0]

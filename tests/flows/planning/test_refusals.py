@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,23 +20,11 @@ from task_definitions import load_definitions
 from tests.flows.planning.worlds import NOW, LibrarySpec, PhotoSpec, ProjectSpec, World
 from tests.flows.undoing.looking import run, start
 
-_FOX = PhotoSpec(
-    "fox",
-    files=("jpg",),
-    content="picture",
-    has_row=True,
-    is_row_right=True,
-    keep_jpg=0,
-    keep_raw=0,
-    status=None,
-    has_derivatives=False,
-    is_tagged=False,
-)
-_ELK = replace(_FOX, name="elk", keep_jpg=1)
+_FOX, _ELK = PhotoSpec("fox"), PhotoSpec("elk", keep_jpg=1)
 _LIBRARY = LibrarySpec(
-    tuple(
-        ProjectSpec(name, folder=name, state="active", manifest="right", photos=(photo,), others=(), trash=trash)
-        for name, photo, trash in (("Iceland", _FOX, ("old",)), ("Norway", _ELK, ()))
+    (
+        ProjectSpec("Iceland", folder="Iceland", photos=(_FOX,), trash=("old",)),
+        ProjectSpec("Norway", folder="Norway", photos=(_ELK,)),
     )
 )
 

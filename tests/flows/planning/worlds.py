@@ -40,15 +40,15 @@ class PhotoSpec:
     """A photo of a random library: its files, and the values of its row, if it has one."""
 
     name: str
-    files: tuple[str, ...]
-    content: str
-    has_row: bool
-    is_row_right: bool
-    keep_jpg: int
-    keep_raw: int
-    status: str | None
-    has_derivatives: bool
-    is_tagged: bool
+    files: tuple[str, ...] = ("jpg",)
+    content: str = "picture"
+    has_row: bool = True
+    is_row_right: bool = True
+    keep_jpg: int = 0
+    keep_raw: int = 0
+    status: str | None = None
+    has_derivatives: bool = False
+    is_tagged: bool = False
     #: What a user did with the files by hand: moved them to the next project, with or without a new name, renamed them
     #: in place, or copied them to the next project.
     by_hand: str | None = None
@@ -60,11 +60,11 @@ class ProjectSpec:
 
     name: str
     folder: str
-    state: str
-    manifest: str
-    photos: tuple[PhotoSpec, ...]
-    others: tuple[str, ...]
-    trash: tuple[str, ...]
+    state: str = "active"
+    manifest: str = "right"
+    photos: tuple[PhotoSpec, ...] = ()
+    others: tuple[str, ...] = ()
+    trash: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -111,22 +111,11 @@ def test_an_undo_brings_back_what_a_task_did_and_can_be_undone(
 
 
 def _project(name: str, *photos: PhotoSpec) -> ProjectSpec:
-    return ProjectSpec(name, folder=name, state="active", manifest="right", photos=photos, others=(), trash=())
+    return ProjectSpec(name, folder=name, photos=photos)
 
 
 def _photo(name: str, *, has_row: bool) -> PhotoSpec:
-    return PhotoSpec(
-        name,
-        files=("jpg",),
-        content="picture",
-        has_row=has_row,
-        is_row_right=has_row,
-        keep_jpg=0,
-        keep_raw=0,
-        status=None,
-        has_derivatives=False,
-        is_tagged=False,
-    )
+    return PhotoSpec(name, has_row=has_row, is_row_right=has_row)
 
 
 @pytest.mark.parametrize(
