@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import RowMapping, select
 
 from flows.process.runtime import Runtime
 from flows.steps.projects.manifest_check import manifest_of
@@ -78,6 +78,17 @@ class Studio:
         folder.rename(self.root / tenant_id / folder.name)
         with self.database.begin() as connection:
             connection.execute(projects.update().where(projects.c.id == project.id).values(tenant_id=tenant_id))
+
+    def make_unreadable(self, project: Project, monkeypatch: pytest.MonkeyPatch, *, error: int) -> None:
+        """Let each listing of the folder of a project fail with this error of the operating system."""
+        scandir, damaged = os.scandir, self.folder(project).path
+
+        def failing(path: Any) -> Any:
+            if Path(path) == damaged:
+                raise OSError(error, os.strerror(error), str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", failing)
 
     def folder(self, project: Project) -> ProjectFolder:
         return self.runtime.library.project(project.tenant_id or "user_0", project.project_folder)
@@ -149,11 +160,13 @@ class Studio:
         with self.database.connect() as connection:
             return [(row.project_id, row.name) for row in connection.execute(statement)]
 
+    def journal_rows(self) -> Sequence[RowMapping]:
+        with self.database.connect() as connection:
+            return connection.execute(select(file_journal).order_by(file_journal.c.id)).mappings().all()
+
     def journal(self) -> list[tuple[str, str, str | None]]:
         """Return action, source and target of every entry; names in the trash are the original names."""
-        with self.database.connect() as connection:
-            rows = connection.execute(select(file_journal).order_by(file_journal.c.id)).mappings().all()
-        return [(row["action"], row["source"], _plain(row["target"])) for row in rows]
+        return [(row["action"], row["source"], _plain(row["target"])) for row in self.journal_rows()]
 
     def disk(self) -> dict[str, bytes]:
         """Return every file below the root by its path; names in the trash are the original names."""

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from storage import PhotosRepository
-from storage.database.tables import file_journal, job_items, jobs
+from storage.database.tables import job_items, jobs
 
 
 def name_of(studio: Any, photo_id: int) -> str:
@@ -74,8 +74,7 @@ def test_later_photos_are_renamed_with_all_their_files(studio: Any, clock: Any) 
     assert sorted(studio.disk().values()) == contents
     assert follow_ups(studio) == [later, middle]
     assert len(studio.journal()) == 4
-    with studio.database.connect() as connection:
-        rows = connection.execute(select(file_journal).order_by(file_journal.c.id)).mappings().all()
+    rows = studio.journal_rows()
     assert {(row["action"], row["photo_id"], row["row_json"]["filename"]) for row in rows} == {
         ("renamed", later, "IMG"),
         ("renamed", middle, "img"),

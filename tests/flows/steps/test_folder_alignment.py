@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
@@ -94,9 +95,7 @@ def test_a_folder_that_has_the_name_already_is_followed_not_renamed(studio: Any)
 def test_a_missing_folder_is_skipped(studio: Any) -> None:
     project, _ = studio.project("old"), studio.project("there")
     named(studio, project, "new")
-    for hidden in studio.folder(project).path.iterdir():
-        hidden.rmdir()
-    studio.folder(project).path.rmdir()
+    shutil.rmtree(studio.folder(project).path)
     before = studio.everything()
     job = studio.run("folder_alignment", scope="global")
     assert job.result["examples"]["skipped"] == ["old: the folder is missing"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -191,17 +193,8 @@ def test_a_missing_folder_wipes_nothing_and_a_damaged_one_fails_only_its_project
     kept = studio.photo(gone, "kept", jpg_available=1)
     unsure = studio.photo(damaged, "unsure", jpg_available=1)
     lost = studio.photo(good, "lost", jpg_available=1)
-    for hidden in studio.folder(gone).path.iterdir():
-        hidden.rmdir()
-    studio.folder(gone).path.rmdir()
-    scandir = os.scandir
-
-    def failing(path: Any) -> Any:
-        if Path(path) == studio.folder(damaged).path:
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", failing)
+    shutil.rmtree(studio.folder(gone).path)
+    studio.make_unreadable(damaged, monkeypatch, error=errno.EACCES)
 
     job = studio.run("manifest_check", scope="global")
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from flows.execution.job_run import run_claimed_job
 from storage import JobsRepository
-from storage.database.tables import file_journal
 
 
 @pytest.mark.parametrize("scope", ["project", "photo_set", "global"])
@@ -42,8 +42,7 @@ def test_rows_without_a_file_go_with_their_derivatives_and_are_journaled(studio:
     disk = studio.disk()
     assert {"tenant/First/lost.xmp", "tenant/First/.thumb/kept.webp", "tenant/First/.preview/kept.webp"} <= disk.keys()
     assert "tenant/First/.thumb/lost.webp" not in disk
-    with studio.database.connect() as connection:
-        rows = connection.execute(select(file_journal).order_by(file_journal.c.id)).mappings().all()
+    rows = studio.journal_rows()
     assert [(row["action"], row["photo_id"]) for row in rows] == [
         ("removed_row", lost_id) for lost_id in lost[:reached]
     ]
@@ -74,17 +73,8 @@ def test_nothing_is_concluded_from_a_folder_that_is_missing_or_cannot_be_read(
 ) -> None:
     gone, damaged, good = (studio.project(name) for name in ("Gone", "Damaged", "Good"))
     ids = [studio.photo(project, "lost") for project in (gone, damaged, good)]
-    for hidden in studio.folder(gone).path.iterdir():
-        hidden.rmdir()
-    studio.folder(gone).path.rmdir()
-    scandir = os.scandir
-
-    def failing(path: Any) -> Any:
-        if Path(path) == studio.folder(damaged).path:
-            raise OSError(5, "Input/output error", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", failing)
+    shutil.rmtree(studio.folder(gone).path)
+    studio.make_unreadable(damaged, monkeypatch, error=errno.EIO)
 
     job = studio.run("manifest_cleaning", scope="global")
 

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from flows.testing import run_queued_job
 from storage import JobsRepository, ProjectsRepository
-from storage.database.tables import file_journal
 from storage.library.manifest import Manifest, write_manifest
 
 GRACE_SECONDS = 7 * 24 * 3600
@@ -27,8 +25,8 @@ def remove_folder(studio: Any, project: Any) -> None:
     shutil.rmtree(studio.folder(project).path)
 
 
-def give_manifest(studio: Any, project: Any, *, id: int | None = None) -> None:
-    manifest = Manifest(name=project.project_name, id=id or project.id, created_at="2025-10-01T12:00:00.000Z")
+def give_manifest(studio: Any, project: Any) -> None:
+    manifest = Manifest(name=project.project_name, id=project.id, created_at="2025-10-01T12:00:00.000Z")
     write_manifest(studio.folder(project), manifest, at=studio.database.clock())
 
 
@@ -55,8 +53,7 @@ def test_the_first_run_archives_a_later_one_removes_the_rows_and_the_next_does_n
     assert studio.get_photo(lost) is None
     assert studio.get_photo(kept) is not None
 
-    with studio.database.connect() as connection:
-        rows = connection.execute(select(file_journal).order_by(file_journal.c.id)).mappings().all()
+    rows = studio.journal_rows()
     assert [row["action"] for row in rows] == ["archived_as_gone", "removed_row", "removed_row"]
     assert rows[1]["row_json"]["tags"] == ["sea"]
     assert rows[2]["row_json"]["project_name"] == "Gone"

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from flows.steps.moving import trash_maintenance
-from storage.database.tables import file_journal
 from storage.library.trash import move_to_trash
 
 _DAY = 24 * 3600
@@ -61,8 +59,7 @@ def test_a_removal_is_journaled_with_its_photo_where_that_is_known(studio: Any, 
 
     assert studio.run("trash_maintenance", project_id=project.id).status == "completed"
 
-    with studio.database.connect() as connection:
-        rows = connection.execute(select(file_journal).order_by(file_journal.c.id)).mappings().all()
+    rows = studio.journal_rows()
     trashed = {row["target"]: row["photo_id"] for row in rows if row["action"] == "trashed"}
     removed = {row["source"]: row["photo_id"] for row in rows if row["action"] == "removed"}
     assert set(trashed.values()) == set(ids)
