@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from storage import JobsRepository, LanesRepository, TasksRepository
 from storage.database.tables import jobs as job_table
 from storage.errors import CorruptPayload, InvalidValue
 from storage.library.errors import UnsafePath
+from storage.records import Job
 from task_definitions.errors import InvalidDefinition
 from tests.flows.conftest import add_photos, items_of
 
@@ -155,14 +157,20 @@ def test_a_repeated_job_redoes_only_what_did_not_succeed(runtime: Runtime, stage
     assert sorted(stage.items) == photo_ids[1:]
 
 
-def test_a_canceled_job_stops_at_its_next_checkpoint_and_stays_canceled(runtime: Runtime, stage: Any) -> None:
-    jobs = JobsRepository(runtime.database)
-    job = jobs.enqueue(tenant_id="user_0", type="wait_at_gate", scope="global")
+def _at_gate(runtime: Runtime, stage: Any, work: Callable[[Worker], object]) -> tuple[Job, Worker, threading.Thread]:
+    """Let a worker work in a thread; return its job, which waits at the gate, the worker and the thread."""
+    job = JobsRepository(runtime.database).enqueue(tenant_id="user_0", type="wait_at_gate", scope="global")
     worker = Worker(runtime)
-    thread = threading.Thread(target=worker.drain)
+    thread = threading.Thread(target=work, args=(worker,))
     entered = stage.entered.setdefault("gate", threading.Event())
     thread.start()
     assert entered.wait(60)
+    return job, worker, thread
+
+
+def test_a_canceled_job_stops_at_its_next_checkpoint_and_stays_canceled(runtime: Runtime, stage: Any) -> None:
+    jobs = JobsRepository(runtime.database)
+    job, _, thread = _at_gate(runtime, stage, Worker.drain)
 
     jobs.cancel(job.id)
     thread.join(60)
@@ -174,18 +182,12 @@ def test_a_canceled_job_stops_at_its_next_checkpoint_and_stays_canceled(runtime:
 
 
 def test_stopping_hands_running_jobs_back_without_costing_an_attempt(runtime: Runtime, stage: Any) -> None:
-    jobs = JobsRepository(runtime.database)
-    job = jobs.enqueue(tenant_id="user_0", type="wait_at_gate", scope="global")
-    worker = Worker(runtime)
-    thread = threading.Thread(target=worker.run)
-    entered = stage.entered.setdefault("gate", threading.Event())
-    thread.start()
-    assert entered.wait(60)
+    job, worker, thread = _at_gate(runtime, stage, Worker.run)
 
     worker.stop_now()
     thread.join(60)
 
-    handed_back = jobs.get_by_id(job.id)
+    handed_back = JobsRepository(runtime.database).get_by_id(job.id)
     assert handed_back is not None
     assert (handed_back.status, handed_back.attempts, handed_back.worker_id) == ("queued", 0, None)
 
