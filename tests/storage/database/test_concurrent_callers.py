@@ -32,7 +32,7 @@ from storage.queue.new_tasks import NewTask
 from storage.queue.pauses import pause_task
 from storage.queue.project_claims import claim_projects, release_projects
 from storage.queue.rescue import rescue_stale
-from storage.records import TaskStatus
+from storage.records import Job, Project, TaskStatus
 from storage.upkeep.retention import prune
 from task_definitions import Scope
 from tests.waiting import wait_until
@@ -368,6 +368,12 @@ def test_a_project_is_removed_while_a_job_of_it_ends_and_its_task_goes_on(
     assert [job.project_id for job in TasksRepository(database).list_jobs("task")] == [None, None]
 
 
+def _holds(database: Database, project: Project, job: Job) -> bool:
+    """Claim a project for a job; return whether the job has it now."""
+    token = str(job.claim_token)
+    return claim_projects(database, [project.id], job_id=job.id, claim_token=token, stale_seconds=60)
+
+
 @pytest.mark.parametrize("end", ["cancel", "requeue", "complete"])
 def test_a_project_stays_held_until_the_executor_of_a_job_that_was_taken_from_it_stops(
     database: Database, jobs: JobsRepository, make_project: Any, clock: Any, end: str
@@ -376,16 +382,12 @@ def test_a_project_stays_held_until_the_executor_of_a_job_that_was_taken_from_it
     first, second = [jobs.enqueue(tenant_id="t", type="x") and jobs.claim_next(name) for name in ("a", "b")]
     assert first is not None
     assert second is not None
-
-    def claim(job: Any) -> bool:
-        return claim_projects(database, [project.id], job_id=job.id, claim_token=job.claim_token, stale_seconds=60)
-
-    assert claim(first)
+    assert _holds(database, project, first)
     clock.advance(seconds=3600)
     getattr(jobs, end)(first.id)
-    assert not claim(second)
+    assert not _holds(database, project, second)
     release_projects(database, [project.id], claim_token=str(first.claim_token))
-    assert claim(second)
+    assert _holds(database, project, second)
 
 
 @pytest.mark.parametrize("removal", ["retry", "prune"])
@@ -403,11 +405,7 @@ def test_a_project_stays_held_although_the_job_whose_handler_works_there_is_remo
     task = make_task("projects", photo_ids=make_photos(project, 1))
     first = jobs.claim_next("a")
     assert first is not None
-
-    def claim(job: Any) -> bool:
-        return claim_projects(database, [project.id], job_id=job.id, claim_token=job.claim_token, stale_seconds=60)
-
-    assert claim(first)
+    assert _holds(database, project, first)
     clock.advance(seconds=3600)
     tasks.cancel(task.id)
     clock.advance(seconds=1)
@@ -418,9 +416,9 @@ def test_a_project_stays_held_although_the_job_whose_handler_works_there_is_remo
         tasks.retry(task.id, from_step=0)
     second = jobs.claim_next("b")
     assert second is not None
-    assert not claim(second)
+    assert not _holds(database, project, second)
     release_projects(database, [project.id], claim_token=str(first.claim_token))
-    assert claim(second)
+    assert _holds(database, project, second)
 
 
 @pytest.mark.parametrize("seconds", [61, -3600])
@@ -431,16 +429,10 @@ def test_a_project_of_a_canceled_job_is_free_when_its_executor_is_dead(
     first, second = [jobs.enqueue(tenant_id="t", type="x") and jobs.claim_next(name) for name in ("a", "b")]
     assert first is not None
     assert second is not None
-    for job, expected in ((first, True), (second, False)):
-        assert (
-            claim_projects(database, [project.id], job_id=job.id, claim_token=str(job.claim_token), stale_seconds=60)
-            is expected
-        )
+    assert [_holds(database, project, job) for job in (first, second)] == [True, False]
     jobs.cancel(first.id)
     clock.set(clock() + timedelta(seconds=seconds))
-    assert claim_projects(
-        database, [project.id], job_id=second.id, claim_token=str(second.claim_token), stale_seconds=60
-    )
+    assert _holds(database, project, second)
 
 
 def test_a_project_of_a_rescued_job_is_free_at_once(
@@ -450,9 +442,9 @@ def test_a_project_of_a_rescued_job_is_free_at_once(
     jobs.enqueue(tenant_id="t", type="x")
     dead = jobs.claim_next("dead")
     assert dead is not None
-    assert claim_projects(database, [project.id], job_id=dead.id, claim_token=str(dead.claim_token), stale_seconds=60)
+    assert _holds(database, project, dead)
     clock.advance(seconds=61)
     rescue_stale(database, stale_seconds=60, max_attempts=3)
     again = jobs.claim_next("alive")
     assert again is not None
-    assert claim_projects(database, [project.id], job_id=again.id, claim_token=str(again.claim_token), stale_seconds=60)
+    assert _holds(database, project, again)
