@@ -49,7 +49,27 @@ def only_problem_of(source: Any, **options: Any) -> DefinitionError:
     return problem
 
 
-VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
+ValueCase = tuple[dict[str, Any], type[DefinitionError], str, str]
+FileCase = tuple[str, bytes, type[DefinitionError], str]
+
+
+def of_definition(problem: str, **change: Any) -> ValueCase:
+    """Return the case of a value that a key of a definition does not allow."""
+    (key,) = change
+    return definition(**change), InvalidDefinition, key, problem
+
+
+def of_step(problem: str, **change: Any) -> ValueCase:
+    """Return the case of a value that a key of a step does not allow."""
+    (key,) = change
+    return with_step(**change), InvalidDefinition, f"steps[2].{key}", problem
+
+
+def unreadable(name: str, content: bytes, problem: str) -> FileCase:
+    return name, content, UnreadableDefinitionFile, problem
+
+
+VALUE_ERRORS: list[ValueCase] = [
     (
         with_step(type="manifest_chek"),
         UnknownStepType,
@@ -62,98 +82,23 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         "steps[2].type",
         '"Make Coffee" is not a step type. `photojobs steps list` shows all 21.',
     ),
-    (with_step(type=7), InvalidDefinition, "steps[2].type", "7 is not allowed: give the name of a step type."),
-    (
-        with_step(priority=101),
-        InvalidDefinition,
-        "steps[2].priority",
-        "101 is not allowed: give a whole number from 0 to 100.",
-    ),
-    (
-        with_step(priority=-1),
-        InvalidDefinition,
-        "steps[2].priority",
-        "-1 is not allowed: give a whole number from 0 to 100.",
-    ),
-    (
-        with_step(priority=True),
-        InvalidDefinition,
-        "steps[2].priority",
-        "true is not allowed: give a whole number from 0 to 100.",
-    ),
-    (
-        with_step(priority="95"),
-        InvalidDefinition,
-        "steps[2].priority",
-        '"95" is not allowed: give a whole number from 0 to 100.',
-    ),
-    (
-        with_step(priority=95.0),
-        InvalidDefinition,
-        "steps[2].priority",
-        "95.0 is not allowed: give a whole number from 0 to 100.",
-    ),
-    (
-        with_step(priority=float("nan")),
-        InvalidDefinition,
-        "steps[2].priority",
-        "nan is not allowed: give a finite number.",
-    ),
-    (
-        with_step(priority=10**5000),
-        InvalidDefinition,
-        "steps[2].priority",
-        "is not allowed: give a whole number from -9223372036854775807 to 9223372036854775807.",
-    ),
-    (
-        with_step(chunk_size=2001),
-        InvalidDefinition,
-        "steps[2].chunk_size",
-        "2001 is not allowed: give a whole number from 1 to 2000.",
-    ),
-    (
-        with_step(chunk_size=0),
-        InvalidDefinition,
-        "steps[2].chunk_size",
-        "0 is not allowed: give a whole number from 1 to 2000.",
-    ),
-    (
-        with_step(max_attempts=0),
-        InvalidDefinition,
-        "steps[2].max_attempts",
-        "0 is not allowed: give a whole number from 1 to 1000.",
-    ),
-    (
-        with_step(retry_delay_seconds=-0.5),
-        InvalidDefinition,
-        "steps[2].retry_delay_seconds",
-        "-0.5 is not allowed: give a number from 0 to 31622400.",
-    ),
-    (
-        with_step(timeout_seconds=0),
-        InvalidDefinition,
-        "steps[2].timeout_seconds",
-        "0 is not allowed: give a number above 0 and up to 31622400.",
-    ),
-    (
-        with_step(timeout_seconds="1h"),
-        InvalidDefinition,
-        "steps[2].timeout_seconds",
-        '"1h" is not allowed: give a number above 0 and up to 31622400.',
-    ),
-    (
-        with_step(on_failure="contineu"),
-        InvalidDefinition,
-        "steps[2].on_failure",
-        '"contineu" is not allowed: give stop or continue. Did you mean "continue"?',
-    ),
-    (
-        with_step(run_if="Not A Flag"),
-        InvalidDefinition,
-        "steps[2].run_if",
-        f'"Not A Flag" is not allowed: give the name of a flag: {NAME}.',
-    ),
-    (with_step(params=[1]), InvalidDefinition, "steps[2].params", "a list is not allowed: give a mapping."),
+    of_step("7 is not allowed: give the name of a step type.", type=7),
+    of_step("101 is not allowed: give a whole number from 0 to 100.", priority=101),
+    of_step("-1 is not allowed: give a whole number from 0 to 100.", priority=-1),
+    of_step("true is not allowed: give a whole number from 0 to 100.", priority=True),
+    of_step('"95" is not allowed: give a whole number from 0 to 100.', priority="95"),
+    of_step("95.0 is not allowed: give a whole number from 0 to 100.", priority=95.0),
+    of_step("nan is not allowed: give a finite number.", priority=float("nan")),
+    of_step("is not allowed: give a whole number from -9223372036854775807 to 9223372036854775807.", priority=10**5000),
+    of_step("2001 is not allowed: give a whole number from 1 to 2000.", chunk_size=2001),
+    of_step("0 is not allowed: give a whole number from 1 to 2000.", chunk_size=0),
+    of_step("0 is not allowed: give a whole number from 1 to 1000.", max_attempts=0),
+    of_step("-0.5 is not allowed: give a number from 0 to 31622400.", retry_delay_seconds=-0.5),
+    of_step("0 is not allowed: give a number above 0 and up to 31622400.", timeout_seconds=0),
+    of_step('"1h" is not allowed: give a number above 0 and up to 31622400.', timeout_seconds="1h"),
+    of_step('"contineu" is not allowed: give stop or continue. Did you mean "continue"?', on_failure="contineu"),
+    of_step(f'"Not A Flag" is not allowed: give the name of a flag: {NAME}.', run_if="Not A Flag"),
+    of_step("a list is not allowed: give a mapping.", params=[1]),
     (
         with_step(params={"sizes": [1, float("inf")]}),
         InvalidDefinition,
@@ -172,12 +117,7 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         "steps[2].params.at",
         "a Python object is not allowed: give text, a number, true, false, null, a list or a mapping.",
     ),
-    (
-        with_step(params={7: "x"}),
-        InvalidDefinition,
-        "steps[2].params",
-        "7 is not a key: keys are text. Put it in quotes.",
-    ),
+    of_step("7 is not a key: keys are text. Put it in quotes.", params={7: "x"}),
     (
         with_step(prioritiy=95),
         UnknownKey,
@@ -196,57 +136,34 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         "steps[1]",
         '"metadata" is not allowed: give a mapping with type and priority.',
     ),
-    (definition(steps=[]), InvalidDefinition, "steps", "[] is not allowed: give a list of 1 to 200 steps."),
-    (definition(steps=None), InvalidDefinition, "steps", "null is not allowed: give a list of 1 to 200 steps."),
-    (
-        definition(steps={"type": "x"}),
-        InvalidDefinition,
-        "steps",
-        "a mapping is not allowed: give a list of 1 to 200 steps.",
-    ),
+    of_definition("[] is not allowed: give a list of 1 to 200 steps.", steps=[]),
+    of_definition("null is not allowed: give a list of 1 to 200 steps.", steps=None),
+    of_definition("a mapping is not allowed: give a list of 1 to 200 steps.", steps={"type": "x"}),
     (
         {"scope": "project", "steps": [STEP]},
         InvalidDefinition,
         "label",
         "is missing: give text of 1 to 200 characters on one line.",
     ),
-    (
-        definition(label=" \n"),
-        InvalidDefinition,
-        "label",
+    of_definition(
         '" \\n" is not allowed (it is blank, or holds a line break or a control character): '
         "give text of 1 to 200 characters on one line.",
+        label=" \n",
     ),
-    (
-        definition(scope="projct"),
-        InvalidDefinition,
-        "scope",
-        '"projct" is not allowed: give project, photo_set or global. Did you mean "project"?',
+    of_definition(
+        '"projct" is not allowed: give project, photo_set or global. Did you mean "project"?', scope="projct"
     ),
-    (
-        definition(user_relevant="yes"),
-        InvalidDefinition,
-        "user_relevant",
-        '"yes" is not allowed: give true or false.',
-    ),
-    (definition(user_relevant=1), InvalidDefinition, "user_relevant", "1 is not allowed: give true or false."),
-    (
-        definition(description=["x"]),
-        InvalidDefinition,
-        "description",
-        "a list is not allowed: give text of up to 4000 characters.",
-    ),
+    of_definition('"yes" is not allowed: give true or false.', user_relevant="yes"),
+    of_definition("1 is not allowed: give true or false.", user_relevant=1),
+    of_definition("a list is not allowed: give text of up to 4000 characters.", description=["x"]),
     (
         definition(lable="x"),
         UnknownKey,
         "lable",
         f'is not a key of a definition. Did you mean "label"? Allowed are {DEFINITION_KEYS}.',
     ),
-    (
-        definition(schedule="61 * * * *"),
-        InvalidDefinition,
-        "schedule",
-        f'"61 * * * *" is not allowed (the minute 61 is not between 0 and 59): {CRON}.',
+    of_definition(
+        f'"61 * * * *" is not allowed (the minute 61 is not between 0 and 59): {CRON}.', schedule="61 * * * *"
     ),
     (
         definition(schedule={"cron": "0 3 * *"}),
@@ -267,18 +184,14 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         "schedule.interval_seconds",
         "0 is not allowed: give a number from 1 to 31622400.",
     ),
-    (
-        definition(schedule={"cron": "0 3 * * *", "interval_seconds": 60}),
-        InvalidDefinition,
-        "schedule",
+    of_definition(
         "a mapping is not allowed (exactly one of cron and interval_seconds is needed): "
         "give a cron text, or a mapping with cron or interval_seconds, and optionally timezone.",
+        schedule={"cron": "0 3 * * *", "interval_seconds": 60},
     ),
-    (
-        definition(schedule=5),
-        InvalidDefinition,
-        "schedule",
+    of_definition(
         "5 is not allowed: give a cron text, or a mapping with cron or interval_seconds, and optionally timezone.",
+        schedule=5,
     ),
     (
         definition(schedule={"corn": "0 3 * * *", "interval_seconds": 60}),
@@ -286,11 +199,9 @@ VALUE_ERRORS: list[tuple[dict[str, Any], type[DefinitionError], str, str]] = [
         "schedule.corn",
         'is not a key of a schedule. Did you mean "cron"? Allowed are cron, interval_seconds and timezone.',
     ),
-    (
-        definition(name="weekly_check"),
-        InvalidDefinition,
-        "name",
+    of_definition(
         '"weekly_check" differs from the key of the definition: leave the name out, or give "nightly_check".',
+        name="weekly_check",
     ),
 ]
 
@@ -332,118 +243,77 @@ def test_an_error_in_a_file_begins_with_the_path_as_it_was_given(
     )
 
 
-FILE_ERRORS: list[tuple[str, bytes, type[DefinitionError], str]] = [
-    ("a.yaml", b"", UnreadableDefinitionFile, "is empty: give one definition, or a mapping of names to definitions."),
-    (
-        "a.yaml",
-        b"# nothing yet\n",
-        UnreadableDefinitionFile,
-        "holds nothing: give one definition, or a mapping of names to definitions.",
+FILE_ERRORS: list[FileCase] = [
+    unreadable("a.yaml", b"", "is empty: give one definition, or a mapping of names to definitions."),
+    unreadable(
+        "a.yaml", b"# nothing yet\n", "holds nothing: give one definition, or a mapping of names to definitions."
     ),
-    (
-        "a.json",
-        b"{}",
-        UnreadableDefinitionFile,
-        "holds no definition: give one definition, or a mapping of names to definitions.",
+    unreadable("a.json", b"{}", "holds no definition: give one definition, or a mapping of names to definitions."),
+    unreadable("a.json", b"[1]", "holds a list at the top: give one definition, or a mapping of names to definitions."),
+    unreadable(
+        "a.yaml", b"nightly", 'holds "nightly" at the top: give one definition, or a mapping of names to definitions.'
     ),
-    (
-        "a.json",
-        b"[1]",
-        UnreadableDefinitionFile,
-        "holds a list at the top: give one definition, or a mapping of names to definitions.",
-    ),
-    (
-        "a.yaml",
-        b"nightly",
-        UnreadableDefinitionFile,
-        'holds "nightly" at the top: give one definition, or a mapping of names to definitions.',
-    ),
-    (
-        "a.yaml",
-        "label: ä".encode("latin-1"),
-        UnreadableDefinitionFile,
-        "is not UTF-8 text (byte 8 is 0xe4). Save it as UTF-8.",
-    ),
-    (
-        "a.json",
-        b'{"a": }',
-        UnreadableDefinitionFile,
-        "is not well-formed JSON: line 1, column 7: Expecting value. Correct the text.",
-    ),
-    (
-        "a.json",
-        b'{"label": NaN}',
-        UnreadableDefinitionFile,
-        "is not well-formed JSON: NaN is not a JSON value. Correct the text.",
-    ),
-    (
+    unreadable("a.yaml", "label: ä".encode("latin-1"), "is not UTF-8 text (byte 8 is 0xe4). Save it as UTF-8."),
+    unreadable("a.json", b'{"a": }', "is not well-formed JSON: line 1, column 7: Expecting value. Correct the text."),
+    unreadable("a.json", b'{"label": NaN}', "is not well-formed JSON: NaN is not a JSON value. Correct the text."),
+    unreadable(
         "a.json",
         b'{"a":' * 100_000,
-        UnreadableDefinitionFile,
         "is not well-formed JSON: it is nested too deeply (32 levels are allowed). Correct the text.",
     ),
-    (
+    unreadable(
         "a.json",
         b'{"label": ' + b"9" * 5000 + b"}",
-        UnreadableDefinitionFile,
         "is not well-formed JSON: a number has more than 4300 digits. Correct the text.",
     ),
-    (
+    unreadable(
         "a.yaml",
         b"a: [1\nb: 2",
-        UnreadableDefinitionFile,
         "is not well-formed YAML: line 2, column 2: while parsing a flow sequence, expected ',' or "
         "']', but got ':'. Correct the text.",
     ),
-    (
+    unreadable(
         "a.yaml",
         b"label: \x01",
-        UnreadableDefinitionFile,
         "is not well-formed YAML: character 8: special characters are not allowed. Correct the text.",
     ),
-    (
+    unreadable(
         "a.yaml",
         b"a: 1\n---\nb: 2",
-        UnreadableDefinitionFile,
         "is not well-formed YAML: line 2, column 1: expected a single document in the stream, "
         "but found another document. Correct the text.",
     ),
-    (
+    unreadable(
         "a.yaml",
         b"label: !!python/object/apply:os.system [ls]",
-        UnreadableDefinitionFile,
         "is not well-formed YAML: line 1, column 8: could not determine a constructor for the tag "
         "'tag:yaml.org,2002:python/object/apply:os.system'. Correct the text.",
     ),
-    (
+    unreadable(
         "a.yaml",
         b"label: !!int ''",
-        UnreadableDefinitionFile,
         "is not well-formed YAML: line 1, column 8: the value does not fit its tag int. Correct the text.",
     ),
-    (
+    unreadable(
         "a.yaml",
         b"[" * 5000,
-        UnreadableDefinitionFile,
         "is not well-formed YAML: line 1, column 33: it has more than 32 levels; "
         "an alias counts as the whole value that it names. Correct the text.",
     ),
-    (
+    unreadable(
         "a.yaml",
         b"a: &a {b: *a}",
-        UnreadableDefinitionFile,
         "is not well-formed YAML: line 1, column 11: an alias refers to the value that contains it; "
         "write a value instead. Correct the text.",
     ),
-    (
+    unreadable(
         "a.yaml",
         b"- a\n" * 50_000,
-        UnreadableDefinitionFile,
         "is not well-formed YAML: line 40000, column 3: it has more than 40000 keys and values; "
         "an alias counts as the whole value that it names. Correct the text.",
     ),
-    ("a.yaml", b"#" * (1024 * 1024 + 1), UnreadableDefinitionFile, "is larger than 1048576 bytes. Make it smaller."),
-    ("a.toml", b"label = 1", UnreadableDefinitionFile, "is not a definition file: give a .json, .yaml or .yml file."),
+    unreadable("a.yaml", b"#" * (1024 * 1024 + 1), "is larger than 1048576 bytes. Make it smaller."),
+    unreadable("a.toml", b"label = 1", "is not a definition file: give a .json, .yaml or .yml file."),
     (
         "a.yaml",
         b"7: {label: x}",
