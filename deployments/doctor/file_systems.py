@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 #: File systems of other machines, as Linux names them.
@@ -42,5 +43,5 @@ def space(path: Path) -> tuple[int, int]:
     """Return the free and the total bytes of a path's file system; a missing path counts as its parent folder."""
     while not path.exists() and path != path.parent:
         path = path.parent
-    stat = os.statvfs(path)
-    return stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
+    usage = shutil.disk_usage(path)
+    return usage.free, usage.total

@@ -73,7 +73,7 @@ class QueueCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Yield the metrics without values, because a registration must not read the database."""
-        yield from self._families(1, (), {}, 0, 0.0)
+        yield from self._families((), {}, 0, 0.0)
         yield from self._counted.collect()
 
     def collect(self) -> Iterator[Metric]:
@@ -100,7 +100,7 @@ class QueueCollector(Collector):
                 yield _gauge("photojobs_database_up", "Whether the database answers.", 0)
             else:
                 self._count(ended, lanes)
-                yield from self._families(1, loads, by_type, delayed, now.timestamp())
+                yield from self._families(loads, by_type, delayed, now.timestamp())
             yield from self._counted.collect()
 
     def _count(self, ended: Sequence[EndedJob], lanes: Sequence[Lane]) -> None:
@@ -125,10 +125,10 @@ class QueueCollector(Collector):
         return kind
 
     def _families(
-        self, is_up: int, loads: Sequence[LaneLoad], by_type: dict[str, OpenJobs], delayed: int, now: float
+        self, loads: Sequence[LaneLoad], by_type: dict[str, OpenJobs], delayed: int, now: float
     ) -> Iterator[Metric]:
         yield InfoMetricFamily("photojobs", "The version of photojobs.", {"version": version("photojobs")})
-        yield _gauge("photojobs_database_up", "Whether the database answers.", is_up)
+        yield _gauge("photojobs_database_up", "Whether the database answers.", 1)
         queued = GaugeMetricFamily("photojobs_jobs_queued", "Jobs that wait.", labels=("lane",))
         running = GaugeMetricFamily("photojobs_jobs_running", "Jobs that run: slots in use.", labels=("lane",))
         slots = GaugeMetricFamily(

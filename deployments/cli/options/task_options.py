@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from deployments.cli.options.errors import BadInput
-from deployments.cli.options.parameters import WholeNumber
+from deployments.cli.options.parameters import Flag, WholeNumber
 from flows.starting.new_task import new_task
 from storage.lifecycle.job_rows import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, checked_payload
 from storage.photos.photo_selection import PhotoSelection
@@ -31,7 +31,6 @@ _PAYLOAD_BOUNDS = Bounds(max_bytes=MAX_PAYLOAD_BYTES, max_depth=MAX_PAYLOAD_DEPT
 #: The bounds of a file with ids of photos; each photo needs about twenty bytes.
 _ITEMS_BOUNDS = Bounds(max_bytes=64 * 1024 * 1024)
 
-_Flag = Parameter(negative="", show_default=False)
 _Many = Parameter(consume_multiple=True, negative="")
 
 
@@ -52,7 +51,7 @@ class TaskOptions:
     items_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     "A file with one photo id on each line, or with a JSON list; - reads the standard input."
 
-    all: Annotated[bool, _Flag] = False
+    all: Flag = False
     "All photos of the tenant or of the project, or all photos that the options below select."
 
     in_project: Annotated[list[str] | None, _Many] = None
@@ -70,7 +69,7 @@ class TaskOptions:
     missing: Annotated[list[Literal["thumbnail", "preview"]] | None, _Many] = None
     "Photos without a thumbnail, or without a preview."
 
-    failed_only: Annotated[bool, _Flag] = False
+    failed_only: Flag = False
     "Photos whose thumbnail or preview failed."
 
     payload: str | None = None
