@@ -21,6 +21,8 @@ from flows.testing import run_queued_job, run_step
 from storage import Database, JobsRepository, PhotosRepository, Project, ProjectsRepository
 from storage.database.tables import (
     file_journal,
+    job_items,
+    jobs,
     metadata,
     photo_derivatives,
     photo_originals,
@@ -167,6 +169,17 @@ class Studio:
     def journal(self) -> list[tuple[str, str, str | None]]:
         """Return action, source and target of every entry; names in the trash are the original names."""
         return [(row["action"], row["source"], _plain(row["target"])) for row in self.journal_rows()]
+
+    def follow_ups(self) -> list[tuple[str, int, int]]:
+        """Return type, priority and photo of the jobs that process photos after other steps, in order of the photos."""
+        statement = (
+            select(jobs.c.type, jobs.c.priority, job_items.c.photo_id)
+            .join(job_items, job_items.c.job_id == jobs.c.id)
+            .where(jobs.c.type == "upload_postprocess")
+            .order_by(job_items.c.photo_id)
+        )
+        with self.database.connect() as connection:
+            return [(row.type, row.priority, row.photo_id) for row in connection.execute(statement)]
 
     def disk(self) -> dict[str, bytes]:
         """Return every file below the root by its path; names in the trash are the original names."""

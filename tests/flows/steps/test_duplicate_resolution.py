@@ -7,27 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from storage import PhotosRepository
-from storage.database.tables import job_items, jobs
 
 
 def name_of(studio: Any, photo_id: int) -> str:
     photo = studio.get_photo(photo_id)
     assert photo.basename == photo.filename
     return str(photo.filename)
-
-
-def follow_ups(studio: Any) -> list[int]:
-    statement = (
-        select(job_items.c.photo_id)
-        .join(jobs, jobs.c.id == job_items.c.job_id)
-        .where(jobs.c.type == "upload_postprocess", jobs.c.priority == 90)
-        .order_by(job_items.c.photo_id)
-    )
-    with studio.database.connect() as connection:
-        return list(connection.execute(statement).scalars())
 
 
 @pytest.mark.parametrize("runtime", [{"rename_user_files": "report"}], indirect=True)
@@ -72,7 +59,7 @@ def test_later_photos_are_renamed_with_all_their_files(studio: Any, clock: Any) 
         "tenant/third/IMG.jpg",
     ]
     assert sorted(studio.disk().values()) == contents
-    assert follow_ups(studio) == [later, middle]
+    assert studio.follow_ups() == [("upload_postprocess", 90, photo_id) for photo_id in (later, middle)]
     assert len(studio.journal()) == 4
     rows = studio.journal_rows()
     assert {(row["action"], row["photo_id"], row["row_json"]["filename"]) for row in rows} == {
@@ -220,7 +207,7 @@ def test_a_death_at_any_point_is_repaired_under_the_same_name(studio: Any, death
             studio.photo(second, name, "NEF", "jpg", "xmp", derivatives=True, tagged=("tag",))
         return int(studio.enqueue("duplicate_resolution", scope="global"))
 
-    deaths.check(prepare, more_than=10, outcome=lambda studio: (studio.outcome(), follow_ups(studio)))
+    deaths.check(prepare, more_than=10, outcome=lambda studio: (studio.outcome(), studio.follow_ups()))
 
 
 def test_a_whole_project_that_was_copied_is_resolved_by_few_scans(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,4 +235,4 @@ def test_a_whole_project_that_was_copied_is_resolved_by_few_scans(studio: Any, m
     assert job.result["counts"] == {"renamed": 250}
     # For the files, for free names, and for companions that came later.
     assert scans == 3
-    assert len(follow_ups(studio)) == 250
+    assert len(studio.follow_ups()) == 250

@@ -11,23 +11,12 @@ import pytest
 from sqlalchemy import select
 
 from storage import PhotosRepository
-from storage.database.tables import job_items, jobs, photos
+from storage.database.tables import photos
 
 
 def put(studio: Any, project: Any, *names: str) -> None:
     for name in names:
         (studio.folder(project).path / name).write_bytes(name.encode())
-
-
-def follow_ups(studio: Any) -> list[tuple[str, int, int]]:
-    statement = (
-        select(jobs.c.type, jobs.c.priority, job_items.c.photo_id)
-        .join(job_items, job_items.c.job_id == jobs.c.id)
-        .where(jobs.c.type == "upload_postprocess")
-        .order_by(job_items.c.photo_id)
-    )
-    with studio.database.connect() as connection:
-        return [tuple(row) for row in connection.execute(statement)]
 
 
 def names(studio: Any, project: Any) -> list[str]:
@@ -52,7 +41,7 @@ def test_new_files_get_a_row_and_go_to_post_processing(studio: Any, scope: str) 
     reached = {"project": 1, "photo_set": 2, "global": 3}[scope]
 
     job = studio.run("folder_check", **arguments)
-    after, asked = studio.everything(), follow_ups(studio)
+    after, asked = studio.everything(), studio.follow_ups()
     again = studio.run("folder_check", **arguments)
 
     assert job.result["counts"]["added"] == 3 * reached
@@ -78,7 +67,7 @@ def test_new_files_get_a_row_and_go_to_post_processing(studio: Any, scope: str) 
     assert asked == [("upload_postprocess", 90, row.id) for row in added]
     assert again.status == "completed"
     assert studio.everything() == after
-    assert follow_ups(studio) == asked
+    assert studio.follow_ups() == asked
 
 
 def test_spellings_of_one_name_are_one_photo(studio: Any) -> None:
@@ -156,4 +145,4 @@ def test_a_death_at_any_point_is_repaired_and_what_was_moved_is_journaled(studio
         put(studio, project, "new.jpg", "film.mp4", "note.txt")
         return int(studio.enqueue("folder_check", project_id=project.id))
 
-    deaths.check(prepare, more_than=4, outcome=lambda studio: (studio.outcome(), follow_ups(studio)))
+    deaths.check(prepare, more_than=4, outcome=lambda studio: (studio.outcome(), studio.follow_ups()))
