@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,15 @@ _NEW_MOUNTS, _NEW_USERS, _BIND = 0x00020000, 0x10000000, 0x1000
 
 WithBindMount = Callable[[Path, Path, Callable[[], object]], None]
 CrashPoints = Callable[[Callable[[], object]], Iterator[int]]
+
+
+def raising(number: int) -> Callable[..., Any]:
+    """Return a function that fails with this error of the operating system."""
+
+    def fail(*_: object, **__: object) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 @pytest.fixture

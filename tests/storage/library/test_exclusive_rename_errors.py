@@ -6,22 +6,15 @@ import ctypes
 import errno
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from storage.library import exclusive_rename
 from storage.library.exclusive_rename import finish_interrupted, rename_exclusively, rename_noreplace
+from tests.storage.library.conftest import raising
 
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
-def _raising(number: int) -> Callable[..., None]:
-    def rename(*_: object, **__: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    return rename
 
 
 @pytest.fixture
@@ -45,8 +38,8 @@ def _names(folder: Path) -> set[str]:
 def test_a_system_without_the_first_two_ways_takes_the_third(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, of_rename: int, of_link: int
 ) -> None:
-    monkeypatch.setattr(exclusive_rename, "_rename_noreplace", _raising(of_rename))
-    monkeypatch.setattr(os, "link", _raising(of_link))
+    monkeypatch.setattr(exclusive_rename, "_rename_noreplace", raising(of_rename))
+    monkeypatch.setattr(os, "link", raising(of_link))
     rename_exclusively(source, target)
     assert (_names(target.parent), target.read_bytes()) == ({"hen.jpg"}, b"fox")
 
@@ -55,7 +48,7 @@ def test_a_system_without_the_first_two_ways_takes_the_third(
 def test_any_other_error_of_the_first_way_ends_the_rename(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(exclusive_rename, "_rename_noreplace", _raising(number))
+    monkeypatch.setattr(exclusive_rename, "_rename_noreplace", raising(number))
     for rename in (rename_exclusively, rename_noreplace):
         with pytest.raises(OSError) as raised:
             rename(source, target)
@@ -68,7 +61,7 @@ def test_any_other_error_of_a_link_ends_the_rename(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(exclusive_rename, "_renameat2", None)
-    monkeypatch.setattr(os, "link", _raising(number))
+    monkeypatch.setattr(os, "link", raising(number))
     with pytest.raises(OSError) as raised:
         rename_exclusively(source, target)
     assert raised.value.errno == number
@@ -80,7 +73,7 @@ def test_a_rename_of_one_step_says_whether_the_system_has_it(
 ) -> None:
     for number in _UNSUPPORTED:
         with monkeypatch.context() as patch:
-            patch.setattr(exclusive_rename, "_rename_noreplace", _raising(number))
+            patch.setattr(exclusive_rename, "_rename_noreplace", raising(number))
             assert not rename_noreplace(source, target)
     with monkeypatch.context() as patch:
         patch.setattr(exclusive_rename, "_renameat2", None)
@@ -116,7 +109,7 @@ def test_a_reservation_whose_rename_fails_is_removed_unless_a_file_has_come_in_i
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(exclusive_rename, "_renameat2", None)
-    monkeypatch.setattr(os, "link", _raising(errno.EPERM))
+    monkeypatch.setattr(os, "link", raising(errno.EPERM))
     monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(OSError, match="Input/output"):
         rename_exclusively(source, target)
@@ -129,7 +122,7 @@ def test_without_the_first_two_ways_a_name_that_exists_is_not_replaced(
 ) -> None:
     target.touch()
     monkeypatch.setattr(exclusive_rename, "_renameat2", None)
-    monkeypatch.setattr(os, "link", _raising(errno.EPERM))
+    monkeypatch.setattr(os, "link", raising(errno.EPERM))
     with pytest.raises(FileExistsError):
         rename_exclusively(source, target)
     assert (_names(target.parent), source.read_bytes()) == ({"fox.jpg", "hen.jpg"}, b"fox")
@@ -188,7 +181,7 @@ def test_files_made_for_a_rename_are_for_the_owner_alone(
         rename(before, after)  # type: ignore[arg-type]
 
     monkeypatch.setattr(exclusive_rename, "_renameat2", None)
-    monkeypatch.setattr(os, "link", _raising(errno.EPERM))
+    monkeypatch.setattr(os, "link", raising(errno.EPERM))
     monkeypatch.setattr(os, "rename", look)
     rename_exclusively(source, target)
     assert modes == [0o600, 0o600]

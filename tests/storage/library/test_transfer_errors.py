@@ -17,7 +17,7 @@ from storage.library.errors import Collision, CrossesFileSystems, SourceChanged,
 from storage.library.naming.folder_names import FolderNames
 from storage.library.paths import ProjectFolder
 from storage.library.transfer import move_without_overwrite, remove_derivative, rename_folder_without_overwrite
-from tests.storage.library.conftest import WithBindMount
+from tests.storage.library.conftest import WithBindMount, raising
 
 CONTENTS = bytes(range(256)) * 5000  # More than one block.
 MOMENT = 1_600_000_000_123_456_789
@@ -39,13 +39,6 @@ def target(other_project: ProjectFolder) -> Path:
     return other_project.original("b.jpg")
 
 
-def _raising(number: int) -> Callable[..., Any]:
-    def fail(*_: object, **__: object) -> Any:
-        raise OSError(number, os.strerror(number))
-
-    return fail
-
-
 def _files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.is_file()}
 
@@ -62,7 +55,7 @@ def test_a_copy_has_the_mode_and_both_times_of_the_original(file_system: str, ph
 def test_a_disk_that_stores_no_mode_or_time_gets_the_contents_all_the_same(
     file_system: str, photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    monkeypatch.setattr(os, call, _raising(errno.EPERM))
+    monkeypatch.setattr(os, call, raising(errno.EPERM))
     move_without_overwrite(photo, target)
     assert (target.read_bytes(), photo.exists()) == (CONTENTS, False)
 
@@ -141,7 +134,7 @@ def test_on_one_file_system_a_copy_is_another_file(photo: Path, target: Path) ->
 def test_an_error_of_the_disk_begins_no_copy(
     photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(transfer, "rename_exclusively", _raising(number))
+    monkeypatch.setattr(transfer, "rename_exclusively", raising(number))
     with pytest.raises(OSError) as raised:
         move_without_overwrite(photo, target)
     assert raised.value.errno == number
@@ -151,7 +144,7 @@ def test_an_error_of_the_disk_begins_no_copy(
 def test_a_file_that_disappears_in_the_last_moment_is_named(
     photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "rename_exclusively", _raising(errno.ENOENT))
+    monkeypatch.setattr(transfer, "rename_exclusively", raising(errno.ENOENT))
     with pytest.raises(SourceMissing, match=r"a\.jpg disappeared"):
         move_without_overwrite(photo, target)
 
@@ -202,7 +195,7 @@ def test_within_a_folder_the_old_name_is_free_again(photo: Path) -> None:
 def test_a_folder_that_cannot_be_renamed_says_why(
     project: ProjectFolder, photo: Path, monkeypatch: pytest.MonkeyPatch, number: int, expected: type[Exception]
 ) -> None:
-    monkeypatch.setattr(transfer, "rename_noreplace", _raising(number))
+    monkeypatch.setattr(transfer, "rename_noreplace", raising(number))
     with pytest.raises(expected) as raised:
         rename_folder_without_overwrite(project.path, project.path.with_name("Norway"))
     assert expected is not OSError or getattr(raised.value, "errno", None) == number
