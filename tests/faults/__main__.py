@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import create_engine, make_url, text
@@ -23,6 +24,8 @@ from tests.faults.scenario import Outcome, run_scenario
 from tests.faults.server import PrefectServer
 
 _TABLESPACE = "photojobs_fault"
+
+_say = partial(print, flush=True)
 
 
 def main() -> int:
@@ -143,11 +146,6 @@ def _execute(server: str, statement: str) -> None:
     with engine.connect() as connection:
         connection.execute(text(statement))
     engine.dispose()
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from tests.pressure.cells import CELLS, run_cell
 from tests.pressure.soak import soak
+
+_say = partial(print, flush=True)
 
 
 def main() -> int:
@@ -44,11 +47,6 @@ def main() -> int:
                 problems += passage.problems
     _say("everything was as it must be" if not problems else "it was NOT as it must be")
     return int(bool(problems))
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +47,8 @@ DATES: Final = (
     r"IPTC:DateCreated",
 )
 HEIF_TYPES: Final = ("image/heic", "image/heif", "image/avif", "image/heic-sequence", "image/avif-sequence")
+
+say = partial(print, flush=True)
 
 
 def main() -> int:
@@ -100,11 +103,6 @@ def compare(folder: Path) -> int:
         say(f"  {field}: {counts[f'{field} different']} of {counts[f'{field} compared']} differ")
     say(f"agreement {share:.2%}, at least {LEAST_AGREEMENT:.1%} is asked for")
     return int(share < LEAST_AGREEMENT)
-
-
-def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def exiftool(samples: list[Path]) -> list[dict[str, Any]]:

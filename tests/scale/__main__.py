@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from storage import Database, Settings
@@ -14,6 +15,8 @@ from tests.scale.photo_set import DEFINITION, add_photos, chunks_of, install_ste
 
 #: How much the memory of a process may grow after a fifth of the jobs.
 MAX_GROWTH = 1.25
+
+_say = partial(print, flush=True)
 
 
 def main() -> int:
@@ -58,11 +61,6 @@ def _prepare(folder: Path) -> None:
     }
     # This process needs the step too, because it checks the definitions before it starts other processes.
     sys.path.insert(0, str(folder / "site"))
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
