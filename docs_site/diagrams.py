@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
 from typing import Any
 
 import mermaidx
@@ -41,10 +40,6 @@ def _svg(source: str) -> str:
     wide = re.search(r"max-width: ([0-9.]+)px", svg)
     if wide:
         svg = svg.replace('width="100%"', f'width="{float(wide[1]):.0f}"', 1)
-    _keep(kept, svg)
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    kept.write_text(svg, encoding="utf-8")
     return svg
-
-
-def _keep(path: Path, svg: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(svg, encoding="utf-8")

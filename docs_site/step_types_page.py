@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from docs_site.markdown import code, table
 from task_definitions.loader import load_definitions
 from task_definitions.step_types import BUILTIN_STEP_TYPES
@@ -41,10 +43,7 @@ def step_types_page() -> str:
             rows.append(("without items", "the photos with a file on disk whose keep flag is 0"))
         if using:
             rows.append(("used by", ", ".join(f"[{name}](definitions.md#{name})" for name in using)))
-        parts += [f"## {found.name}\n", f"{found.summary} {_escaped(found.description)}\n", table(("", ""), rows), ""]
+        description = escape(found.description, quote=False)
+        parts += [f"## {found.name}\n", f"{found.summary} {description}\n", table(("", ""), rows), ""]
     parts.append(f"All of them: {', '.join(code(name) for name in BUILTIN_STEP_TYPES)}.\n")
     return "\n".join(parts)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("<", "&lt;").replace(">", "&gt;")
