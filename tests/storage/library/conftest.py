@@ -88,6 +88,10 @@ def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     return kind
 
 
+#: Runs a test that uses `file_system` with folders on two file systems alone.
+two_file_systems = pytest.mark.parametrize("file_system", ["two file systems"], indirect=True)
+
+
 @pytest.fixture
 def with_bind_mount() -> WithBindMount:
     """Run an operation in a process that sees a folder at a second place, as a container sees its volumes.

@@ -29,6 +29,7 @@ from storage.library.transfer import (
     rename_folder_without_overwrite,
     sync_moves,
 )
+from tests.storage.library.conftest import two_file_systems
 
 PICTURE = bytes(range(256)) * 9000  # More than two blocks.
 
@@ -205,26 +206,10 @@ def test_moving_into_a_missing_folder_leaves_the_file(photo: Path, project: Proj
     assert photo.exists()
 
 
-@pytest.fixture
-def two_file_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(source: Path, target: Path) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    rename = exclusive_rename.rename_exclusively
-
-    def across(source: Path, target: Path, *, on_behalf_of: Path | None = None) -> None:
-        if source.parent != target.parent:
-            refuse(source, target)
-        rename(source, target, on_behalf_of=on_behalf_of)
-
-    monkeypatch.setattr(transfer, "rename_exclusively", across)
-    monkeypatch.setattr(transfer, "are_on_one_file_system", lambda source, target: False)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="Python has extended attributes only there")
-@pytest.mark.usefixtures("two_file_systems")
+@two_file_systems
 def test_a_file_keeps_its_rating_and_owner_on_another_disk(
-    photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+    file_system: str, photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     try:
         os.setxattr(photo, "user.baloo.rating", b"8")
@@ -243,9 +228,9 @@ def test_a_file_keeps_its_rating_and_owner_on_another_disk(
     assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
 
 
-@pytest.mark.usefixtures("two_file_systems")
+@two_file_systems
 def test_a_copy_that_would_not_fit_is_not_begun(
-    photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+    file_system: str, photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 10**6, 10**6))
@@ -255,9 +240,9 @@ def test_a_copy_that_would_not_fit_is_not_begun(
     assert visible(other_project.path) == {}
 
 
-@pytest.mark.usefixtures("two_file_systems")
+@two_file_systems
 def test_a_copy_that_reads_back_differently_is_thrown_away(
-    photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+    file_system: str, photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, block: write(fd, bytes(len(block))))
@@ -267,9 +252,9 @@ def test_a_copy_that_reads_back_differently_is_thrown_away(
     assert visible(other_project.path) == {}
 
 
-@pytest.mark.usefixtures("two_file_systems")
+@two_file_systems
 def test_a_file_that_is_written_to_during_the_copy_stays(
-    photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+    file_system: str, photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = transfer.hash_contents
 
@@ -284,9 +269,9 @@ def test_a_file_that_is_written_to_during_the_copy_stays(
     assert visible(other_project.path) == {}
 
 
-@pytest.mark.usefixtures("two_file_systems")
+@two_file_systems
 def test_another_file_of_the_same_size_and_time_is_not_taken_for_a_finished_copy(
-    photo: Path, other_project: ProjectFolder
+    file_system: str, photo: Path, other_project: ProjectFolder
 ) -> None:
     target = other_project.original("b.jpg")
     target.write_bytes(PICTURE[::-1])

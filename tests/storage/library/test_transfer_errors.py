@@ -17,12 +17,10 @@ from storage.library.errors import Collision, CrossesFileSystems, SourceChanged,
 from storage.library.naming.folder_names import FolderNames
 from storage.library.paths import ProjectFolder
 from storage.library.transfer import move_without_overwrite, remove_derivative, rename_folder_without_overwrite
-from tests.storage.library.conftest import WithBindMount, raising
+from tests.storage.library.conftest import WithBindMount, raising, two_file_systems
 
 CONTENTS = bytes(range(256)) * 5000  # More than one block.
 MOMENT = 1_600_000_000_123_456_789
-
-two_file_systems = pytest.mark.parametrize("file_system", ["two file systems"], indirect=True)
 
 
 @pytest.fixture
