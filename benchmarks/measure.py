@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -155,6 +156,20 @@ def in_turns(contestants: Mapping[str, Callable[[], float]], *, rounds: int) -> 
             if number > 0:
                 values[name].append(value)
     return values
+
+
+def peak_mb() -> float:
+    """Return the peak memory of this process in MiB, on Linux."""
+    # `getrusage` is not used, because its peak may be that of the process which started this one.
+    status = Path("/proc/self/status").read_text()
+    [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(peak) / 1024
+
+
+def peak_mb_of(module: str, *arguments: object, **environment: str) -> float:
+    """Run `module --measure ARGUMENTS`, which prints `peak_mb()`, in a new process; return this number."""
+    command_line = [sys.executable, "-m", module, "--measure", *map(str, arguments)]
+    return float(subprocess.run(command_line, stdout=subprocess.PIPE, check=True, env=os.environ | environment).stdout)
 
 
 def command(run: Callable[[Options], Report]) -> None:

@@ -6,7 +6,6 @@ files. The files are empty, because the steps do not read their contents.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import subprocess
@@ -16,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.databases import temporary_folder
-from benchmarks.measure import Options, Ratio, Report, command, in_turns
+from benchmarks.measure import Options, Ratio, Report, command, in_turns, peak_mb, peak_mb_of
 from flows.process.runtime import Runtime
 from flows.testing import run_step
 from storage import Database, ProjectsRepository, Settings
@@ -74,19 +73,7 @@ def _measure_memory(report: Report, options: Options) -> None:
         with temporary_folder() as folder:
             url = _library(folder, projects=1, files=count)
             for _ in range(options.size(2, 1)):
-                output = subprocess.run(
-                    [
-                        sys.executable,
-                        "-m",
-                        __spec__.name if __spec__ else __name__,
-                        "--measure",
-                        str(folder),
-                        url,
-                    ],
-                    stdout=subprocess.PIPE,
-                    check=True,
-                ).stdout
-                peaks[count].append(json.loads(output)["peak_mb"])
+                peaks[count].append(peak_mb_of("benchmarks.reconciliation", folder, url))
     report.ratios.append(
         Ratio(
             what=f"peak memory, a project of {large:,}",
@@ -100,14 +87,11 @@ def _measure_memory(report: Report, options: Options) -> None:
     )
 
 
-def measure(folder: Path, url: str) -> dict[str, float]:
+def measure(folder: Path, url: str) -> float:
     """Run the steps in this process, and return its peak memory."""
     with Runtime(Database(url), settings=_settings(folder, url)) as runtime:
         _reconcile(runtime)
-    # `getrusage` is not used, because its peak may be that of the process which started this one.
-    status = Path("/proc/self/status").read_text()
-    [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
-    return {"peak_mb": int(peak) / 1024}
+    return peak_mb()
 
 
 def _reconcile(runtime: Runtime) -> None:
@@ -147,6 +131,6 @@ def _library(folder: Path, *, projects: int, files: int) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measure(Path(sys.argv[2]), sys.argv[3])))
+        print(measure(Path(sys.argv[2]), sys.argv[3]))
     else:
         command(run)

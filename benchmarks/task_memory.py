@@ -6,15 +6,11 @@ and divided into chunks, and each item is read with its photo and marked as done
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 
 from benchmarks.databases import temporary_folder
-from benchmarks.measure import Options, Ratio, Report, command
+from benchmarks.measure import Options, Ratio, Report, command, peak_mb, peak_mb_of
 from benchmarks.noop_steps import noop_definition, register_noop_steps
 from storage import Database, Settings
 
@@ -36,13 +32,7 @@ def run(options: Options) -> Report:
         database.close()
         for _ in range(rounds):
             for count in (small, large):
-                output = subprocess.run(
-                    [sys.executable, "-m", __spec__.name if __spec__ else __name__, "--measure", url, str(count)],
-                    stdout=subprocess.PIPE,
-                    check=True,
-                    env=os.environ | {"PREFECT_LOGGING_LEVEL": "ERROR"},
-                ).stdout
-                peaks[count].append(json.loads(output)["peak_mb"])
+                peaks[count].append(peak_mb_of("benchmarks.task_memory", url, count, PREFECT_LOGGING_LEVEL="ERROR"))
     report = Report("memory of a task", notes=[f"peak resident size of the process; {rounds} processes each"])
     report.ratios.append(
         Ratio(
@@ -58,7 +48,7 @@ def run(options: Options) -> Report:
     return report
 
 
-def measure(url: str, count: int) -> dict[str, float]:
+def measure(url: str, count: int) -> float:
     """Run the task in this process, and return its peak memory."""
     from flows import run_task
     from flows.process.runtime import Runtime
@@ -71,10 +61,7 @@ def measure(url: str, count: int) -> dict[str, float]:
             items=({"photo_id": number} for number in range(1, count + 1)),
         )
     assert summary.task.status == "completed", summary.message
-    # `getrusage` is not used, because its peak may be that of the process which started this one.
-    status = Path("/proc/self/status").read_text()
-    [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
-    return {"peak_mb": int(peak) / 1024}
+    return peak_mb()
 
 
 def _add_photos(database: Database, count: int) -> None:
@@ -95,6 +82,6 @@ def _add_photos(database: Database, count: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measure(sys.argv[2], int(sys.argv[3]))))
+        print(measure(sys.argv[2], int(sys.argv[3])))
     else:
         command(run)
