@@ -1,8 +1,6 @@
 """Definition files of all allowed forms are loaded correctly."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from task_definitions import (
     load_definitions,
     read_pinned_definition,
 )
+from tests.loaded_packages import loaded_by
 
 QUICK_REFERENCE = """
 {
@@ -253,12 +252,8 @@ def test_a_damaged_pin_is_refused(pinned: str, message: str) -> None:
 
 
 def test_reading_definitions_does_not_load_the_engine() -> None:
-    program = (
-        "import sys; from task_definitions import load_definitions; load_definitions(); "
-        "print([name for name in ('prefect', 'sqlalchemy', 'jsonschema', 'storage', 'flows') if name in sys.modules])"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    program = "from task_definitions import load_definitions; load_definitions()"
+    assert loaded_by(program, "prefect", "sqlalchemy", "jsonschema", "storage", "flows") == []
 
 
 def test_definitions_is_a_mapping_that_can_be_built_by_hand() -> None:

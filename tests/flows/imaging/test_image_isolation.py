@@ -26,6 +26,7 @@ from flows.imaging.isolation import image_processing, worker
 from flows.imaging.isolation.image_processing import ImagePool, InProcessImages, open_image_processing
 from flows.imaging.isolation.worker import command_without_network
 from flows.imaging.limits import ImageLimits, ImageOptions
+from tests.loaded_packages import loaded_by
 
 PROGRAM = "tests.flows.imaging.faulty_process"
 
@@ -294,13 +295,8 @@ def test_the_settings_choose_the_way_and_the_looks(monkeypatch: pytest.MonkeyPat
 
 
 def test_importing_the_package_loads_neither_libvips_nor_prefect() -> None:
-    program = (
-        "import sys, flows.imaging.isolation.image_processing; "
-        "print([m for m in ('pyvips', 'rawpy', 'prefect', 'numpy') if m in sys.modules])"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True, text=True)
-    assert done.stdout.strip() == "[]"
+    program = "import flows.imaging.isolation.image_processing"
+    assert loaded_by(program, "pyvips", "rawpy", "prefect", "numpy") == []
 
 
 def test_nothing_is_said_on_standard_error_about_a_bad_file(tmp_path: Path, jpeg: bytes) -> None:
@@ -434,13 +430,8 @@ def test_a_fault_of_the_file_is_not_tried_again(
 
 
 def test_a_process_imports_neither_the_database_nor_prefect() -> None:
-    program = (
-        "import sys, flows.imaging.isolation.worker_process; "
-        "print([m for m in ('sqlalchemy', 'prefect', 'pydantic', 'yaml') if m in sys.modules])"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True, text=True)
-    assert done.stdout.strip() == "[]"
+    program = "import flows.imaging.isolation.worker_process"
+    assert loaded_by(program, "sqlalchemy", "prefect", "pydantic", "yaml") == []
 
 
 def test_one_call_makes_the_derivatives_reads_the_metadata_and_takes_the_hash(
