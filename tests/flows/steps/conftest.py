@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from sqlalchemy import RowMapping, select
 
+from flows.execution.job_run import run_claimed_job
 from flows.process.runtime import Runtime
+from flows.starting.new_task import new_task
 from flows.steps.projects.manifest_check import manifest_of
 from flows.testing import run_queued_job, run_step
-from storage import Database, JobsRepository, PhotosRepository, Project, ProjectsRepository
+from storage import Database, JobsRepository, PhotosRepository, Project, ProjectsRepository, Task, TasksRepository
 from storage.database.tables import (
     file_journal,
     job_items,
@@ -39,6 +41,7 @@ from storage.library.paths import ProjectFolder
 from storage.library.trash import parse_trash_name
 from storage.records import Job, Photo
 from storage.settings import Settings
+from task_definitions import TaskDefinition
 from tests.flows.conftest import items_of
 
 #: The tables that a step may change, without those about the run itself, such as jobs and tasks.
@@ -139,6 +142,14 @@ class Studio:
 
     def run(self, type: str, *, tenant_id: str = "tenant", **arguments: Any) -> Job:
         return run_step(self.runtime, type=type, tenant_id=tenant_id, **arguments)
+
+    def run_task(self, definition: TaskDefinition, *, task_id: str = "task", **arguments: Any) -> Task:
+        """Start a task, run its jobs and all other queued jobs one after the other, and return the task."""
+        tasks, jobs = TasksRepository(self.database), JobsRepository(self.database)
+        tasks.start(new_task(definition, task_id=task_id, tenant_id="tenant", **arguments))
+        while (job := jobs.claim_next("worker")) is not None:
+            run_claimed_job(job, self.runtime)
+        return tasks.get(task_id)
 
     def enqueue(self, type: str, *photo_ids: int, **arguments: Any) -> int:
         """Queue a job, with an item for each of the photos; return its id."""

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from flows.execution.job_run import run_claimed_job
-from flows.starting.new_task import new_task
-from storage import JobsRepository, ProjectsRepository, TasksRepository
+from storage import ProjectsRepository
 from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
 from storage.errors import UnknownProject
 from storage.library.trash import move_to_trash
@@ -61,12 +59,7 @@ def run(studio: Any, library: dict[str, Any], name: str, task_id: str) -> None:
         arguments["project_id"] = library["Norway"].id
     elif str(definition.scope) == "project":
         arguments["project_id"] = library["Old" if "scavenge" in name else "Iceland"].id
-    tasks = TasksRepository(studio.database)
-    tasks.start(new_task(definition, task_id=task_id, tenant_id="tenant", **arguments))
-    jobs = JobsRepository(studio.database)
-    while (job := jobs.claim_next("worker")) is not None:
-        run_claimed_job(job, studio.runtime)
-    assert tasks.get(task_id).is_final
+    assert studio.run_task(definition, task_id=task_id, **arguments).is_final
 
 
 def everything(studio: Any) -> dict[str, Any]:

@@ -15,11 +15,9 @@ from typing import Any
 
 import pytest
 
-from flows.execution.job_run import run_claimed_job
-from flows.starting.new_task import new_task
 from flows.steps.targets.journal_changes import relative_path
 from flows.testing import run_queued_job
-from storage import Database, JobsRepository, ProjectsRepository, TasksRepository
+from storage import Database, ProjectsRepository
 from storage.history.journal import FileAction, FileChange, write_journal
 from storage.library.paths import ProjectFolder
 from storage.library.trash import move_to_trash
@@ -117,11 +115,7 @@ def run_task(studio: Any, *types: str, scope: str, task_id: str = "task", **argu
     """Run a task of these steps to its end."""
     steps = [{"type": name} for name in types]
     definition = load_definitions({"tidy": {"label": "Tidy", "scope": scope, "steps": steps}})["tidy"]
-    tasks, jobs = TasksRepository(studio.database), JobsRepository(studio.database)
-    tasks.start(new_task(definition, task_id=task_id, tenant_id="tenant", **arguments))
-    while (job := jobs.claim_next("worker")) is not None:
-        run_claimed_job(job, studio.runtime)
-    assert tasks.get(task_id).status == "completed"
+    assert studio.run_task(definition, task_id=task_id, **arguments).status == "completed"
 
 
 def come_to_the_same_end(studio: Any, deaths: Any, jpeg: Callable[..., bytes], type: str, strike: str) -> None:

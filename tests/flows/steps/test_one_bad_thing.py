@@ -7,19 +7,14 @@ from typing import Any
 
 import pytest
 
-from flows.execution.job_run import run_claimed_job
-from flows.starting.new_task import new_task
-from storage import JobsRepository, PhotosRepository, TasksRepository
+from storage import PhotosRepository, TasksRepository
 from task_definitions import load_definitions
 
 
 def run_task(studio: Any, name: str) -> dict[str, str]:
     """Run a built-in definition, and return how the jobs of each type ended."""
-    tasks, jobs = TasksRepository(studio.database), JobsRepository(studio.database)
-    tasks.start(new_task(load_definitions()[name], task_id="task", tenant_id="tenant"))
-    while (job := jobs.claim_next("worker")) is not None:
-        run_claimed_job(job, studio.runtime)
-    return {job.type: job.status for job in tasks.list_jobs("task")}
+    task = studio.run_task(load_definitions()[name])
+    return {job.type: job.status for job in TasksRepository(studio.database).list_jobs(task.id)}
 
 
 def test_a_project_that_became_a_symlink_stops_no_step_of_the_upkeep(studio: Any) -> None:

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.execution.job_run import run_claimed_job
-from flows.starting.new_task import new_task
-from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
+from storage import PhotosRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import projects
 from storage.history.move_intents import MoveIntent, write_intents
 from task_definitions import load_definitions
@@ -112,13 +110,10 @@ def test_an_unsafe_project_costs_itself_alone(studio: Any, jpeg: Any, name: str)
     unsafe[True] = _add_unsafe(studio, folders, is_archived=True)
     before = _contents(outside) | _contents(deep)
 
-    tasks, jobs = TasksRepository(studio.database), JobsRepository(studio.database)
-    tasks.start(new_task(load_definitions()[name], task_id="task", tenant_id="tenant"))
-    while (job := jobs.claim_next("worker")) is not None:
-        run_claimed_job(job, studio.runtime)
+    task = studio.run_task(load_definitions()[name])
 
     assert _contents(outside) | _contents(deep) == before
-    for job in tasks.list_jobs("task"):
+    for job in TasksRepository(studio.database).list_jobs(task.id):
         if job.type not in ("generate_derivatives", "upload_postprocess"):
             named = unsafe[job.type == "project_scavenge"]
             assert job.status == "failed", "no repetition helps"
