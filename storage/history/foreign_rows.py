@@ -9,14 +9,21 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, literal_column, select, text
+from sqlalchemy import ColumnElement, Connection, Select, Table, TextClause, literal, literal_column, or_, select, text
 
 from storage.database.tables import metadata
 
-#: The columns of all foreign keys, by dialect. PostgreSQL quotes the names of the tables.
+#: The columns of all foreign keys, by dialect. PostgreSQL quotes the names of the tables. A key that would set a column
+#: to NULL that may not be NULL counts as RESTRICT.
 _KEYS: Final = {
     "sqlite": text("""
-        SELECT tables.name, keys.id, keys."from", referred.name, columns.name, keys.on_delete
+        SELECT tables.name, keys.id, lower(keys."from"), referred.name, lower(columns.name),
+            CASE WHEN EXISTS (
+                SELECT 1 FROM pragma_foreign_key_list(tables.name) AS parts
+                JOIN pragma_table_info(tables.name) AS own ON lower(own.name) = lower(parts."from")
+                WHERE parts.id = keys.id AND (own."notnull" OR (own.pk AND upper(own.type) = 'INTEGER'))
+                    AND (keys.on_delete = 'SET NULL' OR (keys.on_delete = 'SET DEFAULT' AND own.dflt_value IS NULL))
+            ) THEN 'RESTRICT' ELSE keys.on_delete END
         FROM sqlite_master AS tables, pragma_foreign_key_list(tables.name) AS keys
         JOIN sqlite_master AS referred ON referred.type = 'table' AND lower(referred.name) = lower(keys."table")
         JOIN pragma_table_info(referred.name) AS columns
@@ -25,7 +32,15 @@ _KEYS: Final = {
     "postgresql": text("""
         SELECT CAST(CAST(conrelid AS regclass) AS text), CAST(pg_constraint.oid AS bigint), referring.attname,
             CAST(CAST(confrelid AS regclass) AS text), referred.attname,
-            CASE confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'r' THEN 'RESTRICT' WHEN 'a' THEN 'NO ACTION' END
+            CASE WHEN confdeltype = 'c' THEN 'CASCADE' WHEN confdeltype = 'r' THEN 'RESTRICT'
+                WHEN confdeltype = 'a' THEN 'NO ACTION'
+                WHEN EXISTS (
+                    SELECT 1 FROM pg_attribute AS own WHERE own.attrelid = conrelid AND own.attnotnull
+                        -- PostgreSQL 14 and older have no `confdelsetcols`.
+                        AND coalesce(nullif(to_jsonb(pg_constraint) -> 'confdelsetcols', 'null'), to_jsonb(conkey))
+                            @> to_jsonb(own.attnum)
+                        AND (confdeltype = 'n' OR NOT own.atthasdef)
+                ) THEN 'RESTRICT' END
         FROM pg_constraint CROSS JOIN unnest(conkey, confkey) WITH ORDINALITY AS pair (own, other, place)
         JOIN pg_attribute AS referring ON referring.attrelid = conrelid AND referring.attnum = own
         JOIN pg_attribute AS referred ON referred.attrelid = confrelid AND referred.attnum = other
@@ -56,7 +71,7 @@ def referring_tables(connection: Connection, table: Table, ids: Sequence[int]) -
     return _by_id(_references(connection, table, ids)) if ids else {}
 
 
-def removal_refusals(connection: Connection, table: Table, ids: Sequence[int]) -> dict[int, str]:
+def removal_refusals(connection: Connection, table: Table, ids: Sequence[Any]) -> dict[Any, str]:
     """Return which of these rows the database does not remove because of other programs, by id, each with the reason.
 
     A row of another program that the database removes together with the row is no reason.
@@ -67,6 +82,14 @@ def removal_refusals(connection: Connection, table: Table, ids: Sequence[int]) -
         "first"
         for row_id, names in found.items()
     }
+
+
+def is_removal_refused(connection: Connection, table: Table) -> ColumnElement[bool] | None:
+    """Return the SQL condition that `removal_refusals` has a reason for a row of a table; None if it has for no row."""
+    conditions = []
+    for _, value, source in _sources(connection, table, only_refusing=True):
+        conditions.append(select(literal(1)).select_from(source).where(value == table.c.id).correlate(table).exists())
+    return or_(*conditions) if conditions else None
 
 
 def copy_references(
@@ -91,33 +114,45 @@ def copy_references(
             target.exec_driver_sql(f"INSERT INTO {_quoted(name)} ({column}) {values}", (row_id,))
 
 
-def _by_id(references: Iterator[tuple[str, int]]) -> dict[int, frozenset[str]]:
-    found: dict[int, set[str]] = defaultdict(set)
+def _by_id(references: Iterator[tuple[str, Any]]) -> dict[Any, frozenset[str]]:
+    found: dict[Any, set[str]] = defaultdict(set)
     for name, row_id in references:
         found[row_id].add(name)
     return {row_id: frozenset(names) for row_id, names in found.items()}
 
 
 def _references(
-    connection: Connection, table: Table, ids: Sequence[int] | Select[Any], *, only_refusing: bool = False
-) -> Iterator[tuple[str, int]]:
+    connection: Connection, table: Table, ids: Sequence[Any] | Select[Any], *, only_refusing: bool = False
+) -> Iterator[tuple[str, Any]]:
     """Yield pairs: the name of a table of another program, and the id of one of our rows on which its rows depend.
 
     With `only_refusing`, the pairs are only those whose rows keep the database from removing our row.
     """
+    for name, value, source in _sources(connection, table, only_refusing=only_refusing):
+        for row_id in connection.execute(select(value).select_from(source).where(value.in_(ids)).distinct()):
+            yield name, row_id[0]
+
+
+def _sources(
+    connection: Connection, table: Table, *, only_refusing: bool
+) -> Iterator[tuple[str, ColumnElement[Any], TextClause]]:
+    """Yield names of tables of other programs, each with a column of ids of `table`, and what to select it from."""
     rows = connection.execute(_KEYS[connection.dialect.name]).all()
     keys = [
-        _Key(referring, referred, tuple((row[2], row[4]) for row in group), on_delete)
+        _Key(_our_name(referring), _our_name(referred), tuple((row[2], row[4]) for row in group), on_delete)
         for (referring, _, referred, on_delete), group in groupby(rows, lambda row: (row[0], row[1], row[3], row[5]))
     ]
     for path in _paths(keys, table.name, frozenset()):
         name, first = path[-1].name_of_other, {named: own for own, named in path[0].columns}.get("id")
         is_refusing = path[-1].on_delete in ("NO ACTION", "RESTRICT")
         if name is not None and first is not None and (is_refusing or not only_refusing):
-            value: ColumnElement[int] = literal_column(f"step_0.{_quoted(first)}")
-            source = text(_joined(path, is_quoted=connection.dialect.name == "postgresql"))
-            for row_id in connection.execute(select(value).select_from(source).where(value.in_(ids)).distinct()):
-                yield name, row_id[0]
+            value: ColumnElement[Any] = literal_column(f"step_0.{_quoted(first)}")
+            yield name, value, text(_joined(path, is_quoted=connection.dialect.name == "postgresql"))
+
+
+def _our_name(table: str) -> str:
+    """Return the name of a table, in lower case if it is ours: SQLite keeps a name as another program spelled it."""
+    return table.lower() if table.lower() in metadata.tables else table
 
 
 def _paths(keys: Collection[_Key], table: str, seen: frozenset[str]) -> Iterator[list[_Key]]:

@@ -19,6 +19,8 @@ _TABLES = {
     # The database removes the row of `albums` together with the photo, but `visits` keeps the row of `albums`.
     "deer": "CREATE TABLE albums (album_id bigint PRIMARY KEY, photo_id bigint REFERENCES photos ON DELETE CASCADE);"
     "CREATE TABLE visits (album bigint REFERENCES albums ON DELETE RESTRICT)",
+    # The database would have to set a column to NULL that may not be NULL.
+    "elk": "CREATE TABLE covers (photo_id bigint NOT NULL REFERENCES photos ON DELETE SET NULL)",
     "hare": "ALTER TABLE photos ADD COLUMN stack_of bigint REFERENCES photos (id)",
     "sea": "CREATE TABLE tag_colors (tag_id bigint REFERENCES tags (id))",
 }
@@ -27,10 +29,11 @@ _ROWS = (
     "INSERT INTO albums SELECT 7, id FROM photos WHERE filename = 'deer'",
     "INSERT INTO albums SELECT 8, id FROM photos WHERE filename = 'fox'",
     "INSERT INTO visits SELECT album_id FROM albums WHERE album_id = 7",
+    "INSERT INTO covers SELECT id FROM photos WHERE filename = 'elk'",
     "UPDATE photos SET stack_of = (SELECT id FROM photos WHERE filename = 'hare') WHERE filename = 'lynx'",
     "INSERT INTO tag_colors SELECT id FROM tags WHERE name = 'sea'",
 )
-_KEEPS = {"crow": "public_links", "deer": "visits", "hare": "photos.stack_of"}
+_KEEPS = {"crow": "public_links", "deer": "visits", "elk": "covers", "hare": "photos.stack_of"}
 _REASON = "rows of other programs depend on it ({}), so it is kept; remove those rows first"
 
 
@@ -68,8 +71,8 @@ def test_files_of_a_photo_whose_row_must_stay_are_not_moved_to_the_trash(linked:
 
     assert job.status == "failed"
     assert job.result["errors"] == {name: _REASON.format(table) for name, table in _KEEPS.items()}
-    assert planned.remarks["failed"][0] == 3
-    assert job.result["counts"] == {"trashed": 2, "rows removed": 1, "derivatives removed": 2, "failed": 3}
+    assert planned.remarks["failed"][0] == 4
+    assert job.result["counts"] == {"trashed": 2, "rows removed": 1, "derivatives removed": 2, "failed": 4}
     assert _names(linked) == [*_KEEPS, "lynx"]
     kept = {f"tenant/Iceland/{name}.{end}" for name in _KEEPS for end in ("jpg", "xmp")}
     kept |= {f"tenant/Iceland/.{folder}/{name}.webp" for name in _KEEPS for folder in ("thumb", "preview")}
@@ -88,7 +91,7 @@ def test_missing_photos_whose_rows_must_stay_are_kept_and_named(linked: Any) -> 
     job = linked.run("manifest_cleaning", project_id=iceland.id)
 
     assert (job.status, _names(linked)) == ("completed", [*_KEEPS, "lynx"])
-    assert job.result["counts"] == {"rows removed": 1, "rows kept": 3, "derivatives removed": 2}
+    assert job.result["counts"] == {"rows removed": 1, "rows kept": 4, "derivatives removed": 2}
     examples = sorted(f"{name}: {_REASON.format(table)}" for name, table in _KEEPS.items())
     assert sorted(job.result["examples"]["rows kept"]) == examples
     assert {f"tenant/Iceland/.thumb/{name}.webp" for name in _KEEPS} <= linked.disk().keys()
