@@ -6,7 +6,9 @@ SQLite stores them as ISO 8601 text with milliseconds and `Z`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+from storage.errors import InvalidValue
 
 #: Returns the current time as an aware datetime in UTC.
 Clock = Callable[[], datetime]
@@ -15,6 +17,20 @@ Clock = Callable[[], datetime]
 def system_clock() -> datetime:
     """Return the system's time, cut to milliseconds, because the tables store no microseconds."""
     return to_milliseconds(datetime.now(UTC))
+
+
+def age(seconds: float, *, name: str) -> timedelta:
+    """Return an age that a caller gives in seconds.
+
+    Raises:
+        InvalidValue: `seconds` is not a number from 0 to `MAX_AGE_SECONDS`; the error calls it `name`.
+    """
+    # Few callers give an age, and the import of the settings takes a tenth of a second.
+    from storage.settings import MAX_AGE_SECONDS
+
+    if not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_AGE_SECONDS:
+        raise InvalidValue(name, f"must be between 0 and {MAX_AGE_SECONDS}, not {seconds!r:.80}")
+    return timedelta(seconds=seconds)
 
 
 def to_milliseconds(moment: datetime) -> datetime:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
 
 from storage.batches import pages
+from storage.database.clock import age
 from storage.database.column_types import check_integer
 from storage.database.engine import Access, Database
 from storage.database.given_values import among
@@ -48,7 +48,7 @@ class JobFilter:
         """Return the filter as SQL conditions on `jobs`.
 
         Raises:
-            InvalidValue: no criterion is given, or the status does not exist.
+            InvalidValue: no criterion is given, the status does not exist, or the age is negative or too large.
         """
         columns = ("tenant_id", "project_id", "type", "status", "scope", "task_id")
         given = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
@@ -62,7 +62,8 @@ class JobFilter:
         if self.ids is not None:
             conditions.append(among(jobs.c.id, self.ids))
         if self.older_than_seconds is not None:
-            conditions.append(jobs.c.created_at < database.clock() - timedelta(seconds=self.older_than_seconds))
+            older = age(self.older_than_seconds, name="older_than_seconds")
+            conditions.append(jobs.c.created_at < database.clock() - older)
         return conditions
 
 
@@ -72,7 +73,7 @@ def cancel_jobs(database: Database, selected: JobFilter, *, batch_size: int = BA
     The task of a canceled job ends as canceled when the other jobs of the step have ended.
 
     Raises:
-        InvalidValue: the filter has no criterion or an unknown status.
+        InvalidValue: the filter has no criterion, an unknown status or an impossible age.
     """
 
     def cancel(connection: Connection, ids: Sequence[int]) -> list[Job]:
@@ -88,7 +89,7 @@ def retry_jobs(database: Database, selected: JobFilter, *, batch_size: int = BAT
     an unfinished or a later job has the same `unique_key`. Items that are done stay done.
 
     Raises:
-        InvalidValue: the filter has no criterion or an unknown status.
+        InvalidValue: the filter has no criterion, an unknown status or an impossible age.
     """
 
     def retry(connection: Connection, ids: Sequence[int]) -> list[Job]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import func, literal_column, update
 
+from storage.database.clock import age
 from storage.database.column_types import MAX_COUNT, check_integer, check_text
 from storage.database.tables import jobs
 from storage.errors import InvalidValue, TooManyItems
@@ -362,13 +363,18 @@ class JobsRepository(JobReading):
         return self.get_by_id(id)
 
     def requeue_stale_running(self, stale_seconds: float) -> list[int]:
-        """Queue running jobs again that had no heartbeat for `stale_seconds`, as one more attempt; return their ids."""
+        """Queue running jobs again that had no heartbeat for `stale_seconds`, as one more attempt; return their ids.
+
+        Raises:
+            InvalidValue: `stale_seconds` is negative or too large.
+        """
+        stale = age(stale_seconds, name="stale_seconds")
         with self._access.write() as connection:
             now = self._access.clock()
             given_back = give_back(
                 connection,
                 jobs.c.status == literal_column("'running'"),
-                func.coalesce(jobs.c.heartbeat_at, jobs.c.started_at) < now - timedelta(seconds=stale_seconds),
+                func.coalesce(jobs.c.heartbeat_at, jobs.c.started_at) < now - stale,
                 now=now,
             )
         return sorted(job.id for job in given_back)

@@ -9,6 +9,7 @@ import pytest
 
 from storage import Database, JobsRepository, LanesRepository, ProjectsRepository, TasksRepository
 from storage.errors import InvalidValue
+from storage.queue.bulk import JobFilter, cancel_jobs
 
 NO_LIMITS = [-1, 1e22, 1.5, "ten", None, True, 2**63]
 
@@ -18,6 +19,17 @@ def test_a_priority_is_a_whole_number_from_0_to_100(jobs: JobsRepository, priori
     with pytest.raises(InvalidValue, match="priority"):
         jobs.enqueue(tenant_id="t", type="x", priority=priority)
     assert jobs.list_by_tenant("t") == []
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e12, "60"])
+def test_an_impossible_age_is_refused(database: Database, jobs: JobsRepository, seconds: Any) -> None:
+    jobs.enqueue(tenant_id="t", type="x")
+    jobs.claim_next("worker")
+    with pytest.raises(InvalidValue, match="older_than_seconds"):
+        cancel_jobs(database, JobFilter(older_than_seconds=seconds))
+    with pytest.raises(InvalidValue, match="stale_seconds"):
+        jobs.requeue_stale_running(seconds)
+    assert [job.status for job in jobs.list_by_tenant("t")] == ["running"]
 
 
 @pytest.mark.parametrize("limit", NO_LIMITS)
