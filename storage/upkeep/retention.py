@@ -4,22 +4,36 @@ The journal of file changes, which an undo needs, is kept as long as files stay 
 Flow runs and logs in Prefect's database are not removed here.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Select, Table, delete, exists, func, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    and_,
+    collate,
+    delete,
+    exists,
+    func,
+    null,
+    or_,
+    select,
+)
 
 from storage.batches import pages
+from storage.database.clock import age
 from storage.database.column_types import check_integer
 from storage.database.engine import Database
 from storage.database.tables import file_journal, holds, job_items, jobs, project_claims, tasks
-from storage.errors import InvalidValue
+from storage.history.foreign_rows import is_removal_refused, removal_refusals
 from storage.lifecycle.lock_order import LOCK_ORDER
 from storage.queue.project_claims import STALE_SECONDS
 from storage.records import JobStatus
-from storage.settings import MAX_AGE_SECONDS
 
 #: The maximum number of rows that one transaction removes, because other writers wait for it.
 BATCH_SIZE = 1_000
@@ -33,26 +47,42 @@ KEEP_JOURNAL_SECONDS = 86_400
 TASKS_PER_BATCH = 50
 TASK_ITEMS_PER_BATCH = 50_000
 
+#: The maximum number of tasks, and of jobs, that `Pruned.reasons` names.
+MAX_REASONS = 10
+
 _ENDED = (str(JobStatus.COMPLETED), str(JobStatus.FAILED), str(JobStatus.CANCELED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """The numbers of rows that a pruning removed, or would remove."""
+    """The numbers of rows that a pruning removed, or would remove.
+
+    Attributes:
+        kept: the number of old tasks and jobs that the database refuses to remove, because rows of other programs
+            depend on them or their items. The tasks of these jobs are kept, too.
+        reasons: the reasons for the first `MAX_REASONS` of these tasks, and of these jobs, by name.
+    """
 
     tasks: int
     jobs: int
     items: int
     journal_entries: int
+    kept: int = 0
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Old:
-    """The conditions for the removal of rows, for each table."""
+    """The conditions for the removal of rows, for each table.
+
+    Attributes:
+        refused: for tasks and for jobs, the condition that other programs keep the database from removing an old row.
+    """
 
     tasks: tuple[ColumnElement[bool], ...]
     jobs: tuple[ColumnElement[bool], ...]
     journal: tuple[ColumnElement[bool], ...]
+    refused: Mapping[Table, tuple[ColumnElement[bool], ...]]
 
 
 def prune(
@@ -65,8 +95,9 @@ def prune(
     """Remove old ended tasks with their jobs, items and holds, and old ended jobs without a task.
 
     A task that can be undone is kept with all its rows. This is a task with journal entries that are younger than
-    `keep_journal_seconds`; give the setting `trash_ttl_seconds`, or 0 to keep no task for this reason. Unfinished tasks
-    and jobs are never removed. After an interruption, the next call continues.
+    `keep_journal_seconds`; give the setting `trash_ttl_seconds`, or 0 to keep no task for this reason. A task is also
+    kept with all its rows if the database refuses to remove one of them because of rows of other programs. Unfinished
+    tasks and jobs are never removed. After an interruption, the next call continues.
 
     Raises:
         InvalidValue: a number is negative or too large.
@@ -89,12 +120,16 @@ def prune(
             pruned_items += connection.execute(delete(job_items).where(job_items.c.job_id.in_(ids))).rowcount
             pruned_jobs += connection.execute(delete(jobs).where(jobs.c.id.in_(ids))).rowcount
     journal = (*old.journal, ~exists().where(tasks.c.id == file_journal.c.task_id))
-    return Pruned(
-        tasks=pruned_tasks,
-        jobs=pruned_jobs,
-        items=pruned_items,
-        journal_entries=_remove_journal(database, *journal, size=batch_size),
-    )
+    pruned_entries = _remove_journal(database, *journal, size=batch_size)
+    with database.connect() as connection:
+        return Pruned(
+            tasks=pruned_tasks,
+            jobs=pruned_jobs,
+            items=pruned_items,
+            journal_entries=pruned_entries,
+            kept=_count_kept(connection, old),
+            reasons=dict(_reasons(connection, old)),
+        )
 
 
 def count_prunable(
@@ -106,24 +141,20 @@ def count_prunable(
     old_jobs = select(jobs.c.id).where(*old.jobs, or_(_of_no_task(), jobs.c.task_id.in_(going)))
     stays = exists().where(tasks.c.id == file_journal.c.task_id, tasks.c.id.not_in(going))
     with database.connect() as connection:
-
-        def count(rows: Select[Any]) -> int:
-            return int(connection.execute(select(func.count()).select_from(rows.subquery())).scalar_one())
-
         return Pruned(
-            tasks=count(going),
-            jobs=count(old_jobs),
-            items=count(select(job_items.c.id).where(job_items.c.job_id.in_(old_jobs))),
-            journal_entries=count(select(file_journal.c.id).where(*old.journal, ~stays)),
+            tasks=_count(connection, going),
+            jobs=_count(connection, old_jobs),
+            items=_count(connection, select(job_items.c.id).where(job_items.c.job_id.in_(old_jobs))),
+            journal_entries=_count(connection, select(file_journal.c.id).where(*old.journal, ~stays)),
+            kept=_count_kept(connection, old),
+            reasons=dict(_reasons(connection, old)),
         )
 
 
 def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds: float) -> _Old:
-    for name, seconds in (("older_than_seconds", older_than_seconds), ("keep_journal_seconds", keep_journal_seconds)):
-        if not 0 <= seconds <= MAX_AGE_SECONDS:
-            raise InvalidValue(name, f"must be between 0 and {MAX_AGE_SECONDS}, not {seconds:g}")
     now = database.clock()
-    cutoff, keep_since = (now - timedelta(seconds=age) for age in (older_than_seconds, keep_journal_seconds))
+    cutoff = now - age(older_than_seconds, name="older_than_seconds")
+    keep_since = now - age(keep_journal_seconds, name="keep_journal_seconds")
     can_be_undone = exists().where(
         file_journal.c.task_id == tasks.c.id,
         file_journal.c.undone_at.is_(None),
@@ -133,11 +164,43 @@ def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds:
     works_on = exists().where(
         project_claims.c.job_id == jobs.c.id, project_claims.c.claimed_at > now - timedelta(seconds=STALE_SECONDS)
     )
-    return _Old(
-        tasks=(tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff, ~can_be_undone),
-        jobs=(jobs.c.status.in_(_ENDED), jobs.c.finished_at < cutoff, ~works_on),
-        journal=(file_journal.c.created_at < min(cutoff, keep_since),),
-    )
+    old_tasks = (tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff, ~can_be_undone)
+    old_jobs = (jobs.c.status.in_(_ENDED), jobs.c.finished_at < cutoff, ~works_on)
+    with database.connect() as connection:
+        task_is_refused, job_is_refused = (is_removal_refused(connection, table) for table in (tasks, jobs))
+    refused: dict[Table, tuple[ColumnElement[bool], ...]] = {}
+    free_tasks, free_jobs = old_tasks, old_jobs
+    if task_is_refused is not None:
+        refused[tasks] = (*old_tasks, task_is_refused)
+        free_tasks += (~task_is_refused,)
+    if job_is_refused is not None:
+        of_old_task = exists().where(tasks.c.id == jobs.c.task_id, *old_tasks)
+        refused[jobs] = (job_is_refused, of_old_task | and_(_of_no_task(), *old_jobs))
+        free_tasks += (~exists().where(jobs.c.task_id == tasks.c.id, job_is_refused),)
+        free_jobs += (~job_is_refused,)
+    journal = (file_journal.c.created_at < min(cutoff, keep_since),)
+    return _Old(tasks=free_tasks, jobs=free_jobs, journal=journal, refused=refused)
+
+
+def _count(connection: Connection, rows: Select[Any]) -> int:
+    return int(connection.execute(select(func.count()).select_from(rows.subquery())).scalar_one())
+
+
+def _count_kept(connection: Connection, old: _Old) -> int:
+    return sum(_count(connection, select(table.c.id).where(*refused)) for table, refused in old.refused.items())
+
+
+def _reasons(connection: Connection, old: _Old) -> Iterator[tuple[str, str]]:
+    for table, refused in old.refused.items():
+        task_id = jobs.c.task_id if table is jobs else null()
+        first = select(table.c.id, task_id.label("task_id")).where(*refused).order_by(table.c.id).limit(MAX_REASONS)
+        rows = connection.execute(first).all()
+        reasons = removal_refusals(connection, table, [row.id for row in rows])
+        for row in rows:
+            # Another program may have removed its rows since the query.
+            if row.id in reasons:
+                of_task = f" of task {row.task_id}" if row.task_id else ""
+                yield f"{table.name.removesuffix('s')} {row.id}{of_task}", reasons[row.id]
 
 
 def _of_no_task() -> ColumnElement[bool]:
@@ -146,12 +209,16 @@ def _of_no_task() -> ColumnElement[bool]:
 
 def _remove_tasks(database: Database, old: Sequence[ColumnElement[bool]], *, size: int) -> int:
     removed = 0
+    # PostgreSQL locks the tasks in the order of code points, as `lock_tasks_of` does.
+    order = collate(tasks.c.id, "C") if database.is_postgresql else tasks.c.id
     while ids := _next_rows(
         database, tasks, tasks.c.item_count, *old, size=min(size, TASKS_PER_BATCH), weight=TASK_ITEMS_PER_BATCH
     ):
         # The rows of tasks are removed before their jobs, so that no task that lacks jobs can be retried.
         with database.begin() as connection:
-            removed += connection.execute(delete(tasks).where(tasks.c.id.in_(ids), *old)).rowcount
+            locked = select(tasks.c.id).where(tasks.c.id.in_(ids), *old).order_by(order)
+            ids = list(connection.execute(locked.with_for_update()).scalars())
+            removed += connection.execute(delete(tasks).where(tasks.c.id.in_(ids))).rowcount
     return removed
 
 

@@ -126,7 +126,14 @@ def test_pruning_says_what_it_removed_and_leaves_what_is_young_or_has_not_ended(
         moment = f"strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-{age} days')"
         execute(migrated, f"UPDATE jobs SET finished_at = {moment} WHERE status = 'failed' AND finished_at IS NULL")
     code, out, _ = db("prune", "--older-than-days", "30", "--json")
-    assert (code, json.loads(out)) == (0, {"tasks": 0, "jobs": 1, "items": 0, "journal_entries": 0})
+    counts = {"tasks": 0, "jobs": 1, "items": 0, "journal_entries": 0, "kept": 0}
+    assert (code, json.loads(out)) == (0, {**counts, "reasons": {}})
     assert execute(migrated, "SELECT id FROM jobs ORDER BY id") == [(1,), (2,)]
+    execute(migrated, "CREATE TABLE notes (job_id REFERENCES jobs)", "INSERT INTO notes VALUES (2)")
+    code, out, _ = db("prune", "--older-than-days", "1")
+    assert (code, "\nkept             1\njob 2: rows of other programs depend on it (notes), so it is kept" in out) == (
+        0,
+        True,
+    )
     code, out, error = db("prune", "--older-than-days", "-1")
     assert (code, out, error.count("\n")) == (2, "", 1)

@@ -23,6 +23,7 @@ from storage import (
 )
 from storage.database.tables import job_items, photos
 from storage.database.tables import jobs as jobs_table
+from storage.database.tables import tasks as tasks_table
 from storage.errors import InvalidValue, UnknownTask
 from storage.lifecycle import state_machine
 from storage.lifecycle.job_items import insert_items
@@ -235,6 +236,25 @@ def test_a_change_of_several_jobs_locks_them_in_the_order_of_their_ids(
         wait_until(lambda: answer.done() or _someone_waits(connection), what="the change waits")
         connection.execute(lock.where(jobs_table.c.id == second))
     answer.result(30)
+
+
+def test_old_tasks_are_removed_in_the_order_in_which_other_changes_lock_tasks(
+    postgresql_database: Database, make_definition: Any, clock: Any
+) -> None:
+    database, tasks = postgresql_database, TasksRepository(postgresql_database)
+    # In the order of the code points, as changes of several jobs lock their tasks, "B" comes before "a".
+    for name in ("a", "B"):
+        tasks.start(NewTask(id=name, tenant_id="t", definition=make_definition("library"), scope=Scope.GLOBAL))
+        tasks.cancel(name)
+    clock.advance(seconds=100)
+
+    with ThreadPoolExecutor(1) as threads, database.begin() as connection:
+        lock = select(tasks_table.c.id).with_for_update(nowait=True)
+        connection.execute(lock.where(tasks_table.c.id == "B"))
+        answer = threads.submit(prune, database, older_than_seconds=1)
+        wait_until(lambda: answer.done() or _someone_waits(connection), what="the pruning waits")
+        connection.execute(lock.where(tasks_table.c.id == "a"))
+    assert answer.result(30).tasks == 2
 
 
 def test_a_hold_that_two_callers_set_is_one_hold(database: Database) -> None:

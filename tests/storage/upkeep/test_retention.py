@@ -135,6 +135,47 @@ def test_tasks_with_long_lists_of_items_are_removed_apart_so_that_nobody_waits_l
     assert removed == [2, 1, 1]
 
 
+def test_what_rows_of_other_programs_depend_on_is_kept_and_named_and_all_else_goes(
+    database: Database, jobs: JobsRepository, tasks: TasksRepository, make_task: Any, photo_ids: list[int], clock: Any
+) -> None:
+    names = ("also_free", "free", "item", "job", "task")
+    ids = {name: tasks.list_jobs(make_task("items", photo_ids=photo_ids[:2], task_id=name).id)[0].id for name in names}
+    for name in ("lone", "alone"):
+        ids[name] = jobs.enqueue(tenant_id="t", type="x").id
+    with database.begin() as connection:
+        for statement in (
+            "CREATE TABLE notes (task_id text REFERENCES tasks (id), job_id bigint REFERENCES jobs)",
+            "CREATE TABLE marks (item_id bigint NOT NULL REFERENCES job_items (id) ON DELETE SET NULL)",
+            "CREATE TABLE tickets (job_id bigint REFERENCES jobs (id) ON DELETE CASCADE)",
+            "INSERT INTO notes (task_id) VALUES ('task')",
+            f"INSERT INTO notes (job_id) VALUES ({ids['job']}), ({ids['lone']})",
+            f"INSERT INTO marks SELECT max(id) FROM job_items WHERE job_id = {ids['item']}",
+            f"INSERT INTO tickets VALUES ({ids['free']}), ({ids['lone']})",
+        ):
+            connection.execute(text(statement))
+    for job_id in ids.values():
+        jobs.complete(job_id)
+    clock.advance(seconds=DAY)
+
+    pruned = prune(database, older_than_seconds=60, batch_size=1)
+
+    assert (pruned.tasks, pruned.jobs, pruned.items, pruned.kept) == (2, 3, 4, 4)
+    reason = "rows of other programs depend on it ({}), so it is kept; remove those rows first"
+    assert pruned.reasons == {
+        "task task": reason.format("notes"),
+        f"job {ids['item']} of task item": reason.format("marks"),
+        f"job {ids['job']} of task job": reason.format("notes"),
+        f"job {ids['lone']}": reason.format("notes"),
+    }
+    assert {task.id for task in tasks.list_newest()} == {"item", "job", "task"}
+    assert (_count(database, "jobs"), _count(database, "job_items"), _count(database, "tickets")) == (4, 6, 1)
+    with database.begin() as connection:
+        for table in ("notes", "marks"):
+            connection.execute(text(f"DELETE FROM {table}"))
+    pruned = prune(database, older_than_seconds=60)
+    assert (pruned.tasks, pruned.jobs, pruned.kept, pruned.reasons) == (3, 4, 0, {})
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -160,8 +160,8 @@ def prune_database(*, older_than_days: float, dry_run: Flag = False, json: Json 
     """Remove the history of tasks and jobs that ended long ago.
 
     The command keeps unfinished tasks and jobs, and tasks whose files can still be restored from the trash. It does not
-    change photographs or their rows. It works in small batches, so other programs hardly wait. If it is interrupted,
-    run it again to continue.
+    change photographs or their rows. It names tasks and jobs that it keeps because rows of other programs depend on
+    them. It works in small batches, so other programs hardly wait. If it is interrupted, run it again to continue.
 
     Args:
         older_than_days: Remove only tasks and jobs that ended more than this many days ago.
@@ -179,7 +179,11 @@ def prune_database(*, older_than_days: float, dry_run: Flag = False, json: Json 
     if json:
         print_json(pruned)
     else:
-        print_fields({name.replace("_", " "): count for name, count in asdict(pruned).items()})
+        counts = asdict(pruned)
+        reasons = counts.pop("reasons")
+        print_fields({name.replace("_", " "): count for name, count in counts.items()})
+        for name, reason in reasons.items():
+            say(f"{name}: {reason}")
         if dry_run:
             remark("Nothing was removed. A run without --dry-run would remove these rows.")
 
