@@ -112,7 +112,7 @@ class PhotoSelection(BaseModel):
             statement = statement.where(exists(tagged))
         if self.taken_from:
             statement = statement.where(photos.c.date_time_original >= self.taken_from.isoformat())
-        if self.taken_to:
+        if self.taken_to and self.taken_to < date.max:
             # The column is text, and the date of the next day sorts after every time of the day `taken_to`.
             statement = statement.where(photos.c.date_time_original < (self.taken_to + timedelta(days=1)).isoformat())
         columns = {"thumbnail": photos.c.thumbnail_status, "preview": photos.c.preview_status}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -314,6 +314,9 @@ def test_a_selection_picks_the_items_in_sql(
     task = make_task("items", selection=PhotoSelection(failed_only=True))
     (job,) = tasks.list_jobs(task.id)
     assert [item.photo_id for item in jobs.list_items(job.id)] == failed
+    (last,) = make_photos(project, 1, date_time_original="9999-12-31T12:00:00")
+    task = make_task("items", selection=PhotoSelection(taken_from=date.max, taken_to=date.max))
+    assert [item.photo_id for item in jobs.list_items(tasks.list_jobs(task.id)[0].id)] == [last]
     with pytest.raises(InvalidValue, match="selection"):
         make_task("items", selection=PhotoSelection(), items=[])
 
