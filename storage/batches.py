@@ -30,12 +30,12 @@ def pages(
 
     Each batch is a query of its own on a connection that `connect` opens, so no connection is open between two batches.
     """
-    last_id = 0
+    rest = statement
     while True:
         with connect() as connection:
-            page = connection.execute(statement.where(key > last_id).order_by(key).limit(size)).mappings().all()
+            page = connection.execute(rest.order_by(key).limit(size)).mappings().all()
         if page:
             yield page
         if len(page) < size:
             return
-        last_id = page[-1][key.name]
+        rest = statement.where(key > page[-1][key.name])

@@ -15,6 +15,7 @@ from storage import Database, JobsRepository, PhotosRepository, ProjectsReposito
 from storage.database.column_types import encode_json
 from storage.errors import CorruptPayload, InvalidValue, StorageError
 from storage.lifecycle.pinned_definition import PinnedDefinition
+from storage.queue.bulk import JobFilter, cancel_jobs
 from storage.queue.new_tasks import NewTask
 from storage.records import Job
 from task_definitions import PhotojobsError, Scope, load_definitions
@@ -226,6 +227,19 @@ def test_rows_that_other_programs_wrote_stay_readable(database: Database, jobs: 
     claimed = jobs.claim_next("worker")
     assert claimed is not None
     assert (claimed.created_at, claimed.payload) == (datetime(2025, 10, 1, 10, tzinfo=UTC), {"a": 1})
+
+
+def test_rows_with_ids_below_1_are_found_as_others_are(
+    database: Database, jobs: JobsRepository, make_project: Any, make_photos: Any
+) -> None:
+    project = make_project()
+    ids = [-3, 0, *make_photos(project, 1)]
+    PhotosRepository(database).create_many([{"id": one, "project_id": project.id, "filename": "a"} for one in ids[:2]])
+    jobs.enqueue(tenant_id="t", type="x")
+    with database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET id = -7"))
+    assert [photo.id for photo in PhotosRepository(database).iterate_project(project.id, batch_size=1)] == ids
+    assert cancel_jobs(database, JobFilter(tenant_id="t")) == 1
 
 
 def test_a_payload_that_another_program_garbled_is_told_by_its_job(sqlite_database: Database) -> None:
