@@ -6,6 +6,7 @@ of PostgreSQL. Existing files are never overwritten, and a backup gets its name 
 
 import contextlib
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import inspect
@@ -18,6 +19,7 @@ from storage.errors import DatabaseUnavailable, StorageError
 from storage.library.atomic_write import fsync_file, fsync_folder, temporary_path
 from storage.library.exclusive_rename import rename_exclusively
 from storage.upkeep import postgresql_archive
+from storage.upkeep.revisions import wait_for_other_changes
 
 
 class BackupFailed(StorageError):
@@ -86,24 +88,24 @@ def restore(database: Database, archive: Path) -> None:
             f"{archive}: is {kind}, so it cannot be restored into {database.url} ({other}). Name another file or "
             "another database."
         )
-    # Whether the file is new is checked before the database is opened, because opening a missing file creates it.
-    is_new = database.path is not None and not database.path.exists()
-    with contextlib.nullcontext() if is_new else database.connect() as connection:
-        names = [] if connection is None else inspect(connection).get_table_names()
-        taken = sorted(postgresql_archive.our_tables(names) if database.is_postgresql else names)
-    if taken:
-        raise RestoreFailed(
-            f"{database.url} is not empty; it has tables, such as {', '.join(taken[:5])}. Restore to a new database, "
-            "check it, and then set PHOTOJOBS_DATABASE_URL to it."
-        )
     if not database.is_postgresql:
         _fill_sqlite(database, archive)
         return
     try:
-        with translating_errors(database.engine):
-            postgresql_archive.read(database, archive)
+        with translating_errors(database.engine), database.begin() as connection:
+            wait_for_other_changes(connection)
+            _check_empty(database, postgresql_archive.our_tables(inspect(connection).get_table_names()))
+            postgresql_archive.read(connection, archive)
     except postgresql_archive.DamagedArchive as error:
         raise RestoreFailed(f"{archive}: {error}") from error
+
+
+def _check_empty(database: Database, tables: Sequence[str]) -> None:
+    if tables:
+        raise RestoreFailed(
+            f"{database.url} is not empty; it has tables, such as {', '.join(sorted(tables)[:5])}. Restore to a new "
+            "database, check it, and then set PHOTOJOBS_DATABASE_URL to it."
+        )
 
 
 def _exists(target: Path) -> str:
@@ -179,10 +181,14 @@ def _fill_sqlite(database: Database, archive: Path) -> None:
             problem = str(error)
         if problem != "ok":
             raise RestoreFailed(f"{archive}: is damaged: {problem}. Nothing was written; use another backup.")
-        raw = database.engine.raw_connection()
+        with translating_errors(database.engine):
+            raw = database.engine.raw_connection()
         try:
             target = raw.driver_connection
             assert isinstance(target, sqlite3.Connection)  # noqa: S101 - the copy and the database are SQLite.
+            # While the backup was checked, another process may have created the tables of a new database.
+            tables = target.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*'")
+            _check_empty(database, [name for (name,) in tables])
             source.backup(target)
         except sqlite3.Error as error:
             raise RestoreFailed(

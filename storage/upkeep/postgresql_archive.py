@@ -95,15 +95,15 @@ def write(database: Database, target: Path) -> None:
             )
 
 
-def read(database: Database, source: Path) -> None:
-    """Create our tables in the archive's revision and fill them, in one transaction.
+def read(connection: Connection, source: Path) -> None:
+    """Create our tables in the archive's revision and fill them, in the caller's transaction.
 
     Raises:
-        DamagedArchive: the file is not an archive, or is incomplete; nothing was written.
+        DamagedArchive: the file is not an archive, or is incomplete; the caller must then roll back.
         SchemaMismatch: a newer version of photojobs wrote the archive.
     """
     try:
-        with zipfile.ZipFile(source) as archive, database.begin() as connection:
+        with zipfile.ZipFile(source) as archive:
             if archive.getinfo(_MANIFEST).file_size > MAX_BYTES:
                 raise DamagedArchive("has a manifest that is too large. Use another backup.")
             manifest = parse_json(archive.read(_MANIFEST), source=_MANIFEST)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: The revision with the schema that other programs use. Later revisions keep all its columns.
 BASELINE = "0001"
 
+#: The key of the advisory lock by which changes of the schema of the same PostgreSQL database wait for each other.
+_CHANGE_LOCK = 7_468_106_206
+
 _VERSIONS = Path(__file__).with_name("migrations") / "versions"
 
 
@@ -52,6 +55,12 @@ def check_known_revision(connection: Connection, database: Database) -> None:
             f"{database.url}: its schema {revision} is newer than {head_revision()}, the newest that "
             "this version of photojobs knows. Upgrade photojobs, or restore a backup with an older schema."
         )
+
+
+def wait_for_other_changes(connection: Connection) -> None:
+    """On PostgreSQL, wait until no other transaction changes the schema, and let others wait for this one."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_CHANGE_LOCK})"))
 
 
 def stamp(connection: Connection, revision: str) -> None:

@@ -21,12 +21,10 @@ from storage.upkeep.revisions import (
     known_revisions,
     migrate_to,
     stamp,
+    wait_for_other_changes,
 )
 from storage.upkeep.table_definition import quote
 from task_definitions.wording import quantity, shown
-
-#: The key of the advisory lock by which upgrades of the same PostgreSQL database wait for each other.
-_UPGRADE_LOCK = 7_468_106_206
 
 
 class UnfinishedTasks(StorageError):
@@ -121,7 +119,7 @@ def downgrade(
     copy = None if database.path is None and not database.is_postgresql else backup(database, backup_to)
     transaction = database.begin() if database.is_postgresql else _without_foreign_keys(database)
     with _wrapping_errors(database), transaction as connection:
-        _wait_for_other_upgrades(connection)
+        wait_for_other_changes(connection)
         current = _check_downgrade(connection, database, revision, force=force)
         with nullcontext() if database.is_postgresql else _without_views_and_triggers(connection):
             downgrade_to(connection, revision)
@@ -130,7 +128,7 @@ def downgrade(
 
 def _upgrade_postgresql(database: Database) -> UpgradeReport:
     with _wrapping_errors(database), database.begin() as connection:
-        _wait_for_other_upgrades(connection)
+        wait_for_other_changes(connection)
         check_known_revision(connection, database)
         revision = current_revision(connection)
         if revision is None:
@@ -247,11 +245,6 @@ def _wrapping_errors(database: Database) -> Iterator[None]:
             f"{database.url}: the schema cannot be changed: {error.orig}; nothing was changed. "
             "Remove or rename the object that the error names."
         ) from error
-
-
-def _wait_for_other_upgrades(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
 
 
 def _check_downgrade(connection: Connection, database: Database, revision: str, *, force: bool) -> str:

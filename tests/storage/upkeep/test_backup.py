@@ -19,8 +19,9 @@ from storage.database.tables import metadata
 from storage.errors import DatabaseBusy, DatabaseUnavailable, SchemaMismatch, StorageError
 from storage.upkeep import postgresql_archive
 from storage.upkeep.backup import BackupFailed, RestoreFailed, backup, restore
-from storage.upkeep.revisions import current_revision, head_revision
+from storage.upkeep.revisions import current_revision, head_revision, migrate_to, wait_for_other_changes
 from storage.upkeep.schema_upgrade import UnfinishedTasks, downgrade, upgrade
+from tests.storage.database.test_concurrent_callers import while_open
 
 
 def rows(database: Database) -> dict[str, list[Any]]:
@@ -149,6 +150,39 @@ def test_a_database_that_holds_something_is_not_restored_into(filled: Database, 
     with pytest.raises(RestoreFailed, match="not empty"):
         restore(filled, copy)
     assert rows(filled) == before
+    letter = tmp_path / "letter"
+    letter.write_text("Dear database,")
+    if not filled.is_postgresql:
+        with pytest.raises(DatabaseUnavailable, match="not a database"):
+            restore(Database(letter), copy)
+    assert letter.read_text() == "Dear database,"
+
+
+def test_a_database_that_another_process_creates_meanwhile_is_not_restored_into(
+    filled: Database, empty_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = backup(filled, tmp_path / "copy")
+
+    def create(connection: Connection) -> None:
+        wait_for_other_changes(connection)
+        migrate_to(connection, "head")
+        JobsRepository(connection).enqueue(tenant_id="tenant", type="only")
+
+    if empty_database.is_postgresql:
+        with pytest.raises(RestoreFailed, match="not empty"):
+            while_open(empty_database, create, lambda: restore(empty_database, copy))
+    else:
+
+        def connect_later(*arguments: Any, **more: Any) -> sqlite3.Connection:
+            monkeypatch.undo()
+            with Database(empty_database.url).begin() as connection:
+                create(connection)
+            return sqlite3.connect(*arguments, **more)
+
+        monkeypatch.setattr(sqlite3, "connect", connect_later)
+        with pytest.raises(RestoreFailed, match="not empty"):
+            restore(empty_database, copy)
+    assert [job.type for job in JobsRepository(empty_database).list_by_tenant("tenant")] == ["only"]
 
 
 def test_a_file_that_is_no_backup_is_refused(empty_database: Database, tmp_path: Path) -> None:
