@@ -144,8 +144,13 @@ class Job(Record):
 
     @property
     def result(self) -> dict[str, Any]:
-        """The report of the job's last run, with counts and the first names of files; empty if there is no report."""
+        """The result of the job's last run, as the handler stored it; empty if there is none."""
         return self.result_json if isinstance(self.result_json, dict) else {}
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The parts of `result` that handlers of photojobs report, such as counts, without what has another form."""
+        return read_report(self.result_json)
 
     @property
     def is_final(self) -> bool:
@@ -285,6 +290,32 @@ class Lane(Record):
     def covers(self, priority: int) -> bool:
         """Return whether jobs of this priority belong to the lane."""
         return self.min_priority <= priority <= self.max_priority
+
+
+#: The parts of a report that have values by name, with the type of the values.
+_REPORT_PARTS: Mapping[str, Any] = {
+    "counts": int | float,
+    "examples": list,
+    "projects": dict,
+    "errors": str,
+    "left": str,
+}
+
+
+def read_report(result_json: Any) -> dict[str, Any]:
+    """Return the report in a `result_json`; see `Job.report`."""
+    if not isinstance(result_json, dict):
+        return {}
+    report = {name: _of_type(result_json[name], kind) for name, kind in _REPORT_PARTS.items() if name in result_json}
+    for name, examples in report.get("examples", {}).items():
+        report["examples"][name] = [example for example in examples if isinstance(example, str)]
+    for name, counts in report.get("projects", {}).items():
+        report["projects"][name] = _of_type(counts, _REPORT_PARTS["counts"])
+    return report
+
+
+def _of_type(part: Any, kind: Any) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if isinstance(value, kind)} if isinstance(part, dict) else {}
 
 
 def _object(value: Any, place: str, advice: str) -> dict[str, Any]:

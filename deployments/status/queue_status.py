@@ -143,5 +143,6 @@ def _running(job: Job, now: datetime) -> RunningJob:
     return RunningJob(job=job, seconds=seconds, silent_seconds=silent_seconds, rate=rate, remaining_seconds=left)
 
 
-def _since(moment: datetime, now: datetime) -> float:
-    return max(0.0, (now - moment).total_seconds())
+def _since(moment: datetime | None, now: datetime) -> float:
+    # Another program may have written a text that is not a time.
+    return max(0.0, (now - (moment or now)).total_seconds())

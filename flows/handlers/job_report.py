@@ -50,22 +50,19 @@ class Report:
 
     @classmethod
     def continued(cls, earlier: Mapping[str, Any]) -> Self:
-        """Return a report that continues the report of earlier attempts, as `to_json` returned it.
+        """Return a report that continues the report of earlier attempts, as `Job.report` returns it.
 
         Failures of earlier attempts are left out, because this attempt tries the failed items again.
         """
 
-        def mapping(part: Any) -> dict[str, Any]:
-            return {name: value for name, value in part.items() if name != "failed"} if isinstance(part, dict) else {}
-
-        def counter(part: Any) -> Counter[str]:
-            return Counter({name: value for name, value in mapping(part).items() if isinstance(value, int)})
+        def without_failures(part: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in part.items() if name != "failed"}
 
         return cls(
-            counts=counter(earlier.get("counts")),
-            examples={name: list(names) for name, names in mapping(earlier.get("examples")).items()},
-            projects={name: counter(counts) for name, counts in mapping(earlier.get("projects")).items()},
-            left=mapping(earlier.get("left")),
+            counts=Counter(without_failures(earlier.get("counts", {}))),
+            examples=without_failures(earlier.get("examples", {})),
+            projects={name: Counter(without_failures(counts)) for name, counts in earlier.get("projects", {}).items()},
+            left=dict(earlier.get("left", {})),
         )
 
     def count(self, name: str, number: int = 1, *, example: str | None = None) -> None:

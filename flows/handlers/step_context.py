@@ -77,7 +77,7 @@ class StepContext:
         self.targets = JobTargets(runtime.database, claim.job)
         self.database: Database = runtime.database
         self.settings: Settings = runtime.settings
-        self.report = Report.continued(claim.job.result) if self._keeps_report else Report()
+        self.report = Report.continued(claim.job.report) if self._keeps_report else Report()
         self.logger = logger or logging.getLogger(f"photojobs.steps.{claim.job.type}")
         self._runtime = runtime
         self._outcomes = ItemOutcomes(self, runtime, self._store_report)

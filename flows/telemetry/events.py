@@ -70,7 +70,7 @@ class Events:
         The event has the status in the job's row, or `retrying` if another attempt follows.
         """
         state = "retrying" if job.status == "queued" else job.status
-        self._emit_for_job(job, state, error=job.error_message, counts=job.result.get("counts", {}))
+        self._emit_for_job(job, state, error=job.error_message, counts=job.report.get("counts", {}))
 
     def items_recorded(self, job: Job, outcomes: Iterable[ItemOutcome]) -> None:
         """Notify the listeners that items have ended, by one event with the counts and the first failures."""

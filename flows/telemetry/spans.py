@@ -152,7 +152,7 @@ class _JobSpan:
             self._span.set_attribute("photojobs.job.status", "removed")
             return
         self._span.set_attribute("photojobs.job.status", "retrying" if job.status == "queued" else job.status)
-        for name, number in job.result.get("counts", {}).items():
+        for name, number in job.report.get("counts", {}).items():
             self._span.set_attribute(f"photojobs.counts.{name}", number)
         if job.status == "failed" or (job.status == "queued" and job.error_message):
             self._span.set_status(Status(StatusCode.ERROR, job.error_message))

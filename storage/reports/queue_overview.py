@@ -5,7 +5,7 @@ Each list is read from the beginning of an index, so that it is fast even with m
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -25,14 +25,14 @@ class Failure:
 
     Attributes:
         count: the number of such jobs among the latest `FAILURE_SAMPLE` failed jobs.
-        last_at: when the latest of these jobs failed.
+        last_at: when the latest of these jobs failed; None if another program wrote a text that is not a time.
         job_id: the id of the latest of these jobs.
     """
 
     type: str
     reason: str
     count: int
-    last_at: datetime
+    last_at: datetime | None
     job_id: int
 
 
@@ -70,10 +70,13 @@ def latest_failures(connection: Connection, *, limit: int, tenant_id: str | None
         found = Failure(type=row.type, reason=reason, count=1, last_at=moment, job_id=row.id)
         known = failures.get((row.type, reason))
         if known is not None:
-            latest_one = found if moment > known.last_at else known
-            found = replace(latest_one, count=known.count + 1)
+            found = replace(max(known, found, key=_last_time), count=known.count + 1)
         failures[row.type, reason] = found
-    return sorted(failures.values(), key=lambda failure: failure.last_at, reverse=True)[:limit]
+    return sorted(failures.values(), key=_last_time, reverse=True)[:limit]
+
+
+def _last_time(failure: Failure) -> datetime:
+    return failure.last_at or datetime.min.replace(tzinfo=UTC)
 
 
 @cache

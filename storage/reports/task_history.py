@@ -120,19 +120,21 @@ def job_spans(connection: Connection, task: Task, *, now: datetime) -> Sequence[
         types = [bindparam("begin", type_=UtcTimestamp)]
     rows = connection.execute(
         text(f"""
-            SELECT step_index, type, priority, coalesce(worker_id, '') AS worker_id, status, count(*) AS jobs,
+            SELECT coalesce(step_index, 0) AS step_index, type, priority, coalesce(worker_id, '') AS worker_id, status,
+                count(*) AS jobs,
                 sum(CASE WHEN EXISTS (SELECT 1 FROM job_items WHERE job_items.job_id = jobs.id)
                     THEN coalesce(progress_done, 0) ELSE 0 END) AS items, min(started_at) AS started_at,
                 CASE WHEN count(*) = count(finished_at) THEN max(finished_at) END AS finished_at
             FROM jobs WHERE task_id = :task_id AND started_at IS NOT NULL
-            GROUP BY step_index, type, priority, coalesce(worker_id, ''), status, {bucket}
+            GROUP BY coalesce(step_index, 0), type, priority, coalesce(worker_id, ''), status, {bucket}
             ORDER BY min(started_at) LIMIT 20000
         """)
         .bindparams(*types)
         .columns(started_at=UtcTimestamp, finished_at=UtcTimestamp),
         parameters,
     )
-    return [JobSpan(**{**row, "items": int(row["items"])}) for row in rows.mappings()]
+    # A start that another program wrote may be a text that is not a time.
+    return [JobSpan(**{**row, "items": int(row["items"])}) for row in rows.mappings() if row["started_at"] is not None]
 
 
 def step_times(connection: Connection, task_id: str) -> Sequence[StepTimes]:
@@ -141,14 +143,14 @@ def step_times(connection: Connection, task_id: str) -> Sequence[StepTimes]:
     rows = connection.execute(
         text(f"""
             WITH timed AS (
-                SELECT step_index, type, {wait} AS wait, {run} AS run FROM jobs
+                SELECT coalesce(step_index, 0) AS step_index, type, {wait} AS wait, {run} AS run FROM jobs
                 WHERE task_id = :task_id AND started_at IS NOT NULL AND finished_at IS NOT NULL
             ), ranked AS (
                 SELECT step_index, type, wait, run,
                     row_number() OVER (PARTITION BY step_index, type ORDER BY wait) AS wait_rank,
                     row_number() OVER (PARTITION BY step_index, type ORDER BY run) AS run_rank,
                     count(*) OVER (PARTITION BY step_index, type) AS total
-                FROM timed
+                FROM timed WHERE wait IS NOT NULL AND run IS NOT NULL
             )
             SELECT step_index, type, max(total) AS jobs,
                 min(CASE WHEN wait_rank >= total * 0.5 THEN wait END) AS wait_median,
@@ -201,17 +203,19 @@ def failure_reasons(connection: Connection, task_id: str) -> Sequence[FailureRea
 
 _SLOWEST_SQLITE = text("""
     SELECT jobs.type,
-        CASE slow.type WHEN 'object' THEN json_extract(slow.value, '$.name') END AS name,
-        CASE slow.type WHEN 'object' THEN json_extract(slow.value, '$.seconds') END AS seconds
+        CASE WHEN slow.type = 'object' THEN CAST(json_extract(slow.value, '$.name') AS text) END AS name,
+        CASE WHEN slow.type = 'object' AND json_type(slow.value, '$.seconds') IN ('integer', 'real')
+            THEN json_extract(slow.value, '$.seconds') END AS seconds
     FROM jobs, json_each(CASE WHEN json_valid(jobs.result_json) THEN jobs.result_json END, '$.slowest') AS slow
     WHERE jobs.task_id = :task_id AND jobs.result_json IS NOT NULL
     ORDER BY 3 DESC, 2 LIMIT :limit
 """)
 _SLOWEST_POSTGRESQL = text("""
-    SELECT jobs.type, slow.value ->> 'name' AS name, (slow.value ->> 'seconds')::float AS seconds
+    SELECT jobs.type, slow.value ->> 'name' AS name,
+        CASE jsonb_typeof(slow.value -> 'seconds') WHEN 'number' THEN (slow.value ->> 'seconds')::float END AS seconds
     FROM jobs, jsonb_array_elements(jobs.result_json -> 'slowest') AS slow(value)
     WHERE jobs.task_id = :task_id AND jsonb_typeof(jobs.result_json -> 'slowest') = 'array'
-    ORDER BY 3 DESC, 2 LIMIT :limit
+    ORDER BY 3 DESC NULLS LAST, 2 LIMIT :limit
 """)
 
 

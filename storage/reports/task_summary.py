@@ -6,12 +6,12 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, func, select
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, literal_column, select
 
 from storage.database.engine import Access, Database
 from storage.database.tables import job_items, jobs
 from storage.queue.tasks import TasksRepository
-from storage.records import ItemStatus, Task
+from storage.records import ItemStatus, Task, read_report
 from task_definitions.wording import quantity
 
 #: The maximum number of example names for each count in the report of a job, in a summary and in a plan. Counts have no
@@ -113,8 +113,8 @@ def summarize_step(database: Database, task_id: str, step_index: int) -> tuple[S
     return _summarize(database, {"task_id": task_id, "step_index": step_index})
 
 
-#: The columns that identify a step summary.
-_KEY = (jobs.c.step_index, jobs.c.type, jobs.c.priority)
+#: The columns that identify a step summary. A job that another program added to a task may have no step.
+_KEY = (func.coalesce(jobs.c.step_index, literal_column("0")), jobs.c.type, jobs.c.priority)
 
 
 @cache
@@ -161,7 +161,7 @@ def _summarize(source: Database | Connection, of: dict[str, Any]) -> tuple[StepS
         counts = zip(ItemStatus, row[len(_KEY) :], strict=True)
         steps[tuple(row[: len(_KEY)])].items.update((str(status), int(count)) for status, count in counts if count)
     for *step_key, result, error in results:
-        steps[tuple(step_key)].add_result(result if isinstance(result, dict) else {}, error)
+        steps[tuple(step_key)].add_result(read_report(result), error)
     return tuple(steps[step_key].summary(*step_key) for step_key in sorted(steps))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from storage import Database, JobsRepository, LanesRepository
 
@@ -62,6 +63,22 @@ def test_status_is_the_same_for_people(command: Command, busy: dict[str, int]) -
     assert any("The lane normal has no free slot; slots: 1, in use by" in line for line in lines)
     assert any("the share is away" in line for line in lines)
     assert any(line.startswith("maintenance_global") and "0 3 * * * UTC" in line for line in lines)
+
+
+def test_rows_with_times_that_are_no_times_are_shown(
+    command: Command, busy: dict[str, int], place_database: Database
+) -> None:
+    JobsRepository(place_database).fail(busy["later"], "the share is away")
+    with place_database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET created_at = 'long ago', started_at = 'today', heartbeat_at = 'now'"))
+        connection.execute(text("UPDATE jobs SET finished_at = 'soon', run_after = 'later', result_json = '[1]'"))
+    document = command("status", "--json").document
+
+    assert [(one["count"], one["last_at"]) for one in document["failures"]] == [(1, None), (1, None)]
+    assert (document["running"][0]["seconds"], document["waiting"][0]["seconds"]) == (0, 0)
+    assert "the share is away" in command("status").out
+    for job_id in busy.values():
+        assert str(job_id) in command("jobs", "show", str(job_id)).out
 
 
 def test_of_one_tenant_other_tenants_jobs_are_left_out(command: Command, busy: dict[str, int]) -> None:

@@ -10,10 +10,13 @@ import pytest
 from sqlalchemy import select, text
 
 from storage import Database, JobsRepository, Project, Task, TasksRepository
+from storage.database.tables import jobs as jobs_table
 from storage.database.tables import tasks as tasks_table
 from storage.history.journal import FileAction, FileChange, write_journal
+from storage.queue.new_tasks import NewTask
 from storage.reports import task_history
 from storage.reports.library_figures import LibraryFigures, keep_figures, read_figures, take_figures
+from storage.reports.queue_overview import latest_failures
 from storage.reports.task_history import (
     changed_photos,
     failure_reasons,
@@ -22,6 +25,8 @@ from storage.reports.task_history import (
     slowest,
     step_times,
 )
+from storage.reports.task_summary import summarize_task
+from task_definitions import Scope
 
 MakeTask = Callable[..., Task]
 
@@ -120,10 +125,50 @@ def test_what_was_slow_comes_first_over_all_jobs(database: Database, run_task: C
 
 
 def test_a_result_of_another_shape_is_passed_over(database: Database, run_task: Callable[..., Task]) -> None:
-    task = run_task(1, slowest="nothing")
+    task = run_task(9)
+    names = [{"name": "a", "seconds": "b"}, {"name": "b"}, "c", {"name": "d", "seconds": 2}]
+    results: list[Any] = [
+        {"slowest": "nothing", "counts": 3, "examples": [], "projects": "Alps", "left": ["a"], "errors": None},
+        {"slowest": names, "counts": {"made": "b"}, "examples": {"made": 3}, "projects": {"Alps": 3}},
+        {"counts": {"made": 2}, "examples": {"made": ["a", 3]}, "projects": {"Alps": {"made": 2, "b": []}}},
+        {"counts": {"made": 1}, "left": {"a": "b", "c": 3}},
+        [1],
+    ]
+    table = jobs_table.update()
+    with database.begin() as connection:
+        for job, result in zip(TasksRepository(connection).list_jobs(task.id), results, strict=False):
+            connection.execute(table.where(jobs_table.c.id == job.id).values(result_json=result))
+        # Another program may add jobs to a task without the columns that it does not know.
+        connection.execute(table.where(jobs_table.c.id == job.id).values(step_index=None))
+        assert [(slow.name, slow.seconds) for slow in slowest(connection, task.id, limit=1)] == [("d", 2)]
+        (step,) = summarize_task(connection, task.id).steps
+        (times,) = step_times(connection, task.id)
+        assert {span.step_index for span in job_spans(connection, task, now=database.clock())} == {0}
 
-    with database.connect() as connection:
-        assert slowest(connection, task.id) == []
+    assert (step.step_index, step.jobs, times.jobs) == (0, {"completed": 9}, 9)
+    assert (step.counts, step.examples) == ({"made": 3}, {"made": ["a"]})
+    assert (step.projects, step.left) == ({"Alps": {"made": 2}}, {"a": "b"})
+    first = min(TasksRepository(database).list_jobs(task.id), key=lambda job: job.id)
+    assert first.result == results[0]
+    assert first.report == {"counts": {}, "examples": {}, "projects": {}, "left": {}, "errors": {}}
+
+
+def test_times_that_are_no_times_are_passed_over(sqlite_database: Database, make_definition: Any, clock: Any) -> None:
+    jobs, tasks = JobsRepository(sqlite_database), TasksRepository(sqlite_database)
+    new = NewTask(id="task", tenant_id="t", definition=make_definition("library"), scope=Scope.GLOBAL)
+    (first,) = tasks.start_with_jobs(new).job_ids
+    for _ in range(3):
+        jobs.fail(jobs.enqueue(tenant_id="t", type="x").id, "no")
+    jobs.fail(first, "no")
+    jobs.enqueue(tenant_id="t", type="x")
+    with sqlite_database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET task_id = 'task', started_at = 'yesterday' WHERE status = 'failed'"))
+        connection.execute(text("UPDATE jobs SET created_at = 'long ago', finished_at = 'soon' WHERE type = 'x'"))
+        assert step_times(connection, "task") == []
+        assert job_spans(connection, tasks.get("task"), now=clock()) == []
+        assert summarize_task(connection, "task").jobs == {"failed": 4}
+        failures = latest_failures(connection, limit=5)
+    assert [(failure.count, failure.last_at) for failure in failures] == [(1, clock()), (3, None)]
 
 
 def test_changes_of_files_are_summed_up_by_what_was_done(

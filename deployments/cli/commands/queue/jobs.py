@@ -142,10 +142,10 @@ def show_job(id: JobId, /, *, tenant: JobTenant = None, json: Json = False) -> N
             "heartbeat": job.heartbeat_at,
             "flow run": job.flow_run_id,
             "payload": job.payload_json or None,
-            "did": job.result.get("counts"),
+            "did": job.report.get("counts"),
         }
     )
-    examples = job.result.get("examples")
+    examples = job.report.get("examples")
     if examples:
         print_table(
             ("did", "first names"),
