@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, literal, select, text
+from sqlalchemy import Connection, Select, bindparam, case, func, insert, literal, select, text
 
 from storage.database.column_types import UtcTimestamp
 from storage.database.tables import holds, job_items, jobs, photos, projects, task_items, task_projects
@@ -48,7 +48,7 @@ def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, no
     size = step.definition.chunk_size
     chunks = max(1, -(-count // size))
     _insert_jobs(connection, task, step, chunks=chunks, now=now)
-    _insert_items(connection, task, step, numbered, size=size, now=now)
+    _insert_items(connection, task, step, numbered, chunks=chunks, now=now)
     return chunks
 
 
@@ -143,9 +143,10 @@ def _insert_jobs(connection: Connection, task: Task, step: PinnedStep, *, chunks
 
 
 def _insert_items(
-    connection: Connection, task: Task, step: PinnedStep, numbered: Select[Any], *, size: int, now: datetime
+    connection: Connection, task: Task, step: PinnedStep, numbered: Select[Any], *, chunks: int, now: datetime
 ) -> None:
     source = numbered.subquery("numbered")
+    chunk = source.c.position // step.definition.chunk_size
     statement = (
         select(
             literal(task.tenant_id),
@@ -162,7 +163,8 @@ def _insert_items(
             jobs,
             (jobs.c.task_id == task.id)
             & (jobs.c.step_index == step.index)
-            & (jobs.c.chunk_index == source.c.position // size),
+            # If photos came after the jobs were counted, the last job has more items, so that each photo has a job.
+            & (jobs.c.chunk_index == case((chunk < chunks, chunk), else_=chunks - 1)),
         )
         .order_by(source.c.position)
     )

@@ -25,7 +25,7 @@ from storage.database.tables import job_items, photos
 from storage.database.tables import jobs as jobs_table
 from storage.database.tables import tasks as tasks_table
 from storage.errors import InvalidValue, UnknownTask
-from storage.lifecycle import state_machine
+from storage.lifecycle import state_machine, step_jobs
 from storage.lifecycle.job_items import insert_items
 from storage.lifecycle.job_rows import insert_job, new_job_values
 from storage.queue.bulk import JobFilter, retry_jobs
@@ -255,6 +255,30 @@ def test_old_tasks_are_removed_in_the_order_in_which_other_changes_lock_tasks(
         wait_until(lambda: answer.done() or _someone_waits(connection), what="the pruning waits")
         connection.execute(lock.where(tasks_table.c.id == "a"))
     assert answer.result(30).tasks == 2
+
+
+def test_a_photo_that_comes_while_the_jobs_of_a_step_are_created_displaces_no_other(
+    postgresql_database: Database, make_definition: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = postgresql_database
+    project = ProjectsRepository(database).create(project_name="a", project_folder="a", tenant_id="tenant")
+    photos = PhotosRepository(database)
+    first, *known = photos.create_many({"project_id": project.id, "filename": name} for name in "abc")
+    photos.remove_many([first])
+    insert_jobs = step_jobs._insert_jobs
+
+    def create_before(*arguments: Any, **more: Any) -> None:
+        photos.create_many([{"id": first, "project_id": project.id, "filename": "late"}])
+        insert_jobs(*arguments, **more)
+
+    monkeypatch.setattr(step_jobs, "_insert_jobs", create_before)
+    definition = make_definition({"unit": "items", "chunk_size": 1})
+    new = NewTask(id="task", tenant_id="tenant", definition=definition, scope=Scope.PROJECT, project_id=project.id)
+    job_ids = TasksRepository(database).start_with_jobs(new).job_ids
+    with database.connect() as connection:
+        items = connection.execute(select(job_items.c.job_id, job_items.c.photo_id).order_by(job_items.c.id)).all()
+    assert {photo_id for _, photo_id in items} >= {*known}
+    assert {job_id for job_id, _ in items} == {*job_ids}
 
 
 def test_a_hold_that_two_callers_set_is_one_hold(database: Database) -> None:
