@@ -10,6 +10,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from storage.database.clock import format_timestamp
+from storage.database.database_url import shown_url
 from storage.database.engine import Database
 from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
 from storage.upkeep.revisions import (
@@ -26,9 +27,12 @@ from storage.upkeep.revisions import (
 from storage.upkeep.table_definition import quote
 from task_definitions.wording import quantity, shown
 
+#: The revision that added the table of interrupted moves.
+_MOVE_INTENTS = "0006"
+
 
 class UnfinishedTasks(StorageError):
-    """A downgrade to a revision without tasks was refused because some tasks are unfinished."""
+    """A downgrade was refused: tasks are unfinished, or files of interrupted moves were not moved back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +103,12 @@ def downgrade(
     """Make a backup, and downgrade the schema to an older revision, in one transaction.
 
     The columns and tables of newer revisions are dropped. By default, the schema is then the one that other programs
-    use. If tasks are unfinished, `force` is needed; their jobs stay as standalone jobs. The backup is the file
-    `backup_to`; by default it is next to the SQLite file, or in the working folder.
+    use. If tasks are unfinished, `force` is needed; their jobs stay as standalone jobs. It is also needed if files of
+    interrupted moves were not moved back. The backup is the file `backup_to`; by default it is next to the SQLite file,
+    or in the working folder.
 
     Raises:
-        UnfinishedTasks: tasks are unfinished, and `force` is not set.
+        UnfinishedTasks: tasks are unfinished, or files were not moved back, and `force` is not set.
         SchemaMismatch: the database's revision is not newer than `revision`, or the downgrade is not possible.
         DatabaseUnavailable: the SQLite file does not exist.
     """
@@ -221,9 +226,13 @@ def _without_views_and_triggers(connection: Connection) -> Iterator[None]:
     SQLite drops no column if any view or trigger of the file cannot be read, before or afterwards. With
     `legacy_alter_table`, the error of SQLite does not even name that view or trigger. A trigger of a table that the
     downgrade drops is not created again.
+
+    Raises:
+        SchemaMismatch: other programs could then no longer write to a table.
     """
     from storage.upkeep.sqlite_schema import list_objects
 
+    unwritable_before = _unwritable_tables(connection)
     objects = list_objects(connection)
     views = [item for item in objects if item.type == "view"]
     triggers = [item for item in objects if item.type == "trigger" and not item.name.startswith("photojobs_")]
@@ -234,6 +243,33 @@ def _without_views_and_triggers(connection: Connection) -> Iterator[None]:
     for item in (*views, *triggers):
         if item.table.lower() in left:
             connection.exec_driver_sql(item.sql)
+    unwritable = sorted(_unwritable_tables(connection) - unwritable_before)
+    if unwritable:
+        raise SchemaMismatch(
+            f"{shown_url(connection.engine.url)}: other programs could no longer write to {', '.join(unwritable)}, "
+            "because a trigger or foreign key needs what the downgrade drops; nothing was changed. Drop it first."
+        )
+
+
+def _unwritable_tables(connection: Connection) -> set[str]:
+    """Return the tables to which no program can write, because a trigger or foreign key names what does not exist."""
+    from storage.upkeep.sqlite_schema import list_objects, read_table
+
+    unwritable = set()
+    for item in list_objects(connection):
+        table = read_table(connection, item.name) if item.is_table_of_rows else None
+        if table is None:
+            continue
+        name, changes = quote(table.name), ", ".join(f"{quote(own)} = {quote(own)}" for own in table.stored_columns)
+        try:
+            # SQLite reads the triggers of a table when it plans a statement.
+            for change in (f"INSERT INTO {name} DEFAULT VALUES", f"DELETE FROM {name}", f"UPDATE {name} SET {changes}"):
+                connection.exec_driver_sql(f"EXPLAIN {change}").close()
+        except (StorageError, DBAPIError):
+            unwritable.add(table.name)
+        if any(read_table(connection, key.table) is None for key in table.foreign_keys):
+            unwritable.add(table.name)
+    return unwritable
 
 
 @contextmanager
@@ -265,6 +301,14 @@ def _check_downgrade(connection: Connection, database: Database, revision: str, 
             raise UnfinishedTasks(
                 f"{database.url}: {quantity(count, 'unfinished task')} would be lost: older schemas have no tasks. "
                 "Wait until all tasks have ended, cancel them, or force the downgrade."
+            )
+    if not force and revision < _MOVE_INTENTS and inspect(connection).has_table("move_intents"):
+        count = connection.execute(text("SELECT count(*) FROM move_intents")).scalar_one()
+        if count:
+            raise UnfinishedTasks(
+                f"{database.url}: {quantity(count, 'file')} of interrupted moves would stay where no row names them: "
+                "older schemas do not store moves. Run maintenance_global, which moves the files back, or force the "
+                "downgrade."
             )
     return current
 

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, select, text
 
 from storage import Database, JobsRepository, Project, ProjectsRepository, Task
-from storage.database.tables import metadata
+from storage.database.tables import metadata, move_intents
 from storage.errors import DatabaseBusy, DatabaseUnavailable, SchemaMismatch, StorageError
 from storage.upkeep import postgresql_archive
 from storage.upkeep.backup import BackupFailed, RestoreFailed, backup, restore
@@ -361,6 +361,18 @@ def test_a_downgrade_is_refused_while_tasks_have_not_ended(filled: Database, tmp
         downgrade(filled, backup_to=tmp_path / "copy")
     assert rows(filled) == before
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_downgrade_is_refused_while_files_of_an_interrupted_move_have_not_returned(
+    database: Database, clock: Any, tmp_path: Path
+) -> None:
+    place = {"group_id": "a", "tenant_id": "t", "source": "t/a/x.jpg", "target": "t/b/x.jpg", "size_bytes": 1}
+    with database.begin() as connection:
+        connection.execute(move_intents.insert().values(**place, created_at=clock()))
+    with pytest.raises(UnfinishedTasks, match="1 file of interrupted moves"):
+        downgrade(database, backup_to=tmp_path / "copy")
+    downgrade(database, "0006", backup_to=tmp_path / "first")
+    downgrade(database, force=True, backup_to=tmp_path / "second")
 
 
 def test_a_downgrade_of_a_missing_file_makes_none(tmp_path: Path) -> None:

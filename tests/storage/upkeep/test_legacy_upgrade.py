@@ -826,6 +826,29 @@ def test_views_and_triggers_of_other_programs_outlast_a_downgrade(file: LegacyFi
     assert file.is_sound()
 
 
+@pytest.mark.parametrize(
+    "object_",
+    [
+        "CREATE TABLE notes (task_id TEXT REFERENCES tasks (id), job_id INTEGER REFERENCES jobs (id))",
+        "CREATE TRIGGER noted AFTER INSERT ON jobs BEGIN UPDATE tasks SET label = 'x' WHERE id = new.task_id; END",
+        "CREATE TRIGGER noted UPDATE OF status ON jobs WHEN new.task_id IS NOT NULL BEGIN SELECT 1; END",
+    ],
+    ids=["a foreign key", "a trigger that writes to a table", "a trigger that reads a column"],
+)
+def test_a_downgrade_after_which_other_programs_could_not_write_is_refused(file: LegacyFile, object_: str) -> None:
+    half_migrated(file)
+    file.upgrade()
+    # A table into which nothing can be written before the downgrade is no reason.
+    file.script("CREATE TABLE broken (id INTEGER REFERENCES nowhere)", object_)
+    before = file.execute("SELECT * FROM sqlite_schema")
+    with file.database() as database:
+        with pytest.raises(SchemaMismatch, match=f"no longer write to {'notes' if 'TABLE' in object_ else 'jobs'}, b"):
+            downgrade(database)
+        assert file.execute("SELECT * FROM sqlite_schema") == before
+        downgrade(database, "0008")
+    assert file.execute("SELECT 1 FROM sqlite_schema WHERE sql = ?", object_) != []
+
+
 names = st.sampled_from(["status", "archived_at", "manifest_version"])
 texts = st.one_of(st.none(), st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20))
 
