@@ -19,6 +19,9 @@ from storage.lifecycle.step_jobs import is_active, of_tenant
 from storage.photos.originals import BATCH_SIZE, Original, OriginalsRepository
 from storage.records import Record
 
+#: A time that is later than now by more than this is wrong: it was written before a clock was set back.
+_MAX_CLOCK_ERROR: Final = timedelta(days=1)
+
 #: The periods of `Coverage.within`, in days.
 COVERAGE_DAYS: Final = (7, 30, 90, 365)
 
@@ -101,12 +104,16 @@ class VerificationRepository:
         """Yield batches of originals of all tenants with their projects' ids.
 
         Originals that were never read come first. Originals that were last read before the time `before` follow, the
-        earliest first. Each batch is a new query, so that rows can be written in between.
+        earliest first, and then those whose time is in the future. Each batch is a new query, so that rows can be
+        written in between.
         """
         checked_at, key = photo_originals.c.checked_at, (photo_originals.c.photo_id, photo_originals.c.name)
-        for is_known in (False, True):
-            statement = select(photo_originals).where(photo_originals.c.size_bytes.is_not(None))
-            statement = statement.where(checked_at < before if is_known else checked_at.is_(None))
+        for is_known, is_due in (
+            (False, checked_at.is_(None)),
+            (True, checked_at < before),
+            (True, checked_at > self._latest()),
+        ):
+            statement = select(photo_originals).where(photo_originals.c.size_bytes.is_not(None), is_due)
             last: Original | None = None
             while True:
                 page = statement
@@ -130,12 +137,13 @@ class VerificationRepository:
                 yield [(project_of[one.photo_id], one) for one in found if one.photo_id in project_of]
 
     def to_read(self, *, tenant_id: str, before: datetime) -> int:
-        """Return the total bytes of a tenant's originals that were never read or last read before `before`."""
-        return self._bytes(tenant_id, func.coalesce(photo_originals.c.checked_at < before, True))
+        """Return the total bytes of a tenant's originals that `oldest` yields."""
+        is_due = (photo_originals.c.checked_at < before) | (photo_originals.c.checked_at > self._latest())
+        return self._bytes(tenant_id, func.coalesce(is_due, True))
 
     def read_since(self, *, tenant_id: str, since: datetime) -> int:
         """Return the total bytes of a tenant's originals that were read at or after `since`."""
-        return self._bytes(tenant_id, photo_originals.c.checked_at >= since)
+        return self._bytes(tenant_id, photo_originals.c.checked_at.between(since, self._latest()))
 
     def enter(self, originals: Sequence[Original]) -> None:
         """Insert rows for originals that have no row yet and whose photos still exist."""
@@ -223,6 +231,9 @@ class VerificationRepository:
         statement = _of_active_projects(select(func.count()), tenant_id).where(_IS_CORRUPT)
         with self._access.read() as connection:
             return int(connection.execute(statement).scalar_one())
+
+    def _latest(self) -> datetime:
+        return self._access.clock() + _MAX_CLOCK_ERROR
 
     def _bytes(self, tenant_id: str, condition: Any) -> int:
         size_bytes = func.coalesce(func.sum(photo_originals.c.size_bytes), 0)

@@ -197,6 +197,19 @@ def test_runs_within_a_budget_come_to_every_file_the_one_longest_ago_first(
     ]
 
 
+def test_a_file_that_was_verified_before_the_clock_was_set_back_is_verified_again(
+    studio: Any, iceland: Any, clock: Any
+) -> None:
+    photo_id = studio.photo(iceland, "fox", "jpg")
+    now = clock()
+    clock.set(now + timedelta(days=3650))
+    verify(studio)
+    clock.set(now)
+    assert verify(studio, bytes_per_run=1).result["counts"] == {"verified": 1}
+    assert known(studio, photo_id, "fox.jpg").checked_at == now
+    assert verify(studio).result.get("counts", {}) == {}
+
+
 def test_a_file_that_is_larger_than_the_budget_has_a_run_of_its_own(studio: Any, iceland: Any, clock: Any) -> None:
     photo_id = studio.photo(iceland, "a", "jpg", contents={"jpg": 100 * b"a"})
     other = studio.photo(iceland, "b", "jpg", contents={"jpg": b"b"})
