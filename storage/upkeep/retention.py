@@ -235,7 +235,7 @@ def _next_rows(
     total = 0
     with database.connect() as connection:
         for row in connection.execute(statement):
-            total += 1 + (row.items or 0)
+            total += 1 + max(0, row.items or 0)
             if ids and total > weight:
                 break
             ids.append(row.id)

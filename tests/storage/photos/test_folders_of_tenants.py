@@ -111,20 +111,19 @@ def test_a_file_that_another_program_made_keeps_folders_unique(tmp_path: Path) -
             add(database, "other", "Alps")
 
 
-def test_views_and_triggers_are_kept(sqlite_database: Database) -> None:
+def test_views_triggers_and_indexes_are_kept(sqlite_database: Database) -> None:
     downgrade(sqlite_database, BEFORE)
     with sqlite_database.begin() as connection:
         connection.exec_driver_sql("CREATE VIEW folders AS SELECT project_folder FROM projects")
         connection.exec_driver_sql(
             "CREATE TRIGGER removed AFTER DELETE ON projects BEGIN DELETE FROM tags WHERE project_id = OLD.id; END"
         )
+        connection.exec_driver_sql("CREATE INDEX own ON projects (project_name)")
     upgrade(sqlite_database)
-    kept = text(
-        "SELECT name, sql FROM sqlite_master WHERE type IN ('view', 'trigger') AND name IN ('folders', 'removed')"
-    )
+    kept = text("SELECT name, sql FROM sqlite_master WHERE name IN ('folders', 'own', 'removed') ORDER BY 1")
     with sqlite_database.connect() as connection:
         before = connection.execute(kept).all()
-    assert len(before) == 2
+    assert len(before) == 3
     downgrade(sqlite_database)
     upgrade(sqlite_database)
     add(sqlite_database, "tenant", "Alps")

@@ -87,16 +87,14 @@ def _rebuild(definition: str) -> None:
     names += "manifest_version, tenant_id"
     connection = op.get_bind()
     last_id = connection.scalar(sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'projects'"))
-    kept = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'projects'"
-    triggers = list(connection.scalars(sa.text(kept)))
+    kept = "SELECT sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND tbl_name = 'projects' AND sql > ''"
+    objects = list(connection.scalars(sa.text(kept)))
     op.execute(f"CREATE TABLE photojobs_new_projects {definition}")
     op.execute(f"INSERT INTO photojobs_new_projects ({names}) SELECT {names} FROM projects")
     op.execute("DROP TABLE projects")
     op.execute("ALTER TABLE photojobs_new_projects RENAME TO projects")
-    op.create_index("idx_projects_status", "projects", ["status"])
-    op.create_index("idx_projects_folder", "projects", ["project_folder"])
-    for trigger in triggers:
-        connection.exec_driver_sql(trigger)
+    for sql in objects:
+        connection.exec_driver_sql(sql)
     # Ids of removed projects must not be used again.
     op.execute("DELETE FROM sqlite_sequence WHERE name = 'projects'")
     if last_id is not None:
