@@ -50,8 +50,11 @@ class Activity:
 
 
 def read_activity(connection: Connection, *, now: datetime, silent_seconds: float) -> Activity:
-    """Return the activity of executors within the last `silent_seconds`."""
-    since = now - timedelta(seconds=silent_seconds)
+    """Return the activity of executors within the last `silent_seconds`.
+
+    Times that are later than in `silent_seconds` do not count: they may be from before the clock was set back.
+    """
+    since, until = now - timedelta(seconds=silent_seconds), now + timedelta(seconds=silent_seconds)
     by_worker = (
         select(jobs.c.worker_id, func.count().label("running"), func.max(jobs.c.heartbeat_at).label("last_sign_at"))
         .where(text(RUNNING))
@@ -62,9 +65,10 @@ def read_activity(connection: Connection, *, now: datetime, silent_seconds: floa
         Executor(worker_id=row.worker_id or "unknown", running=row.running, last_sign_at=row.last_sign_at)
         for row in connection.execute(by_worker)
     ]
-    alive = tuple(one for one in executors if one.last_sign_at is not None and one.last_sign_at >= since)
-    followed = select(func.count()).where(text(UNFINISHED_TASK), tasks.c.attended_at >= since)
-    signs = connection.execute(_latest_signs(connection.dialect.name == "postgresql"), {"since": since}).one()
+    alive = tuple(one for one in executors if one.last_sign_at is not None and since <= one.last_sign_at <= until)
+    followed = select(func.count()).where(text(UNFINISHED_TASK), tasks.c.attended_at.between(since, until))
+    latest_signs = _latest_signs(connection.dialect.name == "postgresql")
+    signs = connection.execute(latest_signs, {"since": since, "until": until}).one()
     return Activity(
         alive=alive,
         silent=tuple(one for one in executors if one not in alive),
@@ -79,11 +83,14 @@ def _latest_signs(is_postgresql: bool) -> TextualSelect:
     # Canceled jobs do not count, because canceling a job needs no executor.
     return (
         text(f"""
-        SELECT (SELECT id FROM jobs{attended} WHERE {WAITED_FOR} AND heartbeat_at >= :since LIMIT 1) AS waited_for, (
-            SELECT max(finished_at) FROM jobs{finished} WHERE finished_at IS NOT NULL AND finished_at >= :since
+        SELECT (
+            SELECT id FROM jobs{attended} WHERE {WAITED_FOR} AND heartbeat_at BETWEEN :since AND :until LIMIT 1
+        ) AS waited_for, (
+            SELECT max(finished_at) FROM jobs{finished}
+            WHERE finished_at IS NOT NULL AND finished_at BETWEEN :since AND :until
                 AND worker_id IS NOT NULL AND status IN ('completed', 'failed')
         ) AS ended_at
         """)
-        .bindparams(bindparam("since", type_=UtcTimestamp))
+        .bindparams(bindparam("since", type_=UtcTimestamp), bindparam("until", type_=UtcTimestamp))
         .columns(waited_for=Identifier, ended_at=UtcTimestamp)
     )

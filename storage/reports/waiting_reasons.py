@@ -162,9 +162,12 @@ class WaitingReasons:
         sign = job.heartbeat_at or job.started_at or job.created_at
         says = f"It has run for {self._age(job.started_at or sign)}, by {job.worker_id or 'an unknown executor'}"
         if self._is_stale(job):
+            silence = f"which has sent no heartbeat for {self._age(sign)}"
+            if _is_known(sign) and sign > self._now:
+                silence = "whose last heartbeat is in the future, because the clock was set back"
             return _blocked(
                 "stale",
-                f"{says}, which has sent no heartbeat for {self._age(sign)}: this executor counts as dead.",
+                f"{says}, {silence}: this executor counts as dead.",
                 "Start `photojobs up` or `photojobs worker`; it gives the job to another executor within seconds.",
                 job.id,
             )
@@ -345,7 +348,7 @@ class WaitingReasons:
     def _executor(self, job: Job) -> Reason:
         activity = self.activity
         asks = f"tenant {printable(job.tenant_id)} and priority {job.priority}"
-        if job.heartbeat_at is not None and (self._now - job.heartbeat_at).total_seconds() < WAITER_STALE_SECONDS:
+        if job.heartbeat_at is not None and self._distance(job.heartbeat_at) < WAITER_STALE_SECONDS:
             return _fine(
                 "executor", f"A flow run waits for this job; its last heartbeat was {self._ago(job.heartbeat_at)}."
             )
@@ -374,7 +377,11 @@ class WaitingReasons:
 
     def _is_stale(self, job: Job) -> bool:
         sign = job.heartbeat_at or job.started_at or job.created_at
-        return not _is_known(sign) or (self._now - sign).total_seconds() > self._stale_seconds
+        return not _is_known(sign) or self._distance(sign) > self._stale_seconds
+
+    def _distance(self, moment: datetime) -> float:
+        # An executor that wrote a much later time than now may have died before the clock was set back.
+        return abs((self._now - moment).total_seconds())
 
     def _age(self, moment: datetime) -> str:
         if not _is_known(moment):

@@ -270,8 +270,10 @@ def test_a_running_job_says_who_runs_it_and_one_that_is_silent_that_it_counts_as
     assert fine.standing is Standing.FINE
     assert "worker-7" in fine.says
     assert "20.0 s ago" in fine.says
-    clock.advance(seconds=60)
-    assert (why(job.id).decisive.name, why(job.id).decisive.standing) == ("stale", Standing.BLOCKED)
+    for seconds, silence in ((60, "no heartbeat for"), (-3600, "in the future")):
+        clock.advance(seconds=seconds)
+        stale = why(job.id).decisive
+        assert (stale.name, stale.standing, silence in stale.says) == ("stale", Standing.BLOCKED, True)
 
 
 def test_what_has_ended_says_how_and_how_to_run_it_again(why: Why, queue: JobsRepository) -> None:
@@ -296,15 +298,17 @@ def test_a_job_that_a_flow_run_waits_for_says_so(
     record_waiting(database, [job.id], worker_id="w")
 
     assert _named(why(job.id), "executor").standing is Standing.FINE
+    clock.advance(seconds=-3600)
+    assert _named(why(job.id), "executor").standing is Standing.BLOCKED
 
 
 def test_a_dead_executor_is_no_sign_of_life(why: Why, queue: JobsRepository, clock: Any) -> None:
     _busy(queue)
     job = queue.enqueue(tenant_id="t", type="x")
     assert _named(why(job.id), "executor").standing is Standing.WAITS
-    clock.advance(seconds=120)
-
-    assert _named(why(job.id), "executor").standing is Standing.BLOCKED
+    for seconds in (120, -3600):
+        clock.advance(seconds=seconds)
+        assert _named(why(job.id), "executor").standing is Standing.BLOCKED
 
 
 def test_asking_changes_nothing_and_a_job_that_is_not_there_is_refused(
