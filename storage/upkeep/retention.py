@@ -50,6 +50,8 @@ TASK_ITEMS_PER_BATCH = 50_000
 #: The maximum number of tasks, and of jobs, that `Pruned.reasons` names.
 MAX_REASONS = 10
 
+_Conditions = tuple[ColumnElement[bool], ...]
+
 _ENDED = (str(JobStatus.COMPLETED), str(JobStatus.FAILED), str(JobStatus.CANCELED))
 
 
@@ -79,10 +81,10 @@ class _Old:
         refused: for tasks and for jobs, the condition that other programs keep the database from removing an old row.
     """
 
-    tasks: tuple[ColumnElement[bool], ...]
-    jobs: tuple[ColumnElement[bool], ...]
-    journal: tuple[ColumnElement[bool], ...]
-    refused: Mapping[Table, tuple[ColumnElement[bool], ...]]
+    tasks: _Conditions
+    jobs: _Conditions
+    journal: _Conditions
+    refused: Mapping[Table, _Conditions]
 
 
 def prune(
@@ -164,11 +166,11 @@ def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds:
     works_on = exists().where(
         project_claims.c.job_id == jobs.c.id, project_claims.c.claimed_at > now - timedelta(seconds=STALE_SECONDS)
     )
-    old_tasks = (tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff, ~can_be_undone)
-    old_jobs = (jobs.c.status.in_(_ENDED), jobs.c.finished_at < cutoff, ~works_on)
+    old_tasks: _Conditions = (tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff, ~can_be_undone)
+    old_jobs: _Conditions = (jobs.c.status.in_(_ENDED), jobs.c.finished_at < cutoff, ~works_on)
     with database.connect() as connection:
         task_is_refused, job_is_refused = (is_removal_refused(connection, table) for table in (tasks, jobs))
-    refused: dict[Table, tuple[ColumnElement[bool], ...]] = {}
+    refused: dict[Table, _Conditions] = {}
     free_tasks, free_jobs = old_tasks, old_jobs
     if task_is_refused is not None:
         refused[tasks] = (*old_tasks, task_is_refused)
