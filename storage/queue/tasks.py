@@ -18,6 +18,7 @@ from storage.database.given_values import among
 from storage.database.tables import UNFINISHED_TASK, jobs, tasks
 from storage.database.tables import job_items as job_items_table
 from storage.errors import InvalidValue, TaskConflict
+from storage.history.foreign_rows import is_removal_refused, removal_refusals
 from storage.lifecycle import job_items, state_machine
 from storage.lifecycle.job_listings import check_page
 from storage.lifecycle.job_rows import checked_payload, insert_job
@@ -352,7 +353,8 @@ class TasksRepository:
 
         Raises:
             UnknownTask: there is no such task.
-            TaskConflict: the task has not ended, it has no failed or canceled job, or it has no such step.
+            TaskConflict: the task has not ended, it has no failed or canceled job, it has no such step, or rows of
+                other programs depend on a job that would be replaced.
         """
         with self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)
@@ -368,6 +370,7 @@ class TasksRepository:
                     )
             elif 0 <= from_step < len(pinned.steps):
                 repeated = (jobs.c.task_id == task_id, jobs.c.step_index >= from_step)
+                _check_removable(connection, *repeated, problem=f"task {task_id} cannot repeat from step {from_step}")
                 claims = claims_of(connection, *repeated)
                 connection.execute(delete(jobs).where(*repeated))
                 opened = state_machine.reopen_task(connection, task_id, step_index=from_step, now=now)
@@ -386,6 +389,15 @@ class TasksRepository:
         running = {"status": str(TaskStatus.RUNNING), "started_at": began, "updated_at": self._access.clock()}
         with self._access.write() as connection:
             connection.execute(update(tasks).where(*conditions).values(**running, **values))
+
+
+def _check_removable(connection: Connection, *conditions: ColumnElement[bool], problem: str) -> None:
+    refused = is_removal_refused(connection, jobs)
+    if refused is None:
+        return
+    first = connection.execute(select(jobs.c.id).where(*conditions, refused).order_by(jobs.c.id).limit(1)).scalars()
+    for job_id, reason in removal_refusals(connection, jobs, first.all()).items():
+        raise TaskConflict(f"{problem}: job {job_id}: {reason}")
 
 
 def _open_follow_up(connection: Connection, *conditions: Any) -> tuple[int | None, int]:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, text
 
 from storage import Database, HoldsRepository, JobsRepository, TasksRepository
-from storage.errors import InvalidValue
+from storage.errors import InvalidValue, TaskConflict
 from storage.history.journal import FileAction, FileChange, write_journal
 from storage.upkeep import retention
 from storage.upkeep.retention import Pruned, count_prunable
@@ -169,6 +169,8 @@ def test_what_rows_of_other_programs_depend_on_is_kept_and_named_and_all_else_go
     }
     assert {task.id for task in tasks.list_newest()} == {"item", "job", "task"}
     assert (_count(database, "jobs"), _count(database, "job_items"), _count(database, "tickets")) == (4, 6, 1)
+    with pytest.raises(TaskConflict, match=rf"repeat from step 0: job {ids['job']}: .* depend on it \(notes\)"):
+        tasks.retry("job", from_step=0)
     with database.begin() as connection:
         for table in ("notes", "marks"):
             connection.execute(text(f"DELETE FROM {table}"))
