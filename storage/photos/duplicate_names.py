@@ -30,9 +30,15 @@ _TABLES = (
     "CREATE TEMPORARY TABLE duplicate_names (project_id BIGINT, photo_id BIGINT, PRIMARY KEY (project_id, photo_id))",
 )
 
+#: The order by age, by dialect. In SQLite, other programs may write times in other forms, or texts that are no times.
+_BY_AGE = {
+    "sqlite": "julianday(photos.created_at) IS NULL, julianday(photos.created_at), photos.id",
+    "postgresql": "photos.created_at, photos.id",
+}
+
 _FIND_DUPLICATES = """INSERT INTO duplicate_names (project_id, photo_id) SELECT project_id, photo_id FROM (
     SELECT tenant_names.photo_id, tenant_names.project_id, first_value(tenant_names.project_id) OVER (
-        PARTITION BY tenant_names.name_key ORDER BY photos.created_at, photos.id) AS first_project_id
+        PARTITION BY tenant_names.name_key ORDER BY {by_age}) AS first_project_id
     FROM tenant_names JOIN photos ON photos.id = tenant_names.photo_id
     WHERE tenant_names.name_key IN (
         SELECT name_key FROM tenant_names GROUP BY name_key HAVING count(DISTINCT project_id) > 1)) AS sharing
@@ -67,7 +73,7 @@ class DuplicateNames:
         self._connection.exec_driver_sql("CREATE INDEX tenant_names_key ON tenant_names (name_key)")
         if not self._is_sqlite:
             self._connection.exec_driver_sql("ANALYZE tenant_names")
-        self._connection.exec_driver_sql(_FIND_DUPLICATES)
+        self._connection.exec_driver_sql(_FIND_DUPLICATES.format(by_age=_BY_AGE[self._connection.dialect.name]))
         self._connection.commit()
         counts = self._connection.execute(
             text("SELECT project_id, count(*) FROM duplicate_names GROUP BY project_id ORDER BY project_id")
