@@ -48,7 +48,8 @@ class JobFilter:
         """Return the filter as SQL conditions on `jobs`.
 
         Raises:
-            InvalidValue: no criterion is given, the status does not exist, or the age is negative or too large.
+            InvalidValue: no criterion is given, the status does not exist, an id is not a whole number, or the age is
+                negative or too large.
         """
         columns = ("tenant_id", "project_id", "type", "status", "scope", "task_id")
         given = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
@@ -58,9 +59,11 @@ class JobFilter:
             )
         if self.status is not None and self.status not in frozenset(JobStatus):
             raise InvalidValue("status", f'"{self.status}" is not a job status. Allowed: {", ".join(JobStatus)}.')
+        if self.project_id is not None:
+            check_integer(self.project_id, name="project_id")
         conditions: list[ColumnElement[bool]] = [jobs.c[name] == value for name, value in given.items()]
         if self.ids is not None:
-            conditions.append(among(jobs.c.id, self.ids))
+            conditions.append(among(jobs.c.id, [check_integer(one, name="ids") for one in self.ids]))
         if self.older_than_seconds is not None:
             older = age(self.older_than_seconds, name="older_than_seconds")
             conditions.append(jobs.c.created_at < database.clock() - older)
@@ -73,7 +76,7 @@ def cancel_jobs(database: Database, selected: JobFilter, *, batch_size: int = BA
     The task of a canceled job ends as canceled when the other jobs of the step have ended.
 
     Raises:
-        InvalidValue: the filter has no criterion, an unknown status or an impossible age.
+        InvalidValue: the filter has no criterion or an impossible value.
     """
 
     def cancel(connection: Connection, ids: Sequence[int]) -> list[Job]:
@@ -89,7 +92,7 @@ def retry_jobs(database: Database, selected: JobFilter, *, batch_size: int = BAT
     an unfinished or a later job has the same `unique_key`. Items that are done stay done.
 
     Raises:
-        InvalidValue: the filter has no criterion, an unknown status or an impossible age.
+        InvalidValue: the filter has no criterion or an impossible value.
     """
 
     def retry(connection: Connection, ids: Sequence[int]) -> list[Job]:

@@ -114,3 +114,12 @@ def test_a_filter_that_selects_everything_is_refused(database: Database) -> None
             call(database, JobFilter())
         with pytest.raises(InvalidValue, match="completed"):
             call(database, JobFilter(status="done"))
+
+
+@pytest.mark.parametrize("value", [1.6, True, "1"])
+def test_an_id_that_is_no_whole_number_selects_no_job(database: Database, jobs: JobsRepository, value: Any) -> None:
+    jobs.enqueue(tenant_id="t", type="x")
+    for selected in (JobFilter(ids=(value,)), JobFilter(project_id=value)):
+        with pytest.raises(InvalidValue, match="must be a whole number"):
+            cancel_jobs(database, selected)
+    assert _statuses(jobs) == ["queued"]
