@@ -119,7 +119,12 @@ def prune(
             # The conditions are checked again under a lock, because a job that was queued again must keep its items.
             locked = select(jobs.c.id).where(jobs.c.id.in_(ids), *old_jobs).order_by(*LOCK_ORDER)
             ids = list(connection.execute(locked.with_for_update()).scalars())
-            pruned_items += connection.execute(delete(job_items).where(job_items.c.job_id.in_(ids))).rowcount
+            of_jobs = job_items.c.job_id.in_(ids)
+            if database.is_postgresql:
+                # A removal of photos changes their items, too, in the order of the photos.
+                items = select(job_items.c.id).where(of_jobs).order_by(job_items.c.photo_id, job_items.c.id)
+                connection.execute(items.with_for_update())
+            pruned_items += connection.execute(delete(job_items).where(of_jobs)).rowcount
             pruned_jobs += connection.execute(delete(jobs).where(jobs.c.id.in_(ids))).rowcount
     journal = (*old.journal, ~exists().where(tasks.c.id == file_journal.c.task_id))
     pruned_entries = _remove_journal(database, *journal, size=batch_size)

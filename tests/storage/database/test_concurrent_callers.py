@@ -257,6 +257,28 @@ def test_old_tasks_are_removed_in_the_order_in_which_other_changes_lock_tasks(
     assert answer.result(30).tasks == 2
 
 
+def test_items_are_pruned_in_the_order_in_which_a_removal_of_photos_changes_them(
+    postgresql_database: Database, clock: Any
+) -> None:
+    database, jobs = postgresql_database, JobsRepository(postgresql_database)
+    project = ProjectsRepository(database).create(project_name="a", project_folder="a", tenant_id="t")
+    photos = PhotosRepository(database)
+    first, second = photos.create_many({"project_id": project.id, "filename": name} for name in "ab")
+    for photo_id in (second, first):
+        job = jobs.enqueue_with_items(tenant_id="t", type="x", items=[{"photo_id": photo_id}])
+        assert not isinstance(job, list)
+        jobs.cancel(job.id)
+    clock.advance(seconds=10)
+
+    with ThreadPoolExecutor(1) as threads, database.begin() as connection:
+        PhotosRepository(connection).remove_many([first])
+        answer = threads.submit(prune, database, older_than_seconds=1)
+        wait_until(lambda: answer.done() or _someone_waits(connection), what="the pruning waits")
+        of_second = select(job_items.c.id).where(job_items.c.photo_id == second)
+        assert connection.execute(of_second.with_for_update(nowait=True)).first() is not None
+    assert answer.result(30).items == 2
+
+
 def test_a_photo_that_comes_while_the_jobs_of_a_step_are_created_displaces_no_other(
     postgresql_database: Database, make_definition: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
