@@ -108,8 +108,6 @@ class PhotoUndo:
         self._failed: set[int | None] = set()
         #: Ids of photos with a later move that is not undone. The undo of their older moves is refused.
         self._kept: set[int | None] = set()
-        #: Photos that the task added and whose rows are kept: the folder and the key of the base name.
-        self._kept_rows: set[tuple[str, str]] = set()
         self._unavailable: Mapping[int, str] = {}
 
     def fail(self, group: EntryGroup, reason: str) -> None:
@@ -126,10 +124,6 @@ class PhotoUndo:
         """Do not undo a group. If the group moved files of a photo, older moves of this photo are not undone either."""
         if group.photo_id is not None and _moves(group):
             self._kept.add(group.photo_id)
-        for entry in group.entries:
-            if group.photo_id is not None and entry.action == FileAction.ADDED_ROW:
-                _, folder, name = entry.source.split("/", 2)
-                self._kept_rows.add((folder, name_key(name)))
 
     def run(self, groups: Sequence[EntryGroup], *, unavailable: Mapping[int, str]) -> Iterator[int]:
         """Undo the groups in order, and yield the number of entries of each batch after it was undone.
@@ -198,8 +192,6 @@ class PhotoUndo:
             raise CannotComeBack(self._unavailable[project_id])
         if group.photo_id in self._kept and _moves(group):
             raise CannotComeBack("its files stay where they are, because a later move of the same files is not undone")
-        if group.photo_id is None and not self._kept_rows.isdisjoint(self._photos_at(group)):
-            raise CannotComeBack("the row of the photo is kept, so its files stay with it")
         photo_id, none = group.photo_id or 0, frozenset[str]()
         before = states.get(photo_id)
         state = None if before is None else dict(before)
@@ -208,14 +200,6 @@ class PhotoUndo:
             if entry.action not in FILE_ACTIONS:
                 reversal.take_back(entry)
         return reversal
-
-    def _photos_at(self, group: EntryGroup) -> Iterator[tuple[str, str]]:
-        """Yield the photos whose images are at the targets of a group's moves, as in `_kept_rows`."""
-        for entry in _moves(group):
-            _, folder, name = str(entry.target).split("/", 2)
-            file = self._ctx.library.accepted_extensions.describe(name)
-            if file.kind.is_photo:
-                yield folder, name_key(file.base_name)
 
     def _plan(
         self,
@@ -240,10 +224,11 @@ class PhotoUndo:
         moves = [way.move for way in ways if way.move is not None]
         old, new = (_place_of(self._ctx, self._places, state) for state in (before, reversal.state))
         added: list[FileMove] = []
+        was_merged = any(way.has_no_row for way in ways)
         if old is not None and new is not None and old != new:
-            added = added_files.moves(group.photo_id, ways, old, new)
+            added = [] if was_merged else added_files.moves(group.photo_id, ways, old, new)
             moves += [*added, *file_moves(PhotoFiles(), *old, *new)]
-        owner_changes.refuse(moves, self._image_name(ways) if new is None else new[1])
+        owner_changes.refuse(moves, self._image_name(ways) if new is None or was_merged else new[1])
         self._create_folders(moves)
         # The folder of a project without a row belongs to no project, so `_Returns.owners` does not find the project.
         missing = group.project_id if self._places.project(group.project_id) is None else None
@@ -277,6 +262,8 @@ class PhotoUndo:
         for way in ways:
             if way.move is None or way.now in passed or way.entry.action == FileAction.TRASHED:
                 continue
+            if way.has_no_row:
+                continue  # `Reversal` has compared the place of the row with the place that it got with the file.
             file = describe(way.now.name)
             has_name = not file.kind.is_photo or name_key(file.base_name) in keys
             if way.project_id != state["project_id"] or not has_name:
@@ -406,9 +393,9 @@ class _Returns(PhotoFilesChange[_Return]):
                     source=self.path(way.now),
                     target=self.path(way.back),
                     project_id=way.entry.project_id if way.project_id is None else way.project_id,
-                    photo_id=group.photo_id,
+                    photo_id=way.entry.photo_id,
                     size_bytes=way.entry.size_bytes,
-                    row=way.entry.row_json if group.photo_id is None else None,
+                    row=way.entry.row_json if way.entry.photo_id is None else None,
                 )
         for move in group.added:
             yield FileChange(
@@ -446,7 +433,7 @@ def _counted(one: _Return) -> Iterator[tuple[str, str]]:
     elif any(entry.action == FileAction.CHANGED_ROW for entry in one.group.entries):
         yield "rows changed back", one.name
     for way in one.ways:
-        if one.photo_id is None:
+        if way.entry.photo_id is None:
             yield "files moved back", way.entry.source
         elif way.move is not None:
             yield _WORDS[FILE_ACTIONS[FileAction(way.entry.action)]], way.name

@@ -59,7 +59,8 @@ class _Undo:
 
     def run(self) -> None:
         """Undo all entries, the newest first."""
-        for page in iterate_groups(self._ctx.database, task_id=self._task_id):
+        is_image = self._ctx.library.accepted_extensions.is_image
+        for page in iterate_groups(self._ctx.database, task_id=self._task_id, is_image=is_image):
             for group in page:
                 self._ctx.checkpoint()
                 if self._is_left_out(group):

@@ -50,6 +50,11 @@ class WayBack:
     project_id: int | None
 
     @property
+    def has_no_row(self) -> bool:
+        """Whether the photo of the file had no row when the task moved it."""
+        return _has_no_row(self.entry)
+
+    @property
     def name(self) -> str:
         """The name of the file at `back`."""
         return printable(self.back.name)
@@ -89,9 +94,8 @@ def _find(
     others: Iterable[WayBack],
 ) -> WayBack:
     action = FileAction(entry.action)
-    is_loose = action is FileAction.MOVED and entry.photo_id is None
-    of_source = None if is_loose else entry.project_id
-    of_target = None if is_loose else now_in if action is FileAction.MOVED else entry.project_id
+    of_source = None if _has_no_row(entry) else entry.project_id
+    of_target = now_in if action is FileAction.MOVED and not _has_no_row(entry) else of_source
     try:
         now = places.file(str(entry.target), of_target) if earlier is None else earlier.back
         if action is FileAction.RESTORED:
@@ -116,6 +120,10 @@ def _find(
     if is_here:
         move = FileMove(now, back, now.lstat().st_size if before is None else before.size_bytes)
     return WayBack(entry, now, back, move, is_gone=not is_here and not is_there, project_id=of_target)
+
+
+def _has_no_row(entry: JournalEntry) -> bool:
+    return entry.action == FileAction.MOVED and entry.photo_id is None
 
 
 def _has_size(path: Path, size_bytes: int | None) -> bool:

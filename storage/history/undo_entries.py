@@ -1,13 +1,16 @@
 """Reads the journal of a task for an undo, from the newest entry to the oldest, in groups of related entries."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
+from storage.batches import batched
 from storage.database.tables import file_journal
 from storage.history.journal import MOVED_TOGETHER, FileAction, JournalEntry
+from storage.library.naming.names import name_key
 
 #: The step type that undoes a task.
 UNDO_STEP = "undo"
@@ -18,11 +21,8 @@ UNDO = "undo"
 #: The number of entries that are read at a time.
 PAGE_SIZE = 2_000
 
-#: The maximum difference between the ids of a photo's entries from one job, because one transaction writes all of them.
+#: The maximum difference between the ids of a group's entries from one job, because one transaction writes all of them.
 _REACH = 10_000
-
-#: The maximum difference between the ids of the entries of a photo without a row. They are written one after the other.
-_REACH_TOGETHER = 1_000
 
 #: The actions of an entry that concerns a whole project, if the entry names no photo.
 _OF_PROJECT = frozenset(
@@ -33,8 +33,11 @@ _OF_PROJECT = frozenset(
         FileAction.RENAMED_FOLDER,
         FileAction.FOLLOWED_FOLDER,
         FileAction.ARCHIVED_AS_GONE,
+        FileAction.REMOVED,
     }
 )
+
+_Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +70,16 @@ class EntryGroup:
         return {project_id for project_id in found if project_id is not None}
 
 
-def iterate_groups(source: Any, *, task_id: str) -> Iterator[list[EntryGroup]]:
+def iterate_groups(source: Any, *, task_id: str, is_image: Callable[[str], bool]) -> Iterator[list[EntryGroup]]:
     """Yield the entries of a task that were not undone, as pages of groups, the newest first.
 
-    `source` is a `Database`. No connection stays open between pages.
+    `source` is a `Database`. No connection stays open between pages. `is_image` returns whether a file of this name is
+    an image.
     """
     before_id: int | None = None
     seen: set[int] = set()
+    with source.connect() as connection:
+        keys = _Keys(connection, task_id, is_image)
     while True:
         with source.connect() as connection:
             page = _page(connection, task_id, before_id)
@@ -81,10 +87,10 @@ def iterate_groups(source: Any, *, task_id: str) -> Iterator[list[EntryGroup]]:
                 return
             before_id = page[-1].id
             fresh = [entry for entry in page if entry.id not in seen]
-            older = _older_entries(connection, task_id, fresh, before_id)
+            older = _older_entries(connection, task_id, fresh, before_id, keys) if len(page) == PAGE_SIZE else []
             older = [entry for entry in older if entry.id not in seen]
         seen |= {entry.id for entry in older}
-        yield _grouped([*fresh, *older])
+        yield _grouped([*fresh, *older], keys)
 
 
 def count_undoable(connection: Connection, *, task_id: str) -> dict[str, int]:
@@ -138,53 +144,101 @@ def _page(connection: Connection, task_id: str, before_id: int | None) -> list[J
     return [JournalEntry.from_row(row) for row in rows]
 
 
-def _older_entries(
-    connection: Connection, task_id: str, page: Sequence[JournalEntry], before_id: int
-) -> list[JournalEntry]:
-    """Return the entries of the page's photos that are older than the page, so that each group is complete."""
-    wanted = {_photo_of(entry) for entry in page} - {None}
-    if len(page) < PAGE_SIZE or not wanted:
-        return []
-    is_wanted: ColumnElement[bool] = file_journal.c.photo_id.is_not(None)
-    if page[-1].photo_id is None and _photo_of(page[-1]) is not None:
-        is_near = file_journal.c.id >= before_id - _REACH_TOGETHER
-        is_wanted |= is_near & (file_journal.c.action == str(FileAction.MOVED))
-    statement = (
-        select(file_journal)
-        .where(
-            *_can_be_undone(task_id),
-            file_journal.c.id < before_id,
-            file_journal.c.id >= before_id - _REACH,
-            is_wanted,
-        )
-        .order_by(file_journal.c.id.desc())
-    )
-    entries = map(JournalEntry.from_row, connection.execute(statement).mappings())
-    return [entry for entry in entries if _photo_of(entry) in wanted]
+class _Keys:
+    """Decides which entries of a task are undone together: those with the same key.
+
+    A row must stay with its files. A merge moves files that have no rows. If the task then added a row for them, or a
+    row got their place, the entries of the files have the key of this photo. The same applies to an undo that returned
+    such files.
+    """
+
+    def __init__(self, connection: Connection, task_id: str, is_image: Callable[[str], bool]) -> None:
+        #: The keys of photos, by the keys that the entries of their files have without a photo.
+        self._photos: dict[_Key, _Key] = {}
+        #: The ids of these entries, by the key of the photo.
+        self._files: dict[_Key, list[int]] = defaultdict(list)
+        is_of_photo, action = file_journal.c.photo_id.is_not(None), file_journal.c.action
+        ids: dict[_Key, list[int]] = defaultdict(list)
+        arrived: dict[str, _Key] = {}
+        left: dict[str, _Key] = {}
+        merged = select(file_journal).where(*_can_be_undone(task_id), ~is_of_photo, action == str(FileAction.MOVED))
+        for entry in connection.execute(merged):
+            key = _key_without_photo(entry)
+            ids[key].append(entry.id)
+            if is_image(entry.source.rpartition("/")[2]):
+                arrived[_photo_at(str(entry.target).rpartition(".")[0])] = key
+                left[_photo_at(entry.source.rpartition(".")[0])] = key
+        if not ids:
+            return
+        columns = (file_journal.c[name] for name in ("job_id", "photo_id", "action", "source", "target"))
+        for row in connection.execute(select(*columns).where(*_can_be_undone(task_id), is_of_photo)):
+            match row.action:
+                case FileAction.ADDED_ROW:
+                    found = arrived.get(_photo_at(row.source))
+                case FileAction.FOLLOWED:
+                    found = arrived.get(_photo_at(str(row.target).rpartition(".")[0]))
+                case FileAction.REMOVED_ROW | FileAction.CHANGED_ROW:
+                    found = left.get(_photo_at(row.source))
+                case _:
+                    continue
+            if found is not None:
+                self._photos[found] = ("photo", row.job_id, row.photo_id)
+        for key, photo in self._photos.items():
+            self._files[photo] += ids[key]
+
+    def of(self, entry: JournalEntry) -> _Key:
+        """Return the key of an entry."""
+        if entry.photo_id is not None and not _is_purge(entry):
+            return ("photo", entry.job_id, entry.photo_id)
+        key = _key_without_photo(entry)
+        return self._photos.get(key, key)
+
+    def merged(self, keys: Iterable[_Key]) -> list[int]:
+        """Return the ids of the entries of files without a row that have one of these keys."""
+        return sorted(one for key in keys for one in self._files.get(key, ()))
 
 
-def _photo_of(entry: JournalEntry) -> tuple[Any, ...] | None:
-    """Return a key that the entries of a photo from one job have in common; None if the entry concerns no photo."""
-    if entry.photo_id is not None:
-        return ("photo", entry.job_id, entry.photo_id)
+def _photo_at(path: str) -> str:
+    """Return the path of a photo, with its folder and base name, in the same spelling for all spellings of the name."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{name_key(name)}"
+
+
+def _key_without_photo(entry: Any) -> _Key:
     row = entry.row_json if isinstance(entry.row_json, dict) else {}
-    return ("moved together", entry.job_id, row[MOVED_TOGETHER]) if MOVED_TOGETHER in row else None
+    if MOVED_TOGETHER in row:
+        return ("moved together", entry.job_id, row[MOVED_TOGETHER])
+    if entry.project_id is not None and entry.action in _OF_PROJECT and not _is_purge(entry):
+        return ("project", entry.job_id, entry.project_id)
+    return ("entry", entry.id)
 
 
-def _grouped(entries: Iterable[JournalEntry]) -> list[EntryGroup]:
-    groups: dict[tuple[Any, ...], EntryGroup] = {}
+def _is_purge(entry: Any) -> bool:
+    """Return whether an entry records that a file was removed from a trash."""
+    return entry.action == FileAction.REMOVED and entry.row_json is None
+
+
+def _older_entries(
+    connection: Connection, task_id: str, page: Sequence[JournalEntry], before_id: int, keys: _Keys
+) -> list[JournalEntry]:
+    """Return the older entries of the groups on a page, the newest first, so that each group is complete."""
+    wanted = {keys.of(entry) for entry in page}
+    older = select(file_journal).where(*_can_be_undone(task_id), file_journal.c.id < before_id)
+    statements = [older.where(file_journal.c.id >= before_id - _REACH)]
+    statements += [older.where(file_journal.c.id.in_(ids)) for ids in batched(keys.merged(wanted), PAGE_SIZE)]
+    found = {
+        entry.id: entry
+        for statement in statements
+        for entry in map(JournalEntry.from_row, connection.execute(statement).mappings())
+        if keys.of(entry) in wanted
+    }
+    return [found[entry_id] for entry_id in sorted(found, reverse=True)]
+
+
+def _grouped(entries: Iterable[JournalEntry], keys: _Keys) -> list[EntryGroup]:
+    groups: dict[_Key, EntryGroup] = {}
     for entry in entries:
-        is_gone = entry.action == FileAction.REMOVED and entry.row_json is None
-        is_of_project = (
-            entry.photo_id is None
-            and entry.project_id is not None
-            and (entry.action in _OF_PROJECT or (entry.action == FileAction.REMOVED and not is_gone))
-        )
-        photo = None if is_gone else _photo_of(entry)
-        key: tuple[Any, ...] = ("entry", entry.id) if photo is None else photo
-        if is_of_project:
-            key = ("project", entry.job_id, entry.project_id)
-        photo_id = None if is_gone else entry.photo_id
-        group = groups.setdefault(key, EntryGroup(photo_id, entry.project_id, is_of_project))
-        group.entries.append(entry)
+        key = keys.of(entry)
+        photo_id = key[-1] if key[0] == "photo" else None
+        groups.setdefault(key, EntryGroup(photo_id, entry.project_id, key[0] == "project")).entries.append(entry)
     return list(groups.values())

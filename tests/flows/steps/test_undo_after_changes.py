@@ -257,6 +257,7 @@ def test_the_files_of_a_merged_photo_return_together_or_not_at_all(
         (copy / f"{name}.jpg.xmp").write_bytes(b"five stars")
     run_task(studio, "folder_discovery", scope="global")
     assert {path.name for path in copy.iterdir() if path.is_file()} == {"fox.jpg", ".project.yaml"}
+    rows = dict(_select(studio, "SELECT filename, id FROM photos"))
     # Another file has the name of one sidecar, and the row of another photo was edited, so it is kept.
     (copy / "crow.jpg.xmp").write_bytes(b"another")
     _execute(studio, "UPDATE photos SET visibility = 'public' WHERE filename = 'deer'")
@@ -275,11 +276,49 @@ def test_the_files_of_a_merged_photo_return_together_or_not_at_all(
         ["Copy"] * 2,
     ]
     assert (copy / "crow.jpg.xmp").read_bytes() == b"another"
+    # A row stays with its files.
+    kept = {name: rows[name] for name in ("crow", "deer", "fox")}
+    assert dict(_select(studio, "SELECT filename, id FROM photos")) == kept
 
     (folder / "hare.jpg.xmp").write_bytes(b"another")
     run_task(studio, "undo", scope="global", payload={"undo": "undo"}, task_id="undo of undo")
 
     assert (places("hare"), places("lynx")) == (["Copy", "Copy", "Iceland"], ["Iceland"] * 2)
+    assert dict(_select(studio, "SELECT filename, id FROM photos")) == kept | {"lynx": rows["lynx"]}
+
+
+def test_a_row_that_followed_a_merged_photo_stays_with_its_file(studio: Any, jpeg: Callable[..., bytes]) -> None:
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    studio.photo(iceland, "fox", "jpg")
+    ids = {}
+    for shade, name in enumerate(("crow", "hare")):
+        ids[name] = studio.photo(norway, name, "jpg", contents={"jpg": jpeg(shade=60 * shade)})
+    studio.photo(norway, "lynx", "jpg")
+    items = [{"photo_id": photo_id} for photo_id in ids.values()]
+    assert studio.run("upload_postprocess", scope="photo_set", items=items).status == "completed"
+    studio.write_manifest(iceland)
+    folder = studio.folder(iceland).path
+    copy = folder.with_name("Copy")
+    shutil.copytree(folder, copy)
+    for name in ids:
+        studio.folder(norway).original(f"{name}.jpg").rename(copy / f"{name}.jpg")
+    run_task(studio, "folder_discovery", scope="global")
+
+    def projects_of() -> list[int]:
+        return [studio.get_photo(photo_id).project_id for photo_id in ids.values()]
+
+    assert projects_of() == [iceland.id] * 2
+    (copy / "crow.jpg").write_bytes(b"another")
+
+    run_task(studio, "undo", scope="global", payload={"undo": "task"}, task_id="undo")
+
+    assert projects_of() == [iceland.id, norway.id]
+    assert ((folder / "crow.jpg").exists(), (copy / "hare.jpg").exists()) == (True, True)
+
+    (folder / "hare.jpg").write_bytes(b"another")
+    run_task(studio, "undo", scope="global", payload={"undo": "undo"}, task_id="undo of undo")
+
+    assert projects_of() == [iceland.id, norway.id]
 
 
 def test_a_photo_whose_new_sidecar_has_no_free_name_at_its_former_place_stays(studio: Any) -> None:
