@@ -223,11 +223,14 @@ class PhotoUndo:
             self._check_names(ways, before)
         moves = [way.move for way in ways if way.move is not None]
         old, new = (_place_of(self._ctx, self._places, state) for state in (before, reversal.state))
-        added: list[FileMove] = []
         was_merged = any(way.has_no_row for way in ways)
+        added: list[FileMove] = []
+        files_to = self._place_of_image(ways, now=old) if was_merged else new
+        if old is not None and files_to is not None and old != files_to:
+            added = added_files.moves(group.photo_id, ways, old, files_to)
+            moves += added
         if old is not None and new is not None and old != new:
-            added = [] if was_merged else added_files.moves(group.photo_id, ways, old, new)
-            moves += [*added, *file_moves(PhotoFiles(), *old, *new)]
+            moves += file_moves(PhotoFiles(), *old, *new)
         owner_changes.refuse(moves, self._image_name(ways) if new is None or was_merged else new[1])
         self._create_folders(moves)
         # The folder of a project without a row belongs to no project, so `_Returns.owners` does not find the project.
@@ -284,6 +287,17 @@ class PhotoUndo:
         """Return the base name of the image that returns, or None."""
         files = map(self._ctx.library.accepted_extensions.describe, (way.back.name for way in ways))
         return next((file.base_name for file in files if file.kind.is_photo), None)
+
+    def _place_of_image(
+        self, ways: Sequence[WayBack], *, now: tuple[ProjectFolder, str] | None
+    ) -> tuple[ProjectFolder, str] | None:
+        """Return the folder and the base name of the image that leaves the folder of the place `now`, or None."""
+        library = self._ctx.library
+        for way in ways:
+            file = library.accepted_extensions.describe(way.back.name)
+            if file.kind.is_photo and now is not None and way.now.parent == now[0].path:
+                return library.project(*way.back.relative_to(library.root).parts[:2]), file.base_name
+        return None
 
     def _check_gone(self, ways: Sequence[WayBack]) -> None:
         gone = [way for way in ways if way.is_gone]
@@ -397,14 +411,16 @@ class _Returns(PhotoFilesChange[_Return]):
                     size_bytes=way.entry.size_bytes,
                     row=way.entry.row_json if way.entry.photo_id is None else None,
                 )
+        merged = next((way.entry for way in group.ways if way.has_no_row), None)
         for move in group.added:
             yield FileChange(
                 action=action_of(move),
                 source=self.path(move.source),
                 target=self.path(move.target),
                 project_id=self.owners(group, move)[0],
-                photo_id=group.photo_id,
+                photo_id=group.photo_id if merged is None else None,
                 size_bytes=move.size_bytes,
+                row=None if merged is None else merged.row_json,
             )
 
     def write(self, connection: Connection) -> None:

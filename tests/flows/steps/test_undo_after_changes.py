@@ -258,6 +258,7 @@ def test_the_files_of_a_merged_photo_return_together_or_not_at_all(
     run_task(studio, "folder_discovery", scope="global")
     assert {path.name for path in copy.iterdir() if path.is_file()} == {"fox.jpg", ".project.yaml"}
     rows = dict(_select(studio, "SELECT filename, id FROM photos"))
+    (folder / "lynx.xmp").write_bytes(b"written after the merge")
     # Another file has the name of one sidecar, and the row of another photo was edited, so it is kept.
     (copy / "crow.jpg.xmp").write_bytes(b"another")
     _execute(studio, "UPDATE photos SET visibility = 'public' WHERE filename = 'deer'")
@@ -279,12 +280,14 @@ def test_the_files_of_a_merged_photo_return_together_or_not_at_all(
     # A row stays with its files.
     kept = {name: rows[name] for name in ("crow", "deer", "fox")}
     assert dict(_select(studio, "SELECT filename, id FROM photos")) == kept
+    assert [path.parent.name for path in studio.root.rglob("lynx.xmp")] == ["Copy"]
 
     (folder / "hare.jpg.xmp").write_bytes(b"another")
     run_task(studio, "undo", scope="global", payload={"undo": "undo"}, task_id="undo of undo")
 
     assert (places("hare"), places("lynx")) == (["Copy", "Copy", "Iceland"], ["Iceland"] * 2)
     assert dict(_select(studio, "SELECT filename, id FROM photos")) == kept | {"lynx": rows["lynx"]}
+    assert [path.parent.name for path in studio.root.rglob("lynx.xmp")] == ["Iceland"]
 
 
 def test_a_row_that_followed_a_merged_photo_stays_with_its_file(studio: Any, jpeg: Callable[..., bytes]) -> None:
