@@ -24,18 +24,16 @@ PAGE_SIZE = 2_000
 #: The maximum difference between the ids of a group's entries from one job, because one transaction writes all of them.
 _REACH = 10_000
 
+#: The actions that concern a row.
+_OF_ROW = frozenset({FileAction.ADDED_ROW, FileAction.CHANGED_ROW, FileAction.REMOVED_ROW})
+
 #: The actions of an entry that concerns a whole project, if the entry names no photo.
-_OF_PROJECT = frozenset(
-    {
-        FileAction.ADDED_ROW,
-        FileAction.CHANGED_ROW,
-        FileAction.REMOVED_ROW,
-        FileAction.RENAMED_FOLDER,
-        FileAction.FOLLOWED_FOLDER,
-        FileAction.ARCHIVED_AS_GONE,
-        FileAction.REMOVED,
-    }
-)
+_OF_PROJECT = _OF_ROW | {
+    FileAction.RENAMED_FOLDER,
+    FileAction.FOLLOWED_FOLDER,
+    FileAction.ARCHIVED_AS_GONE,
+    FileAction.REMOVED,
+}
 
 _Key = tuple[Any, ...]
 
@@ -223,15 +221,21 @@ def _older_entries(
 ) -> list[JournalEntry]:
     """Return the older entries of the groups on a page, the newest first, so that each group is complete."""
     wanted = {keys.of(entry) for entry in page}
-    older = select(file_journal).where(*_can_be_undone(task_id), file_journal.c.id < before_id)
-    statements = [older.where(file_journal.c.id >= before_id - _REACH)]
-    statements += [older.where(file_journal.c.id.in_(ids)) for ids in batched(keys.merged(wanted), PAGE_SIZE)]
-    found = {
-        entry.id: entry
-        for statement in statements
-        for entry in map(JournalEntry.from_row, connection.execute(statement).mappings())
-        if keys.of(entry) in wanted
-    }
+    found: dict[int, JournalEntry] = {}
+
+    def find(condition: ColumnElement[bool]) -> None:
+        statement = select(file_journal).where(*_can_be_undone(task_id), file_journal.c.id < before_id, condition)
+        entries = map(JournalEntry.from_row, connection.execute(statement).mappings())
+        found.update((entry.id, entry) for entry in entries if keys.of(entry) in wanted)
+
+    find(file_journal.c.id >= before_id - _REACH)
+    for ids in batched(keys.merged(wanted), PAGE_SIZE):
+        find(file_journal.c.id.in_(ids))
+    # The newest entry of a photo is that of its row, except for a file that the photo got while many photos moved. Such
+    # a file moves after all photos, so the other entries of its photo may be far away.
+    with_row = {keys.of(entry) for entry in page if entry.action in _OF_ROW}
+    for ids in batched(sorted(key[-1] for key in wanted - with_row if key[0] == "photo"), PAGE_SIZE):
+        find(file_journal.c.photo_id.in_(ids))
     return [found[entry_id] for entry_id in sorted(found, reverse=True)]
 
 
