@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.folder_owner import other_owner
@@ -33,6 +34,11 @@ class Places:
         """Return the tenant's project with this id; None if it no longer exists."""
         found = self._projects.get(project_id) if project_id is not None else None
         return found if found is not None and self._ctx.tenant_of(found) == self._ctx.tenant_id else None
+
+    def of_photo(self, row: Mapping[str, Any] | None) -> tuple[ProjectFolder, str] | None:
+        """Return the folder and the base name of a photo by its row; None without a row, or if it has no project."""
+        project = None if row is None else self.project(int(row["project_id"]))
+        return None if row is None or project is None else (self._ctx.folder_of(project), str(row["filename"]))
 
     def owner(self, project_folder: str) -> Project | None:
         """Return the project, of any tenant, that occupies this folder name now; None if the name is free."""

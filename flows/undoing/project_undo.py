@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path
-from flows.undoing.photo_undo import report_left
+from flows.undoing.left_entries import report_left
 from flows.undoing.places import Places
 from flows.undoing.reversal import CannotComeBack, refuse_removal
 from storage.database.clock import parse_timestamp

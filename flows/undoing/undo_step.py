@@ -11,7 +11,8 @@ from flows.handlers.failures import items_failed
 from flows.handlers.photo_files_change import BATCH_SIZE
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.undoing.photo_undo import PhotoUndo, report_left
+from flows.undoing.left_entries import report_left
+from flows.undoing.photo_undo import PhotoUndo
 from flows.undoing.places import Places
 from flows.undoing.project_undo import ProjectUndo
 from flows.undoing.reversal import CannotComeBack

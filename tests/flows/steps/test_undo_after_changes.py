@@ -16,7 +16,7 @@ from flows.handlers import announced_moves
 from flows.planning.plan import make_plan
 from flows.starting.new_task import new_task
 from flows.testing import run_queued_job
-from flows.undoing import added_files, photo_undo
+from flows.undoing import added_files, photo_returns, photo_undo
 from storage import Job, JobsRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import photos, projects
 from storage.history import undo_entries
@@ -814,7 +814,7 @@ def test_the_removal_of_derivatives_is_on_the_disk_before_the_rows_say_so(
     thumbnail = studio.folder(iceland).thumbnail("fox")
     assert thumbnail.exists()
     events: list[str] = []
-    sync, write = photo_undo.fsync_folder, photo_undo.PhotoStates.write
+    sync, write = photo_returns.fsync_folder, photo_returns.PhotoStates.write
 
     def note_sync(folder: Path) -> None:
         events.append(folder.name)
@@ -824,8 +824,8 @@ def test_the_removal_of_derivatives_is_on_the_disk_before_the_rows_say_so(
         events.append("rows")
         return write(*arguments, **options)
 
-    monkeypatch.setattr(photo_undo, "fsync_folder", note_sync)
-    monkeypatch.setattr(photo_undo.PhotoStates, "write", note_rows)
+    monkeypatch.setattr(photo_returns, "fsync_folder", note_sync)
+    monkeypatch.setattr(photo_returns.PhotoStates, "write", note_rows)
     job = _undo(studio)
 
     assert job.status == "completed", job.error_message

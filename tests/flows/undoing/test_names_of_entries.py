@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from flows.undoing.photo_undo import name_of
+from flows.undoing.left_entries import name_of
 
 STAMP = "20251001T120000.000Z_0123456789ab_"
 
