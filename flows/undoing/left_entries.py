@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Final
 
 from flows.errors import named
 from flows.handlers.step_context import StepContext
@@ -12,9 +11,6 @@ from storage.history.journal import JournalEntry
 from storage.library.naming.names import printable
 from storage.library.paths import TRASH_FOLDER
 from storage.library.trash import parse_trash_name
-
-#: The kind under which the report counts changes that cannot be undone.
-CANNOT: Final = "cannot be restored"
 
 
 def report_left(ctx: StepContext, entries: Sequence[JournalEntry], reason: str) -> None:
@@ -24,7 +20,7 @@ def report_left(ctx: StepContext, entries: Sequence[JournalEntry], reason: str) 
 
 def leave(ctx: StepContext, name: str, reason: str) -> None:
     """Report that the named file or row cannot be undone, and why."""
-    ctx.report.count(CANNOT, example=named(name, reason))
+    ctx.report.count("cannot be restored", example=named(name, reason))
     ctx.report.leave(name, reason)
 
 

@@ -18,7 +18,7 @@ from flows.handlers.photo_files_change import PhotoFilesChange
 from flows.handlers.step_context import StepContext
 from flows.steps.moving.image_move import DERIVATIVE_FOLDERS
 from flows.undoing.added_files import action_of
-from flows.undoing.left_entries import CANNOT, leave
+from flows.undoing.left_entries import leave
 from flows.undoing.places import Places
 from flows.undoing.reversal import MISSING, CannotComeBack, Reversal
 from flows.undoing.ways_back import FILE_ACTIONS, WayBack
@@ -59,6 +59,7 @@ class PhotoReturn(MoveGroup):
         name: the name of the photo; empty if the entries concern a single file.
         lacks_derivatives: whether a thumbnail or preview must be made after the undo.
         counted: the kinds and examples that the report counts after the rows were written.
+        left: the names of files that cannot be restored, each with the reason.
     """
 
     group: EntryGroup
@@ -69,6 +70,7 @@ class PhotoReturn(MoveGroup):
     name: str
     lacks_derivatives: bool = False
     counted: list[tuple[str, str]] = field(default_factory=list)
+    left: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def photo_ids(self) -> list[int]:
@@ -110,7 +112,7 @@ class _Returns(PhotoFilesChange[PhotoReturn]):
         for way in group.ways:
             if way.is_gone:
                 place = printable(str(way.entry.target))
-                group.counted.append((CANNOT, f"{way.name}: the file is no longer at {place}, where the task put it"))
+                group.left.append((way.name, f"the file is no longer at {place}, where the task put it"))
                 self._mark_unavailable(way, group)
         self._restore_derivatives(group)
         if group.photo_id is not None:
@@ -142,7 +144,7 @@ class _Returns(PhotoFilesChange[PhotoReturn]):
                 group.lacks_derivatives = True
             else:
                 reason = f"its {kind} was removed, and no original is left to make a new one"
-                group.counted.append((CANNOT, f"{group.name}: {reason}"))
+                group.left.append((group.name, reason))
 
     def finish(self) -> None:
         for folder in self._emptied:
@@ -193,10 +195,10 @@ class _Returns(PhotoFilesChange[PhotoReturn]):
         ctx.enqueue("generate_derivatives", photo_ids=lacking, connection=connection)
 
     def report(self) -> None:
-        for word, example in (counted for one in self.done for counted in one.counted):
-            if word == CANNOT:
-                leave(self.ctx, *example.split(": ", 1))
-            else:
+        for one in self.done:
+            for name, reason in one.left:
+                leave(self.ctx, name, reason)
+            for word, example in one.counted:
                 self.ctx.report.count(word, example=example)
 
 

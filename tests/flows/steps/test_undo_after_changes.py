@@ -335,15 +335,16 @@ def test_a_photo_whose_new_sidecar_has_no_free_name_at_its_former_place_stays(st
 
 
 def test_a_photo_comes_back_without_a_sidecar_that_a_user_deleted(studio: Any) -> None:
-    iceland, norway, photo_id = _moved_fox(studio, "jpg", "NEF", "xmp", "jpg.xmp")
-    (studio.folder(norway).path / "fox.xmp").unlink()
+    iceland, norway, photo_id = _moved_fox(studio, "jpg", "NEF", "xmp", "jpg.xmp", name="Day 1: fox")
+    (studio.folder(norway).path / "Day 1: fox.xmp").unlink()
 
     job = _undo(studio)
 
-    assert _left(job) == "['fox.xmp: the file is no longer at tenant/Norway/fox.xmp, where the task put it']"
+    reason = "the file is no longer at tenant/Norway/Day 1: fox.xmp, where the task put it"
+    assert (_left(job), job.result["left"]) == (f"['Day 1: fox.xmp: {reason}']", {"Day 1: fox.xmp": reason})
     assert (job.result or {})["counts"] == {"moved back": 3, "rows changed back": 1, "cannot be restored": 1}
     assert studio.get_photo(photo_id).project_id == iceland.id
-    left = {"tenant/Iceland/hare.jpg"} | {f"tenant/Iceland/fox.{end}" for end in ("jpg", "NEF", "jpg.xmp")}
+    left = {"tenant/Iceland/hare.jpg"} | {f"tenant/Iceland/Day 1: fox.{end}" for end in ("jpg", "NEF", "jpg.xmp")}
     assert set(studio.disk()) == left
 
 
