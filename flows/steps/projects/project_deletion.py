@@ -1,6 +1,7 @@
 """The steps that delete projects. No other steps remove whole folders."""
 
 from functools import partial
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -9,17 +10,21 @@ from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.folder_owner import archived_as_gone, manifest_id
 from flows.steps.targets.journal_changes import folder_change, relative_path
-from flows.steps.targets.target_projects import each_project
+from flows.steps.targets.target_projects import compared, each_project
 from storage.database.tables import projects as projects_table
 from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction, last_entry, withdraw_entry
 from storage.history.photo_snapshots import removed_project, snapshot_project
 from storage.library.paths import ProjectFolder
 from storage.library.removal import remove_project_folder
+from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.queue.jobs import JobsRepository
 from storage.queue.project_claims import claiming_jobs
 from storage.records import Project
+
+#: The end of a message that names what a user can do.
+_ANOTHER: Final = "another folder of this name; rename it, and `photojobs run folder_discovery` makes it a project"
 
 
 class ProjectStillActive(PermanentStepError):
@@ -115,7 +120,11 @@ def _refuse_dependent_rows(ctx: StepContext, project: Project) -> None:
 def _delete_files(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     # Removed files cannot be restored, so they are removed only if the rows can be removed too.
     _refuse_dependent_rows(ctx, project)
-    _remove_folder(ctx, project, folder)
+    reason = _reason_of_earlier_removal(ctx, project, folder)
+    if reason is None:
+        _remove_folder(ctx, project, folder)
+    else:
+        ctx.report.count("kept", example=f"{relative_path(folder)}: {reason}")
 
 
 def _remove_row(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
@@ -168,6 +177,31 @@ def _reason_to_keep(ctx: StepContext, project: Project, folder: ProjectFolder) -
                 "folder_discovery reactivates the project"
             )
     owner_id = manifest_id(folder)
-    if owner_id not in (None, project.id):
+    if owner_id is None:
+        return _reason_of_earlier_removal(ctx, project, folder) or _reason_of_unknown_photos(ctx, project, folder)
+    if owner_id != project.id:
         return f"the folder's manifest says that the folder belongs to project {owner_id}"
+    return None
+
+
+def _reason_of_earlier_removal(ctx: StepContext, project: Project, folder: ProjectFolder) -> str | None:
+    """Return a reason if the project's folder was removed after the project was archived, so this is another folder."""
+    if not folder.exists() or manifest_id(folder) is not None:
+        return None
+    with ctx.read() as connection:
+        removed = last_entry(connection, project_id=project.id, action=FileAction.REMOVED)
+    if removed is None or removed.job_id == ctx.job.id or removed.source != relative_path(folder):
+        return None
+    if project.archived_at is not None and removed.created_at < project.archived_at:
+        return None
+    return f"the project's folder was removed on {removed.created_at:%Y-%m-%d}, so this is {_ANOTHER}"
+
+
+def _reason_of_unknown_photos(ctx: StepContext, project: Project, folder: ProjectFolder) -> str | None:
+    """Return a reason if the folder has a photo that is not a photo of the project, although the project has photos."""
+    if next(PhotosRepository(ctx.database).iterate_project(project.id, batch_size=1), None) is None:
+        return None
+    with compared(ctx, project, folder, is_reported=False) as comparison:
+        for names in comparison.new_names():
+            return f"it has no manifest, and {names[0].name} is no photo of the project, so it may be {_ANOTHER}"
     return None

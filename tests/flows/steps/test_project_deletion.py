@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from sqlalchemy import select
 
@@ -202,6 +204,34 @@ def test_scavenging_leaves_a_folder_that_was_away_when_its_project_was_archived(
     ProjectsRepository(studio.database).archive(project.id)
     studio.run("project_scavenge", scope="global")
     assert studio.disk() == {}
+
+
+@pytest.mark.parametrize(("removed_by", "name"), [("a user", "owl"), ("photojobs", "owl"), ("photojobs", "fox")])
+def test_scavenging_leaves_a_new_folder_with_the_name_of_an_archived_project(studio, clock, removed_by, name):
+    project = studio.project("Old")
+    studio.photo(project, "fox", "jpg")
+    ProjectsRepository(studio.database).archive(project.id)
+    clock.advance(seconds=60)
+    if removed_by == "photojobs":
+        studio.run("project_scavenge", scope="global")
+        assert studio.disk() == {}
+    else:
+        shutil.rmtree(studio.folder(project).path)
+    studio.folder(project).path.mkdir()
+    (studio.folder(project).path / f"{name}.jpg").write_bytes(b"a new photo")
+    clock.advance(seconds=7 * 86_400)
+
+    job = studio.run("project_scavenge", scope="global")
+
+    assert studio.disk() == {f"tenant/Old/{name}.jpg": b"a new photo"}
+    assert "another folder of this name" in job.result["examples"]["kept"][0]
+    if removed_by == "photojobs":
+        # A user deletes the old project, so that the new folder can become a project.
+        studio.run("project_delete_files", project_id=project.id)
+        studio.run("project_cleanup_db", project_id=project.id)
+        studio.run("folder_discovery", scope="global")
+        assert studio.disk()[f"tenant/Old/{name}.jpg"] == b"a new photo"
+        assert [one.project_name for one in ProjectsRepository(studio.database).list()] == ["Old"]
 
 
 def test_one_project_that_cannot_be_removed_does_not_stop_the_others(studio):
