@@ -29,6 +29,7 @@ from storage.library.naming.kinds import FileKind
 from storage.library.paths import ProjectFolder
 from storage.library.trash import trash_place
 from storage.photos.derivatives import DerivativesRepository
+from storage.photos.duplicate_names import photos_named
 from storage.photos.originals import OriginalsRepository
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
@@ -100,9 +101,11 @@ def _remove_batch(
     removals: list[_Removal] = []
     with ctx.read() as connection:
         refusals = removal_refusals(connection, photos_table, [photo.id for photo in photos if not _keeps_file(photo)])
+        named = photos_named(connection, photos[0].project_id, sorted({photo.filename for photo in photos}))
     for photo in photos:
+        others = [one for one in named if one.filename == photo.filename and one.id != photo.id]
         try:
-            removal = _plan(ctx, folder, photo, files[photo.id], disk_error, refusals.get(photo.id))
+            removal = _plan(ctx, folder, photo, files[photo.id], others, disk_error, refusals.get(photo.id))
         except (LibraryError, OSError, PermanentStepError) as error:
             errors[photo.id] = error
         else:
@@ -117,24 +120,34 @@ def _plan(
     folder: ProjectFolder,
     photo: Photo,
     files: PhotoFiles,
+    others: Sequence[Photo],
     disk_error: Exception | None,
     refusal: str | None,
 ) -> _Removal | None:
+    """Plan the removal of a photo's files. `others` are the photos with the same name, which have the same files."""
     doomed = _doomed_kinds(photo)
     if not doomed:
         ctx.report.count("unchanged", example=photo.filename)
         return None
+    removable = doomed - {kind for other in others for kind in _kept_kinds(other)}
     files.refuse_untouchable()
-    files.refuse_several_pictures(doomed)
+    files.refuse_several_pictures(removable)
     if disk_error is not None and not files.images:
         raise disk_error
-    something_stays = any(file.kind not in doomed for file in files.images) or _keeps_file(photo)
-    if refusal is not None and not something_stays:
+    row_stays = any(file.kind not in doomed for file in files.images) or _keeps_file(photo)
+    if refusal is not None and not row_stays:
         raise PermanentStepError(refusal)
-    going = files.all() if not something_stays else [file for file in files.images if file.kind in doomed]
+    keepers = [other.id for other in others if _keeps_file(other)]
+    if row_stays and removable != doomed:
+        raise PermanentStepError(
+            f"{photo.filename}: photo {keepers[0]} has the same files and keeps a file that photo {photo.id} does not "
+            "keep; give both rows the same keep flags, or remove one of the rows"
+        )
+    something_stays = row_stays or bool(keepers)
+    going = files.all() if not something_stays else [file for file in files.images if file.kind in removable]
     sources = [(folder.companion(file.name), file.size_bytes) for file in going]
     moves = [FileMove(path, trash_place(folder, path, at=ctx.now()), size_bytes) for path, size_bytes in sources]
-    derivatives_gone = FileKind.JPG in doomed or not something_stays
+    derivatives_gone = FileKind.JPG in removable or not something_stays
     return _Removal(
         moves,
         photo.project_id,
@@ -142,7 +155,7 @@ def _plan(
         photo.id,
         photo=photo,
         doomed=doomed,
-        row_goes=not something_stays,
+        row_goes=not row_stays,
         derivatives_gone=derivatives_gone,
         values={
             "id": photo.id,
@@ -160,10 +173,13 @@ def _doomed_kinds(photo: Photo) -> set[FileKind]:
     return {kind for kind in kinds if getattr(photo, f"{kind}_available") and not getattr(photo, f"keep_{kind}")}
 
 
+def _kept_kinds(photo: Photo) -> set[FileKind]:
+    kinds = {FileKind.JPG: photo.jpg_available and photo.keep_jpg, FileKind.RAW: photo.raw_available and photo.keep_raw}
+    return {kind for kind, is_kept in kinds.items() if is_kept}
+
+
 def _keeps_file(photo: Photo) -> bool:
-    return bool(
-        (photo.jpg_available and photo.keep_jpg) or (photo.raw_available and photo.keep_raw) or photo.other_available
-    )
+    return bool(_kept_kinds(photo) or photo.other_available)
 
 
 class _Removals(PhotoFilesChange[_Removal]):

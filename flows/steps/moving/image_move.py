@@ -1,5 +1,6 @@
 """The step `image_move_files`: it moves photos with all their files into another project, and overwrites no files."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from storage.errors import UnknownProject
 from storage.history.journal import FileAction
 from storage.library.errors import UnsafePath
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER, ProjectFolder
+from storage.photos.duplicate_names import photos_named
 from storage.photos.photo_moves import MovedPhoto, PhotoMovesRepository
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
@@ -125,6 +127,11 @@ class _Journey:
         #: The photos that have not moved since the items were read.
         self.photos = {photo.id: photo for photo in rows if not has_moved(read[photo.id], photo)}
         self.files = find_files(ctx, source, list(self.photos.values()))
+        names = sorted({photo.filename for photo in self.photos.values()})
+        with ctx.read() as connection:
+            named = Counter(photo.filename for photo in photos_named(connection, photos[0].project_id, names))
+        #: The base names of several photos, which therefore have the same files.
+        self.shared = {name for name, number in named.items() if number > 1}
         self.names = FreeNames(ctx, destination, target, self.photos.values(), self.files)
         #: The moves of the photos that have moved, by photo id.
         self.relocations: dict[int, Relocation] = {}
@@ -153,6 +160,11 @@ def _plan(journey: _Journey, photo_id: int) -> _Move:
     photo = journey.photos.get(photo_id)
     if photo is None:
         raise SkipItem("the photo has been moved or removed in the meantime")
+    if photo.filename in journey.shared:
+        raise PermanentStepError(
+            f"several photos of the project have the name {photo.filename}, so they have the same files; remove all "
+            "rows but one, and move the photo again"
+        )
     files = journey.files[photo.id]
     files.refuse_untouchable()
     if not files.images:

@@ -11,7 +11,7 @@ from flows.steps.moving import file_removal
 from flows.steps.targets import photo_files
 from flows.testing import run_queued_job
 from storage import JobsRepository, ProjectsRepository
-from storage.database.tables import file_journal
+from storage.database.tables import file_journal, photos
 from storage.errors import UnknownPhoto
 from tests.flows.conftest import items_of
 
@@ -44,6 +44,28 @@ def test_a_photo_of_which_nothing_is_kept_goes_with_its_sidecars_derivatives_and
         assert entry["row_json"]["filename"] == "fox"
         assert entry["row_json"]["tags"] == ["animal"]
         assert entry["job_id"] is not None
+
+
+def test_a_file_that_a_second_row_of_the_same_name_keeps_stays(studio):
+    iceland = studio.project("Iceland")
+    files = ("jpg", "NEF", "xmp")
+    kept = studio.photo(iceland, "fox", *files, keep_raw=0, derivatives=True, tagged=("animal",))
+    unwanted = studio.photo(iceland, "fox", *files, keep_jpg=0, keep_raw=0, derivatives=True)
+    undecided = studio.photo(iceland, "fox", *files, keep_jpg=0, derivatives=True)
+
+    job = studio.run("file_removal", scope="photo_set", items=_items(kept, unwanted, undecided))
+
+    # The first row keeps the JPEG, and the third one the RAW file, so both files stay.
+    assert f"2 of 3 photos failed; the first: fox: photo {undecided} has the same files and keeps" in job.error_message
+    names = ("fox.jpg", "fox.NEF", "fox.xmp", ".thumb/fox.webp", ".preview/fox.webp")
+    left = {f"tenant/Iceland/{name}" for name in names}
+    assert set(studio.disk()) == left
+    assert [studio.get_photo(one) is not None for one in (kept, unwanted, undecided)] == [True, False, True]
+
+    with studio.database.begin() as connection:
+        connection.execute(photos.update().where(photos.c.id == undecided).values(keep_jpg=1, keep_raw=0))
+    studio.run("file_removal", scope="photo_set", items=_items(kept, undecided))
+    assert set(studio.disk()) == left - {"tenant/Iceland/fox.NEF"} | {"tenant/Iceland/.trash/fox.NEF"}
 
 
 def test_a_removed_jpeg_takes_its_derivatives_along_while_the_raw_stays(studio):

@@ -290,6 +290,16 @@ def test_a_move_that_stopped_half_way_goes_on_there(studio, monkeypatch):
         assert pending_intents(connection, [iceland.id, norway.id]) == []
 
 
+def test_a_photo_whose_files_belong_to_a_second_row_too_stays_with_them(studio):
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    ids = [studio.photo(iceland, "fox", "jpg", "xmp") for _ in range(2)]
+    before = studio.everything()
+    for items in (_items(ids[0]), _items(*ids)):
+        job = studio.run("image_move_files", scope="photo_set", project_id=norway.id, items=items)
+        assert "several photos of the project have the name fox, so they have the same files" in job.error_message
+        assert studio.everything() == before
+
+
 def test_a_photo_without_any_file_is_skipped(studio):
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     photo_id = studio.photo(iceland, "fox")
