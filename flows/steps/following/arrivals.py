@@ -16,9 +16,10 @@ from flows.handlers.photo_files_change import BATCH_SIZE
 from flows.handlers.step_context import StepContext
 from flows.steps.following.arrival_pairs import Arrival, pair
 from flows.steps.following.moved_by_hand import follow
+from flows.steps.targets.journal_changes import relative_path
 from flows.steps.targets.photo_files import SOURCE_ORDER
 from flows.steps.targets.target_projects import compared
-from flows.steps.targets.whereabouts import ProjectState, Whereabouts, folders_without_project
+from flows.steps.targets.whereabouts import ProjectState, Whereabouts, folders_inside, folders_without_project
 from storage.batches import batched
 from storage.comparison.part_comparison import NewName
 from storage.comparison.reconciliation import ProjectComparison, known_names
@@ -77,7 +78,13 @@ class Arrivals:
         for name in folders_without_project(ctx):
             ctx.checkpoint()
             with suppress(LibraryError, OSError):
-                self._look_into(tenant.project(name))
+                self._look_into(
+                    tenant.project(name), "the file waits until folder_discovery has made its folder a project"
+                )
+        for folder in folders_inside(tenant):
+            ctx.checkpoint()
+            with suppress(LibraryError, OSError):
+                self._look_into(folder, "the file is in a folder inside a project; move it up")
 
     def follow_moves(self, *, adds_rows: bool = True, doomed: Collection[int] = ()) -> None:
         """Update the rows of moved photos. The step must have claimed no project.
@@ -144,14 +151,13 @@ class Arrivals:
                 self._leave(f"{project.project_name}/{new.name}: {reason}")
         return others
 
-    def _look_into(self, folder: ProjectFolder) -> None:
-        """Collect moved photos in a folder without a project."""
+    def _look_into(self, folder: ProjectFolder, reason: str) -> None:
+        """Find moved photos in a folder without a project. Their rows stay for this `reason`."""
         with compared(self._ctx, None, folder, is_reported=False) as comparison:
             for batch in comparison.new_names():
                 for new, arrival in self._arrivals_of(0, folder, batch):
                     if arrival is not None:
-                        place = f"{folder.project_folder}/{new.name}"
-                        self._leave(f"{place}: the file waits until folder_discovery has made its folder a project")
+                        self._leave(f"{relative_path(folder).partition('/')[2]}/{new.name}: {reason}")
 
     def _arrivals_of(
         self, project_id: int, folder: ProjectFolder, names: Sequence[NewName]

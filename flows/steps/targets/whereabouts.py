@@ -21,7 +21,7 @@ from storage.history.journal import FileAction
 from storage.history.photo_snapshots import snapshot_project
 from storage.library.errors import FolderUnreadable, LibraryError, ManifestUnreadable, UnsafePath
 from storage.library.manifest import read_manifest
-from storage.library.paths import ProjectFolder
+from storage.library.paths import ProjectFolder, TenantFolder
 from storage.photos.original_search import KnownOriginal
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
@@ -41,6 +41,17 @@ def folders_without_project(ctx: StepContext) -> list[str]:
     """Return the names of the tenant's folders that belong to no project, in order."""
     known = {project.project_folder for project in ProjectsRepository(ctx.database).list_beside(ctx.tenant_id)}
     return sorted(set(ctx.library.tenant(ctx.tenant_id).project_folders()) - known)
+
+
+def folders_inside(tenant: TenantFolder) -> Iterator[ProjectFolder]:
+    """Yield the folders inside the project folders of a tenant, at any depth; not those that cannot be read."""
+    with suppress(LibraryError, OSError):
+        for name in sorted(tenant.project_folders()):
+            with suppress(LibraryError, OSError):
+                outer = replace(tenant, path=tenant.project(name).path)
+                for inner in sorted(outer.project_folders()):
+                    yield outer.project(inner)
+                yield from folders_inside(outer)
 
 
 class RenamedFolders:
@@ -76,13 +87,11 @@ class RenamedFolders:
         if self._inside is None:
             self._inside = {}
             tenant = self._ctx.library.tenant(self._ctx.tenant_id)
-            for name in sorted(tenant.project_folders()):
+            for folder in folders_inside(tenant):
                 with suppress(LibraryError, OSError):
-                    outer = replace(tenant, path=tenant.project(name).path)
-                    for inner in sorted(outer.project_folders()):
-                        inner_id = manifest_id(outer.project(inner))
-                        if inner_id is not None:
-                            self._inside.setdefault(inner_id, f"{name}/{inner}")
+                    inner_id = manifest_id(folder)
+                    if inner_id is not None:
+                        self._inside.setdefault(inner_id, folder.path.relative_to(tenant.path).as_posix())
         return self._inside.get(project.id)
 
     def _look(self) -> dict[int, str]:

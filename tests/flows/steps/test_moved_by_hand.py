@@ -501,6 +501,26 @@ def test_a_row_whose_file_is_in_a_folder_that_is_no_project_yet_stays(album: Alb
     assert album.row() == {**before, "place": "new/P"}
 
 
+@pytest.mark.parametrize("place", ["one/day 1", "two/2024/day 1", "new/day 1"])
+def test_a_row_whose_file_is_in_a_folder_inside_a_project_stays(album: Album, place: str) -> None:
+    before = album.row()
+    inside = album.source.parent / place
+    inside.mkdir(parents=True)
+    (album.source / "P.jpg").rename(inside / "P.jpg")
+    album.check("manifest_check")
+    album.studio.database.clock.advance(seconds=30 * 86_400)
+
+    report = album.check("manifest_cleaning")
+    assert album.row()["place"] == "one/P"
+    assert report["examples"]["moves not followed"] == [
+        f"{place}/P: the file is in a folder inside a project; move it up"
+    ]
+    (inside / "P.jpg").rename(album.target / "P.jpg")
+    album.check()
+
+    assert album.row() == {**before, "place": "two/P"}
+
+
 def test_nothing_is_taken_from_another_tenant(album: Album) -> None:
     foreign = album.studio.project("foreign", tenant_id="other")
     photo_id = album.add(foreign, "F")
