@@ -7,7 +7,7 @@ A file is unwanted if the keep flag of its kind, such as `keep_raw`, is 0 in the
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -35,6 +35,8 @@ from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.records import Photo
 from task_definitions import MAX_ITEMS_PER_JOB
+
+_MOVED: Final = "the photo has been moved or removed in the meantime"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,7 +73,7 @@ def _remove_photos(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Pho
             yield photo, errors.get(photo.id)
     for photo in photos:
         if has_moved(photo, fresh.get(photo.id)):
-            yield photo, SkipItem("the photo has been moved or removed in the meantime")
+            yield photo, SkipItem(_MOVED)
 
 
 def _disk_error(
@@ -100,9 +102,15 @@ def _remove_batch(
     errors: dict[int, Exception] = {}
     removals: list[_Removal] = []
     with ctx.read() as connection:
-        refusals = removal_refusals(connection, photos_table, [photo.id for photo in photos if not _keeps_file(photo)])
         named = photos_named(connection, photos[0].project_id, sorted({photo.filename for photo in photos}))
-    for photo in photos:
+        refusals = removal_refusals(connection, photos_table, [photo.id for photo in named if not _keeps_file(photo)])
+    current = {photo.id: photo for photo in named}
+    for known in photos:
+        # A user may have changed the decision while other batches were removed. `disk_error` covers no later decisions.
+        photo = current.get(known.id) if _doomed_kinds(known) else known
+        if photo is None:
+            errors[known.id] = SkipItem(_MOVED)
+            continue
         others = [one for one in named if one.filename == photo.filename and one.id != photo.id]
         try:
             removal = _plan(ctx, folder, photo, files[photo.id], others, disk_error, refusals.get(photo.id))

@@ -213,6 +213,26 @@ def test_the_last_rows_go_too_if_an_earlier_batch_has_emptied_the_folder(studio,
     assert len(checks) == 1
 
 
+def test_a_photo_that_a_user_keeps_after_all_while_others_are_removed_stays(studio, monkeypatch):
+    iceland = studio.project("Iceland")
+    ids = [studio.photo(iceland, name, "jpg", keep_jpg=0) for name in ("fox", "owl", "ram")]
+    monkeypatch.setattr(file_removal, "BATCH_SIZE", 1)
+    remove = file_removal.trash_place
+
+    def decide_again(*given, **options):
+        with studio.database.begin() as connection:
+            connection.execute(photos.update().where(photos.c.id == ids[1]).values(keep_jpg=1))
+            connection.execute(photos.update().where(photos.c.id == ids[2]).values(filename="Ram"))
+        monkeypatch.setattr(file_removal, "trash_place", remove)
+        return remove(*given, **options)
+
+    monkeypatch.setattr(file_removal, "trash_place", decide_again)
+    job = studio.run("file_removal", scope="photo_set", items=_items(*ids))
+
+    assert set(studio.disk()) == {"tenant/Iceland/.trash/fox.jpg", "tenant/Iceland/owl.jpg", "tenant/Iceland/ram.jpg"}
+    assert job.result["counts"] == {"trashed": 1, "rows removed": 1, "unchanged": 1, "skipped": 1}
+
+
 def test_a_symlink_fails_its_own_photo_alone(studio):
     iceland = studio.project("Iceland")
     bad = studio.photo(iceland, "fox", "jpg", keep_jpg=0)
