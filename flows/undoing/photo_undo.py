@@ -214,14 +214,20 @@ class PhotoUndo:
         describe, keys = self._ctx.library.accepted_extensions.describe, owner_keys(state["filename"])
         passed = {way.back for way in ways}
         for way in ways:
-            if way.move is None or way.now in passed or way.entry.action == FileAction.TRASHED:
+            is_trashed = way.entry.action == FileAction.TRASHED
+            # `Reversal` has compared the place of a merged photo's row with the place that it got with the file.
+            if way.move is None or way.has_no_row or (way.now in passed and not is_trashed):
                 continue
-            if way.has_no_row:
-                continue  # `Reversal` has compared the place of the row with the place that it got with the file.
-            file = describe(way.now.name)
+            file = describe((way.back if is_trashed else way.now).name)
             has_name = not file.kind.is_photo or name_key(file.base_name) in keys
-            if way.project_id != state["project_id"] or not has_name:
-                raise CannotComeBack("the photo has been moved or renamed since, so it stays where it is")
+            if way.project_id == state["project_id"] and has_name:
+                continue
+            if is_trashed:
+                raise CannotComeBack(
+                    f"the photo has been moved or renamed since, so {way.name} stays in the trash, at "
+                    f"{printable(str(way.entry.target))}; move it to the photo by hand"
+                )
+            raise CannotComeBack("the photo has been moved or renamed since, so it stays where it is")
 
     def _create_folders(self, moves: Sequence[FileMove]) -> None:
         """Create the missing folders of projects to which files return, unless their disks may not be mounted."""

@@ -74,6 +74,14 @@ def _photo_was_moved_on(studio: Any) -> None:
         connection.execute(photos.update().where(photos.c.id == photo_id).values(project_id=chile.id))
 
 
+def _photo_was_moved_after_its_raw_file_was_trashed(studio: Any) -> None:
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    photo = {"scope": "photo_set", "items": [{"photo_id": studio.photo(iceland, "fox", "jpg", "NEF", keep_raw=0)}]}
+    studio.photo(iceland, "hare", "jpg")
+    run_task(studio, "file_removal", **photo)
+    run_task(studio, "image_move_files", project_id=norway.id, task_id="later", **photo)
+
+
 def _one_of_two_files_is_missing(studio: Any) -> None:
     _, norway, _ = _moved_fox(studio, "jpg", "NEF")
     (studio.folder(norway).path / "fox.NEF").unlink()
@@ -131,6 +139,7 @@ def _manifest_was_edited(studio: Any) -> None:
         ),
         (_trash_was_emptied, "fox.jpg: the file is no longer at tenant/Iceland/.trash/"),
         (_photo_was_moved_on, "the photo has been moved or renamed since"),
+        (_photo_was_moved_after_its_raw_file_was_trashed, "fox.NEF stays in the trash, at tenant/Iceland/.trash/"),
         (
             _one_of_two_files_is_missing,
             "fox.NEF: the file is no longer at tenant/Norway/fox.NEF, and the files of a photo move only together",
