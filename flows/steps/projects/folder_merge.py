@@ -6,8 +6,9 @@ The files of a photo move together, and each companion stays with its photo.
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
 from flows.handlers.announced_moves import FileMove, MoveGroup
@@ -17,12 +18,14 @@ from flows.steps.targets.journal_changes import relative_path
 from storage.batches import batched
 from storage.history.journal import MOVED_TOGETHER, FileAction, FileChange
 from storage.library.companion_owners import CompanionOwners
-from storage.library.content_hash import hash_contents
+from storage.library.content_hash import hash_contents, matching_hashes
 from storage.library.errors import UnsafePath
 from storage.library.naming.folder_names import FolderNames
 from storage.library.naming.names import name_key
 from storage.library.paths import ProjectFolder
 from storage.library.scan import ScannedFile, scan, scan_companion_folders
+from storage.photos.original_search import originals_of_project
+from storage.photos.originals import Original
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.records import Project
 
@@ -60,8 +63,8 @@ class FolderMerge:
     def refusal(self) -> str | None:
         """Return why the folder cannot be merged; None if it can be merged.
 
-        It cannot be merged if the folders have no photo in common, a file differs, or a companion would belong to
-        another photo afterwards.
+        It cannot be merged if the folders have no photo in common, a file differs, a photo would get the row of another
+        photo whose file is missing, or a companion would belong to another photo afterwards.
         """
         photos = [file for file in self._files if file.kind.is_photo and file.problem is None]
         if not any(name_key(file.base_name) in self._rows for file in photos):
@@ -70,8 +73,11 @@ class FolderMerge:
             if file.problem is not None:
                 return f"{file.printable_name}: {file.problem}"
             try:
-                if self._same_as(file.name) and not self._is_there(file):
-                    return f"{file.name} differs from the project's file of this name"
+                if self._same_as(file.name):
+                    if not self._is_there(file):
+                        return f"{file.name} differs from the project's file of this name"
+                elif self._differs_from_missing(file):
+                    return f"{file.name} differs from the project's missing file of this name"
             except UnsafePath as error:
                 return str(error)
         going = [file.name for file in self._files if not self._same_as(file.name)]
@@ -111,6 +117,19 @@ class FolderMerge:
             if hash_contents(library.content_path(other)) == hash_contents(own):
                 return True
         return False
+
+    @cached_property
+    def _originals(self) -> dict[str, Original]:
+        """The originals with known contents that the project had or has, by `name_key`."""
+        with self._ctx.read() as connection, closing(originals_of_project(connection, self._project.id)) as originals:
+            return {name_key(one.name): one for one in originals if one.content_hash is not None}
+
+    def _differs_from_missing(self, file: ScannedFile) -> bool:
+        if not file.kind.is_photo or name_key(file.base_name) not in self._rows:
+            return False
+        known = self._originals.get(name_key(file.name))
+        path = self._source.library.content_path(self._source.original(file.name))
+        return known is not None and not matching_hashes(path, {str(known.content_hash)})
 
     def _photo_of(self, path: str) -> str | None:
         """Return the base name of the photo of the source's folder to which a file belongs, if any."""

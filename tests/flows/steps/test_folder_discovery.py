@@ -11,6 +11,7 @@ from flows.planning.plan import plan_task
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
 from storage.library.manifest import Manifest, read_manifest, write_manifest
+from tests.flows.steps.test_moved_by_hand import remember
 from tests.storage.upkeep.test_legacy_upgrade import JOB_MORE, LegacyFile, create_tables
 
 
@@ -221,7 +222,7 @@ def test_a_merge_takes_the_folders_of_companions_along(studio, known):
     assert studio.everything() == before
 
 
-@pytest.mark.parametrize("different", ["fox.jpg", "notes.txt", "fox.jpg.pp3", "NKSC_PARAM/fox.jpg.nksc"])
+@pytest.mark.parametrize("different", ["fox.jpg", "notes.txt", "fox.jpg.pp3", "NKSC_PARAM/fox.jpg.nksc", "hare.jpg"])
 def test_nothing_is_merged_if_a_file_of_one_name_differs(studio, known, folder, different):
     project = known("Iceland")
     studio.photo(project, "fox", "jpg")
@@ -229,6 +230,10 @@ def test_nothing_is_merged_if_a_file_of_one_name_differs(studio, known, folder, 
     for name in {"notes.txt", "fox.jpg.pp3", "owl.jpg", "NKSC_PARAM/fox.jpg.nksc"}:
         (studio.folder(project).path / name).write_bytes(b"the same")
     files = {"fox.jpg": b"Iceland/fox.jpg", "notes.txt": b"the same", "fox.jpg.pp3": b"the same", "elk.jpg": b"elk"}
+    # The file of this photo is missing in the project, but its contents are known.
+    remember(studio, project, studio.photo(project, "hare", "jpg"), "hare.jpg")
+    (studio.folder(project).path / "hare.jpg").rename(studio.root.parent / "hare.jpg")
+    files["hare.jpg"] = b"Iceland/hare.jpg"
     folder("iceland", files | {different: b"differs"})
     before = studio.disk()
     job = _discover(studio)
