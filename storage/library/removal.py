@@ -24,7 +24,8 @@ def remove_project_folder(project: ProjectFolder) -> bool:
 
     The folder first gets a hidden name in its tenant's folder, so that it disappears at once; then its contents are
     removed. After a crash, the next call continues. That call also removes a folder that was created at the same path
-    in the meantime. Symlinks are not followed, and file systems that are mounted in the folder are not entered.
+    in the meantime; `finish_removal` does not. Symlinks are not followed, and file systems that are mounted in the
+    folder are not entered.
 
     Returns:
         Whether there was a folder to remove.
@@ -42,13 +43,25 @@ def remove_project_folder(project: ProjectFolder) -> bool:
         )
     if not project.library.tenant(tenant.tenant_id).path.is_dir():
         return False
-    mark = _removing_mark(project)
     if project.exists():
-        _set_aside(project.path, tenant.path / f"{mark}{secrets.token_hex(8)}")
-    with os.scandir(tenant.path) as entries:
+        _set_aside(project.path, tenant.path / f"{_removing_mark(project)}{secrets.token_hex(8)}")
+    return finish_removal(project)
+
+
+def finish_removal(project: ProjectFolder) -> bool:
+    """Remove what an interrupted call of `remove_project_folder` has left; not a folder that was created since.
+
+    Returns:
+        Whether there was a folder to remove.
+
+    Raises:
+        CrossesFileSystems, OSError: see `remove_project_folder`.
+    """
+    path, mark = project.tenant.path, _removing_mark(project)
+    with os.scandir(path) as entries:
         leftovers = sorted(entry.name for entry in entries if entry.name.startswith(mark))
     for name in leftovers:
-        remove_tree(tenant.path / name)
+        remove_tree(path / name)
     return bool(leftovers)
 
 

@@ -16,7 +16,7 @@ from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction, last_entry, withdraw_entry
 from storage.history.photo_snapshots import removed_project, snapshot_project
 from storage.library.paths import ProjectFolder
-from storage.library.removal import remove_project_folder
+from storage.library.removal import finish_removal, remove_project_folder
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.queue.jobs import JobsRepository
@@ -141,6 +141,10 @@ def _remove_row(ctx: StepContext, project: Project, folder: ProjectFolder) -> No
 
 def _remove_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     ctx.checkpoint()
+    # If an earlier attempt has begun the removal, a folder at this place is a new one.
+    if _is_journaled(ctx, project) and folder.tenant.path.is_dir() and finish_removal(folder):
+        ctx.report.count("folders removed", example=relative_path(folder))
+        return
     entry_id: int | None = None
     if folder.exists():
         # The journal is written first, because a removal cannot be undone and may be interrupted.
@@ -154,6 +158,12 @@ def _remove_folder(ctx: StepContext, project: Project, folder: ProjectFolder) ->
                 withdraw_entry(connection, entry_id)
         raise
     ctx.report.count("folders removed", int(removed), example=relative_path(folder))
+
+
+def _is_journaled(ctx: StepContext, project: Project) -> bool:
+    with ctx.read() as connection:
+        known = last_entry(connection, project_id=project.id, action=FileAction.REMOVED)
+    return known is not None and known.job_id == ctx.job.id
 
 
 def _journal_folder(ctx: StepContext, connection: Connection, project: Project, folder: ProjectFolder) -> int | None:

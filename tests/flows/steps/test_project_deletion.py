@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import select
@@ -12,6 +13,7 @@ from storage import JobsRepository, PhotosRepository, ProjectsRepository, TasksR
 from storage.database.tables import photos, projects, tags
 from storage.errors import UnknownProject
 from storage.history.journal import FileAction, FileChange, write_journal
+from storage.library import removal
 from storage.library.manifest import Manifest, write_manifest
 from storage.queue.claims import Claimant, claim_by_id
 from storage.queue.project_claims import claim_projects
@@ -232,6 +234,22 @@ def test_scavenging_leaves_a_new_folder_with_the_name_of_an_archived_project(stu
         studio.run("folder_discovery", scope="global")
         assert studio.disk()[f"tenant/Old/{name}.jpg"] == b"a new photo"
         assert [one.project_name for one in ProjectsRepository(studio.database).list()] == ["Old"]
+
+
+def test_a_deletion_that_failed_half_way_does_not_remove_a_folder_that_a_user_has_created_since(studio, monkeypatch):
+    project = studio.project("Old", archived=True)
+    studio.photo(project, "fox", "jpg")
+    with monkeypatch.context() as patch:
+        patch.setattr(removal, "remove_tree", Mock(side_effect=OSError(5, "Input/output error")))
+        job = studio.run("project_delete_files", project_id=project.id)
+    assert job.status == "queued"
+    studio.folder(project).path.mkdir()
+    (studio.folder(project).path / "owl.jpg").write_bytes(b"a new photo")
+
+    assert run_queued_job(studio.runtime, job.id).status == "completed"
+
+    assert studio.disk() == {"tenant/Old/owl.jpg": b"a new photo"}
+    assert [path.name for path in (studio.root / "tenant").iterdir()] == ["Old"]
 
 
 def test_one_project_that_cannot_be_removed_does_not_stop_the_others(studio):
