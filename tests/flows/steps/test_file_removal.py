@@ -53,7 +53,7 @@ def test_a_file_that_a_second_row_of_the_same_name_keeps_stays(studio):
     unwanted = studio.photo(iceland, "fox", *files, keep_jpg=0, keep_raw=0, derivatives=True)
     undecided = studio.photo(iceland, "fox", *files, keep_jpg=0, derivatives=True)
 
-    job = studio.run("file_removal", scope="photo_set", items=_items(kept, unwanted, undecided))
+    job = studio.run("file_removal", scope="photo_set", items=items_of(kept, unwanted, undecided))
 
     # The first row keeps the JPEG, and the third one the RAW file, so both files stay.
     assert f"2 of 3 photos failed; the first: fox: photo {undecided} has the same files and keeps" in job.error_message
@@ -64,7 +64,7 @@ def test_a_file_that_a_second_row_of_the_same_name_keeps_stays(studio):
 
     with studio.database.begin() as connection:
         connection.execute(photos.update().where(photos.c.id == undecided).values(keep_jpg=1, keep_raw=0))
-    studio.run("file_removal", scope="photo_set", items=_items(kept, undecided))
+    studio.run("file_removal", scope="photo_set", items=items_of(kept, undecided))
     assert set(studio.disk()) == left - {"tenant/Iceland/fox.NEF"} | {"tenant/Iceland/.trash/fox.NEF"}
 
 
@@ -227,7 +227,7 @@ def test_a_photo_that_a_user_keeps_after_all_while_others_are_removed_stays(stud
         return remove(*given, **options)
 
     monkeypatch.setattr(file_removal, "trash_place", decide_again)
-    job = studio.run("file_removal", scope="photo_set", items=_items(*ids))
+    job = studio.run("file_removal", scope="photo_set", items=items_of(*ids))
 
     assert set(studio.disk()) == {"tenant/Iceland/.trash/fox.jpg", "tenant/Iceland/owl.jpg", "tenant/Iceland/ram.jpg"}
     assert job.result["counts"] == {"trashed": 1, "rows removed": 1, "unchanged": 1, "skipped": 1}

@@ -294,7 +294,7 @@ def test_a_photo_whose_files_belong_to_a_second_row_too_stays_with_them(studio):
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     ids = [studio.photo(iceland, "fox", "jpg", "xmp") for _ in range(2)]
     before = studio.everything()
-    for items in (_items(ids[0]), _items(*ids)):
+    for items in (items_of(ids[0]), items_of(*ids)):
         job = studio.run("image_move_files", scope="photo_set", project_id=norway.id, items=items)
         assert "several photos of the project have the name fox, so they have the same files" in job.error_message
         assert studio.everything() == before
