@@ -7,6 +7,7 @@ itself. Each call of `recover_flow_runs` reads the database again, and keeps not
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
@@ -93,24 +94,25 @@ def recover_flow_runs(runtime: Runtime) -> None:
 
 
 def skip_missed_runs() -> int:
-    """Skip scheduled runs that were missed, except the latest of each schedule; return how many were skipped.
+    """Skip our scheduled runs that were missed, except the latest of each schedule; return how many were skipped.
 
-    A run that has begun before and waits for its restart was not missed.
+    A run that has begun before and waits for its restart was not missed. Runs of work pools are left to their workers.
     """
     with get_client(sync_client=True) as client:
         missed = all_flow_runs(
             client,
             FlowRunFilter(
+                tags=FlowRunFilterTags(all_=[TAG]),
                 state=_in_state(StateType.SCHEDULED),
                 expected_start_time=FlowRunFilterExpectedStartTime(
                     before_=datetime.now(UTC) - timedelta(seconds=MISSED_SECONDS)  # type: ignore[arg-type]
                 ),
             ),
         )
-        by_schedule: dict[tuple[UUID | None, str], list[FlowRun]] = defaultdict(list)
+        by_schedule: dict[object, list[FlowRun]] = defaultdict(list)
         for run in missed:
-            if run.auto_scheduled and not run.run_count:
-                by_schedule[run.deployment_id, str(run.parameters.get("tenant_id"))].append(run)
+            if run.auto_scheduled and not run.run_count and run.work_pool_name is None:
+                by_schedule[run.deployment_id, json.dumps(run.parameters, sort_keys=True)].append(run)
         skipped = 0
         for runs in by_schedule.values():
             runs.sort(key=lambda run: run.expected_start_time or datetime.min.replace(tzinfo=UTC))
