@@ -96,7 +96,8 @@ async def _skip_overlapping(client: PrefectClient, run: FlowRun) -> None:
 
 def _precedes(other: FlowRun, run: FlowRun) -> bool:
     """Return True if `run` must wait for `other`; if both are about to start, the one that was due earlier runs."""
-    if other.id == run.id or other.parameters.get("tenant_id") != run.parameters.get("tenant_id"):
+    # A schedule gives all its runs the same parameters. Users may add schedules for several projects of a tenant.
+    if other.id == run.id or other.parameters != run.parameters:
         return False
     return other.state_type != StateType.PENDING or _rank(other) < _rank(run)
 

@@ -37,8 +37,8 @@ def test_a_scheduled_run_starts_only_after_its_predecessor_of_the_same_tenant(
 ) -> None:
     due_at = datetime.now(UTC)
 
-    def run(state: State, *, seconds: int, tenant: str = "anna") -> UUID:
-        made = client.create_flow_run_from_deployment(deployment_id, parameters={"tenant_id": tenant})
+    def run(state: State, *, seconds: int, tenant: str = "anna", **parameters: object) -> UUID:
+        made = client.create_flow_run_from_deployment(deployment_id, parameters={"tenant_id": tenant, **parameters})
         client.set_flow_run_state(made.id, state, force=True)
         moments[made.id] = due_at + timedelta(seconds=seconds)
         return made.id
@@ -47,8 +47,9 @@ def test_a_scheduled_run_starts_only_after_its_predecessor_of_the_same_tenant(
     second = run(Pending(), seconds=2)
     first = run(Pending(), seconds=0)
     of_another = run(Pending(), seconds=2, tenant="ben")
+    of_project = run(Pending(), seconds=2, project_id=7)
     planned(prefect_databases, moments)
-    assert [starts(run_id) for run_id in (first, second, of_another)] == [True, False, True]
+    assert [starts(run_id) for run_id in (first, second, of_another, of_project)] == [True, False, True, True]
     skipped = client.read_flow_run(second)
     assert (skipped.state_name, skipped.state.message if skipped.state else "") == (
         "Skipped",
