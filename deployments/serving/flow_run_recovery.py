@@ -257,8 +257,9 @@ def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None
             task = tasks.get_by_id(_task_id(run))
             is_over = task is not None and task.is_final
         else:
-            # If a runner has a process for this run, the runner ends the run within seconds.
-            is_over = run.start_time is None or run.state.timestamp < long_ago
+            # If a runner has a process for this run, the runner ends the run within seconds. A process that is just
+            # starting would start a `Cancelled` run in spite of the user, but not one in `Cancelling`.
+            is_over = run.state.timestamp < long_ago
         if is_over:
             _end_as_canceled(client, tasks, run)
     for run in _our_runs(client, StateType.CANCELLED, ended_within=CANCELED_WITHIN):

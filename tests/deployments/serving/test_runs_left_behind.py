@@ -145,7 +145,7 @@ def test_the_end_of_a_task_is_reported_if_its_flow_run_died_before_it_could(
 
 
 def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_names(
-    prefect_url: str, tmp_path_factory: pytest.TempPathFactory
+    prefect_url: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path_factory.mktemp("canceled")
     settings = Settings.load(database_url=f"sqlite:///{folder}/photojobs.db", library_root=folder, schedules={})
@@ -166,12 +166,9 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
                 client.set_flow_run_state(made.id, state, force=True)
             return made.id
 
-        never_began, paused, paused_and_canceled, at_work = (
-            run(Cancelling()),
-            run(Running(), Suspended(), task_id=held),
-            run(Running(), Suspended(), task_id=canceled),
-            run(Running(), Cancelling()),
-        )
+        starting, at_work = run(Pending(), Cancelling()), run(Running(), Cancelling())
+        paused = run(Running(), Suspended(), task_id=held)
+        paused_and_canceled = run(Running(), Suspended(), task_id=canceled)
         for task_id in (waiting, again):
             flow_run_id = run(Scheduled(), task_id=task_id)
             tasks.link_flow_run(task_id, str(flow_run_id))
@@ -185,12 +182,19 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
         end_canceled_runs(client, tasks)
         name_planned_runs()
 
+        # The process of the run does not begin after the user has canceled it.
+        client.set_flow_run_state(starting, Running())
         states = [
-            client.read_flow_run(run_id).state_name for run_id in (never_began, paused, paused_and_canceled, at_work)
+            client.read_flow_run(run_id).state_name for run_id in (starting, paused, paused_and_canceled, at_work)
         ]
         names = [client.read_flow_run(run_id).name for run_id in (planned, plan)]
+        # A minute later.
+        monkeypatch.setattr(flow_run_recovery, "CANCELING_SECONDS", -1)
+        end_canceled_runs(client, tasks)
+        ended = [client.read_flow_run(run_id).state_name for run_id in (starting, at_work)]
         client.delete_deployment(deployment_id)
         statuses = [tasks.get(task_id).status for task_id in (held, waiting, again)]
-    assert states == ["Cancelled", "Suspended", "Cancelled", "Cancelling"]
+    assert states == ["Cancelling", "Suspended", "Cancelled", "Cancelling"]
+    assert ended == ["Cancelled", "Cancelled"]
     assert statuses == ["queued", "canceled", "queued"]
     assert names == ["maintenance (user_0, project 7)", "plan of maintenance (user_0, Alps (#7))"]
