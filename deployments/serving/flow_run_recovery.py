@@ -309,7 +309,13 @@ def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
     due = FlowRunFilterExpectedStartTime(before_=datetime.now(UTC))  # type: ignore[arg-type]
     ours = FlowRunFilterTags(all_=[TAG])
     found = all_flow_runs(client, FlowRunFilter(tags=ours, state=states, expected_start_time=due))
-    return [run for run in found if run.work_pool_name is None]
+    return [run for run in found if run.work_pool_name is None and _is_due(run)]
+
+
+def _is_due(run: FlowRun) -> bool:
+    """Return False if a flow run is scheduled for a later time."""
+    # A run keeps its first `expected_start_time` when it is scheduled again.
+    return run.next_scheduled_start_time is None or run.next_scheduled_start_time <= datetime.now(UTC)
 
 
 def _will_begin(run: FlowRun) -> bool:
@@ -371,17 +377,12 @@ def _flow_runs(client: SyncPrefectClient, unfollowed: Iterable[Task]) -> dict[st
 
 
 def _drains(client: SyncPrefectClient) -> bool:
-    """Return True if a run of Drain Queue is unfinished, or if no such deployment exists."""
+    """Return True if a run of Drain Queue for all jobs is unfinished and due, or if no such deployment exists."""
     try:
         deployment = client.read_deployment_by_name(DRAIN_PATH)
     except ObjectNotFound:
         return True
-    return bool(
-        client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
-                state=_in_state(*_UNFINISHED),
-            ),
-            limit=1,
-        )
-    )
+    of_drain = FlowRunFilterDeploymentId(any_=[deployment.id])
+    runs = all_flow_runs(client, FlowRunFilter(deployment_id=of_drain, state=_in_state(*_UNFINISHED)))
+    # A run for one lane or tenant leaves the other jobs in the queue.
+    return any(_is_due(run) and not any(run.parameters.values()) for run in runs)
