@@ -18,8 +18,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from deployments.deploying.definitions_on_server import our_deployments
-from deployments.deploying.registration import MISSING_TAG
-from flows.starting.deployment_names import SCHEDULE_SOURCE
+from flows.starting.deployment_names import MISSING_TAG, SCHEDULE_SOURCE
 
 #: The name of the step in `prefect.yaml`.
 STEP = "deployments.deploying.prefect_deploy_step.keep_switches"

@@ -26,10 +26,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
 from deployments.deploying.schedule_moments import schedule_moments
-from flows.starting.deployment_names import SCHEDULE_SOURCE
-
-#: The tag of a deployment that photojobs paused because its definition is missing.
-MISSING_TAG = "definition-missing"
+from flows.starting.deployment_names import MISSING_TAG, SCHEDULE_SOURCE
 
 #: How many planned runs are read in one request: the server's limit. The server plans fewer runs for a deployment.
 MAX_PLANNED_RUNS = 200

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterEndTime,
@@ -29,12 +31,13 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
-from prefect.states import AwaitingRetry, Cancelled
+from prefect.states import AwaitingRetry, Cancelled, Crashed
 
+from deployments.deploying.definitions_on_server import all_deployments
 from flows.orchestration.task_flow import final_state
 from flows.process.retry_delay import backoff_seconds
 from flows.process.runtime import Runtime
-from flows.starting.deployment_names import DRAIN_PATH, TAG
+from flows.starting.deployment_names import DRAIN_PATH, MISSING_TAG, TAG
 from flows.starting.prefect_requests import request_drain, request_flow_run
 from flows.telemetry.log_fields import about_task
 from storage.batches import batched
@@ -141,9 +144,13 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
         begun = _our_runs(client, StateType.PENDING, StateType.RUNNING)
         ours = [run for run in begun if run.work_pool_name is None]
         left = [run for run in ours if _has_begun_nothing(tasks.get_by_id(_task_id(run)), run.state)]
+        served = _served(client, left)
         for run in left:
-            client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
-    return len(left)
+            if run.deployment_id in served:
+                _restart(client, run)
+            else:
+                _show_as_crashed(client, run, "Its process died, and its deployment is missing.")
+    return sum(run.deployment_id in served for run in left)
 
 
 def crashed_runs(client: SyncPrefectClient) -> list[FlowRun]:
@@ -158,9 +165,11 @@ def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository, cras
     of work pools are left to their workers.
     """
     restarted = 0
+    crashed = list(crashed)
+    served = _served(client, crashed)
     for run in crashed:
         task = tasks.get_by_id(_task_id(run))
-        if run.deployment_id is None or run.work_pool_name is not None:
+        if run.deployment_id not in served or run.work_pool_name is not None:
             continue
         if task is not None and not task.is_final:
             continue
@@ -168,7 +177,7 @@ def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository, cras
         crashes = sum(state.type == StateType.CRASHED for state in states)
         if crashes <= MAX_RESTARTS and _has_begun_nothing(task, _last_start(states)):
             logger.info("flow run %s died before it began; it is restarted", run.name)
-            client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
+            _restart(client, run)
             restarted += 1
     return restarted
 
@@ -292,18 +301,30 @@ def _recover_tasks(client: SyncPrefectClient, runtime: Runtime, unfollowed: list
     if not unfollowed:
         return
     known = {task.flow_run_id for task in unfollowed}
-    under_way = sum(str(run.id) not in known or _will_begin(run) for run in runs_under_way(client))
-    runs = _flow_runs(client, unfollowed)
+    active, runs = runs_under_way(client), _flow_runs(client, unfollowed)
+    served = _served(client, [*active, *runs.values()])
+    under_way = sum(
+        _will_begin(run, served) if str(run.id) in known or run.state_type == StateType.SCHEDULED else True
+        for run in active
+    )
     most = runtime.settings.max_flow_runs
     for task in unfollowed:
         run = runs.get(task.flow_run_id)
-        under_way += _recover_task(client, runtime.database, task, run, may_start=under_way < most)
+        under_way += _recover_task(client, runtime.database, task, run, served=served, may_start=under_way < most)
+
+
+def _served(client: SyncPrefectClient, runs: Iterable[FlowRun]) -> set[UUID]:
+    """Return those deployments of the runs that exist and whose definition exists: only their runs can start."""
+    ids = {run.deployment_id for run in runs if run.deployment_id is not None}
+    wanted = DeploymentFilter(id=DeploymentFilterId(any_=list(ids)))
+    found = all_deployments(client, wanted) if ids else []
+    return {deployment.id for deployment in found if MISSING_TAG not in deployment.tags}
 
 
 def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
     """Return our flow runs without a work pool that are `Scheduled`, `Pending` or `Running`, and whose time has come.
 
-    The process of such a run may be dead.
+    The process of such a run may be dead, and its deployment may be missing.
     """
     states = _in_state(StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
     due = FlowRunFilterExpectedStartTime(before_=datetime.now(UTC))  # type: ignore[arg-type]
@@ -318,42 +339,74 @@ def _is_due(run: FlowRun) -> bool:
     return run.next_scheduled_start_time is None or run.next_scheduled_start_time <= datetime.now(UTC)
 
 
-def _will_begin(run: FlowRun) -> bool:
+def _will_begin(run: FlowRun, served: Collection[UUID]) -> bool:
     """Return True if a flow run that has not begun to work on its task will probably begin."""
     state = run.state
-    if state is None or state.type == StateType.SCHEDULED:
-        return state is not None
+    if state is None or run.deployment_id not in served:
+        return False
+    if state.type == StateType.SCHEDULED:
+        return True
     return state.type == StateType.PENDING and state.timestamp > datetime.now(UTC) - timedelta(seconds=START_SECONDS)
 
 
 def _recover_task(
-    client: SyncPrefectClient, database: Database, task: Task, run: FlowRun | None, *, may_start: bool
+    client: SyncPrefectClient,
+    database: Database,
+    task: Task,
+    run: FlowRun | None,
+    *,
+    served: Collection[UUID],
+    may_start: bool,
 ) -> bool:
     """Restart or request the flow run of a task that no process follows, or cancel or hold the task.
 
     Return True if a flow run starts; without `may_start`, none starts.
     """
-    tasks = TasksRepository(database)
     state = None if run is None else run.state
     if run is None or state is None or state.type == StateType.COMPLETED:
-        flow_run_id = request_flow_run(task) if may_start else None
-        if flow_run_id is not None and flow_run_id != task.flow_run_id:
-            tasks.link_flow_run(task.id, flow_run_id)
-        return flow_run_id is not None
+        return may_start and _continue_in_new_run(client, database, task, None)
     if state.type in (StateType.CANCELLED, StateType.CANCELLING):
-        _end_as_canceled(client, tasks, run)
+        _end_as_canceled(client, TasksRepository(database), run)
     elif state.type == StateType.PAUSED:
         pause_task(database, task.id)
-    elif may_start and not _will_begin(run):
+    elif may_start and run.deployment_id not in served:
+        return _continue_in_new_run(client, database, task, run)
+    elif may_start and not _will_begin(run, served):
         # The process of the flow run died: Prefect restarts the same flow run, which continues the same task.
         delay = _restart_delay(client.read_flow_run_states(run.id))
         logger.info(
             "task %s: its flow run died; the flow run is restarted in %.0f s", task.id, delay, extra=about_task(task)
         )
-        due = datetime.now(UTC) + timedelta(seconds=delay)
-        client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=due), force=True)
+        _restart(client, run, after_seconds=delay)
         return True
     return False
+
+
+def _continue_in_new_run(client: SyncPrefectClient, database: Database, task: Task, dead: FlowRun | None) -> bool:
+    """Request another flow run for a task, and show its dead one as `Crashed`; return True if a flow run starts."""
+    flow_run_id = request_flow_run(task)
+    if flow_run_id is None or flow_run_id == task.flow_run_id:
+        return False
+    TasksRepository(database).link_flow_run(task.id, flow_run_id)
+    if dead is not None:
+        logger.info(
+            "task %s: its flow run died and cannot be restarted, because its deployment is missing; another flow run "
+            "continues the task",
+            task.id,
+            extra=about_task(task),
+        )
+        _show_as_crashed(client, dead, f"Its process died. Flow run {flow_run_id} continues its task.")
+    return True
+
+
+def _restart(client: SyncPrefectClient, run: FlowRun, *, after_seconds: float = 0) -> None:
+    due = datetime.now(UTC) + timedelta(seconds=after_seconds)
+    client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=due), force=True)
+
+
+def _show_as_crashed(client: SyncPrefectClient, run: FlowRun, message: str) -> None:
+    if run.state is None or not run.state.is_final():
+        client.set_flow_run_state(run.id, Crashed(message=message), force=True)
 
 
 def _restart_delay(states: Iterable[State]) -> float:

@@ -9,6 +9,9 @@ from task_definitions import TaskDefinition
 #: The tag that every deployment of photojobs has in Prefect, and no other deployment.
 TAG = "photojobs"
 
+#: The tag of a deployment that photojobs paused because its definition is missing.
+MISSING_TAG = "definition-missing"
+
 #: Characters that Prefect does not allow in names.
 _BANNED = str.maketrans({"/": "-", "%": "-", "&": "-", "<": "-", ">": "-"})
 

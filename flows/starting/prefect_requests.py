@@ -5,13 +5,17 @@ import os
 import threading
 import time
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.process.retry_delay import backoff_seconds
-from flows.starting.deployment_names import DRAIN_PATH, deployment_path
+from flows.starting.deployment_names import DRAIN_PATH, MISSING_TAG, TAG, deployment_path
 from flows.starting.prefect_client import impatient_client, may_pass
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.records import Task
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
 
 logger = logging.getLogger("photojobs.requests")
 
@@ -87,7 +91,7 @@ def _ask(path: str, parameters: dict[str, Any], *, idempotency_key: str, unanswe
     from prefect.states import Scheduled
 
     with impatient_client(answer_seconds=ANSWER_SECONDS) as client:
-        deployment = client.read_deployment_by_name(path)
+        deployment = _deployment_at(client, path)
         key = idempotency_key
         while True:
             is_repeated = key in unanswered
@@ -101,6 +105,26 @@ def _ask(path: str, parameters: dict[str, Any], *, idempotency_key: str, unanswe
             if is_repeated or run.state is None or not run.state.is_final():
                 return str(run.id)
             key = f"{idempotency_key}:{run.id}"
+
+
+def _deployment_at(client: "SyncPrefectClient", path: str) -> "DeploymentResponse":
+    """Return the deployment at this path, or that of the same flow with another label, if the label was changed."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, FlowFilter, FlowFilterName
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        named = client.read_deployment_by_name(path)
+    except ObjectNotFound:
+        named = None
+    if named is not None and MISSING_TAG not in named.tags:
+        return named
+    of_flow = FlowFilter(name=FlowFilterName(any_=[path.partition("/")[0]]))
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    for deployment in client.read_deployments(flow_filter=of_flow, deployment_filter=ours):
+        if MISSING_TAG not in deployment.tags:
+            return deployment
+    # A flow run of the paused deployment waits until the definition is back.
+    return named if named is not None else client.read_deployment_by_name(path)
 
 
 def _is_there(error: Exception) -> bool:

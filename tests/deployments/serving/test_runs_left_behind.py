@@ -52,14 +52,20 @@ def test_runs_without_a_task_go_on_and_those_with_one_are_left_to_it(
             client.set_flow_run_state(made.id, state, force=True)
             return made.id
 
+        of_deleted = run(Running())
+        client.delete_deployment(deployment_id)
+        deployment_id = deployment_of(load_definitions()["project_scavenge_global"], settings).apply()
+        assert isinstance(deployment_id, UUID)
         pending, running, with_task = run(Pending()), run(Running()), run(Running(), task_id=task_id)
 
         assert revive_runs_left_behind(runtime) == 2
         assert revive_runs_left_behind(runtime) == 0
+        # No runner starts the run of a deployment that was deleted.
+        assert restart_crashed_runs(client, TasksRepository(runtime.database), crashed_runs(client)) == 0
 
-        names = [client.read_flow_run(run_id).state_name for run_id in (pending, running, with_task)]
+        names = [client.read_flow_run(run_id).state_name for run_id in (pending, running, with_task, of_deleted)]
         client.delete_deployment(deployment_id)
-    assert names == ["AwaitingRetry", "AwaitingRetry", "Running"]
+    assert names == ["AwaitingRetry", "AwaitingRetry", "Running", "Crashed"]
 
 
 def test_a_run_whose_process_died_before_it_wrote_its_task_is_started_again_three_times(
