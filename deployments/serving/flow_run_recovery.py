@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -34,6 +35,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from deployments.deploying.definitions_on_server import all_deployments
+from flows.execution.sweep import DOUBT_HEARTBEATS
 from flows.orchestration.task_flow import final_state
 from flows.process.retry_delay import backoff_seconds
 from flows.process.runtime import Runtime
@@ -82,18 +84,34 @@ START_SECONDS = 60
 _UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 
 
-def recover_flow_runs(runtime: Runtime) -> None:
+def recover_flow_runs(runtime: Runtime, *, stopped: threading.Event | None = None) -> None:
     """Restart dead flow runs, request missing ones, and request a run of Drain Queue if standalone jobs are ready."""
-    silent_seconds = max(WAITER_STALE_SECONDS, 3 * runtime.settings.heartbeat_seconds)
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
-        _recover_tasks(client, runtime, tasks.list_unfollowed(silent_seconds=silent_seconds))
         crashed = crashed_runs(client)
         restart_crashed_runs(client, tasks, crashed)
         report_ended_tasks(client, runtime.database, crashed)
         end_canceled_runs(client, tasks)
         if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client):
             request_drain()
+        _recover_tasks(client, runtime, _unfollowed_tasks(runtime, stopped or threading.Event()))
+
+
+def _unfollowed_tasks(runtime: Runtime, stopped: threading.Event) -> list[Task]:
+    """Return the unfinished tasks that no process follows.
+
+    As in `flows.execution.sweep`, a process counts as dead only if two checks find no recent heartbeat.
+    """
+    tasks = TasksRepository(runtime.database)
+    heartbeat_seconds = runtime.settings.heartbeat_seconds
+    silent_seconds = max(WAITER_STALE_SECONDS, 3 * heartbeat_seconds)
+    suspects = tasks.list_unfollowed(silent_seconds=silent_seconds)
+    if all(task.attended_at is None for task in suspects):
+        return suspects
+    stopped.wait(DOUBT_HEARTBEATS * heartbeat_seconds)
+    seen = {(task.id, task.attended_at) for task in suspects}
+    unfollowed = () if stopped.is_set() else tasks.list_unfollowed(silent_seconds=silent_seconds)
+    return [task for task in unfollowed if (task.id, task.attended_at) in seen]
 
 
 def skip_missed_runs() -> int:

@@ -223,7 +223,7 @@ def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
             if stopped.wait(RECOVERY_SECONDS):
                 return
             try:
-                recover_flow_runs(runtime)
+                recover_flow_runs(runtime, stopped=stopped)
                 if number % NAMING_ROUNDS == 0:
                     name_planned_runs()
             except Exception as error:  # noqa: BLE001 - the next search may find the server and database again.

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.states import Completed, Crashed, Pending, Running
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Completed, Crashed, Pending, Running, Scheduled
 
-from deployments.deploying.runner_deployments import deployment_of
+from deployments.deploying.registration import pause_missing
+from deployments.deploying.runner_deployments import deployment_of, drain_deployment
 from deployments.serving import flow_run_recovery
 from deployments.serving.flow_run_recovery import recover_flow_runs, runs_under_way
+from flows.orchestration.compiler import compile_task
 from flows.process.runtime import Runtime
 from flows.starting.new_task import new_task
-from storage import Database, TasksRepository
+from storage import Database, JobsRepository, TasksRepository
 from storage.database.clock import system_clock
 from storage.settings import Settings
-from task_definitions import load_definitions
+from task_definitions import TaskDefinition, load_definitions
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
 
@@ -77,4 +83,90 @@ def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
         delays = [seconds_until_restart() for _ in range(5)]
         assert max(delays[:3]) < 1
         assert 20 < delays[3] < 40 < delays[4] < 80
+        # While it waits for its restart, it takes no place.
+        assert first[0] not in [run.id for run in runs_under_way(client)]
         client.delete_deployment(deployment_id)
+
+
+def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
+    prefect_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.load(
+        database_url=f"sqlite:///{tmp_path}/photojobs.db",
+        library_root=tmp_path,
+        schedules={},
+        max_flow_runs=4,
+        heartbeat_seconds=0.01,
+    )
+    definition = load_definitions()["project_scavenge_global"]
+    relabeled = definition.model_copy(update={"name": "scavenge_again", "label": "Before"})
+    # Two minutes later, no process has followed the tasks in the meantime.
+    later = Database(f"sqlite:///{tmp_path}/photojobs.db", clock=lambda: system_clock() + timedelta(minutes=2))
+    with Runtime(later, settings=settings) as runtime, get_client(sync_client=True) as client:
+        later.migrate()
+        tasks = TasksRepository(Database(tmp_path / "photojobs.db"))
+
+        def begun(run: FlowRun, definition: TaskDefinition) -> str:
+            """Let the process of a flow run begin, write its task and die, and return the id of the task."""
+            client.set_flow_run_state(run.id, Running(), force=True)
+            tasks.start(new_task(definition, task_id=str(run.id), tenant_id="t", flow_run_id=str(run.id)))
+            tasks.heartbeat([str(run.id)])
+            return str(run.id)
+
+        def served(definition: TaskDefinition) -> UUID:
+            deployment_id = deployment_of(definition, settings).apply()
+            assert isinstance(deployment_id, UUID)
+            return deployment_id
+
+        deleted, before = served(definition), served(relabeled)
+        without = begun(client.create_flow_run(compile_task(definition)), definition)
+        of_deleted = begun(client.create_flow_run_from_deployment(deleted), definition)
+        of_relabeled = begun(client.create_flow_run_from_deployment(before), relabeled)
+        client.delete_deployment(deleted)
+        deployment_id, now = served(definition), served(relabeled.model_copy(update={"label": "Now"}))
+        assert pause_missing(client, client.read_deployment(before))
+        # This run, whose definition is missing, takes no place.
+        client.create_flow_run_from_deployment(before)
+        ids = {deleted, before, deployment_id, now}
+        monkeypatch.setattr(
+            flow_run_recovery,
+            "runs_under_way",
+            lambda client: [run for run in runs_under_way(client) if run.deployment_id in ids],
+        )
+        slept = begun(client.create_flow_run_from_deployment(deployment_id), definition)
+
+        class Awake(Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                tasks.heartbeat([slept])
+                return False
+
+        # The machine slept: the process of the last run writes its heartbeat between the two checks.
+        recover_flow_runs(runtime, stopped=Awake())
+        for task_id, wanted in ((without, deployment_id), (of_deleted, deployment_id), (of_relabeled, now)):
+            flow_run_id = tasks.get(task_id).flow_run_id
+            assert flow_run_id not in (None, task_id)
+            assert client.read_flow_run(UUID(flow_run_id)).deployment_id == wanted
+            assert client.read_flow_run(UUID(task_id)).state_name == "Crashed"
+        assert client.read_flow_run(UUID(slept)).state_name == "Running"
+        recover_flow_runs(runtime)
+        assert client.read_flow_run(UUID(slept)).state_name == "AwaitingRetry"
+        for each in (deployment_id, before, now):
+            client.delete_deployment(each)
+
+
+def test_standalone_jobs_wait_only_for_a_drain_that_is_due_and_takes_all_jobs(prefect_url: str, tmp_path: Path) -> None:
+    settings = Settings.load(database_url=f"sqlite:///{tmp_path}/photojobs.db", library_root=tmp_path)
+    with Runtime.open(settings) as runtime, get_client(sync_client=True) as client:
+        JobsRepository(runtime.database).enqueue(type="noop", tenant_id="t")
+        deployment_id = drain_deployment().apply()
+        assert isinstance(deployment_id, UUID)
+        drains = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]))
+        tomorrow = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1))
+        client.create_flow_run_from_deployment(deployment_id, state=tomorrow)
+        client.create_flow_run_from_deployment(deployment_id, parameters={"lane": "priority", "tenant_id": None})
+        counts = []
+        for _ in range(2):
+            recover_flow_runs(runtime)
+            counts.append(len(client.read_flow_runs(flow_run_filter=drains)))
+        client.delete_deployment(deployment_id)
+    assert counts == [3, 3]
