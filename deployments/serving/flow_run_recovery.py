@@ -36,7 +36,7 @@ from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from deployments.deploying.definitions_on_server import all_deployments
 from flows.execution.sweep import DOUBT_HEARTBEATS
-from flows.orchestration.task_flow import final_state
+from flows.orchestration.task_flow import RESTARTED, final_state
 from flows.process.retry_delay import backoff_seconds
 from flows.process.runtime import Runtime
 from flows.starting.deployment_names import DRAIN_PATH, MISSING_TAG, TAG
@@ -63,8 +63,8 @@ _PAGE_SIZE = 200
 MAX_RESTARTS = 3
 RESTART_WITHIN = timedelta(days=1)
 
-#: If the flow run of an unfinished task has started more than `MAX_RESTARTS` times within this time, its next start is
-#: delayed. The delay begins at the first of these numbers of seconds, doubles each time, and ends at the second.
+#: If the flow run of an unfinished task was restarted more than `MAX_RESTARTS` times within this time, its next restart
+#: is delayed. The delay begins at the first of these numbers of seconds, doubles each time, and ends at the second.
 RECENTLY = timedelta(hours=1)
 RESTART_DELAYS = (30.0, 600.0)
 
@@ -419,7 +419,7 @@ def _continue_in_new_run(client: SyncPrefectClient, database: Database, task: Ta
 
 def _restart(client: SyncPrefectClient, run: FlowRun, *, after_seconds: float = 0) -> None:
     due = datetime.now(UTC) + timedelta(seconds=after_seconds)
-    client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=due), force=True)
+    client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=due, message=RESTARTED), force=True)
 
 
 def _show_as_crashed(client: SyncPrefectClient, run: FlowRun, message: str) -> None:
@@ -430,11 +430,12 @@ def _show_as_crashed(client: SyncPrefectClient, run: FlowRun, message: str) -> N
 def _restart_delay(states: Iterable[State]) -> float:
     """Return the seconds until a dead flow run starts again: 0 unless it died several times recently."""
     now = datetime.now(UTC)
-    starts = sum(state.type == StateType.RUNNING and state.timestamp > now - RECENTLY for state in states)
-    if starts <= MAX_RESTARTS:
+    # A process may also die before the run is `Running`.
+    restarts = sum(state.message == RESTARTED and state.timestamp > now - RECENTLY for state in states)
+    if restarts <= MAX_RESTARTS:
         return 0
     first, longest = RESTART_DELAYS
-    return backoff_seconds(starts - MAX_RESTARTS, first_seconds=first, longest_seconds=longest)
+    return backoff_seconds(restarts - MAX_RESTARTS, first_seconds=first, longest_seconds=longest)
 
 
 def _flow_runs(client: SyncPrefectClient, unfollowed: Iterable[Task]) -> dict[str | None, FlowRun]:

@@ -46,6 +46,9 @@ logger = logging.getLogger("photojobs.flows")
 #: How long Prefect's threads may take to end in a process that was asked to end, in addition to `drain_seconds`.
 END_SECONDS = 15.0
 
+#: The message of the state in which a dead flow run waits for its restart. The state after a user's Retry has another.
+RESTARTED = "The process of the flow run died; photojobs starts it again."
+
 #: The cancellation reason of a task whose flow run was canceled.
 BY_FLOW_RUN = "its flow run was canceled"
 
@@ -83,17 +86,17 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
 
 
 def _is_retried(task: Task) -> bool:
-    """Return whether the current flow run was scheduled again after its task had ended.
+    """Return whether a user has scheduled the current flow run again after its task had ended.
 
-    A flow run whose process died is also scheduled again, but before its task ends. If the task is canceled after that,
-    the task stays canceled.
+    `photojobs up` restarts flow runs whose process died. If the task was canceled meanwhile, it stays canceled.
     """
     ended_at = task.finished_at
     if ended_at is None or (flow_run.run_count or 1) == 1:
         return False
     with get_client(sync_client=True) as client:
         states = client.read_flow_run_states(UUID(flow_run.id))
-    return any(state.is_scheduled() and state.timestamp > ended_at for state in states)
+    by_users = (state for state in states if state.is_scheduled() and state.message != RESTARTED)
+    return any(state.timestamp > ended_at for state in by_users)
 
 
 def follow_task(task_id: str, runtime: Runtime) -> Task:

@@ -22,6 +22,7 @@ from flows import arun_task, catalog, plan_task, run_saved_plan, run_task, start
 from flows.execution.worker import drain_queue
 from flows.orchestration import artifacts, cancellation_watch
 from flows.orchestration.compiler import compile_task
+from flows.orchestration.task_flow import RESTARTED
 from flows.process.runtime import Runtime
 from flows.starting.deployment_names import SCHEDULE_SOURCE
 from flows.testing import run_step
@@ -414,6 +415,9 @@ def test_a_canceled_task_runs_again_if_its_user_retries_the_flow_run_and_not_if_
         for state in (Running(), AwaitingRetry()):
             client.set_flow_run_state(run_id, state, force=True)
         tasks.cancel(task_id)
+        assert states_of_second_process() == ["CANCELLED", "canceled"]
+        # The search for dead flow runs has not seen yet that the task was canceled.
+        client.set_flow_run_state(run_id, AwaitingRetry(message=RESTARTED), force=True)
         assert states_of_second_process() == ["CANCELLED", "canceled"]
 
         client.set_flow_run_state(run_id, AwaitingRetry(), force=True)
