@@ -88,9 +88,9 @@ def recover_flow_runs(runtime: Runtime, *, stopped: threading.Event | None = Non
     """Restart dead flow runs, request missing ones, and request a run of Drain Queue if standalone jobs are ready."""
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
-        crashed = crashed_runs(client)
-        restart_crashed_runs(client, tasks, crashed)
-        report_ended_tasks(client, runtime.database, crashed)
+        begun = begun_runs(client)
+        restart_dead_runs(client, tasks, begun)
+        report_ended_tasks(client, runtime.database, begun)
         end_canceled_runs(client, tasks)
         if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client):
             request_drain()
@@ -171,45 +171,50 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
     return sum(run.deployment_id in served for run in left)
 
 
-def crashed_runs(client: SyncPrefectClient) -> list[FlowRun]:
-    """Return our flow runs that Prefect shows as `Crashed`, and that are young enough to be restarted."""
-    return _our_runs(client, StateType.CRASHED, ended_within=RESTART_WITHIN)
+def begun_runs(client: SyncPrefectClient) -> list[FlowRun]:
+    """Return our flow runs that are `Pending`, `Running`, or `Crashed` and young enough to be restarted."""
+    crashed = _our_runs(client, StateType.CRASHED, ended_within=RESTART_WITHIN)
+    return [*_our_runs(client, StateType.PENDING, StateType.RUNNING), *crashed]
 
 
-def restart_crashed_runs(client: SyncPrefectClient, tasks: TasksRepository, crashed: Iterable[FlowRun]) -> int:
+def restart_dead_runs(client: SyncPrefectClient, tasks: TasksRepository, begun: Iterable[FlowRun]) -> int:
     """Restart runs whose process died before it wrote or retried their task; return how many were restarted.
 
-    `recover_flow_runs` restarts runs of unfinished tasks, and `report_ended_tasks` reports the end of ended tasks. Runs
-    of work pools are left to their workers.
+    Prefect shows such a run as `Crashed`; or as `Pending`, if the runner could not report the death to Prefect's
+    server. `recover_flow_runs` restarts runs of unfinished tasks, and `report_ended_tasks` reports the end of ended
+    tasks. Runs of work pools are left to their workers.
     """
     restarted = 0
-    crashed = list(crashed)
-    served = _served(client, crashed)
-    for run in crashed:
+    not_running = [run for run in begun if run.state_type != StateType.RUNNING and run.work_pool_name is None]
+    served = _served(client, not_running)
+    for run in not_running:
         task = tasks.get_by_id(_task_id(run))
-        if run.deployment_id not in served or run.work_pool_name is not None:
+        if run.deployment_id not in served or _will_begin(run, served):
             continue
         if task is not None and not task.is_final:
             continue
         states = client.read_flow_run_states(run.id)
         crashes = sum(state.type == StateType.CRASHED for state in states)
-        if crashes <= MAX_RESTARTS and _has_begun_nothing(task, _last_start(states)):
+        started = run.state if run.state_type == StateType.PENDING else _last_start(states)
+        if crashes <= MAX_RESTARTS and _has_begun_nothing(task, started):
             logger.info("flow run %s died before it began; it is restarted", run.name)
             _restart(client, run)
             restarted += 1
     return restarted
 
 
-def report_ended_tasks(client: SyncPrefectClient, database: Database, crashed: Iterable[FlowRun]) -> int:
+def report_ended_tasks(client: SyncPrefectClient, database: Database, begun: Iterable[FlowRun]) -> int:
     """Report to Prefect the end of each task whose flow run died before that report; return how many there were.
 
     Prefect shows such a run as `Crashed`, or as `Running` if its runner died as well.
     """
     tasks = TasksRepository(database)
     reported = 0
-    for run in [*_our_runs(client, StateType.RUNNING), *crashed]:
+    for run in begun:
         task = tasks.get_by_id(_task_id(run))
-        if task is None or task.finished_at is None or not task.is_final or run.state is None:
+        if task is None or task.finished_at is None or not task.is_final:
+            continue
+        if run.state is None or run.state.type == StateType.PENDING:
             continue
         if run.state.type == StateType.RUNNING:
             # The run's own process may still report the end.
@@ -229,8 +234,10 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database, crashed: I
 
 
 def _has_begun_nothing(task: Task | None, started: State | None) -> bool:
-    """Return True if a dead flow run has no task yet, or was started to retry its ended task but did not."""
-    return task is None or _is_after_end(started, task)
+    """Return True if a dead flow run has no task yet, or its task had ended before the flow run could begin."""
+    if task is None or _is_after_end(started, task):
+        return True
+    return task.is_final and started is not None and started.type == StateType.PENDING
 
 
 def _is_after_end(state: State | None, task: Task) -> bool:

@@ -15,10 +15,10 @@ from prefect.states import Cancelling, Crashed, Pending, Running, Scheduled, Sus
 from deployments.deploying.runner_deployments import deployment_of
 from deployments.serving import flow_run_recovery
 from deployments.serving.flow_run_recovery import (
-    crashed_runs,
+    begun_runs,
     end_canceled_runs,
     report_ended_tasks,
-    restart_crashed_runs,
+    restart_dead_runs,
     revive_runs_left_behind,
 )
 from deployments.serving.planned_names import PLANNED_TAG, name_planned_runs
@@ -57,19 +57,24 @@ def test_runs_without_a_task_go_on_and_those_with_one_are_left_to_it(
         deployment_id = deployment_of(load_definitions()["project_scavenge_global"], settings).apply()
         assert isinstance(deployment_id, UUID)
         pending, running, with_task = run(Pending()), run(Running()), run(Running(), task_id=task_id)
+        # A worker has ended the task in the meantime.
+        ended_id = start_task(type="folder_discovery", tenant_id="user_0").task_id
+        with_ended = run(Pending(), task_id=ended_id)
+        TasksRepository(runtime.database).cancel(ended_id)
 
-        assert revive_runs_left_behind(runtime) == 2
+        assert revive_runs_left_behind(runtime) == 3
         assert revive_runs_left_behind(runtime) == 0
         # No runner starts the run of a deployment that was deleted.
-        assert restart_crashed_runs(client, TasksRepository(runtime.database), crashed_runs(client)) == 0
+        assert restart_dead_runs(client, TasksRepository(runtime.database), begun_runs(client)) == 0
 
-        names = [client.read_flow_run(run_id).state_name for run_id in (pending, running, with_task, of_deleted)]
+        pages = (pending, with_ended, running, with_task, of_deleted)
+        names = [client.read_flow_run(run_id).state_name for run_id in pages]
         client.delete_deployment(deployment_id)
-    assert names == ["AwaitingRetry", "AwaitingRetry", "Running", "Crashed"]
+    assert names == ["AwaitingRetry", "AwaitingRetry", "AwaitingRetry", "Running", "Crashed"]
 
 
 def test_a_run_whose_process_died_before_it_wrote_its_task_is_started_again_three_times(
-    prefect_url: str, tmp_path: Path
+    prefect_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings.load(database_url=f"sqlite:///{tmp_path}/photojobs.db", library_root=tmp_path, schedules={})
     deployment_id = deployment_of(load_definitions()["project_scavenge_global"], settings).apply()
@@ -86,14 +91,21 @@ def test_a_run_whose_process_died_before_it_wrote_its_task_is_started_again_thre
         died = crash(client.create_flow_run_from_deployment(deployment_id).id)
         with_task = crash(client.create_flow_run_from_deployment(deployment_id, parameters={"task_id": task_id}).id)
         restarts = [
-            restart_crashed_runs(client, tasks, crashed_runs(client)),
-            restart_crashed_runs(client, tasks, crashed_runs(client)),
+            restart_dead_runs(client, tasks, begun_runs(client)),
+            restart_dead_runs(client, tasks, begun_runs(client)),
         ]
         names = [client.read_flow_run(run_id).state_name for run_id in (died, with_task)]
         for _ in range(3):
             crash(died)
-            restarts.append(restart_crashed_runs(client, tasks, crashed_runs(client)))
+            restarts.append(restart_dead_runs(client, tasks, begun_runs(client)))
         last = client.read_flow_run(died).state_name
+        # The runner could not report to Prefect that the process died.
+        pending = client.create_flow_run_from_deployment(deployment_id).id
+        client.set_flow_run_state(pending, Pending(), force=True)
+        for seconds, wanted in ((60, "Pending"), (-1, "AwaitingRetry")):
+            monkeypatch.setattr(flow_run_recovery, "START_SECONDS", seconds)
+            restart_dead_runs(client, tasks, begun_runs(client))
+            assert client.read_flow_run(pending).state_name == wanted
         client.delete_deployment(deployment_id)
     assert names == ["AwaitingRetry", "Crashed"]
     assert restarts == [1, 0, 1, 1, 0]
@@ -133,14 +145,14 @@ def test_the_end_of_a_task_is_reported_if_its_flow_run_died_before_it_could(
         def names() -> list[str | None]:
             return [client.read_flow_run(run_id).state_name for run_id in pages]
 
-        report_ended_tasks(client, runtime.database, crashed_runs(client))
+        report_ended_tasks(client, runtime.database, begun_runs(client))
         early = names()
         # A minute later.
         monkeypatch.setattr(flow_run_recovery, "REPORT_SECONDS", -1)
-        report_ended_tasks(client, runtime.database, crashed_runs(client))
+        report_ended_tasks(client, runtime.database, begun_runs(client))
         late = names()
         message = client.read_flow_run(crashed).state.message
-        restart_crashed_runs(client, tasks, crashed_runs(client))
+        restart_dead_runs(client, tasks, begun_runs(client))
         revive_runs_left_behind(runtime)
         restarted = names()
         client.delete_deployment(deployment_id)
