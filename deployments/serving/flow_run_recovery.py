@@ -172,9 +172,9 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
 
 
 def begun_runs(client: SyncPrefectClient) -> list[FlowRun]:
-    """Return our flow runs that are `Pending`, `Running`, or `Crashed` and young enough to be restarted."""
+    """Return our flow runs that are `Pending`, `Running`, `Paused`, or `Crashed` and young enough to be restarted."""
     crashed = _our_runs(client, StateType.CRASHED, ended_within=RESTART_WITHIN)
-    return [*_our_runs(client, StateType.PENDING, StateType.RUNNING), *crashed]
+    return [*_our_runs(client, StateType.PENDING, StateType.RUNNING, StateType.PAUSED), *crashed]
 
 
 def restart_dead_runs(client: SyncPrefectClient, tasks: TasksRepository, begun: Iterable[FlowRun]) -> int:
@@ -185,9 +185,11 @@ def restart_dead_runs(client: SyncPrefectClient, tasks: TasksRepository, begun: 
     tasks. Runs of work pools are left to their workers.
     """
     restarted = 0
-    not_running = [run for run in begun if run.state_type != StateType.RUNNING and run.work_pool_name is None]
-    served = _served(client, not_running)
-    for run in not_running:
+    left = [
+        run for run in begun if run.state_type in (StateType.PENDING, StateType.CRASHED) and run.work_pool_name is None
+    ]
+    served = _served(client, left)
+    for run in left:
         task = tasks.get_by_id(_task_id(run))
         if run.deployment_id not in served or _will_begin(run, served):
             continue
@@ -204,9 +206,10 @@ def restart_dead_runs(client: SyncPrefectClient, tasks: TasksRepository, begun: 
 
 
 def report_ended_tasks(client: SyncPrefectClient, database: Database, begun: Iterable[FlowRun]) -> int:
-    """Report to Prefect the end of each task whose flow run died before that report; return how many there were.
+    """Report to Prefect the end of each task whose flow run could not report it; return how many there were.
 
-    Prefect shows such a run as `Crashed`, or as `Running` if its runner died as well.
+    Prefect shows a run that died before as `Crashed`, or as `Running` if its runner died as well. A suspended run has
+    no process; its task may have been canceled, or released from its hold and run by a worker.
     """
     tasks = TasksRepository(database)
     reported = 0
@@ -220,11 +223,13 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database, begun: Ite
             # The run's own process may still report the end.
             is_silent = task.finished_at < datetime.now(UTC) - timedelta(seconds=REPORT_SECONDS)
             is_dead = is_silent and not _is_after_end(run.state, task)
+        elif run.state.type == StateType.PAUSED:
+            is_dead = True
         else:
             is_dead = not _is_after_end(_last_start(client.read_flow_run_states(run.id)), task)
         if is_dead:
             logger.info(
-                "flow run %s died before it reported the end of task %s; this process reports it to Prefect now",
+                "flow run %s could not report the end of task %s; this process reports it to Prefect now",
                 run.name,
                 task.id,
             )
@@ -279,22 +284,14 @@ def all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[Flow
 def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None:
     """End flow runs that a user canceled while no process ran them; Prefect would leave them in `Cancelling`.
 
-    Such a run had not begun, was paused, or had lost its process. A paused run also ends if its task was canceled in
-    the database. If Prefect's server has ended a run itself, this function cancels the run's task.
+    Such a run had not begun, was paused, or had lost its process. If Prefect's server has ended a run itself, this
+    function cancels the run's task.
     """
-    stopped = _our_runs(client, StateType.CANCELLING, StateType.PAUSED)
     long_ago = datetime.now(UTC) - timedelta(seconds=CANCELING_SECONDS)
-    for run in stopped:
-        if run.state is None:
-            continue
-        if run.state.type == StateType.PAUSED:
-            task = tasks.get_by_id(_task_id(run))
-            is_over = task is not None and task.is_final
-        else:
-            # If a runner has a process for this run, the runner ends the run within seconds. A process that is just
-            # starting would start a `Cancelled` run in spite of the user, but not one in `Cancelling`.
-            is_over = run.state.timestamp < long_ago
-        if is_over:
+    for run in _our_runs(client, StateType.CANCELLING):
+        # If a runner has a process for this run, the runner ends the run within seconds. A process that is just
+        # starting would start a `Cancelled` run in spite of the user, but not one in `Cancelling`.
+        if run.state is not None and run.state.timestamp < long_ago:
             _end_as_canceled(client, tasks, run)
     for run in _our_runs(client, StateType.CANCELLED, ended_within=CANCELED_WITHIN):
         if _is_left_unended(tasks.get_by_id(_task_id(run)), run):
