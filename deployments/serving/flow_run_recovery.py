@@ -78,8 +78,10 @@ REPORT_SECONDS = 60
 #: because no process follows it.
 CANCELED_WITHIN = timedelta(minutes=10)
 
-#: How long a run may be `Pending` before a second process is started for it.
+#: How long a run may be `Pending` before a second process is started for it: a run of this machine's runner, and a run
+#: of a work pool, whose container may first need its image.
 START_SECONDS = 60
+POOL_START_SECONDS = 900
 
 _UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 
@@ -368,7 +370,8 @@ def _will_begin(run: FlowRun, served: Collection[UUID]) -> bool:
         return False
     if state.type == StateType.SCHEDULED:
         return True
-    return state.type == StateType.PENDING and state.timestamp > datetime.now(UTC) - timedelta(seconds=START_SECONDS)
+    limit = timedelta(seconds=START_SECONDS if run.work_pool_name is None else POOL_START_SECONDS)
+    return state.type == StateType.PENDING and state.timestamp > datetime.now(UTC) - limit
 
 
 def _recover_task(

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed, Crashed, Pending, Running, Scheduled
@@ -96,7 +97,7 @@ def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
         database_url=f"sqlite:///{tmp_path}/photojobs.db",
         library_root=tmp_path,
         schedules={},
-        max_flow_runs=4,
+        max_flow_runs=5,
         heartbeat_seconds=0.01,
     )
     definition = load_definitions()["project_scavenge_global"]
@@ -114,8 +115,8 @@ def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
             tasks.heartbeat([str(run.id)])
             return str(run.id)
 
-        def served(definition: TaskDefinition) -> UUID:
-            deployment_id = deployment_of(definition, settings).apply()
+        def served(definition: TaskDefinition, work_pool: str | None = None) -> UUID:
+            deployment_id = deployment_of(definition, settings, work_pool=work_pool).apply()
             assert isinstance(deployment_id, UUID)
             return deployment_id
 
@@ -126,8 +127,9 @@ def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
         client.delete_deployment(deleted)
         deployment_id, now = served(definition), served(relabeled.model_copy(update={"label": "Now"}))
         assert pause_missing(client, client.read_deployment(before))
-        # This run, whose definition is missing, takes no place.
-        client.create_flow_run_from_deployment(before)
+        # These runs, whose definition is missing, take no place.
+        for _ in range(2):
+            client.create_flow_run_from_deployment(before)
         ids = {deleted, before, deployment_id, now}
         monkeypatch.setattr(
             flow_run_recovery,
@@ -149,10 +151,18 @@ def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
             assert client.read_flow_run(UUID(flow_run_id)).deployment_id == wanted
             assert client.read_flow_run(UUID(task_id)).state_name == "Crashed"
         assert client.read_flow_run(UUID(slept)).state_name == "Running"
+        # A worker of a pool starts a container, which first needs its image.
+        client.create_work_pool(WorkPoolCreate(name="slow", type="process"))
+        pooled = served(relabeled.model_copy(update={"name": "pooled"}), work_pool="slow")
+        image = begun(client.create_flow_run_from_deployment(pooled), relabeled)
+        client.set_flow_run_state(UUID(image), Pending(), force=True)
+        monkeypatch.setattr(flow_run_recovery, "START_SECONDS", -1)
         recover_flow_runs(runtime)
         assert client.read_flow_run(UUID(slept)).state_name == "AwaitingRetry"
-        for each in (deployment_id, before, now):
+        assert client.read_flow_run(UUID(image)).state_name == "Pending"
+        for each in (deployment_id, before, now, pooled):
             client.delete_deployment(each)
+        client.delete_work_pool("slow")
 
 
 def test_standalone_jobs_wait_only_for_a_drain_that_is_due_and_takes_all_jobs(prefect_url: str, tmp_path: Path) -> None:
