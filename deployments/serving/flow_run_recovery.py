@@ -1,7 +1,7 @@
 """Finds tasks whose flow run died, and standalone jobs that no flow run runs, and asks Prefect to run them.
 
 The module also reports to Prefect the end of tasks whose flow run died, and ends canceled flow runs. It runs no job
-itself. Each call of `recover_flow_runs` reads the database again, and keeps nothing for the next call.
+itself. Each call of `recover_flow_runs` reads the database again.
 `storage.queue.rescue` queues the jobs of dead processes again.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -85,9 +85,19 @@ POOL_START_SECONDS = 900
 
 _UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 
+#: The tasks that `recover_flow_runs` found silent: their last heartbeats, with the monotonic time of the first look.
+SilentTasks = dict[tuple[str, datetime | None], float]
 
-def recover_flow_runs(runtime: Runtime, *, stopped: threading.Event | None = None) -> None:
-    """Restart dead flow runs, request missing ones, and request a run of Drain Queue if standalone jobs are ready."""
+
+def recover_flow_runs(runtime: Runtime, *, silent: SilentTasks | None = None) -> None:
+    """Restart dead flow runs, request missing ones, and request a run of Drain Queue if standalone jobs are ready.
+
+    Args:
+        runtime: the runtime of this process.
+        silent: a memory that the caller keeps for the next call, empty at first. With it, a process counts as dead only
+            if two looks, more than one heartbeat interval apart, find the same last heartbeat. After the machine has
+            slept, or the database was unavailable, no task has a recent heartbeat until its process writes one.
+    """
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
         begun = begun_runs(client)
@@ -96,24 +106,20 @@ def recover_flow_runs(runtime: Runtime, *, stopped: threading.Event | None = Non
         end_canceled_runs(client, tasks)
         if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client):
             request_drain()
-        _recover_tasks(client, runtime, _unfollowed_tasks(runtime, stopped or threading.Event()))
+        _recover_tasks(client, runtime, _unfollowed_tasks(runtime, silent))
 
 
-def _unfollowed_tasks(runtime: Runtime, stopped: threading.Event) -> list[Task]:
-    """Return the unfinished tasks that no process follows.
-
-    As in `flows.execution.sweep`, a process counts as dead only if two checks find no recent heartbeat.
-    """
-    tasks = TasksRepository(runtime.database)
-    heartbeat_seconds = runtime.settings.heartbeat_seconds
+def _unfollowed_tasks(runtime: Runtime, silent: SilentTasks | None) -> list[Task]:
+    heartbeat_seconds, now = runtime.settings.heartbeat_seconds, time.monotonic()
     silent_seconds = max(WAITER_STALE_SECONDS, 3 * heartbeat_seconds)
-    suspects = tasks.list_unfollowed(silent_seconds=silent_seconds)
-    if all(task.attended_at is None for task in suspects):
-        return suspects
-    stopped.wait(DOUBT_HEARTBEATS * heartbeat_seconds)
-    seen = {(task.id, task.attended_at) for task in suspects}
-    unfollowed = () if stopped.is_set() else tasks.list_unfollowed(silent_seconds=silent_seconds)
-    return [task for task in unfollowed if (task.id, task.attended_at) in seen]
+    found = TasksRepository(runtime.database).list_unfollowed(silent_seconds=silent_seconds)
+    if silent is None:
+        return found
+    seen = {(task.id, task.attended_at): silent.get((task.id, task.attended_at), now) for task in found}
+    silent.clear()
+    silent.update(seen)
+    certain_from = now - DOUBT_HEARTBEATS * heartbeat_seconds
+    return [task for task in found if task.attended_at is None or seen[task.id, task.attended_at] <= certain_from]
 
 
 def skip_missed_runs() -> int:

@@ -213,17 +213,18 @@ def _prepare_runs(runtime: Runtime) -> None:
 
 @contextmanager
 def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
-    from deployments.serving.flow_run_recovery import recover_flow_runs
+    from deployments.serving.flow_run_recovery import SilentTasks, recover_flow_runs
     from deployments.serving.planned_names import name_planned_runs
 
     stopped = threading.Event()
 
     def run() -> None:
+        silent: SilentTasks = {}
         for number in count():
             if stopped.wait(RECOVERY_SECONDS):
                 return
             try:
-                recover_flow_runs(runtime, stopped=stopped)
+                recover_flow_runs(runtime, silent=silent)
                 if number % NAMING_ROUNDS == 0:
                     name_planned_runs()
             except Exception as error:  # noqa: BLE001 - the next search may find the server and database again.
