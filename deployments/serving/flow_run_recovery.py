@@ -64,7 +64,8 @@ MAX_RESTARTS = 3
 RESTART_WITHIN = timedelta(days=1)
 
 #: If the flow run of an unfinished task was restarted more than `MAX_RESTARTS` times within this time, its next restart
-#: is delayed. The delay begins at the first of these numbers of seconds, doubles each time, and ends at the second.
+#: is delayed, and so is the next run of Drain Queue after one that crashed. The delay begins at the first of these
+#: numbers of seconds, doubles each time, and ends at the second.
 RECENTLY = timedelta(hours=1)
 RESTART_DELAYS = (30.0, 600.0)
 
@@ -104,7 +105,7 @@ def recover_flow_runs(runtime: Runtime, *, silent: SilentTasks | None = None) ->
         restart_dead_runs(client, tasks, begun)
         report_ended_tasks(client, runtime.database, begun)
         end_canceled_runs(client, tasks)
-        if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client):
+        if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client, begun):
             request_drain()
         _recover_tasks(client, runtime, _unfollowed_tasks(runtime, silent))
 
@@ -445,10 +446,12 @@ def _restart_delay(states: Iterable[State]) -> float:
     now = datetime.now(UTC)
     # A process may also die before the run is `Running`.
     restarts = sum(state.message == RESTARTED and state.timestamp > now - RECENTLY for state in states)
-    if restarts <= MAX_RESTARTS:
-        return 0
+    return 0 if restarts <= MAX_RESTARTS else _delay(restarts - MAX_RESTARTS)
+
+
+def _delay(failures: int) -> float:
     first, longest = RESTART_DELAYS
-    return backoff_seconds(restarts - MAX_RESTARTS, first_seconds=first, longest_seconds=longest)
+    return backoff_seconds(failures, first_seconds=first, longest_seconds=longest)
 
 
 def _flow_runs(client: SyncPrefectClient, unfollowed: Iterable[Task]) -> dict[str | None, FlowRun]:
@@ -461,11 +464,23 @@ def _flow_runs(client: SyncPrefectClient, unfollowed: Iterable[Task]) -> dict[st
     return {str(run.id): run for wanted in filters for run in all_flow_runs(client, wanted)}
 
 
-def _drains(client: SyncPrefectClient) -> bool:
-    """Return True if a run of Drain Queue for all jobs is unfinished and due, or if no such deployment exists."""
+def _drains(client: SyncPrefectClient, begun: Iterable[FlowRun]) -> bool:
+    """Return True if no run of Drain Queue may be requested now.
+
+    That is so if such a run for all jobs is unfinished and due, if the last one has just crashed, or if no such
+    deployment exists.
+    """
     try:
         deployment = client.read_deployment_by_name(DRAIN_PATH)
     except ObjectNotFound:
+        return True
+    now = datetime.now(UTC)
+    crashed_at = [
+        run.end_time
+        for run in begun
+        if run.deployment_id == deployment.id and run.end_time is not None and run.end_time > now - RECENTLY
+    ]
+    if crashed_at and max(crashed_at) + timedelta(seconds=_delay(len(crashed_at))) > now:
         return True
     of_drain = FlowRunFilterDeploymentId(any_=[deployment.id])
     runs = all_flow_runs(client, FlowRunFilter(deployment_id=of_drain, state=_in_state(*_UNFINISHED)))
