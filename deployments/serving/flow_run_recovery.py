@@ -111,6 +111,7 @@ def recover_flow_runs(runtime: Runtime, *, silent: SilentTasks | None = None) ->
 
 
 def _unfollowed_tasks(runtime: Runtime, silent: SilentTasks | None) -> list[Task]:
+    """Return the unfinished tasks that no process follows; see `recover_flow_runs` for `silent`."""
     heartbeat_seconds, now = runtime.settings.heartbeat_seconds, time.monotonic()
     silent_seconds = max(WAITER_STALE_SECONDS, 3 * heartbeat_seconds)
     found = TasksRepository(runtime.database).list_unfollowed(silent_seconds=silent_seconds)
@@ -163,8 +164,8 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
     """Restart flow runs whose runner died before they wrote or retried a task; return how many were restarted.
 
     Such a run was about to write its task, to retry an ended task, to make a plan, or to run standalone jobs.
-    `recover_flow_runs` cannot find it. Call this function before a runner starts. It leaves runs of work pools to their
-    workers.
+    `recover_flow_runs` cannot find it. Call this function before a runner starts. A run whose deployment is missing
+    becomes `Crashed`. Runs of work pools are left to their workers.
     """
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
