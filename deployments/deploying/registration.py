@@ -100,6 +100,8 @@ def pause_missing(client: SyncPrefectClient, deployment: DeploymentResponse) -> 
         return False
     tags = [*(tag for tag in deployment.tags if tag != MISSING_TAG), MISSING_TAG]
     client.update_deployment(deployment.id, DeploymentUpdate(paused=True, tags=tags))
+    # Unlike an update, this request also removes planned runs that are due, which would stay `Late` for ever.
+    client.request("POST", "/deployments/{id}/pause_deployment", path_params={"id": deployment.id})
     return True
 
 

@@ -11,8 +11,16 @@ from uuid import UUID
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.states import AwaitingRetry, Running, Scheduled
 
+from deployments.deploying.registration import pause_missing
 from deployments.deploying.runner_deployments import deployment_of
 from deployments.serving import flow_run_recovery
 from deployments.serving.flow_run_recovery import skip_missed_runs
@@ -72,8 +80,17 @@ def test_of_the_runs_that_were_missed_only_the_latest_of_each_tenant_remains(
         skipped_twice = {key: client.read_flow_run(run_id).state_name for key, run_id in runs.items()}
         assert client.read_flow_run(begun).state_name == "AwaitingRetry"
         others = {client.read_flow_run(run_id).state_name for run_id in (of_project, *of_others)}
+        # The definition is removed before its missed runs have started.
+        pause_missing(client, client.read_deployment(deployment_id))
+        left = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+            )
+        )
         for each in (deployment_id, foreign_id):
             client.delete_deployment(each)
+    assert [run.id for run in left] == [begun]
     assert others <= {"Scheduled", "Late"}
     for states in (skipped_once, skipped_twice):
         # After some seconds, Prefect's server sets a run that did not start to `Late`.
