@@ -87,17 +87,24 @@ class ClaimLost(ExecutorStop):
 
 
 class StopRequested(ExecutorStop):
-    """The process was asked to end. The job returns to the queue, and this attempt is not counted."""
+    """The process was asked to end, or to stop its work on the task.
+
+    The job returns to the queue, and this attempt is not counted.
+    """
 
 
 class PluginError(FlowsError):
-    """A step type that an installed package declares in the entry-point group `photojobs.steps` could not be loaded."""
+    """A step type that an installed package declares in the entry-point group `photojobs.steps` could not be loaded.
+
+    The error is also raised if two handlers have the same step type, or if the description and the handler of a step
+    type have different units.
+    """
 
 
 class RunBroken(FlowsError):
-    """A flow run ended before its task did, for example because Prefect's server stopped or the flow crashed.
+    """A flow run ended before its task ended, for example because Prefect's server stopped or the flow crashed.
 
-    `reason` is the message without the task and without what continues it.
+    `reason` is the message without the name of the task and without the commands that continue the task.
     """
 
     def __init__(self, task_id: str, *, status: str, state: str) -> None:

@@ -1,6 +1,6 @@
 """The default tenant. It has its own module, so that settings can be read without loading SQLAlchemy.
 
-Commands without a tenant use the setting `tenant`. Flow runs without one use the default tenant, which
+Commands without a tenant use the setting `tenant`. Flow runs without a tenant use the default tenant, which
 `flows.orchestration.compiler` writes into their parameters.
 """
 

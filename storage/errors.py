@@ -96,7 +96,7 @@ class UnknownLane(StorageError):
 
 
 class TooManyItems(StorageError):
-    """More items were given than one job may have, without `auto_chunk`, which would make several jobs."""
+    """More items were given than one job may have, and `auto_chunk`, which makes several jobs, was not set."""
 
     def __init__(self, count: int, maximum: int) -> None:
         super().__init__(

@@ -149,7 +149,10 @@ class Job(Record):
 
     @property
     def report(self) -> dict[str, Any]:
-        """The parts of `result` that handlers of photojobs report, such as counts, without what has another form."""
+        """The parts of `result` that handlers of photojobs report, such as counts.
+
+        Values of other types than in `_REPORT_PARTS`, which other programs may have written, are left out.
+        """
         return read_report(self.result_json)
 
     @property

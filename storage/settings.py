@@ -315,7 +315,7 @@ class Settings(BaseSettings):
             problems += [
                 _problem(str(item["loc"][0]), _reason(item), overrides, file)
                 for item in error.errors()
-                # `problems` already has the unknown names.
+                # `problems` already has the unknown names, so they are left out here.
                 if item["type"] != "extra_forbidden" or item["loc"][0] in overrides
             ]
         if problems:

@@ -61,7 +61,7 @@ class PlannedRun:
 
 
 def run_saved_plan(path: Path) -> PlannedRun:
-    """Run a saved plan in this process, except the projects and photos that have changed since it was made.
+    """Run a saved plan in this process, except the projects and photos that have changed since the plan was made.
 
     The function first makes a fresh plan. If the changes of a project differ from the saved plan, the project is left
     out, and the result names it; for a photo set, only the photo is left out. The comparison repeats until the fresh
@@ -135,7 +135,7 @@ class _Preparation:
     def _refuse(self, found: list[Difference]) -> None:
         known = self._photo_ids(found)
         settled: set[str] = set()
-        # Photos come first, because a difference of a project may be only a consequence of a difference of its photo.
+        # Photos come first: if a photo differs, the values of its project may differ only for this reason.
         for difference in sorted(found, key=lambda one: not self._is_of_item_step(one.change)):
             change = difference.change
             key = (change.project_id, change.photo)
@@ -200,7 +200,7 @@ class _Preparation:
         return change.step >= len(steps) or steps[change.step].unit == "items"
 
     def _is_of_photo(self, change: Change) -> bool:
-        """Return whether the change belongs to one photo: the task does not make it if it leaves out that photo."""
+        """Return whether the change belongs to one photo. A task that leaves out the photo does not make the change."""
         return self._saved.task.scope is Scope.PHOTO_SET and change.photo is not None and self._is_of_item_step(change)
 
     def _is_left_out(self, change: Change) -> bool:

@@ -125,7 +125,7 @@ def run_task(
     `summary.task.status` is `completed`, `failed` or `canceled`. A failed or canceled task raises no error.
 
     Raises:
-        RunBroken: the flow run ended before the task did. `photojobs up` or a worker continues the task.
+        RunBroken: the flow run ended before the task ended. `photojobs up` or a worker continues the task.
         PhotojobsError: any error of `start_task`; nothing was written.
     """
     new = new_task(

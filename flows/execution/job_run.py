@@ -126,7 +126,7 @@ def _run_to_an_end(
     try:
         policy = claim.retry_while_unavailable(lambda: run_policy(job, runtime))
     except (UnknownTask, CorruptDefinition) as error:
-        # Another attempt would fail in the same way.
+        # Another attempt would fail in the same way, so the job fails at once.
         return end(JobStatus.FAILED, f"the job cannot be run: {error}")
     if policy.timeout_seconds is not None:
         claim.deadline = time.monotonic() + policy.timeout_seconds

@@ -1,4 +1,4 @@
-"""Follows the jobs of a run in a rolling window: whenever some jobs end, the run follows the next ones.
+"""Follows the jobs of a run in a rolling window: whenever some jobs end, the run follows the next jobs.
 
 To follow a job is to wait for its end, in whichever process it runs. A run is a flow run, or a run without Prefect.
 """
@@ -42,7 +42,7 @@ class Source(ABC, Generic[AnyFuture]):
 
     @abstractmethod
     def read(self, room: int, followed: Mapping[int, AnyFuture]) -> Sequence[Job]:
-        """Return the next jobs: up to `room` new ones, and any number of jobs that are already in `followed`."""
+        """Return the next jobs: up to `room` new jobs, and any number of jobs that are already in `followed`."""
 
     @abstractmethod
     def begin(self, jobs: Sequence[Job]) -> Iterable[AnyFuture]:
@@ -109,7 +109,8 @@ class RollingWindow(Generic[AnyFuture]):
         ended = []
         while self._ended:
             job_id = self._ended.popleft()
-            # If a Dask worker followed the job, this process has not used the row that was passed in advance.
+            # If a Dask worker followed the job, this process has not used the row that was passed in advance, so the
+            # row is forgotten now.
             self._all_followed.forget(job_id)
             ended.append(self._followed.pop(job_id))
         return ended

@@ -46,6 +46,9 @@ class Swept:
 def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
     """Rescue jobs of dead executors, make delayed jobs ready, and settle tasks whose jobs other programs ended by SQL.
 
+    Jobs of this process return to the queue if the process never got the answer to their claim, or could not store
+    their end.
+
     A job is rescued only if two checks, more than one heartbeat interval apart, find no recent heartbeat. One check is
     not enough: after the machine has slept, or the database was unavailable, no job has a recent heartbeat until its
     executor writes one.

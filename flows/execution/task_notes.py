@@ -56,7 +56,7 @@ def note_end_of_task(job: Job, runtime: Runtime) -> None:
 
 
 def task_ended_by(job: Job, runtime: Runtime) -> Task | None:
-    """Return the job's task if it ended with this job; None otherwise. If several callers ask, only one gets the task.
+    """Return the job's task if it ended with this job; None otherwise. At most one job ends a task.
 
     Raises:
         StorageError: the database could not be read.

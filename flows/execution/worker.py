@@ -21,7 +21,7 @@ from storage.records import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainSummary:
-    """How many runs of jobs ended with each status of the job. A job that will be repeated counts as `queued`."""
+    """The number of ended runs by the status that the job then had. A job that will be repeated counts as `queued`."""
 
     ended: dict[str, int]
 
@@ -50,15 +50,15 @@ class Lanes:
         self.ended: list[str] = []
 
     def exchange(self, ended: Sequence[End], limit: int) -> Exchanged:
-        """Write the ends of jobs, and claim the best jobs of the first lane that has any."""
+        """Write the ends of jobs, and claim the best jobs; jobs of the first lane come before jobs of the next lane."""
         jobs = JobsRepository(self._runtime.database)
         return jobs.claim(self._runtime.worker_id, self._wanted, limit=limit, ended=ended)
 
     def seconds_to_wait(self, *, has_room: bool) -> float:
         """Return the seconds until the first delayed job is due.
 
-        The result is infinite if no job is delayed, if no thread is free, or if the job is due already and waits for a
-        slot.
+        The result is infinite if no job is delayed, if no thread is free, or if the first delayed job is due already
+        and waits for a slot.
         """
         due_at = next_due_at(self._runtime.database) if has_room else None
         seconds = math.inf if due_at is None else (due_at - self._runtime.database.clock()).total_seconds()
@@ -71,7 +71,8 @@ class Lanes:
     def run(self, job: Job, write_end: EndWriter) -> None:
         """Run a claimed job to its end."""
         ended = run_claimed_job(job, self._runtime, stopping=self._stopping, write_end=write_end)
-        # Several threads append to the list at once. A shared counter could miss some of the jobs.
+        # Several threads append to the list at once. A shared counter could miss some of the jobs, so the jobs are not
+        # counted here.
         self.ended.append("removed" if ended is None else ended.status)
 
     def give_back(self, job: Job) -> None:

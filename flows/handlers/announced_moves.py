@@ -135,8 +135,8 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
     A file whose size differs from its intent may be another file. It is moved back only if another original of its
     group has certainly moved, or if no original of the group is at its former place: then a user has edited the file.
 
-    A file at neither place is ignored. If the folder to which it moved is missing, the intents of its group stay, and a
-    later call moves it back.
+    A file at neither place is ignored. But if the project folder to which the file was to move is missing, the intents
+    of the group stay, and a later call moves the file back.
 
     A companion that a photo got at its new place returns with the photo, for example a sidecar with a new rating.
 
@@ -166,7 +166,8 @@ def take_back(database: Database, library: Library, intents: Sequence[MoveIntent
         for intent, source, _ in moves
         if not os.path.lexists(source) and places.is_missing(intent.target, intent.target_project_id)
     }
-    # Edited files return first: if a crash interrupts this call, the next one still finds that their groups have moved.
+    # Edited files return first: if a crash interrupts this call, the next call still finds that their groups have
+    # moved.
     moves.sort(key=lambda move: not _is_only_at(move[1], move[2]) or _has_moved(move[1], move[2], move[0].size_bytes))
     taken_back: list[tuple[Path, Path]] = []
     # New companions return before their photos, because they are found by the new names of the photos.

@@ -27,7 +27,8 @@ OUTCOME_BATCH_SIZE = 200
 class ItemOutcomes:
     """The outcomes of the items of one job.
 
-    If the job runs longer than `KEPT_REPORT_SECONDS`, `store_report` stores its report together with the outcomes.
+    If the job runs longer than `KEPT_REPORT_SECONDS`, `store_report` stores the job's report together with the
+    outcomes.
     """
 
     def __init__(self, ctx: "StepContext", runtime: Runtime, store_report: Callable[[Connection], None]) -> None:

@@ -61,10 +61,10 @@ class LeftOut:
 
     @classmethod
     def of_payload(cls, payload: Mapping[str, Any]) -> Self:
-        """Read the part `leave_out` of a payload. The result is empty if the payload has no such part.
+        """Read the value `leave_out` of a payload. The result is empty if the payload has no such value.
 
         Raises:
-            InvalidValue: the part is not valid.
+            InvalidValue: the value is not valid.
         """
         part = payload.get(LEAVE_OUT) or {}
         kinds = {"projects": int, "photos": int, "folders": str}
@@ -101,10 +101,10 @@ class JobTargets:
         return LeftOut.of_payload(self._job.payload if task is None else task.payload)
 
     def projects(self, *, archived: bool = False) -> list[Project]:
-        """Return the projects of the job's scope and tenant, active or archived, in the order of their ids.
+        """Return the active (or archived) projects of the job's scope and tenant, in the order of their ids.
 
         A job of a task works on the projects of the task. A standalone `photo_set` job works on the projects of its
-        items.
+        items. Projects in `left_out` are not returned.
         """
         with self._database.connect() as connection:
             ids = self._project_ids(connection)
@@ -140,7 +140,7 @@ class JobTargets:
         priority: int,
         payload: Mapping[str, Any] | None,
     ) -> None:
-        """Enqueue follow-up work of a standalone job. Several equal requests enqueue the work only once.
+        """Enqueue follow-up work of a standalone job, unless the jobs of an equal request are still unfinished.
 
         Photos that no longer exist are left out.
         """

@@ -43,7 +43,7 @@ def left_companions(
 ) -> list[tuple[Relocation, Path, Path]]:
     """Return the companions that are at the old places of photos, each with its path at the new place.
 
-    Companions that would belong to another photo at the new place are left out. If `photos_have_left`, a companion is
+    Companions that would belong to another photo at the new place are left out. With `photos_have_left`, a companion is
     also left out if another photo has the old name now.
     """
     by_sides: dict[tuple[Side, Side], dict[str, Relocation]] = defaultdict(dict)

@@ -76,7 +76,7 @@ def step(
         takes_destination: whether the task's project is the destination of the photos. A task with scope `photo_set`
             must then name a project.
         takes_archived: whether the handler works on archived projects, which `ctx.projects(archived=True)` returns. A
-            task that names an archived project is refused if none of its steps does.
+            task that names an archived project is refused if none of its steps works on archived projects.
 
     Raises:
         PluginError: the name already has another handler, or was declared before with another unit.
@@ -160,12 +160,15 @@ def broken_plugins() -> Mapping[str, PluginError]:
 
 
 def load_steps() -> None:
-    """Register the built-in handlers and those of installed packages. Handlers that cannot be loaded are left out."""
+    """Register the built-in handlers and the handlers of installed packages.
+
+    Handlers that cannot be loaded are left out.
+    """
     if _registry.is_loaded:
         return
     # Other threads wait here, because they would otherwise fail jobs whose type is not registered yet.
     with _loading:
-        # A package that is being loaded may call this function again.
+        # A package that is being loaded may call this function again. The second call returns at once.
         if _registry.is_loaded or _registry.is_loading:
             return
         _registry.is_loading = True

@@ -1,4 +1,4 @@
-"""`StepContext`: the calls that a handler may make. After the job was canceled or rescued, they write nothing more."""
+"""`StepContext`: the calls that a handler may make. They write nothing after the job was canceled or rescued."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class StepContext:
         Raises:
             ClaimLost: the job was canceled, or rescued and given to another executor.
             StepTimeout: the handler has run for longer than the `timeout_seconds` of the step.
-            StopRequested: the process was asked to end.
+            StopRequested: the process was asked to end, or to stop working on the task.
         """
         self.claim.check()
         self._progress.show_if_late()
@@ -198,6 +198,8 @@ class StepContext:
     def journal_added(self, connection: Connection, project: Project, photos: Mapping[int, str] | None = None) -> None:
         """Record in the journal that the job has added rows: the row of the project, or the rows of `photos`.
 
+        For a job without a task, nothing is recorded, because such a job cannot be undone.
+
         Args:
             connection: the connection of the transaction that adds the rows.
             project: the project of the rows.
@@ -230,7 +232,7 @@ class StepContext:
         return self.library.project(self.tenant_of(project), project.project_folder)
 
     def projects(self, *, archived: bool = False) -> list[Project]:
-        """Return the active projects that the job works on, or the archived ones, in the order of their ids.
+        """Return the active (or archived) projects that the job works on, in the order of their ids.
 
         A project whose folder has an unsafe name or is a symlink is recorded as failed and left out.
         """
@@ -259,6 +261,7 @@ class StepContext:
         block. It reads the name of the project's folder after the wait.
 
         Raises:
+            ClaimLost, StepTimeout, StopRequested: raised by `checkpoint`, during the wait or in the block.
             LibraryError, OSError: files of an interrupted move could not be moved back. This failure is recorded too.
         """
         self._failures.count_tried("project")
@@ -290,8 +293,9 @@ class StepContext:
     def exclusively(self, project_ids: Sequence[int]) -> Iterator[None]:
         """Claim all of the projects while the block runs. A step type that modifies no files claims no projects.
 
-        A handler that needs two projects must name both in one call. If it claimed one and then waited for the other,
-        two handlers could wait for each other forever. Before the block, files of interrupted moves are moved back.
+        A handler that needs two projects must name both in one call. If it claimed one project and then waited for the
+        second project, two handlers could wait for each other forever. Before the block, files of interrupted moves are
+        moved back.
         """
         step_type = step_types().get(self.job.type)
         if step_type is not None and not step_type.modifies_files:
@@ -312,8 +316,9 @@ class StepContext:
     def item_batches(self, *, size: int = OUTCOME_BATCH_SIZE) -> Iterator[list[TargetItem]]:
         """Yield the job's open items with their photos and projects, in batches. Each batch is one query.
 
-        An item whose photo no longer exists, or whose project is archived or belongs to another tenant, is not yielded,
-        but recorded as skipped or failed. The outcomes of a batch are written before the next batch is read.
+        Some items are not yielded, but recorded as skipped: their photo no longer exists, their project is archived, or
+        the task leaves out the photo or the project. An item of another tenant is recorded as failed. The outcomes of a
+        batch are written before the next batch is read.
         """
         for batch, left_out in self.targets.open_items(size=size):
             self._outcomes.add(*left_out)

@@ -1,6 +1,6 @@
 """Reads the metadata of an original: time, camera, orientation and size. Decides which of several dates counts.
 
-Only headers are read. Broken EXIF data raises no error, but a file that is not an image does.
+Only headers are read. Broken EXIF data raises no error, but a file that is not an image raises an error.
 `flows.steps.images.metadata_steps` decides from which file of a photo a value is taken.
 """
 
@@ -84,7 +84,7 @@ def _of_raw(file: SourceFile) -> PhotoMetadata:
     tags = embedded.tags
     raw: RawFile | None = None
     try:
-        # If the format of a RAW file is unknown, only its embedded preview may have tags.
+        # If the format of a RAW file is unknown, only its embedded preview may have tags, so the preview is read too.
         raw = read_raw(file, with_preview=tags.taken_at is None)
     except NoEmbeddedPreview:
         with suppress(NoEmbeddedPreview):

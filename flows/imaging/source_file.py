@@ -35,7 +35,7 @@ class SourceFile:
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
         """Return the bytes from an offset on, at most `size_bytes`; fewer or none at the end of the file."""
-        # A damaged file may contain offsets or lengths that the system call does not accept.
+        # A damaged file may contain offsets or lengths that the system call does not accept, so they are checked first.
         is_readable = 0 <= offset < self.size_bytes and size_bytes > 0
         return os.pread(self.descriptor, size_bytes, offset) if is_readable else b""
 

@@ -217,7 +217,8 @@ def _decode(opened: _Opened, *, long_edge_pixels: int, max_seconds: float) -> An
         stored = vips.load_vips().Image.new_from_memory(raw.pixels, raw.pixels_width, raw.pixels_height, 3, "uchar")
         pixels = decode.reduce(stored.copy(interpretation="srgb"), long_edge_pixels=long_edge_pixels).copy_memory()
         return decode.turn_upright(pixels, raw.orientation) if _lies_as_the_sensor(stored, raw) else pixels
-    # Some cameras store a preview that is already upright, although LibRaw reports the orientation of the sensor.
+    # Some cameras store a preview that is already upright, although LibRaw reports the orientation of the sensor, so
+    # such a preview is not turned.
     is_to_turn = raw is None or _lies_as_the_sensor(image, raw)
     pixels = decode.decode(
         image, long_edge_pixels=long_edge_pixels, max_seconds=max_seconds, follow_orientation=is_to_turn

@@ -81,7 +81,8 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
 
     The flow has the name of the definition; its description is the label with the steps. Its parameters depend on the
     scope: `project` needs a project, `photo_set` takes items or a selection, `global` takes neither. Each step is a
-    Prefect task, mapped over job ids. It has the name of the step's type, and the step's priority and lane as tags.
+    Prefect task, mapped over job ids. The Prefect task has the name of the step's type, and the step's priority and
+    lane as tags.
 
     Raises:
         MissingHandler: a step's type has no handler in this installation.
@@ -115,7 +116,8 @@ def _new_flow(definition: TaskDefinition, task_runner: TaskRunner[PrefectFuture[
         task_runner=task_runner,
         persist_result=False,
         on_cancellation=[cancel_with_flow_run],
-        # `_flow_function` validates the parameters, and reports mistakes in one sentence.
+        # `_flow_function` validates the parameters, and reports mistakes in one sentence, so Prefect need not validate
+        # them.
         validate_parameters=False,
     )
 
@@ -192,7 +194,7 @@ def _run(definition: TaskDefinition, given: dict[str, Any]) -> State[Any]:
         payload=payload or given["payload"],
         source=given["source"],
         flow_run_id=flow_run_id,
-        # Two such tasks at a time would do the same work twice.
+        # Two scheduled or global tasks of the same definition would do the same work twice at the same time.
         is_exclusive=given["source"] == SCHEDULE_SOURCE or definition.scope is Scope.GLOBAL,
     )
     check_targets(new, runtime.database)

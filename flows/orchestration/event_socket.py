@@ -44,7 +44,8 @@ class EventSocket:
         self._connection: ClientConnection | None = None
         self._used_at = 0.0
         api = get_current_settings().api
-        # A key is for Prefect Cloud, whose authentication this socket does not support.
+        # A key is for Prefect Cloud, whose authentication this socket does not support, so the socket is not used with
+        # a key.
         self._is_usable = api.url is not None and api.key is None
 
     def __enter__(self) -> Self:
@@ -97,7 +98,7 @@ class EventSocket:
         token = None if password is None else password.get_secret_value()
         headers = dict(settings.client.custom_headers)
         if token is not None:
-            # A proxy may ask for the password before the server does.
+            # A proxy in front of the server may ask for the password, so the password is sent with the first request.
             headers["Authorization"] = f"Basic {base64.b64encode(token.encode()).decode()}"
         self._connection = await connect(
             events_in_socket_from_api_url(url),

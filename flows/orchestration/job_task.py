@@ -64,7 +64,7 @@ def run_job(job_id: int, position: str) -> Any:
     Dask's workers and Prefect's own task engine call this function. In all other cases `JobTaskRunner` follows the job.
     """
     runtime = Runtime.current()
-    # In a Dask worker, no other code subscribes to the events.
+    # In a Dask worker, no other code listens to the events, so a listener is added here.
     runtime.events.listen(emit_to_prefect)
     return state_unless_completed(runtime.followed.follow(job_id, _WithProgress(runtime)).result(), job_id)
 

@@ -1,7 +1,7 @@
 """The task runner of our flows: a waiting task run takes no thread, and states are sent to Prefect in batches.
 
-Prefect's own task engine runs all other tasks, and task runs that must first get a slot of a concurrency limit. This
-runner and the engine write the same log lines and states for a run, so the texts here are copies of Prefect's texts.
+Prefect's own task engine runs all other tasks, and the task runs that `JobTaskRunner.submit` leaves to it. This runner
+and the engine write the same log lines and states for a run, so the texts here are copies of Prefect's texts.
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ class JobTaskRunner(TaskRunner["PrefectFuture[Any]"]):
         wait_for: Iterable[PrefectFuture[Any]] | None = None,
         dependencies: dict[str, set[RunInput]] | None = None,
     ) -> PrefectFuture[Any]:
-        """Follow the job of a `run_job` call. Any other task goes to a thread of Prefect's engine."""
+        """Follow the job of a `run_job` call. Any other task goes to a thread of Prefect's engine.
+
+        A `run_job` call also goes to the engine if it is outside of a flow run, waits for other futures, or has a tag
+        with a concurrency limit, or if the setting `task_runner` is `prefect`.
+        """
         context = FlowRunContext.get()
         if (
             task.fn is not run_job.fn

@@ -23,7 +23,7 @@ def emit_to_prefect(event: Event, by: PrefectLink = link) -> None:
     tags = set() if flow_run is None else set(flow_run.tags)
     if in_task is not None:
         task_run = in_task.task_run
-        # In a Dask worker, only the task run is known.
+        # In a Dask worker, only the task run is known, so the flow run is taken from the task run.
         flow_run_id = flow_run_id or task_run.flow_run_id
         tags.update(task_run.tags)
         related.append(resource_of(f"prefect.task-run.{task_run.id}", "task-run", task_run.name))

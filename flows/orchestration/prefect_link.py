@@ -124,7 +124,7 @@ class PrefectLink:
 
     @contextmanager
     def asking(self, ask: Call, *, every_seconds: float, first_after_seconds: float = 0.0) -> Iterator[None]:
-        """Call `ask` repeatedly while the block runs, until it returns True. Its errors are logged."""
+        """Call `ask` repeatedly while the block runs, until `ask` returns True. Errors of `ask` are logged."""
         question = _Question(ask, every_seconds, time.monotonic() + first_after_seconds)
         with self._changed:
             self._questions.append(question)
@@ -277,11 +277,11 @@ class PrefectLink:
 
     def _as_json(self, client: SyncPrefectClient, sent: _Sent) -> bytes:
         event = sent.body | {"related": self._related_to(client, sent)}
-        # File names may contain bytes that are not valid text.
+        # File names may contain bytes that are not valid text. These bytes are replaced.
         return json.dumps(event, ensure_ascii=False, default=str).encode(errors="replace")
 
     def _related_to(self, client: SyncPrefectClient, sent: _Sent) -> list[Resource]:
-        """Return the related resources of an event, and those of its flow run, each once."""
+        """Return the related resources of an event and of its flow run, each resource once."""
         related: list[Resource] = sent.body["related"]
         named = {resource["prefect.resource.id"] for resource in related}
         return related + [

@@ -168,7 +168,7 @@ def _is_alive(process_id: int) -> bool:
         return False
     except PermissionError:
         return True
-    # A zombie process, which its parent has not waited for, accepts signals, too.
+    # A zombie process, which its parent has not waited for, accepts signals, too. So the state of the process is read.
     try:
         return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (OSError, IndexError):

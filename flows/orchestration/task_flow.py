@@ -46,7 +46,8 @@ logger = logging.getLogger("photojobs.flows")
 #: How long Prefect's threads may take to end in a process that was asked to end, in addition to `drain_seconds`.
 END_SECONDS = 15.0
 
-#: The message of the state in which a dead flow run waits for its restart. The state after a user's Retry has another.
+#: The message of the state in which a dead flow run waits for its restart. The state after a user's Retry has another
+#: message.
 RESTARTED = "The process of the flow run died; photojobs starts it again."
 
 #: The cancellation reason of a task whose flow run was canceled.
@@ -139,7 +140,7 @@ def follow_task(task_id: str, runtime: Runtime) -> Task:
             raise
         except Pause:
             # Functions of Prefect raise this error as soon as a user has suspended the run of a deployment. If that run
-            # is the parent of this one, only the parent is suspended.
+            # is the parent of this one, only the parent is suspended, and the task of this run is not paused.
             if flow_run.parent_flow_run_id is None:
                 retry_while_unavailable(partial(pause_here, task_id, runtime, is_to_end=True))
             runtime.stop_task(task_id)
@@ -169,7 +170,7 @@ class _MappedStep(StepSource["PrefectFuture[Any]"]):
         Raises:
             ClusterFailed: the Dask cluster ran none of the latest jobs.
         """
-        # The futures have ended, but Prefect warns about futures without a call of `wait`.
+        # The futures have ended, but Prefect warns about futures without a call of `wait`, so `wait` is called.
         wait(list(futures))
         self._latest += futures
         if futures and len(self._latest) == min(self._begun, self._latest.maxlen or 1):

@@ -87,7 +87,8 @@ class TaskRunRecord:
         """Set the next state, at its timestamp, and send it."""
         before, task_run = self.state, self.task_run
         if state.timestamp <= before.timestamp:
-            # The server orders states by timestamp, and keeps the latest.
+            # The server orders states by timestamp, and keeps the latest. So each state gets a later time than the last
+            # one.
             state.timestamp = before.timestamp + timedelta(microseconds=1)
         self._note(state)
         at: Any = state.timestamp

@@ -51,7 +51,7 @@ def task_runner_of(settings: Settings) -> TaskRunner[PrefectFuture[Any]]:
 
 
 def raise_if_none_ran(futures: Collection[PrefectFuture[Any]]) -> None:
-    """Raise an error if a Dask cluster ran none of the latest jobs, because it would not run the next ones either.
+    """Raise an error if a Dask cluster ran none of the latest jobs, because it would not run the next jobs either.
 
     Raises:
         ClusterFailed: Dask ran none of the task runs; the message has Dask's reason.

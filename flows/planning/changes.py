@@ -58,7 +58,8 @@ class Change:
         project_id: the `project_id` of the owner.
         project: the name of the owner.
         photo: the base name of the photo that the change affects, if any.
-        path: the current path of the file or folder, relative to the library's root; for a new one, its future path.
+        path: the current path of the file or folder, relative to the library's root. A new file or folder has its
+            future path here.
         target: the path after a move or a new name. For a file in the trash, it ends with the original file name.
         size_bytes: the current size of the file, if it exists.
         mtime_ns: the current modification time of the file, if it exists.
@@ -112,7 +113,7 @@ class Change:
         """
         document = parse_json(line, source="the plan")
         columns = {name: (old, new) for name, (old, new) in document.pop("columns", {}).items()}
-        # `to_json` leaves out values that are None.
+        # `to_json` leaves out values that are None, so a missing project id is None.
         return cls(**{"project_id": None, **document}, columns=columns)
 
 
@@ -207,7 +208,7 @@ def _hidden_folder(path: Path) -> str | None:
 
 
 def _is_wrapping(path: Path) -> bool:
-    # The trash stores a file with a long name in a separate folder.
+    # The trash stores a file with a long name in a separate folder, whose name in the trash has no original name.
     parsed = parse_trash_name(path.name)
     return _hidden_folder(path) == TRASH_FOLDER and parsed is not None and not parsed.original_name
 

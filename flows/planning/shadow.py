@@ -88,7 +88,7 @@ class Shadow:
     real_root: Path
 
     def in_real_words(self, text: str) -> str:
-        """Return a message of a step with the paths of the real library in place of the shadow's paths."""
+        """Return a step's message, with the paths of the real library in place of the shadow's paths."""
         return text.replace(str(self.root), str(self.real_root))
 
 

@@ -6,7 +6,7 @@ So no end is delayed to fill a batch, and a busy executor makes one transaction 
 job ends.
 
 A `Source` provides the jobs and runs each of them in a thread of the executor. `storage.queue.exchange` decides which
-jobs it gets; the setting `concurrency` limits how many run at a time.
+jobs the source gets. The setting `concurrency` limits how many run at a time.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ class Executor:
         # From here on a wakeup is remembered until the next wait.
         self._wakeups.wait(0.0)
         while not self._is_draining:
-            # A thread without a next job may still report the end of its last one, so `until_empty` waits for it, too.
+            # A thread without a next job may still report the end of its last one, so `until_empty` waits for the
+            # thread, too.
             was_idle, turn = not self._threads, _Turn(is_of_thread=False)
             if self._busy < self._concurrency:
                 try:
@@ -332,7 +333,7 @@ class Executor:
     def _finish(self) -> None:
         finish_seconds = max(0.0, self._settings.drain_seconds - HAND_BACK_SECONDS)
         if not self._wait_for_threads(finish_seconds, unless=lambda: self._is_stopping):
-            # The source may already have a new executor, whose jobs must continue.
+            # The source may already have a new executor, whose jobs must continue, so the source is not stopped.
             return
         self._source.stop_running()
         for thread in self._wait_for_threads(HAND_BACK_SECONDS):

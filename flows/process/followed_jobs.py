@@ -196,7 +196,7 @@ class FollowedJobs:
         return 0.0 if new else max(0.0, self._next_look_at() - time.monotonic())
 
     def is_over(self) -> bool:
-        """Return whether no job waits. If so, forget the executor, which then ends.
+        """Return whether no job waits, or `close` was called. If so, forget the executor, which then ends.
 
         The next followed job starts a new executor.
         """

@@ -36,7 +36,8 @@ class JobClaim:
         job: the job's row when it was claimed.
         trusted_seconds: how long the claim counts as valid after a confirmation, without asking the database.
         deadline: the end of the step's time limit, on the monotonic clock; None without a limit.
-        stopping: set when the process is to end and running handlers are to hand their jobs back.
+        stopping: set when running handlers are to hand their jobs back, because the process is to end or stops working
+            on the task.
         lost: set when the claim was found to be lost.
         confirmed_at: the last time at which the claim was known to be valid, on the clock `awake_or_asleep`; at first,
             the time of the claim.
@@ -78,7 +79,7 @@ class JobClaim:
         Raises:
             ClaimLost: the job was canceled or given to another executor.
             StepTimeout: the handler has run for longer than the time limit of the step.
-            StopRequested: the process was asked to end.
+            StopRequested: the process was asked to end, or to stop working on the task.
             DatabaseFault: the process was asked to end, and the database is unavailable.
         """
         if not self.lost.is_set() and awake_or_asleep() - self.confirmed_at > self.trusted_seconds:

@@ -19,7 +19,7 @@ def backoff_seconds(
 
     Args:
         failures: the number of failures so far, at least 1.
-        first_seconds: the delay after the first failure; it doubles with each further one.
+        first_seconds: the delay after the first failure. The delay doubles with each further failure.
         longest_seconds: the limit, before jitter.
         spread: the jitter as a multiple of `JITTER`, from -1 to 1; random by default.
     """

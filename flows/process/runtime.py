@@ -61,7 +61,7 @@ class Runtime:
         self.pinned_definition = lru_cache(maxsize=256)(self._read_pinned_definition)
         self._lock = threading.Lock()
         # The event of a task is kept while other objects use it. `_stopped` keeps the latest events of stopped tasks
-        # longer.
+        # longer, because a handler may still need them.
         self._stopping: WeakValueDictionary[str | None, threading.Event] = WeakValueDictionary()
         self._stopped: deque[threading.Event] = deque(maxlen=1_000)
         self._images: ImageProcessing | None = None
@@ -91,7 +91,7 @@ class Runtime:
 
     @staticmethod
     def current_settings() -> Settings:
-        """Return the settings of the current runtime, or those of the environment if no runtime is open."""
+        """Return the settings of the current runtime, or the settings of the environment if no runtime is open."""
         runtime = _current.get() or next(iter(_of_process), None)
         return Settings.load() if runtime is None else runtime.settings
 

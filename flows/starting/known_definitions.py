@@ -1,4 +1,4 @@
-"""Finds definitions by name among the built-in ones and those of the files that the settings name.
+"""Finds definitions by name among the built-in definitions and the definitions in the files that the settings name.
 
 `task_definitions.loader` decides which files are read.
 """
@@ -19,5 +19,5 @@ def find_definition(type: str | TaskDefinition) -> TaskDefinition:
 
 
 def known_definitions() -> Definitions:
-    """Return the built-in definitions and the valid definitions of the files that the setting `definitions` names."""
+    """Return the built-in definitions and the valid definitions in the files that the setting `definitions` names."""
     return load_definitions(Runtime.current().settings.definitions, strict=False)

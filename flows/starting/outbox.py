@@ -53,9 +53,9 @@ def ask_prefect(tasks: TasksRepository, task: Task, connection: Connection | Non
 def _ask_after_commit(connection: Connection, task: Task) -> None:
     """Start a thread that asks Prefect for a flow run of a task after the transaction commits; return at once.
 
-    The transaction is that of `connection`, which wrote the task. Prefect is not asked if this transaction, or the
-    savepoint in which the task was written, is rolled back. With an asynchronous engine, Prefect is not asked either,
-    because the connections belong to the event loop; `photojobs up` or a worker finds such a task.
+    The transaction of `connection` wrote the task. Prefect is not asked if this transaction, or the savepoint in which
+    the task was written, is rolled back. With an asynchronous engine, Prefect is not asked either, because the
+    connections belong to the event loop; `photojobs up` or a worker finds such a task.
     """
     engine = connection.engine
     if engine.dialect.is_async:

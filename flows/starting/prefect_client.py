@@ -27,7 +27,7 @@ def impatient_client(*, answer_seconds: float) -> Iterator["SyncPrefectClient"]:
     url = urlsplit(PREFECT_API_URL.value() or "")
     if url.scheme == "http" and url.hostname in _LOOPBACK:
         # HTTP needs no certificates. Loading the certificates of all authorities takes longer than the requests of a
-        # short run.
+        # short run, so they are not loaded.
         settings["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),

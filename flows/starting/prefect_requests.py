@@ -48,7 +48,7 @@ def request_drain() -> str | None:
 
 
 def has_server() -> bool:
-    """Return whether a Prefect server is configured. If none is, Prefect's client would start one."""
+    """Return whether a Prefect server is configured. Without one, Prefect's client would start a server."""
     if "PREFECT_API_URL" in os.environ:
         return True
     from prefect.settings import get_current_settings
@@ -101,14 +101,18 @@ def _ask(path: str, parameters: dict[str, Any], *, idempotency_key: str, unanswe
             )
             unanswered.discard(key)
             # Prefect may return a flow run that has ended. It belongs to an earlier run of the task, unless an earlier
-            # request of this call created it and the answer was lost.
+            # request of this call created it and the answer was lost. The next request has another key, so that Prefect
+            # creates a new flow run.
             if is_repeated or run.state is None or not run.state.is_final():
                 return str(run.id)
             key = f"{idempotency_key}:{run.id}"
 
 
 def _deployment_at(client: "SyncPrefectClient", path: str) -> "DeploymentResponse":
-    """Return the deployment at this path, or that of the same flow with another label, if the label was changed."""
+    """Return the deployment at this path.
+
+    If the label was changed, the result is the deployment of the same flow with another label.
+    """
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, FlowFilter, FlowFilterName
     from prefect.exceptions import ObjectNotFound
 

@@ -1,4 +1,4 @@
-"""Checks that the tenant of a new task exists, and that the projects it names are active.
+"""Checks that the tenant of a new task exists, and that the projects which the task names are active.
 
 Otherwise, the task would do nothing and would seem to succeed.
 """
@@ -32,7 +32,7 @@ def check_targets(new: NewTask, source: Database | Connection) -> None:
     the definition takes them. A task that exists already is not checked again, and the tenant of an undo is not
     checked, because the undo may bring back the tenant's only project.
 
-    The rows are read from `source`. The library is that of the current runtime.
+    The rows are read from `source`. The library is the library of the current runtime.
 
     Raises:
         UnknownTenant: the tenant has neither a project nor a folder.

@@ -59,7 +59,10 @@ class _DerivedIds(IdGenerator):
 
 
 def open_spans() -> Tracing:
-    """Return a `Spans` with the tracer provider of the program, or with a new one from the `OTEL_…` variables."""
+    """Return a `Spans` with the tracer provider of the program, or with a new one from the `OTEL_…` variables.
+
+    If the variables name no exporter that can be used, return a `NoTracing`.
+    """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         exporter = _exporter()

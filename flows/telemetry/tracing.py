@@ -38,7 +38,7 @@ def _is_wanted() -> bool:
         return False
     if any(os.environ.get(name, "none") != "none" for name in EXPORTER_VARIABLES):
         return os.environ.get("OTEL_TRACES_EXPORTER") != "none"
-    # A program that has set up spans itself has already imported the SDK.
+    # A program that has set up spans itself has already imported the SDK, so the SDK is not imported here first.
     if "opentelemetry.sdk.trace" not in sys.modules:
         return False
     from opentelemetry import trace

@@ -27,7 +27,10 @@ _CARRYING: Final = frozenset({FileAction.MOVED, FileAction.RENAMED})
 
 
 class AddedFiles:
-    """The present files of the photos in groups of journal entries. The caller must have claimed their projects."""
+    """The current files of the photos that a task moved or renamed.
+
+    The caller must have claimed the projects of the photos.
+    """
 
     def __init__(self, ctx: StepContext, places: Places, groups: Iterable[EntryGroup]) -> None:
         self._files: dict[int, PhotoFiles] = {}

@@ -49,7 +49,7 @@ _WORDS = {
 
 @dataclass(slots=True, kw_only=True)
 class PhotoReturn(MoveGroup):
-    """The undo of a group of journal entries: the files that move back, and the row of the photo before and after it.
+    """The undo of a group of journal entries: the files that move back, and the photo's row before and after the undo.
 
     Attributes:
         group: the journal entries.

@@ -182,7 +182,8 @@ class PhotoUndo:
             moves += file_moves(PhotoFiles(), *old, *new)
         owner_changes.refuse(moves, self._image_name(ways) if new is None or was_merged else new[1])
         self._create_folders(moves)
-        # The folder of a project without a row belongs to no project, so its files do not show the project.
+        # The folder of a project without a row belongs to no project, so its files do not show the project. The
+        # `PhotoReturn` names the project instead.
         missing = group.project_id if self._places.project(group.project_id) is None else None
         name = str((reversal.state or before or {}).get("filename", ""))
         ids = missing, missing, group.photo_id
@@ -193,7 +194,7 @@ class PhotoUndo:
     def _check_place(
         self, photo_id: int | None, state: dict[str, Any] | None, reversal: Reversal, taken: TakenNames
     ) -> None:
-        """Check that the row's project exists, and that no other photo has its name or `manifest_id`."""
+        """Check that the restored row's project exists, and that no other photo has the row's name or `manifest_id`."""
         wanted = reversal.state
         if wanted is None or photo_id is None:
             return
@@ -215,7 +216,7 @@ class PhotoUndo:
         passed = {way.back for way in ways}
         for way in ways:
             is_trashed = way.entry.action == FileAction.TRASHED
-            # `Reversal` has compared the place of a merged photo's row with the place that it got with the file.
+            # `Reversal` has compared the place of a merged photo's row with the place that the row got with the file.
             if way.move is None or way.has_no_row or (way.now in passed and not is_trashed):
                 continue
             file = describe((way.back if is_trashed else way.now).name)
@@ -230,7 +231,11 @@ class PhotoUndo:
             raise CannotComeBack("the photo has been moved or renamed since, so it stays where it is")
 
     def _create_folders(self, moves: Sequence[FileMove]) -> None:
-        """Create the missing folders of projects to which files return, unless their disks may not be mounted."""
+        """Create the missing folders of projects to which files return.
+
+        Raises:
+            CannotComeBack: a folder is missing, and its disk may not be mounted.
+        """
         library = self._ctx.library
         for tenant_id, name in {move.target.relative_to(library.root).parts[:2] for move in moves}:
             folder = library.project(tenant_id, name)
@@ -281,7 +286,7 @@ class PhotoUndo:
 def _without_shared_names(groups: Sequence[EntryGroup]) -> Iterator[list[EntryGroup]]:
     """Yield the groups in batches. Within a batch, no two groups concern the same photo or the same name of a file.
 
-    A batch is planned before its first file moves, so no group may depend on another.
+    A batch is planned before its first file moves, so no group may depend on another group of the batch.
     """
     batch: list[EntryGroup] = []
     names: set[str | int | None] = set()

@@ -47,7 +47,11 @@ class ProjectUndo:
     """Undoes one group of journal entries at a time. The caller must have claimed the projects of the group."""
 
     def __init__(self, ctx: StepContext, places: Places, *, removed: set[int], added: set[int]) -> None:
-        """Undo one task; `removed` are the projects whose folders it removed, and `added` those whose rows it added."""
+        """Prepare the undo of one task.
+
+        `removed` has the ids of the projects whose folders the task removed. `added` has the ids of the projects whose
+        rows the task added.
+        """
         self._ctx = ctx
         self._places = places
         self._removed = removed

@@ -61,7 +61,9 @@ class Reversal:
         """Change `state` so that it undoes one journal entry about the row.
 
         Raises:
-            CannotComeBack: the photo was moved, renamed, edited or removed after the task.
+            CannotComeBack: the photo was moved, renamed, edited or removed after the task. Or a row of another program
+                refers to the photo's row, the photo's id belongs to another photo, or the journal has no copy of the
+                removed row.
         """
         row = entry.row_json if isinstance(entry.row_json, dict) else {}
         if entry.action == FileAction.ADDED_ROW:
@@ -110,7 +112,7 @@ class Reversal:
                 state[TAG_IDS], state[TAGS] = before[TAG_IDS], before.get(TAGS, state[TAGS])
                 self.unneeded_tags += row.get(NEW_TAGS, [])
             else:
-                # The tags were changed after the task, so the photo keeps the current ones. If it returns to another
+                # The tags were changed after the task, so the photo keeps its current tags. If it returns to another
                 # project, it gets that project's tags of the same names.
                 self.kept.add(TAGS)
         for kind in DerivativeKind:
@@ -177,7 +179,8 @@ def _at_first(entry: JournalEntry, state: Mapping[str, Any]) -> dict[str, Any]:
     }
     values |= {f"keep_{kind}": 1 for kind in ("jpg", "raw") if state[f"{kind}_available"]}
     if METADATA not in state[DERIVATIVES]:
-        # No metadata were read from the file, so these values do not come from it.
+        # No metadata were read from the file, so any value in these columns was written later by a user or another
+        # program.
         values |= dict.fromkeys(_OF_METADATA)
     return values
 

@@ -18,7 +18,7 @@ from storage.records import Task
 
 
 class NothingToUndo(PermanentStepError):
-    """The payload names no task, or one that does not exist for the tenant, has not ended, or has nothing to undo."""
+    """The payload names no task, or the task does not exist for the tenant, has not ended, or has nothing to undo."""
 
 
 def named_task(payload: Mapping[str, Any]) -> str:
@@ -37,7 +37,7 @@ def task_to_undo(payload: Mapping[str, Any], *, tenant_id: str, source: Database
     """Return the task that the payload of an undo names.
 
     Raises:
-        NothingToUndo: the payload names no task, or one that cannot be undone.
+        NothingToUndo: the payload names no task, or a task that cannot be undone.
     """
     task_id = named_task(payload)
     task = TasksRepository(source).get_by_id(task_id)

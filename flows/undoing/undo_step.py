@@ -86,7 +86,7 @@ class _Undo:
         self._ctx.progress(self._done, self._total)
 
     def _has_room(self, group: EntryGroup) -> bool:
-        """Return whether the group is undone with the waiting ones: they are few, or concern the same projects."""
+        """Return whether the group is undone with the waiting groups: these are few, or concern the same projects."""
         number = len(self._waiting)
         return number < BATCH_SIZE or (number < _MAX_TOGETHER and group.project_ids() <= self._waiting_projects)
 

@@ -31,10 +31,10 @@ MOVE_AWAY = "move the other file away, and undo the task again"
 
 @dataclass(frozen=True, slots=True)
 class WayBack:
-    """The way of one file to its former place.
+    """How one file returns to its former place: its current path, its former path, and the move.
 
     Attributes:
-        now: the path of the file before the move.
+        now: the current path of the file, before it returns.
         back: the path to which the file returns. A file that returns to the trash gets a new name with the current
             time, so that its time in the trash begins again.
         move: the move; None if the file is missing, or is already at `back` because a user has moved it.
@@ -61,14 +61,14 @@ class WayBack:
 
 
 def find_ways(places: Places, entries: Iterable[JournalEntry], *, now_in: int | None, at: datetime) -> list[WayBack]:
-    """Return the ways back of the files in a group of entries, in the order in which the files must move.
+    """Return a `WayBack` for the file of each entry of a group, in the order in which the files must move.
 
     A name is taken only by a file with exactly the same name: `IMG_1.jpg` can return to a folder that has `img_1.jpg`.
 
     Args:
         places: finds the paths of the entries.
         entries: the entries, the newest first. The action of each is one of `FILE_ACTIONS`. If one task moved a file
-            twice, the second entry continues the way of the first.
+            twice, the older entry continues the way of the newer entry.
         now_in: the id of the current project of a moved photo.
         at: the current time.
 

@@ -1,8 +1,8 @@
 """Limits how long a process waits for an answer of a PostgreSQL server, and for the end of a thread.
 
 The process itself enforces the limits. Timeouts of PostgreSQL and TCP do not detect a frozen server, because its
-machine still acknowledges packets. Use the limit only for short statements: those that claim jobs, end jobs or write
-heartbeats.
+machine still acknowledges packets. Use the limit only for short statements: statements that claim jobs, end jobs or
+write heartbeats.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class AnswerWatch:
             number = self._numbers
             self._waits[number] = (time.monotonic() + seconds, connection)
             if self._thread is None or self._pid != os.getpid():
-                # A forked process inherits this object, but not its thread.
+                # A forked process inherits this object, but not its thread, so the process starts its own thread.
                 self._pid = os.getpid()
                 self._thread = threading.Thread(target=self._run, name="photojobs-answer-watch", daemon=True)
                 self._thread.start()

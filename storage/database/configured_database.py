@@ -21,7 +21,7 @@ def configured_database() -> Database:
     """
     global _opened
     url = Settings.load().database_url.get_secret_value()
-    # A forked process must not use its parent's connections.
+    # A forked process must not use its parent's connections, so the key contains the id of the process.
     key = (os.getpid(), url)
     with _lock:
         if _opened is not None and _opened[0] == key:

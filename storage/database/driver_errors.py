@@ -51,6 +51,7 @@ def translate_error(context: ExceptionContext) -> StorageError | None:
     translated = storage_error(context.original_exception, context.engine)
     if isinstance(translated, DatabaseReadOnly | DatabaseUnavailable):
         # After a failover, this server may no longer accept writes; a new connection can reach the new primary server.
+        # So SQLAlchemy is told to open new connections.
         context.is_disconnect = True
     return translated
 

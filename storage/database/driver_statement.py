@@ -35,12 +35,12 @@ class DriverStatement:
         self.is_planned_once = is_planned_once
         sql = " ".join(sql.split())
         # SQLite 3.47 and later would compile the statement again for each value of a bare `LIMIT ?`. Compiling a claim
-        # takes longer than running it.
+        # takes longer than running it, so the parameter gets a `+`.
         for_sqlite = sql.replace("LIMIT :", "LIMIT +:")
         self._texts = {"sqlite": for_sqlite, "postgresql": _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))}
         #: The names of the parameters in the order of their numbers, and the statement with numbers (`$1`) in place of
         #: names. psycopg sends a statement with numbers unchanged. It would parse a statement with names, and would
-        #: parse a long one again at every use.
+        #: parse a long statement again at every use.
         self._names = list(dict.fromkeys(_PARAMETER.findall(sql)))
         self.numbered = _PARAMETER.sub(lambda found: f"${self._names.index(found[1]) + 1}", sql).encode()
         self.converters = {
@@ -109,7 +109,7 @@ def _converter(column: Column[Any], dialect: str) -> Callable[[Any], Any] | None
         return None
     if dialect == "sqlite" and isinstance(column.type, UtcTimestamp):
         return parse_timestamp
-    # On PostgreSQL the session's time zone is UTC, and psycopg parses JSON.
+    # On PostgreSQL the session's time zone is UTC, and psycopg parses JSON, so the values need no conversion.
     return partial(column.type.process_result_value, dialect=_SQLITE) if dialect == "sqlite" else None
 
 

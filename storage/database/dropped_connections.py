@@ -25,7 +25,7 @@ _watch = AnswerWatch()
 
 
 def replace_dropped_connections(engine: Engine) -> None:
-    """Make the pool of an engine test a connection when it is checked out, and replace a dropped one."""
+    """Make the pool of an engine test a connection when it is checked out, and replace a dropped connection."""
 
     @event.listens_for(engine, "checkin")
     def note(_connection: Any, record: Any) -> None:
@@ -37,7 +37,8 @@ def replace_dropped_connections(engine: Engine) -> None:
         if idle_since is None:
             return
         is_silent = time.monotonic() - idle_since > SILENT_SECONDS
-        # A server sends something on an idle connection only when the server closes the connection.
+        # A server sends something on an idle connection only when the server closes the connection, so a connection
+        # with something to read is tested.
         if (is_silent or _has_something_to_read(connection)) and not _answers(engine, connection):
             raise DisconnectionError
 

@@ -205,7 +205,7 @@ class Database:
 
     @contextmanager
     def run_in_transaction(self) -> Iterator[Runs]:
-        """Open a transaction; the block gets a function that runs statements in it. On SQLite, `begin` is slower."""
+        """Open a transaction; the block gets a function that runs statements in it. `begin` is slower on SQLite."""
         if self.is_postgresql or isinstance(self.engine.pool, StaticPool):
             with self.begin() as connection:
                 yield partial(run_on, connection)
@@ -401,7 +401,7 @@ class Access:
         return [statement.on(self._source, parameters) for statement, parameters in (*steps, *looks)]
 
     def run_in_transaction(self) -> AbstractContextManager[Runs]:
-        """Open a transaction, or use the caller's; the block gets a function that runs statements in it."""
+        """Open a transaction, or use the caller's transaction; the block gets a function that runs statements in it."""
         if isinstance(self._source, Database):
             return self._source.run_in_transaction()
         return nullcontext(partial(run_on, self._source))

@@ -78,7 +78,8 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
         connection.autocommit = True
         (server_process, *_) = connection.execute(statement).fetchone()
         if server_process != connection.info.backend_pid and not looked_at_pooler:
-            # The process id that the connection was given is not that of the server process, so a pooler is in between.
+            # The process id that the connection was given is not the id of the server process, so a pooler is in
+            # between.
             _check_pooler(connection, engine.url)
             looked_at_pooler.append(True)
         connection.autocommit = False

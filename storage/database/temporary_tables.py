@@ -23,8 +23,8 @@ def temporary_tables(connection: Connection) -> Iterator[Connection]:
     """
     is_sqlite = connection.dialect.name == "sqlite"
     if is_sqlite:
-        # The tables are in a file, unlike those of other connections, because they may have a row for each of a million
-        # files.
+        # The tables are in a file, unlike the temporary tables of other connections, because they may have a row for
+        # each of a million files.
         _pragma(connection, "temp_store = FILE")
     try:
         yield connection

@@ -18,7 +18,7 @@ FOREIGN: Final = "columns_of_other_programs"
 #: The number of rows that one statement reads.
 _BATCH_SIZE: Final = 1_000
 
-#: A default that is a number, a text or a truth value; PostgreSQL writes its type after it.
+#: A default that is a number, a text or a truth value; PostgreSQL writes the type after the value.
 _CONSTANT: Final = re.compile(r"(?:([-+]?[\d.]+|true|false)|'((?:[^']|'')*)')(?:::.*)?", re.IGNORECASE)
 
 #: The texts of defaults that are empty bytes, lists or objects.
@@ -127,7 +127,7 @@ def copy_foreign_columns(source: Connection, target: Connection, table: Table, i
 def _defaults(connection: Connection, table: Table) -> dict[str, str | None]:
     """Return the columns of other programs that can be written, each with its default as a text.
 
-    The value is None if the column has no default, or one that is computed for each row.
+    The value is None if the column has no default, or a default that is computed for each row.
     """
     columns = inspect(connection).get_columns(table.name)
     own = set(table.columns.keys())

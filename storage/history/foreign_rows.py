@@ -74,7 +74,7 @@ def referring_tables(connection: Connection, table: Table, ids: Sequence[int]) -
 def removal_refusals(connection: Connection, table: Table, ids: Sequence[Any]) -> dict[Any, str]:
     """Return which of these rows the database does not remove because of other programs, by id, each with the reason.
 
-    A row of another program that the database removes together with the row is no reason.
+    A row of another program that the database removes together with our row is no reason.
     """
     found = _by_id(_references(connection, table, ids, only_refusing=True)) if ids else {}
     return {
@@ -85,7 +85,10 @@ def removal_refusals(connection: Connection, table: Table, ids: Sequence[Any]) -
 
 
 def is_removal_refused(connection: Connection, table: Table) -> ColumnElement[bool] | None:
-    """Return the SQL condition that `removal_refusals` has a reason for a row of a table; None if it has for no row."""
+    """Return the SQL condition that `removal_refusals` has a reason for a row of a table.
+
+    The result is None if it can have no reason for any row.
+    """
     conditions = []
     for _, value, source in _sources(connection, table, only_refusing=True):
         conditions.append(select(literal(1)).select_from(source).where(value == table.c.id).correlate(table).exists())
@@ -109,7 +112,8 @@ def copy_references(
     ):
         for name, row_id in found:
             target.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {_quoted(name)} ({', '.join(columns)})")
-            # SQLite without checks of foreign keys may have kept references to rows that no longer exist.
+            # SQLite without checks of foreign keys may have kept references to rows that no longer exist. They are left
+            # out.
             values = f"SELECT id FROM {table.name} WHERE id = ?"
             target.exec_driver_sql(f"INSERT INTO {_quoted(name)} ({column}) {values}", (row_id,))
 
@@ -126,7 +130,7 @@ def _references(
 ) -> Iterator[tuple[str, Any]]:
     """Yield pairs: the name of a table of another program, and the id of one of our rows on which its rows depend.
 
-    With `only_refusing`, the pairs are only those whose rows keep the database from removing our row.
+    With `only_refusing`, a table is left out if its rows do not keep the database from removing our row.
     """
     for name, value, source in _sources(connection, table, only_refusing=only_refusing):
         for row_id in connection.execute(select(value).select_from(source).where(value.in_(ids)).distinct()):
@@ -136,7 +140,10 @@ def _references(
 def _sources(
     connection: Connection, table: Table, *, only_refusing: bool
 ) -> Iterator[tuple[str, ColumnElement[Any], TextClause]]:
-    """Yield names of tables of other programs, each with a column of ids of `table`, and what to select it from."""
+    """Yield names of tables of other programs, each with a column of ids of `table`.
+
+    The last value is the text after FROM in a query for the column.
+    """
     rows = connection.execute(_KEYS[connection.dialect.name]).all()
     keys = [
         _Key(_our_name(referring), _our_name(referred), tuple((row[2], row[4]) for row in group), on_delete)
@@ -158,8 +165,8 @@ def _our_name(table: str) -> str:
 def _paths(keys: Collection[_Key], table: str, seen: frozenset[str]) -> Iterator[list[_Key]]:
     """Yield the paths of foreign keys by which a removal from a table reaches other tables.
 
-    The first key of a path refers to the table. Each further key refers to the table that has the key before it, and
-    that key before it cascades.
+    The first key of a path refers to the table. Each further key refers to the table that has the previous key, and the
+    previous key cascades.
     """
     for key in keys:
         if key.referred == table and key.referring not in seen:

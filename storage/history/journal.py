@@ -145,7 +145,7 @@ def latest_by_target(connection: Connection, targets: Sequence[str], *, project_
 def iterate_trashed(
     connect: Callable[[], AbstractContextManager[Connection]], *, project_id: int, before: datetime, batch_size: int
 ) -> Iterator[list[JournalEntry]]:
-    """Yield batches of entries of files that were trashed before the time `before` and have not left the trash.
+    """Yield, in batches, the entries of files that were trashed before the time `before`.
 
     `connect` opens a connection for each batch. According to the journal, the files are still in the project's trash.
     """

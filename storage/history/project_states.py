@@ -55,8 +55,8 @@ def remove_empty_project(connection: Connection, project_id: int) -> dict[str, A
 def add_tags(connection: Connection, wanted: Sequence[tuple[tuple[int, str], int]]) -> dict[tuple[int, str], int]:
     """Insert tags, given as pairs of (project id, name) and the wanted id; return the ids by project id and name.
 
-    A tag whose wanted id is taken gets a new id. In a file of another program, a project may have two tags of one name;
-    both are inserted.
+    A tag whose wanted id is taken gets a new id. In a database that another program created, a project may have two
+    tags of one name; both are inserted.
     """
     taken = set(connection.execute(select(tags.c.id).where(tags.c.id.in_([tag_id for _, tag_id in wanted]))).scalars())
     added = {}

@@ -35,7 +35,7 @@ class RowChangesNote:
         project_ids: Sequence[int] = (),
     ) -> None:
         self._connection = connection
-        # Tags that the transaction adds get higher ids than this.
+        # Tags that the transaction adds get higher ids than the last tag has now, so `take` can recognize new tags.
         self._last_tag_id = _last_tag_id(connection) if photo_ids and columns is None else 0
         self._columns = None if columns is None else tuple(dict.fromkeys((*_NAMES, *columns)))
         self._photos = snapshot_photos(connection, photo_ids, columns=self._columns) if photo_ids else {}

@@ -112,7 +112,7 @@ def projects_removed_with_folder(connection: Connection, *, task_id: str) -> set
 
 
 def projects_added(connection: Connection, *, task_id: str) -> set[int]:
-    """Return the projects whose rows a task added, if this was not undone."""
+    """Return the ids of the projects whose rows a task added. Rows whose addition was undone are left out."""
     statement = select(file_journal.c.project_id).where(
         *_can_be_undone(task_id),
         file_journal.c.action == str(FileAction.ADDED_ROW),
@@ -231,8 +231,8 @@ def _older_entries(
     find(file_journal.c.id >= before_id - _REACH)
     for ids in batched(keys.merged(wanted), PAGE_SIZE):
         find(file_journal.c.id.in_(ids))
-    # The newest entry of a photo is that of its row, except for a file that the photo got while many photos moved. Such
-    # a file moves after all photos, so the other entries of its photo may be far away.
+    # The newest entry of a photo is the entry of its row, except for a file that the photo got while many photos moved.
+    # Such a file moves after all photos, so the other entries of its photo may be far away.
     with_row = {keys.of(entry) for entry in page if entry.action in _OF_ROW}
     for ids in batched(sorted(key[-1] for key in wanted - with_row if key[0] == "photo"), PAGE_SIZE):
         find(file_journal.c.photo_id.in_(ids))

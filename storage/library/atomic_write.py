@@ -99,7 +99,7 @@ def remove_stale_temporaries(
 
     Files that are younger than `older_than_seconds` may still be in use, and stay. The age of a file is the system's
     time minus the file's change time; both come from the same clock. For a folder in a library, pass
-    `Library.content_path`, because the files of a plan's library are not the real ones.
+    `Library.content_path`, because the files of a plan's library are empty and have other times.
     """
     removed = 0
     try:

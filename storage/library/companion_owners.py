@@ -27,8 +27,8 @@ class CompanionOwners:
     def __init__(self, accepted_extensions: AcceptedExtensions) -> None:
         self._accepted = accepted_extensions
         self._photos: set[str] = set()
-        #: For the key of each photo: the paths of the companions that fit it, and for each path all photos that it
-        #: fits.
+        #: For the key of each photo: the paths of the companions that fit the photo, and for each path all photos that
+        #: the companion fits.
         self._fitting: dict[str, dict[str, list[Fit]]] = defaultdict(dict)
 
     @classmethod
@@ -103,9 +103,10 @@ class CompanionOwners:
         return self.has_photo(base_name) or name_key(base_name) in self._fitting
 
     def owner(self, path: str, *, arriving: str = "") -> Fit | None:
-        """Return the photo to which a file belongs, also if a photo named `arriving` is added; None if there is none.
+        """Return the photo to which a file belongs; None if it belongs to no photo.
 
-        `path` is relative to the folder; the file need not exist.
+        A photo named `arriving` counts as if it were already in the folder. `path` is relative to the folder; the file
+        need not exist.
         """
         return self._first(self._fits(path), {name_key(arriving)})
 
@@ -119,7 +120,8 @@ class CompanionOwners:
         """Return which companion would get another photo if files arrive; None if each keeps its photo.
 
         Args:
-            arriving: the paths of the files, each with the base name of its photo; None if it belongs to none.
+            arriving: the paths of the files, each with the base name of its photo; None if the file belongs to no
+                photo.
             leaving: the paths of files that leave the folder.
         """
         images = {path for path in arriving if self._is_image(path)}

@@ -45,7 +45,10 @@ class ContentHasher:
         return f"{HASH_ALGORITHM}:{self._hashes[HASH_ALGORITHM].hexdigest()}"
 
     def has(self, known: str) -> bool | None:
-        """Return whether all blocks so far have this known hash; None if its algorithm is not supported."""
+        """Return whether all blocks so far have this known hash.
+
+        The result is None if this object does not compute the algorithm of the known hash.
+        """
         name, _, digest = known.partition(":")
         return self._hashes[name].hexdigest() == digest if name in self._hashes else None
 

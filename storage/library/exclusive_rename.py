@@ -103,8 +103,9 @@ def rename_noreplace(source: Path, target: Path) -> bool:
 def remove_old_name(source: Path, target: Path, *, before: os.stat_result, placed: os.stat_result) -> None:
     """Remove the old name of a file that was linked or copied to a new name.
 
-    If the system refuses the removal, the new name is removed instead, so that the file is not at two places. In that
-    case both names stay if another file has replaced one of them, or if the file at the new name was written to.
+    If the system refuses the removal, the new name is removed instead, so that the file is not at two places. The new
+    name is not removed if another file has replaced one of the two files, or if the file at the new name was written
+    to; then both names stay.
 
     Args:
         source: the old name.

@@ -33,7 +33,10 @@ _KEYS: Final = ("name", "id", "created_at", "version")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts in quotes if they are numbers by YAML 1.2, such as `08` and `1e3`. PyYAML follows YAML 1.1."""
+    """Writes texts in quotes if they are numbers by YAML 1.2, such as `08` and `1e3`.
+
+    PyYAML follows YAML 1.1, so it would write these texts without quotes.
+    """
 
 
 _Dumper.add_implicit_resolver(
@@ -64,7 +67,8 @@ def read_manifest(project: ProjectFolder) -> Manifest | None:
     """Read a project's manifest; return None if there is none.
 
     Raises:
-        ManifestUnreadable: the file is too large, or not a YAML mapping with a name, an id and a creation time.
+        ManifestUnreadable: the file cannot be read, is not a regular file, is too large, or is not a YAML mapping with
+            a name, an id and a creation time.
         UnsafePath: the file is a symlink.
     """
     path = project.manifest_path
@@ -116,8 +120,8 @@ def replace_manifest(
     """Write a project's manifest in one atomic step; return what changed, or None if it already has these contents.
 
     Keys of the old file that are not in `manifest` are kept. An unreadable manifest is first moved to the trash, so
-    that a user can still look at it. Its name there has the current time `at`. If the manifest must be written,
-    `announce` is called with the result before any file changes.
+    that a user can still look at it. The name of the file in the trash has the current time `at`. If the manifest must
+    be written, `announce` is called with the result before any file changes.
 
     Raises:
         FolderMissing: the project has no folder.

@@ -27,7 +27,7 @@ DERIVATIVE_EXTENSION: Final = ".webp"
 
 def expanded_path(path: str | Path) -> Path:
     """Return the path with the home folder in place of `~` or `~user`; a `~` without a known home folder stays."""
-    # The method of Path raises a RuntimeError for an unknown user.
+    # `Path.expanduser` raises a RuntimeError for an unknown user. `os.path.expanduser` returns the path unchanged.
     return Path(os.path.expanduser(path))  # noqa: PTH111 - see above.
 
 
@@ -46,8 +46,8 @@ class Library:
     Attributes:
         root: the root folder, which is made absolute; `~` is the home folder.
         ignored_names: files and folders of operating systems and storage systems, which are not part of the library.
-        origin: for the shadow library of a plan, the function that returns the path of the original for a path in it;
-            else None.
+        origin: for the shadow library of a plan, the function that returns the path of the original for a path in the
+            shadow library; else None.
     """
 
     root: Path
@@ -244,8 +244,8 @@ class ProjectFolder:
         """Return the path of a file in the project's folder, or in a folder of companions below it.
 
         Raises:
-            UnsafePath: a name in `path` is not safe, a folder on the path is a symlink or a file, or the file is a
-                symlink.
+            UnsafePath: a name in `path` is not safe, the path has more than `MAX_FOLDERS` folders, a folder on the path
+                is a symlink or a file, or the file is a symlink.
         """
         *folders, name = path.split("/")
         if len(folders) > MAX_FOLDERS:
@@ -303,7 +303,7 @@ class ProjectFolder:
         self.create_hidden_folders()
 
     def create_hidden_folders(self) -> None:
-        """Create the hidden folders if they are missing. Raises the errors of `create`, and those of `make_folder`."""
+        """Create the hidden folders if they are missing. Raises the errors of `create` and of `make_folder`."""
         for folder in (self.thumb, self.preview, self.trash):
             self.library.make_folder(folder)
 

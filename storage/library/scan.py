@@ -1,7 +1,8 @@
 """Scans a project folder and yields its files with their problems. Changes nothing.
 
 `list_names` is for the comparison with the rows. It does not call `stat` for each file, because this would take several
-times as long as the listing. Most file systems return the type of an entry with its name.
+times as long as the listing. For most entries no `stat` is needed, because most file systems return the type of an
+entry with its name.
 """
 
 import os

@@ -41,7 +41,7 @@ from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER
 _BLOCK_BYTES: Final = 1 << 20
 #: The number of bytes that must stay free on the target's disk after a copy, for databases and logs.
 SPARE_BYTES: Final = 64 << 20
-# FAT stores times with a precision of two seconds.
+# FAT stores times with a precision of two seconds, so the time of a copy may differ by this much.
 _MTIME_TOLERANCE_NS: Final = 2_000_000_000
 
 
@@ -61,6 +61,7 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
         SourceMissing: the file does not exist, or no longer exists.
         Collision: the target exists, or a file whose name differs from the target only in case or Unicode form.
         FolderMissing: the target's folder does not exist.
+        FolderUnreadable: the target's folder could not be listed completely, so the name may be taken.
         NotEnoughSpace, CopyMismatch, SourceChanged: the copy to another file system failed; the source is unchanged.
         UnsafePath: the source is not a regular file.
     """
@@ -123,7 +124,8 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
     if source == target:
         return
     # If the file system ignores case, the target may be the source itself in another spelling. Then its name cannot be
-    # taken. A listing may show the folder in a third spelling, which the check would take for another folder.
+    # taken. A listing may show the folder in a third spelling, which the check would take for another folder, so there
+    # is no check.
     is_same = _is_same_folder(source, target)
     if not (is_same and name_key(source.name) == name_key(target.name)):
         _refuse_taken_name(source, target, names)
@@ -153,7 +155,8 @@ def remove_derivative(path: Path) -> bool:
         Whether the file existed.
 
     Raises:
-        UnsafePath: the path is not directly in a project's `.thumb` or `.preview`, or that folder is a symlink.
+        UnsafePath: the path is a folder, the path is not directly in a project's `.thumb` or `.preview`, or the
+            `.thumb` or `.preview` is a symlink.
     """
     folder = path.parent
     plain = path.is_absolute() and os.pardir not in path.parts and path.name not in {"", os.curdir, os.pardir}
@@ -228,7 +231,8 @@ def _finish_copy(source: Path, target: Path) -> bool:
     ):
         return False
     fsync_folder(target.parent)
-    # The comparison of large files takes seconds, in which another program may have changed one of them.
+    # The comparison of large files takes seconds, in which another program may have changed one of them, so both files
+    # are checked again.
     _refuse_changed(source, before)
     _refuse_changed(target, after)
     source.unlink()
@@ -260,7 +264,8 @@ def _copy_attributes(source: Path, status: os.stat_result, target: Path) -> None
     if sys.platform == "linux":
         names: list[str] = []
         with contextlib.suppress(OSError):
-            # File managers store ratings and tags as attributes of users. Attributes of the system belong to the disk.
+            # File managers store ratings and tags as attributes of users. Attributes of the system belong to the disk,
+            # so only attributes of users are copied.
             names = [name for name in os.listxattr(source, follow_symlinks=False) if name.startswith("user.")]
         for name in names:
             with contextlib.suppress(OSError):

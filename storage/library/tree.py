@@ -157,7 +157,7 @@ class LibraryTree:
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
     if stat.S_ISDIR(status.st_mode):
         return status.st_ino, 1, 0, 0
-    # The size of a symlink is the length of its target, which differs in a copy of the tree.
+    # The size of a symlink is the length of its target, which differs in a copy of the tree, so 0 is stored instead.
     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
     return status.st_ino, 0, size, status.st_mtime_ns
 

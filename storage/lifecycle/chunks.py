@@ -1,7 +1,7 @@
 """Divides the items of a call of `JobsRepository.enqueue_with_items` among jobs (chunks) of at most 2000 items.
 
-The payload of each job has the index and the number of the chunks. `storage.lifecycle.step_jobs` makes the chunks of a
-task's steps.
+The payload of each job has the index of its chunk and the number of chunks. `storage.lifecycle.step_jobs` makes the
+chunks of a task's steps.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def insert_chunks(connection: Connection, values: Mapping[str, Any], items: Spoo
         items: the items; they are read once.
 
     Raises:
-        InvalidValue: an item cannot be stored, or the list was changed while it was read.
+        InvalidValue: an item or a photo id in it is not valid, or the list was changed while it was read.
+        UnknownPhoto: a photo belongs to another tenant.
     """
     count = len(items)
     total = -(-count // MAX_ITEMS_PER_JOB)

@@ -39,7 +39,7 @@ def write_heartbeats(database: Database, claims: Iterable[tuple[int, str]]) -> s
     Returns the tokens of jobs that the executor has lost: jobs that no longer run, or that have another token.
 
     On PostgreSQL locked rows are skipped. If a handler's transaction has locked the row of a job, the job is alive
-    without a heartbeat. Its lock must not delay the heartbeats of the process's other jobs.
+    without a heartbeat. This lock must not delay the heartbeats of the other jobs of the process.
     """
     pairs = list(claims)
     if not pairs:

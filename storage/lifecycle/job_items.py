@@ -36,8 +36,8 @@ def insert_items(
     """Write the items of a job in order and return their number. At most one batch of items is in memory.
 
     Raises:
-        InvalidValue: an item has an unknown key, or a value that cannot be stored; the caller's transaction must then
-            be rolled back.
+        InvalidValue: an item is not valid (see `item_values`), or its photo id does not exist; the caller's transaction
+            must then be rolled back.
         UnknownPhoto: a photo belongs to another tenant; the caller's transaction must then be rolled back.
     """
     count = 0
@@ -113,7 +113,7 @@ def _check_photos(connection: Connection, job_ids: Sequence[int], tenant_id: str
 
 
 def existing_photos(connection: Connection, photo_ids: Iterable[int]) -> set[int]:
-    """Return the ids of existing photos. On PostgreSQL, these photos cannot be removed until the transaction ends."""
+    """Return the given ids that exist. On PostgreSQL, these photos cannot be removed until the transaction ends."""
     statement = select(photos.c.id).where(among(photos.c.id, photo_ids))
     return set(connection.execute(statement.with_for_update(read=True, key_share=True)).scalars())
 
@@ -159,7 +159,14 @@ def update_item_status(
     message: str | None,
     now: datetime,
 ) -> JobItem | None:
-    """Set the status and message of an item; a message of None removes an old one. Updates the job's progress, too."""
+    """Set the status and message of an item, and return it, or None if it does not exist.
+
+    A message of None removes an old message. The job's `progress_done` is also updated if it equals the number of items
+    that were done, failed or skipped so far.
+
+    Raises:
+        InvalidValue: the status is not an item status.
+    """
     if status not in _ITEM_STATUSES:
         raise InvalidValue("status", f'"{status}" is not an item status. Allowed: {", ".join(ItemStatus)}.')
     values: dict[str, Any] = {
@@ -192,7 +199,8 @@ def item_values(item: Mapping[str, Any], index: int) -> tuple[int | None, str | 
     """Check an item and return its photo_id, filename, status and message; `index` is its position in the list.
 
     Raises:
-        InvalidValue: the item has an unknown key, or a value that cannot be stored.
+        InvalidValue: the item is not a mapping, has an unknown key, has neither a photo id nor a file name, or has a
+            value that cannot be stored.
     """
     if type(item) is dict:
         # Nearly all items have only a photo id, or also a file name. These two forms are checked as strictly as all

@@ -14,7 +14,8 @@ from storage.records import Job
 
 _COLUMNS = tuple(jobs.c[field.name] for field in fields(Job))
 
-#: All columns of `jobs` by name. `RETURNING *` would have the column order of the file, which differs after an upgrade.
+#: All columns of `jobs` by name. `RETURNING *` would return the columns in the order of the stored table, which differs
+#: after an upgrade.
 JOB_COLUMNS = ", ".join(f"jobs.{column.name}" for column in _COLUMNS)
 
 

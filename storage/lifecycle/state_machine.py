@@ -7,8 +7,10 @@ transaction belongs to a user. `storage.queue.exchange` ends single jobs, and se
 These are all changes of a job's status:
 
 * queued to running: a claim (`TAKE` in `storage.queue.exchange_statements`)
-* running to queued: a claim that is handed back, a retry after a failed attempt, or the rescue of a dead executor's job
+* running to queued: `give_back`, for a claim that is handed back, a retry after a failed attempt, a paused task, or the
+  rescue of a dead executor's job
 * queued or running to completed, failed or canceled: `end_jobs`, or for single jobs `storage.queue.exchange`
+* queued to failed: `_fail_later_steps`, for jobs of steps that their task does not reach
 * failed or canceled to queued: `reopen_jobs`
 * any status to queued: `JobsRepository.requeue`
 """
@@ -38,7 +40,7 @@ ERROR_MESSAGE_LENGTH = 1000
 #: The error message of a failed job whose executor gave none.
 NO_REASON = "no reason was given"
 
-#: The value of `held_by` of jobs of later steps, such as follow-up jobs, until their task has reached their step.
+#: Jobs of later steps, such as follow-up jobs, have this value of `held_by` until their task has reached the step.
 HELD_BY_STEPS = "steps"
 
 #: The columns that change when a job is queued again. `held_by` is determined again, because holds may have changed.
@@ -123,7 +125,8 @@ def give_back(
 ) -> list[Job]:
     """Queue running jobs again, to start at `run_after` at the earliest, and return them; by default, count an attempt.
 
-    Their failed and interrupted items become pending, so that the next attempt processes only unfinished items.
+    The failed and interrupted items of these jobs become pending, so that the next attempt processes only unfinished
+    items.
     """
     values: dict[str, Any] = {**QUEUED_ANEW, "run_after": run_after, "updated_at": now}
     if count_attempt:
@@ -140,7 +143,7 @@ def give_back(
 
 
 def reopen_items(connection: Connection, job_ids: list[int], *, now: datetime) -> None:
-    """Make the failed and interrupted items of jobs pending again."""
+    """Make the failed and interrupted items of jobs pending again, and renew the claims of these jobs on projects."""
     if not job_ids:
         return
     _keep_claims(connection, job_ids, now=now)
@@ -245,7 +248,8 @@ def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task 
 
 def cancel_task_row(connection: Connection, task: Task, *, now: datetime, reason: str | None = None) -> Task:
     """Cancel a task and its unfinished jobs."""
-    # The task ends before its jobs. The end of the jobs settles the task, and a canceled task starts no next step.
+    # The task is canceled before its jobs, because the end of the jobs settles the task, and only a canceled task
+    # starts no next step.
     connection.execute(
         update(tasks)
         .where(tasks.c.id == task.id)

@@ -1,8 +1,8 @@
 """Decides which of several photos with the same base name keeps the name, by SQL on temporary tables.
 
 Only photos in different projects of a tenant are compared. The oldest photo, by `created_at` and then by id, keeps the
-name, and so do the photos with this name in its project. Names that differ only in case or Unicode form count as one
-name. The step `duplicate_resolution` renames photos; this module changes no row of a photo.
+name. The other photos with this name in the same project keep the name, too. Names that differ only in case or Unicode
+form count as one name. The step `duplicate_resolution` renames photos; this module changes no row of a photo.
 """
 
 from collections.abc import Iterator, Sequence

@@ -125,7 +125,10 @@ class OriginalsRepository:
             )
 
     def mark_found(self, photo_ids: Sequence[int], kinds: Sequence[str]) -> None:
-        """Mark the files of these kinds as not missing."""
+        """Mark the files of these kinds as not missing.
+
+        Remove the rows that `mark_missing` added for photos without rows.
+        """
         if not kinds:
             return
         of_photos = photo_originals.c.photo_id.in_(photo_ids)

@@ -95,7 +95,7 @@ class PhotosRepository:
             connection.execute(statement, values)
 
     def remove_many(self, ids: Sequence[int]) -> int:
-        """Remove the rows of photos and their tags; return the number of removed rows."""
+        """Remove the rows of photos and their links to tags; return the number of removed photos."""
         removed = 0
         with self._access.write() as connection:
             for batch in batched(ids, BATCH_SIZE):

@@ -15,7 +15,7 @@ def project_label(project: Project) -> str:
 def read_reference(reference: int | str) -> tuple[str | None, int | None]:
     """Return the name and the id in a reference to a project; None for the part that the reference lacks.
 
-    A label such as `Alps (#12)` gives both, an integer or a text of digits only the id, any other text only the name.
+    A label such as `Alps (#12)` has both. An integer or a text of digits is an id. Any other text is a name.
     """
     if not isinstance(reference, str):
         return None, reference

@@ -51,7 +51,7 @@ class ProjectsRepository:
         self._access = Access(source)
 
     def create(self, *, project_name: str, project_folder: str, tenant_id: str | None = None) -> Project:
-        """Insert an active project. Its folder name must be unique; see `list_beside`.
+        """Insert an active project. The folder name must be unique; see `list_beside`.
 
         Raises:
             ConstraintViolated: the folder name is not unique.
@@ -84,7 +84,7 @@ class ProjectsRepository:
         return self._one(projects.c.project_folder == project_folder, *owned)
 
     def get(self, id: int, *, tenant_id: str | None = None) -> Project:
-        """Return the project with this id; if `tenant_id` is given, it must belong to this tenant.
+        """Return the project with this id; if `tenant_id` is given, the project must belong to this tenant.
 
         Raises:
             UnknownProject: the project does not exist, or belongs to another tenant.
@@ -202,7 +202,10 @@ class ProjectsRepository:
             return [Project.from_row(row) for row in connection.execute(statement).mappings()]
 
     def archive(self, id: int) -> Project | None:
-        """Archive a project, so that only steps that remove projects process it; return None if it does not exist."""
+        """Archive a project, so that only steps that remove projects process it.
+
+        Return the project, or None if it does not exist.
+        """
         now = self._access.clock()
         return self._change(id, status="canceled", archived_at=now)
 
@@ -211,7 +214,10 @@ class ProjectsRepository:
         return self._change(id, status=None, archived_at=None)
 
     def rename(self, id: int, *, project_name: str | None = None, project_folder: str | None = None) -> Project | None:
-        """Change the name or folder name in the row, but not the folder on disk; return None if there is no row."""
+        """Change the name or folder name in the row, but not the folder on disk.
+
+        Return the project, or None if it does not exist.
+        """
         if project_name is not None:
             check_text(project_name, name="project_name")
         if project_folder is not None:

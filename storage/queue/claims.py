@@ -107,7 +107,10 @@ def next_due_at(database: Database) -> datetime | None:
 
 
 def new_worker_id(name: str) -> str:
-    """Return a worker id that is unique for each start, so that a restarted worker differs from the one that died."""
+    """Return a worker id that is unique for each start.
+
+    So a restarted worker has another id than the worker that died.
+    """
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 

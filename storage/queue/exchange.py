@@ -1,4 +1,4 @@
-"""Ends jobs and claims the best queued jobs in one transaction.
+"""Ends jobs and claims the best queued jobs, if possible in one transaction.
 
 Ending a job locks no task. After the commit, a query finds the tasks whose step has no unfinished job left. Each of
 these tasks is settled in its own transaction: it goes to its next step, or ends. If two jobs end at the same moment,
@@ -64,8 +64,8 @@ class Wanted:
     """The jobs to claim: jobs of lanes, or jobs with priorities in a range.
 
     Attributes:
-        lanes: the names of lanes; jobs of the first lane are claimed before jobs of the next. The slots, holds, aging
-            and fairness of the lanes apply. If None, `bounds` applies.
+        lanes: the names of lanes; jobs of the first lane are claimed before jobs of the next lane. The slots, holds,
+            aging and fairness of the lanes apply. If None, `bounds` applies.
         bounds: the lowest and the highest priority, both inclusive, regardless of lanes.
         tenant_id: claim only jobs of this tenant; None for all tenants.
         job_ids: claim only these jobs, for which the executor waits; None for any. They compete with the jobs for which
@@ -172,7 +172,8 @@ def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, f
         assert wanted.lanes is not None  # noqa: S101 - the special lane is one of them.
         claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit - len(claimed))
         wanted = replace(wanted, lanes=wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :])
-    # A settled task may have new jobs in its next step, but `job_ids` has none of these jobs.
+    # Only a settled task can bring more jobs: the jobs of its next step. `job_ids` has none of these jobs, so a claim
+    # of given jobs is complete.
     elif not found.is_partial and (not found.stuck or wanted.job_ids is not None):
         return
     if len(claimed) < limit and (wanted.lanes is None or len(wanted.lanes) > 0):
@@ -182,8 +183,8 @@ def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, f
 def settle_after(access: Access, job_ids: Sequence[int]) -> None:
     """Settle the tasks of jobs that another function has ended. Call this after that function's commit.
 
-    The transaction that ended the jobs cannot see that `exchange` ended other jobs at the same time; a later query can.
-    Does nothing if `access` belongs to the caller's transaction.
+    The transaction that ended the jobs cannot see that `exchange` ended other jobs at the same time; a later query can
+    see this. Does nothing if `access` belongs to the caller's transaction.
     """
     if job_ids and access.database is not None:
         look = LOOK_POSTGRESQL if access.is_postgresql else LOOK_SQLITE

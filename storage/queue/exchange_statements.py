@@ -3,9 +3,9 @@
 A claim in lanes takes jobs from the lanes in the order of the parameter `lanes`, and within a lane in the order of
 `RANK`. `flows.execution.worker` passes the lanes, by default the lane with the highest priorities first.
 
-On PostgreSQL one statement ends jobs and claims others. Without `PREPARE_POSTGRESQL`, this statement claims only jobs
-for which no lane must be locked. `PREPARE_POSTGRESQL`, which runs before the statement in the same transaction, locks
-lanes and stores their names in a setting of the transaction.
+On PostgreSQL one statement ends jobs and claims other jobs. Without `PREPARE_POSTGRESQL`, this statement claims only
+jobs for which no lane must be locked. `PREPARE_POSTGRESQL`, which runs before the statement in the same transaction,
+locks lanes and stores their names in a setting of the transaction.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ _ENDED = f"""
 _LOCKED = "CAST(nullif(current_setting('photojobs.locked', true), '') AS text[])"
 #: Our sessions switch sorts off, so PostgreSQL can obey `ORDER BY run_after` only by the index of `run_after`. Without
 #: `ORDER BY`, a plan that was made while the queue was empty could read the whole queue by an index of the status. In
-#: `EXISTS (...)`, PostgreSQL ignores `ORDER BY`.
+#: `EXISTS (...)`, PostgreSQL ignores `ORDER BY`, so the query is compared with NULL instead.
 _IS_DUE = f"(SELECT 1 FROM jobs WHERE {DUE} ORDER BY run_after LIMIT 1) IS NOT NULL"
 _IS_READY = f"(SELECT 1 FROM jobs WHERE {READY} AND {_IN_LANE} ORDER BY priority DESC LIMIT 1) IS NOT NULL"
 _IS_READY_OF_TENANT = f"""(SELECT 1 FROM jobs WHERE {READY} AND tenant_id = :tenant_id AND {_IN_LANE}
@@ -108,7 +108,8 @@ PREPARE_POSTGRESQL = DriverStatement(
 #:   are only the slots that the statement frees itself: other transactions count these slots as taken until the commit.
 #: * `stop` is the first lane with a ready job that this statement cannot claim from: because of aging or fairness, or
 #:   because the lane must be locked first.
-#: * `chosen` has the lanes to claim from: those before `stop`, and `stop` itself if it has neither aging nor fairness.
+#: * `chosen` has the lanes to claim from: the lanes before `stop`, and `stop` itself if it has neither aging nor
+#: fairness.
 #:
 #: `is_ready` is the condition that the lane has a ready job of the kind that the caller wants. If it has none, another
 #: transaction would claim nothing, so the lane does not stop the claim.
@@ -163,7 +164,7 @@ _MUST_LOOK = f"""
 
 
 class ExchangeStatement(JobStatement):
-    """A statement that ends jobs and claims others.
+    """A statement that ends jobs and claims other jobs.
 
     `rows` returns one tuple with four values:
 

@@ -102,7 +102,7 @@ class JobReading:
             return job_items.list_items(connection, job_id)
 
     def iterate_items(self, job_id: int) -> Iterator[JobItem]:
-        """Return an iterator of the items of a job in id order, read in batches; no transaction is open in between."""
+        """Return an iterator of the items of a job in id order. No transaction is open between two batches."""
         return chain.from_iterable(iterate_items(self._access, job_id))
 
     def next_pending_item(self, job_id: int) -> JobItem | None:

@@ -114,15 +114,15 @@ class JobsRepository(JobReading):
         """Queue a job with its items, in one transaction; `progress_total` is the number of items.
 
         `items` is any iterable of mappings. Each mapping has `photo_id`, `filename` or both, and optionally `status`
-        and `message`. The iterable is read to its end before anything is written, and is never completely in memory. Up
-        to `MAX_ITEMS_PER_JOB` items make one job, which is returned. More items are refused, unless `auto_chunk` is
-        true: then a list of jobs is returned in order, and the payload of each job has `chunk_index` (from 0) and
-        `total_chunks`. With a `unique_key`, a queued or running job of the same tenant and key is returned unchanged,
-        without these items.
+        and `message`. The iterable is read before anything is written, and a long iterable is never completely in
+        memory. Up to `MAX_ITEMS_PER_JOB` items make one job, which is returned. More items are refused, unless
+        `auto_chunk` is true: then a list of jobs is returned in order, and the payload of each job has `chunk_index`
+        (from 0) and `total_chunks`. With a `unique_key`, a queued or running job of the same tenant and key is returned
+        unchanged, without these items.
 
         Raises:
             TooManyItems: there are more than 2000 items, and `auto_chunk` is false. At most 2001 items were read.
-            InvalidValue: an item or another value cannot be stored.
+            InvalidValue: an item or another value cannot be stored, or the photo of an item does not exist.
             UnknownProject: the project does not exist, or it belongs to another tenant.
             UnknownPhoto: the photo of an item belongs to another tenant.
         """
@@ -197,7 +197,7 @@ class JobsRepository(JobReading):
         return claimed[0] if claimed else None
 
     def claim(self, worker_id: str, wanted: Wanted, *, limit: int, ended: Sequence[End] = ()) -> Exchanged:
-        """End jobs and claim the best queued jobs that match `wanted`, at most `limit`, in one transaction.
+        """End jobs and claim up to `limit` of the best jobs that match `wanted`, if possible in one transaction.
 
         Each claimed job is `running` and has its own `claim_token`. Two callers never get the same job. Inside the
         caller's own transaction, `ended` must be empty.
@@ -329,7 +329,8 @@ class JobsRepository(JobReading):
     def requeue(self, id: int) -> Job | None:
         """Queue a job again from any status, and return it, or None if it does not exist.
 
-        Its start, end, worker and heartbeat are cleared.
+        Its start, end, worker, heartbeat, claim token and delay are cleared. Its failed and interrupted items become
+        pending.
 
         If its task has ended or is at a later step, the task continues from the step of this job.
 

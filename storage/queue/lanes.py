@@ -19,7 +19,8 @@ from storage.lifecycle.notifications import notify
 from storage.records import Lane
 from task_definitions.wording import shown
 
-#: The lowest priority of the built-in lane `priority`, for tags and work queues. Claims read the table `lanes`.
+#: The lowest priority of the built-in lane `priority`, for tags and work queues. Claims do not use this number: they
+#: read the table `lanes`.
 PRIORITY_LANE_FROM = 90
 
 #: A subquery for a query of `lanes`: the number of running jobs of the lane.
@@ -126,9 +127,11 @@ def lane_of(priority: int, lanes: Iterable[Lane]) -> Lane | None:
 def free_slots(connection: Connection, lane: Lane) -> int:
     """Return the number of free slots of a lane; on PostgreSQL the lane is locked until the transaction ends.
 
-    The lane is read again, so that a change of its slots applies from the next claim on.
+    A lane on hold has no free slot. The lane is read again, so that a change of its slots applies from the next claim
+    on.
     """
-    # A second statement counts the jobs, because the snapshot of the first is out of date after a wait for the lock.
+    # A second statement counts the jobs, because the snapshot of the first statement is out of date after a wait for
+    # the lock.
     row = connection.execute(_LOCK_LANE, {"name": lane.name}).one_or_none()
     if row is not None and row.held:
         return 0

@@ -45,7 +45,8 @@ def claim_projects(
     """
     with database.begin() as connection:
         now, stale = database.clock(), timedelta(seconds=stale_seconds)
-        # A claim that is later than now may be that of an executor that died before the clock was set back.
+        # A claim that is much later than now does not count: its executor may have died before the clock was set
+        # back.
         is_alive = project_claims.c.claimed_at.between(now - stale, now + stale)
         for project_id in sorted(set(project_ids)):
             if not _claim(connection, database, project_id, job_id, claim_token, is_alive):
@@ -65,7 +66,10 @@ def release_projects(database: Database, project_ids: Sequence[int], *, claim_to
 
 
 def claims_of(connection: Connection, *conditions: ColumnElement[bool]) -> Sequence[RowMapping]:
-    """Return the claims of the jobs that meet the conditions. The removal of a job's row also removes its claims."""
+    """Return the claims of the jobs that meet the conditions.
+
+    The removal of a job's row also removes its claims, so call this function before a removal.
+    """
     claimed = project_claims.c.job_id.in_(select(jobs.c.id).where(*conditions))
     return connection.execute(select(project_claims).where(claimed)).mappings().all()
 

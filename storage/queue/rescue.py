@@ -62,8 +62,8 @@ def rescue_stale(
         stale_seconds: an executor whose last heartbeat is older than this counts as dead.
         max_attempts: the maximum for jobs that have no `max_attempts` of their own.
         suspects: an earlier result of `find_silent`; only these jobs are rescued, and only if they had no heartbeat
-            since. After a machine slept or the database was unavailable, live executors look dead until their next
-            heartbeat.
+            since. Two looks are needed, because after a machine slept or the database was unavailable, live executors
+            look dead until their next heartbeat.
     """
     with database.begin() as connection:
         now = database.clock()

@@ -56,9 +56,11 @@ class TasksRepository:
         Raises:
             UnknownProject: the project does not exist, or it belongs to another tenant.
             UnknownPhoto: the photo of an item does not exist or belongs to another tenant.
-            UnknownTask: a task with this id belongs to another tenant, or the tenant has no such task to undo.
+            UnknownTask: a task with this id belongs to another tenant, or the task to undo does not exist for the
+                tenant.
             TaskConflict: the task to undo has not ended.
-            InvalidValue: a value cannot be stored.
+            InvalidValue: a value cannot be stored, both items and a selection are given, or the payload of an undo
+                names no task.
             AlreadyRunning: the task is exclusive, and a task of the same type, tenant and project is unfinished.
         """
         return self.start_with_jobs(new).task
@@ -84,6 +86,8 @@ class TasksRepository:
     def whole_id(self, beginning: str, *, tenant_id: str | None = None) -> str:
         """Return the id of the only task whose id starts with `beginning`.
 
+        A `beginning` that is itself the id of a task is returned unchanged, whatever the tenant of the task is.
+
         Raises:
             UnknownTask: the tenant has no such task.
             InvalidValue: several ids start with `beginning`.
@@ -105,7 +109,7 @@ class TasksRepository:
         return str(found[0])
 
     def has_ended_with(self, job: Job) -> bool:
-        """Return whether the end of this job ended its task. This is true for exactly one job of a task."""
+        """Return whether the end of this job ended its task. This is true for at most one job of a task."""
         # A task has the end time of its last job. If several jobs have this end time, the job with the highest id is
         # the last.
         ended = {"task_id": job.task_id, "finished_at": job.finished_at, "id": job.id}
@@ -179,7 +183,8 @@ class TasksRepository:
         attended_at = func.coalesce(tasks.c.attended_at, tasks.c.created_at)
         statement = (
             select(tasks)
-            # A process that recorded a later time than now may have died before the clock was set back.
+            # A time that is much later than now does not count: the process that wrote it may have died before the
+            # clock was set back.
             .where(text(UNFINISHED_TASK), ~attended_at.between(now - silent, now + silent))
             .order_by(tasks.c.created_at)
             .with_for_update(read=True, key_share=True, skip_locked=True)
@@ -283,7 +288,8 @@ class TasksRepository:
             known_in: tuple[ColumnElement[bool], ...] = follow_ups
             held_by = hold_on(connection, tenant_id=task.tenant_id, task_id=task_id)
             if task.step_index < pinned.follow_up_index:
-                # While the task's steps still run, follow-up jobs that have ended are from before a retry of the task.
+                # While the task's steps still run, follow-up jobs that have ended are from before a retry of the task,
+                # so their photos are added again.
                 known_in = (*follow_ups, jobs.c.status.in_(state_machine.UNFINISHED))
                 held_by = state_machine.HELD_BY_STEPS
             touched: list[int] = []
@@ -347,9 +353,10 @@ class TasksRepository:
             return state_machine.cancel_task_row(connection, task, now=self._access.clock(), reason=reason)
 
     def retry(self, task_id: str, *, from_step: int | None = None) -> Task:
-        """Queue the failed and canceled jobs of an ended task again, or with `from_step` all jobs from that step on.
+        """Queue the failed and canceled jobs of an ended task again, or run the task again from the step `from_step`.
 
-        Items that are done stay done, except in the steps that `from_step` repeats.
+        With `from_step`, the jobs of this step and of all later steps are removed, and the step gets new jobs. Without
+        `from_step`, items that are done stay done.
 
         Raises:
             UnknownTask: there is no such task.
@@ -375,7 +382,8 @@ class TasksRepository:
                 connection.execute(delete(jobs).where(*repeated))
                 opened = state_machine.reopen_task(connection, task_id, step_index=from_step, now=now)
                 insert_step_jobs(connection, existing_task(opened, task_id), pinned.steps[from_step], now=now)
-                # Handlers of canceled jobs may still work in their projects.
+                # Handlers of canceled jobs may still work in their projects, so the claims of the removed jobs are
+                # kept.
                 any_new = connection.execute(select(func.min(jobs.c.id)).where(*repeated)).scalar_one()
                 pass_on_claims(connection, claims, job_id=any_new, now=now)
             else:

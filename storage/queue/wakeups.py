@@ -22,7 +22,8 @@ from storage.lifecycle.notifications import CHANNEL
 #: The average number of seconds between two polls of an SQLite file while a thread waits. A poll takes microseconds.
 POLL_SECONDS = 0.1
 
-#: The first and the longest delay, in seconds, before a dropped connection is opened again; it doubles each time.
+#: The first and the longest delay, in seconds, before a dropped connection is opened again; the delay doubles each
+#: time.
 RECONNECT_SECONDS = (0.1, 5.0)
 
 #: The number of seconds without a notification after which a PostgreSQL connection is checked.
@@ -85,7 +86,7 @@ class Wakeups:
                 # The listener may have ended, so the socket may be closed.
                 self._stop_sender.send(b"x")
             if not wait_for_end(listener):
-                # The listener closes the sockets when it ends.
+                # The listener still runs, and closes the sockets when it ends.
                 return
         self._close_sockets()
 
@@ -96,11 +97,11 @@ class Wakeups:
         self.close()
 
     def _start_listener(self) -> None:
-        # A forked process inherits this object, but not its thread.
+        # A forked process inherits this object, but not its thread, so the process starts a thread of its own.
         if self._closed or (self._listener is not None and self._pid == os.getpid()):
             return
         if not self._database.is_postgresql and self._database.path is None:
-            # Only this process uses a database in memory, and it calls `notify` itself.
+            # Only this process uses a database in memory, and it calls `notify` itself, so no thread is needed.
             return
         if self._pid != os.getpid():
             self._pid = os.getpid()
@@ -145,7 +146,8 @@ class Wakeups:
             connection.rollback()
             connection.autocommit = True
             connection.execute(f"LISTEN {CHANNEL}")
-            # The server does not send notifications from before LISTEN, such as those during a lost connection.
+            # The server does not send notifications from before LISTEN, such as notifications while the connection was
+            # lost. So the waiting threads are woken once.
             self.notify()
             while not self._closed:
                 readable, _, _ = select.select(

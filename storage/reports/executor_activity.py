@@ -34,7 +34,8 @@ class Activity:
     Attributes:
         alive: executors with running jobs and a recent heartbeat.
         silent: executors with running jobs, but without a recent heartbeat.
-        followed_tasks: the number of unfinished tasks that flow runs follow.
+        followed_tasks: the number of unfinished tasks that flow runs follow; at least 1 if a process waits for a
+            queued job.
         ended_at: when an executor last ended a job; None if that was too long ago.
     """
 
@@ -52,7 +53,8 @@ class Activity:
 def read_activity(connection: Connection, *, now: datetime, silent_seconds: float) -> Activity:
     """Return the activity of executors within the last `silent_seconds`.
 
-    Times that are later than in `silent_seconds` do not count: they may be from before the clock was set back.
+    Times that are more than `silent_seconds` in the future do not count: they may be from before the clock was set
+    back.
     """
     since, until = now - timedelta(seconds=silent_seconds), now + timedelta(seconds=silent_seconds)
     by_worker = (

@@ -60,7 +60,7 @@ class BeforeAndAfter:
 
 
 def take_figures(connection: Connection, task: Task) -> LibraryFigures:
-    """Count the current figures: those of the whole tenant if the task is global, else those of its projects."""
+    """Count the current figures of the whole tenant if the task is global, else of the task's projects."""
     of_task = _projects_of(task)
     project_counts = connection.execute(
         select(_count_of(is_active()), _count_of(~is_active())).select_from(projects).where(of_task)
@@ -133,5 +133,6 @@ def _count_of(condition: ColumnElement[bool]) -> ColumnElement[int]:
 def _projects_of(task: Task) -> ColumnElement[bool]:
     if task.scope == "global":
         return of_tenant(task.tenant_id)  # type: ignore[no-any-return]
-    # If a task moves a photo set, its project is the target of the move, and the figures of the target change, too.
+    # If a task moves a photo set, the project of the task is the target of the move, and the figures of the target
+    # change, too.
     return or_(projects.c.id.in_(target_projects(task)), projects.c.id == task.project_id)

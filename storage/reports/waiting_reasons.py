@@ -65,14 +65,14 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobExplanation:
-    """A job and the results of all checks; the decisive one comes first."""
+    """A job and the results of all checks; the decisive result comes first."""
 
     job: Job
     reasons: tuple[Reason, ...]
 
     @property
     def decisive(self) -> Reason:
-        """The decisive reason: the first block, else the first wait."""
+        """The decisive reason: the first block, else the first wait, else the first of the other results."""
         return self.reasons[0]
 
     @property
@@ -128,7 +128,7 @@ class WaitingReasons:
         self._activity: Activity | None = None
 
     def explain(self, job: Job) -> JobExplanation:
-        """Return the results of all checks of a job, the decisive one first."""
+        """Return the results of all checks of a job, with the decisive result first."""
         if job.is_final:
             found = [self._ended(job)]
         elif job.status == "running":

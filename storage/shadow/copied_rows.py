@@ -68,7 +68,7 @@ def copy_rows(
     project_ids: Sequence[int],
     undone_task_id: str | None = None,
 ) -> None:
-    """Copy all projects, and the photos, their related rows and the journal of the given projects.
+    """Copy all projects. Of the given projects, also copy the photos with their related rows, and the journal.
 
     Args:
         source: a snapshot of the real database.

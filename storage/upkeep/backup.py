@@ -27,7 +27,7 @@ class BackupFailed(StorageError):
 
 
 class RestoreFailed(StorageError):
-    """A backup cannot be restored: the file is not a backup or is damaged, or the database is not empty."""
+    """A backup cannot be restored: the file is no backup or damaged, or the database is not empty or not writable."""
 
 
 def backup(database: Database, target: Path | None = None) -> Path:
@@ -38,7 +38,9 @@ def backup(database: Database, target: Path | None = None) -> Path:
 
     Raises:
         BackupFailed: the target exists or cannot be written, or the copy is not sound.
-        DatabaseUnavailable: the SQLite file does not exist.
+        DamagedArchive: the backup of PostgreSQL cannot be read back.
+        SchemaMismatch: the PostgreSQL database has no schema of photojobs, or a schema that this version does not know.
+        DatabaseUnavailable: the SQLite file does not exist, or the database is in memory and no target is given.
     """
     if target is None:
         target = _default_target(database)
@@ -75,7 +77,8 @@ def restore(database: Database, archive: Path) -> None:
     The database gets the schema of the backup; `Database.migrate` upgrades it.
 
     Raises:
-        RestoreFailed: the file is not a backup or is damaged, or the database is not empty; nothing was written.
+        RestoreFailed: the file is not a backup of a database of this kind or is damaged, or the database is not empty;
+            nothing was written. Or the database cannot be written.
         SchemaMismatch: a newer version made the backup.
     """
     if not archive.is_file():

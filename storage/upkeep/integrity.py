@@ -172,7 +172,8 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise DatabaseUnavailable(f"{path}: the file does not exist. Name the database in PHOTOJOBS_DATABASE_URL.")
     uri = path.absolute().as_uri()
-    # In WAL mode, a read-only connection leaves its -wal and -shm files behind; a writable connection removes them.
+    # In WAL mode, a read-only connection leaves its -wal and -shm files behind. A writable connection removes them, so
+    # a file that may be written and has no -wal file is opened as writable.
     is_at_rest = os.access(path, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
     connection = sqlite3.connect(f"{uri}?mode={'rw' if is_at_rest else 'ro'}", uri=True, isolation_level=None)
     try:
@@ -189,7 +190,8 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def _error(name: str, problem: str, remedy: str) -> Finding:
-    # `problem` may be the message of an exception, which ends with a period. The text of a finding adds its own.
+    # `problem` may be the message of an exception, which ends with a period. The text of a finding adds a period of its
+    # own, so this period is removed.
     return Finding(name=name, severity=Severity.ERROR, problem=problem.rstrip("."), remedy=remedy)
 
 

@@ -35,7 +35,10 @@ class Rule:
     dialect: str | None = None
 
     def can_be_checked(self, columns: Mapping[str, Set[str]]) -> bool:
-        """Return whether the condition can run on a database with these columns by table; older files have fewer."""
+        """Return whether the condition can run on a database with these columns in each table.
+
+        The files of older versions have fewer columns.
+        """
         words = set(re.findall(r"\w+", self.condition))
         has_columns = columns[self.table] >= words.intersection(metadata.tables[self.table].columns.keys())
         return has_columns and columns.keys() >= words.intersection(metadata.tables)

@@ -124,7 +124,8 @@ def read_plan(connection: Connection, place: str) -> LegacyPlan | None:
     `place` names the file in errors.
 
     Raises:
-        SchemaMismatch: a table of another program has the name of one of our tables.
+        SchemaMismatch: a table, view, index or column of another program has one of our names, or the file is not one
+            of an earlier program.
     """
     check_ours(connection, place)
     baseline, head = reference_schema(BASELINE), reference_schema("head")
@@ -174,7 +175,11 @@ def missing_unique(connection: Connection) -> tuple[tuple[str, tuple[str, ...]],
 
 
 def check_ours(connection: Connection, place: str) -> None:
-    """Raise `SchemaMismatch` if a table, view, index or column of another program has the name of one of ours."""
+    """Raise `SchemaMismatch` if the file is not one of an earlier program, or another program has one of our names.
+
+    A name may belong to a table, view, index or column. The file is not one of an earlier program if a known table
+    lacks a required column.
+    """
     baseline, head = reference_schema(BASELINE), reference_schema("head")
     for item in list_objects(connection):
         name = item.name.lower()
@@ -349,7 +354,8 @@ def _unique_columns(table: TableSchema) -> set[tuple[str, ...]]:
 
 def _has_duplicates(connection: Connection, table: TableSchema, columns: tuple[str, ...]) -> bool:
     if not set(columns) <= table.columns.keys():
-        # The upgrade adds a missing column with NULL in every row, and NULLs are not duplicates.
+        # The upgrade adds a missing column with NULL in every row, and NULLs are not duplicates, so such a column has
+        # no duplicates.
         return False
     names = ", ".join(map(quote, columns))
     present = " AND ".join(f"{quote(column)} IS NOT NULL" for column in columns)

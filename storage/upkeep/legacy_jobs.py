@@ -1,8 +1,9 @@
 """Plans how an upgrade removes the table `jobs_legacy`, which an interrupted migration of an earlier program left.
 
-`jobs` gets the rows that only `jobs_legacy` has. If both tables have an id, the row in `jobs` is newer and is kept. But
-if tenant, type or creation time differ, the two rows are different jobs with the same id, and `jobs_legacy` is kept. It
-is also kept if a table or view of another program refers to it. Otherwise it is dropped.
+`jobs` gets the rows that only `jobs_legacy` has. If both tables have a row with the same id, the row in `jobs` is newer
+and is kept. But if tenant, type or creation time differ, the two rows are different jobs with the same id, and
+`jobs_legacy` is kept. `jobs_legacy` is also kept if a table or view of another program refers to it. Otherwise it is
+dropped.
 """
 
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class LegacyJobs:
 
     @property
     def changes(self) -> list[str]:
-        """The changes as sentences, one for each."""
+        """The changes, each as a sentence."""
         lines = []
         if self.merged:
             lines.append(f"jobs: gets {quantity(self.merged, 'row')} that only jobs_legacy has, with the same ids")

@@ -25,9 +25,9 @@ from task_definitions.wording import quantity, shown
 _FORMAT = "photojobs-postgresql-1"
 _MANIFEST = "manifest.json"
 _BLOCK_BYTES = 1 << 20
-#: The errors that a damaged archive causes: those of `zipfile`, and those of a `manifest.json` without the expected
-#: keys and types. `zipfile` raises a RuntimeError if a damaged header names an unknown compression, or marks a file of
-#: the archive as encrypted.
+#: The errors that a damaged archive causes: the errors of `zipfile`, and the errors of a `manifest.json` without the
+#: expected keys and types. `zipfile` raises a RuntimeError if a damaged header names an unknown compression, or marks a
+#: file of the archive as encrypted.
 _DAMAGES = (
     zipfile.BadZipFile,
     zlib.error,
@@ -99,7 +99,8 @@ def read(connection: Connection, source: Path) -> None:
     """Create our tables in the archive's revision and fill them, in the caller's transaction.
 
     Raises:
-        DamagedArchive: the file is not an archive, or is incomplete; the caller must then roll back.
+        DamagedArchive: the file is not an archive, is incomplete, or needs a type that the server lacks; the caller
+            must then roll back.
         SchemaMismatch: a newer version of photojobs wrote the archive.
     """
     try:
@@ -117,7 +118,8 @@ def read(connection: Connection, source: Path) -> None:
                     "Upgrade photojobs."
                 )
             migrate_to(connection, manifest["revision"])
-            # Some tables have rows that migrations inserted; the archive has these rows, too.
+            # Some tables have rows that migrations inserted; the archive has these rows, too, so they are removed
+            # first.
             for name in reversed(our_tables(table["name"] for table in manifest["tables"])):
                 connection.execute(text(f"DELETE FROM {quote(name)}"))
             for table in manifest["tables"]:
@@ -174,7 +176,10 @@ def _sequence(connection: Connection, table: str) -> str | None:
 
 
 def _last_id(connection: Connection, table: str) -> int | None:
-    """Return the highest id that a table has used, including removed rows; None without a sequence or a used id."""
+    """Return the highest id that a table has used, including removed rows.
+
+    The result is None if the table has no sequence or has used no id.
+    """
     sequence = _sequence(connection, table)
     if sequence is None:
         return None

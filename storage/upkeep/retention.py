@@ -96,10 +96,11 @@ def prune(
 ) -> Pruned:
     """Remove old ended tasks with their jobs, items and holds, and old ended jobs without a task.
 
-    A task that can be undone is kept with all its rows. This is a task with journal entries that are younger than
-    `keep_journal_seconds`; give the setting `trash_ttl_seconds`, or 0 to keep no task for this reason. A task is also
-    kept with all its rows if the database refuses to remove one of them because of rows of other programs. Unfinished
-    tasks and jobs are never removed. After an interruption, the next call continues.
+    A task that can be undone is kept with all its rows. This is a task with journal entries that were not undone and
+    are younger than `keep_journal_seconds`; give the setting `trash_ttl_seconds`, or 0 to keep no task for this reason.
+    A task is also kept with all its rows if the database refuses to remove one of them because of rows of other
+    programs. Unfinished tasks and jobs are never removed. Old journal entries of removed tasks, and of jobs without a
+    task, are removed too. After an interruption, the next call continues.
 
     Raises:
         InvalidValue: a number is negative or too large.
@@ -167,7 +168,8 @@ def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds:
         file_journal.c.undone_at.is_(None),
         file_journal.c.created_at >= keep_since,
     )
-    # The handler of a canceled job may still work in a project, until it calls `ctx.checkpoint` again.
+    # The handler of a canceled job may still work in a project, until it calls `ctx.checkpoint` again. Such a job is
+    # kept, because its removal would remove its claim on the project.
     works_on = exists().where(
         project_claims.c.job_id == jobs.c.id, project_claims.c.claimed_at > now - timedelta(seconds=STALE_SECONDS)
     )

@@ -58,7 +58,7 @@ def check_known_revision(connection: Connection, database: Database) -> None:
 
 
 def wait_for_other_changes(connection: Connection) -> None:
-    """On PostgreSQL, wait until no other transaction changes the schema, and let others wait for this one."""
+    """On PostgreSQL, wait until no other transaction changes the schema. Later changes wait for this transaction."""
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_CHANGE_LOCK})"))
 

@@ -102,8 +102,8 @@ def downgrade(
 ) -> DowngradeReport:
     """Make a backup, and downgrade the schema to an older revision, in one transaction.
 
-    The columns and tables of newer revisions are dropped. By default, the schema is then the one that other programs
-    use. If tasks are unfinished, `force` is needed; their jobs stay as standalone jobs. It is also needed if files of
+    The columns and tables of newer revisions are dropped. By default, the result is the schema that other programs use.
+    `force` is needed if tasks are unfinished; their jobs stay as standalone jobs. `force` is also needed if files of
     interrupted moves were not moved back. The backup is the file `backup_to`; by default it is next to the SQLite file,
     or in the working folder.
 
@@ -111,6 +111,7 @@ def downgrade(
         UnfinishedTasks: tasks are unfinished, or files were not moved back, and `force` is not set.
         SchemaMismatch: the database's revision is not newer than `revision`, or the downgrade is not possible.
         DatabaseUnavailable: the SQLite file does not exist.
+        BackupFailed: the backup could not be made; nothing was changed.
     """
     from storage.upkeep.backup import backup
 
@@ -203,7 +204,7 @@ def _without_foreign_keys(database: Database) -> Iterator[Connection]:
     """Open a transaction in which tables can be dropped and rebuilt under their old names.
 
     With foreign keys, dropping a table would also delete rows that refer to it. Foreign keys cannot be switched off
-    inside a transaction.
+    inside a transaction, so they are switched off before it begins.
     """
     with database.engine.connect() as connection:
         raw = connection.connection.driver_connection
@@ -223,7 +224,7 @@ def _without_foreign_keys(database: Database) -> Iterator[Connection]:
 def _without_views_and_triggers(connection: Connection) -> Iterator[None]:
     """Drop the views and triggers of other programs, and create them again at the end of the block.
 
-    SQLite drops no column if any view or trigger of the file cannot be read, before or afterwards. With
+    SQLite drops no column if any view or trigger of the file cannot be read, either before or after the drop. With
     `legacy_alter_table`, the error of SQLite does not even name that view or trigger. A trigger of a table that the
     downgrade drops is not created again.
 

@@ -38,7 +38,10 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class IndexSchema:
-    """An index of a table in a file; `columns` has the name (None for an expression) and direction of each column."""
+    """An index of a table in a file.
+
+    `columns` has the name of each column (None for an expression), and whether the order is descending.
+    """
 
     name: str
     sql: str | None

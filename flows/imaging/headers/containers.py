@@ -98,7 +98,8 @@ def _jpeg_segments(read_at: Reader, start: int) -> Iterator[tuple[int, int, int]
         return
     for _ in range(_MAX_PARTS):
         marker = read_at(at, 4)
-        # The marker DA begins the compressed pixels. All segments of interest come before this marker.
+        # The marker DA begins the compressed pixels. All segments of interest come before this marker, so the search
+        # ends here.
         if len(marker) < 4 or marker[0] != 0xFF or marker[1] == 0xDA:
             return
         if marker[1] == 0xFF:
@@ -111,7 +112,7 @@ def _jpeg_segments(read_at: Reader, start: int) -> Iterator[tuple[int, int, int]
 
 
 def jpeg_sample_bits(read_at: Reader) -> int | None:
-    """Return the number of bits of a sample of a JPEG; None if the file is not a JPEG."""
+    """Return how many bits each sample of a JPEG has; None if the file is not a JPEG."""
     for kind, at, _ in _jpeg_segments(read_at, 0):
         if kind in _JPEG_FRAMES:
             return next(iter(read_at(at, 1)), None)
@@ -178,7 +179,8 @@ def _of_sigma_properties(section: bytes) -> ExifTags:
 
 
 def _unix_moment(seconds: str) -> str | None:
-    # The camera computes the seconds since 1970 as if its local time were UTC.
+    # The camera computes the seconds since 1970 as if its local time were UTC, so the conversion to UTC gives the local
+    # time.
     if not re.fullmatch(r"[0-9]{1,10}", seconds) or int(seconds) == 0:
         return None
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S")
@@ -324,5 +326,6 @@ def _of_canon(read_at: Reader, start: int, end: int) -> ExifTags:
             for name, at, _ in boxes(read_at, inner + 16, stop):
                 if name in (b"CMT1", b"CMT2"):
                     folders[name] = read_tiff(_within(read_at, at))
-    # The box CMT2 has the EXIF tags. CMT1 has the camera, but only the date of the last change.
+    # The box CMT2 has the EXIF tags. CMT1 has the camera, but only the date of the last change, so the values of CMT2
+    # come first.
     return folders.get(b"CMT2", ExifTags()).completed_by(folders.get(b"CMT1", ExifTags()))

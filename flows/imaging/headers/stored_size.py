@@ -8,7 +8,8 @@ from flows.imaging.headers.containers import boxes
 from flows.imaging.headers.tiff import Reader
 from flows.imaging.headers.tiff_pixels import read_pixels
 
-#: The number of bytes that are read at the start of a JPEG XL codestream. Size and orientation never take more.
+#: The number of bytes that are read at the start of a JPEG XL codestream. The size and the orientation never take more
+#: bytes.
 _JXL_HEADER_BYTES: Final = 16
 # The ratio of width to height for each code in JPEG XL. Code 0 means that the header also contains the width.
 _JXL_RATIOS: Final = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
@@ -44,7 +45,10 @@ def read_stored_size(read_at: Reader, *, size_bytes: int) -> StoredSize:
 
 
 def _jxl_codestream(read_at: Reader, size_bytes: int) -> bytes:
-    """Return the start of the codestream, which may be split into boxes that each begin with a 4-byte number."""
+    """Return the start of the codestream.
+
+    The codestream is in one box `jxlc`, or is split into boxes `jxlp`. Each box `jxlp` begins with a 4-byte number.
+    """
     begun = b""
     for kind, start, end in boxes(read_at, 0, size_bytes):
         if kind in (b"jxlc", b"jxlp"):

@@ -51,7 +51,8 @@ class Entry:
     """One tag of a TIFF folder (IFD). The value is read only when it is needed.
 
     Attributes:
-        place: the offset of the value field. The field contains a short value itself, and the offset of a longer one.
+        place: the offset of the value field. The field contains a short value itself. Of a longer value, the field
+            contains the offset.
     """
 
     _read_at: Reader
@@ -87,7 +88,10 @@ class Entry:
         return self._data(self._count)[:max_bytes] if self._count <= max_bytes else self._data(self._count, max_bytes)
 
     def block(self, max_bytes: int) -> bytes:
-        """Return the bytes of a value of any type, because some programs store blocks as 32-bit numbers."""
+        """Return at most `max_bytes` bytes of a value of any type.
+
+        Some programs store blocks as 32-bit numbers, so the type does not matter.
+        """
         form = _NUMBER_FORMATS.get(self._kind)
         return self._data(min(self._count * (1 if form is None else struct.calcsize("<" + form)), max_bytes))
 
@@ -126,7 +130,8 @@ def _form_of(head: bytes) -> tuple[_Form, int] | None:
     form = _Form(order, count="H", entry="HHI4s", offset="I")
     if form.number("H", head[2:]) != _BIG_MAGIC:
         return form, form.number("I", head[4:])
-    # The header has the size of an offset in bytes. BigTIFF defines only the size 8.
+    # The header has the size of an offset in bytes. BigTIFF defines only the size 8, so a file with another size is not
+    # read.
     if len(head) < 16 or form.number("H", head[4:]) != 8:
         return None
     return _Form(order, count="Q", entry="HHQ8s", offset="Q"), form.number("Q", head[8:])

@@ -120,7 +120,7 @@ def read_pixels(read_at: Reader) -> TiffPixels | None:
     pages = list(read_pages(read_at))
     if not pages:
         return None
-    # The first page may be a reduced copy of the picture.
+    # The first page may be a reduced copy of the picture, so the first page that is not reduced is read.
     page = next((at for at, folder in enumerate(pages) if not _number(folder, _SUBFILE_TYPE, 0) & _IS_REDUCED), 0)
     folder = pages[page]
     width, height = (folder[tag].number() if tag in folder else None for tag in (_WIDTH, _HEIGHT))

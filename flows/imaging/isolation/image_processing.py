@@ -45,7 +45,10 @@ class Wanted(TypedDict, total=False):
 
 
 class ImageProcessing(ABC):
-    """Makes derivatives and reads metadata, in this process or in others. It is closed at the end of a `with` block."""
+    """Makes derivatives and reads metadata, in this process or in other processes.
+
+    It is closed at the end of a `with` block.
+    """
 
     @abstractmethod
     def make_derivatives(self, source: Path, **wanted: Unpack[Wanted]) -> Derivatives:
@@ -65,7 +68,7 @@ class ImageProcessing(ABC):
     def inspect(self, source: Path) -> Derivatives:
         """Inspect an original as `flows.imaging.thumbnail_and_preview.inspect_image` does.
 
-        The method raises the same errors, and also those of `read_metadata`.
+        The method raises the same errors, and also the errors of `read_metadata`.
         """
 
     @abstractmethod
@@ -75,7 +78,7 @@ class ImageProcessing(ABC):
     def take_fingerprint(self, source: Path) -> Fingerprint:
         """Return the fingerprint of an original, in this process, because no image is decoded.
 
-        The errors are those of `flows.imaging.fingerprint.take_fingerprint`.
+        The method raises the errors of `flows.imaging.fingerprint.take_fingerprint`.
         """
         return take_fingerprint(source)
 
@@ -288,7 +291,7 @@ class InProcessImages(ImageProcessing):
 
 
 def open_image_processing(settings: "Settings") -> ImageProcessing:
-    """Open image processing in separate processes or in this one, as the settings say.
+    """Open image processing in separate processes or in this process, as the settings say.
 
     It decodes at most `concurrency` images at a time, and never more than there are cores.
     """

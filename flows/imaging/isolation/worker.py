@@ -58,7 +58,8 @@ _MALLOC: Final = {
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 
-#: The environment variables that a process gets. Other variables may contain passwords, such as the database's.
+#: The environment variables that a process gets. Other variables may contain passwords, such as the password of the
+#: database.
 _PASSED_ON: Final = re.compile(
     r"PATH|HOME|TMPDIR|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|DYLD_\w+|MALLOC_\w+|VIPS_\w+|PYTHON(?!PATH)\w+|COVERAGE_\w+"
 )
@@ -245,7 +246,7 @@ class Worker:
             process.popen.kill()
 
     def stop(self, *, at_once: bool = False) -> None:
-        """End the process, if one is running, or kill it `at_once`. The next call starts another process."""
+        """End the process if one is running; with `at_once`, kill it. The next `call` starts another process."""
         processes = (self._process, self._successor)
         self._process = self._successor = None
         for process in processes:
@@ -261,7 +262,8 @@ class Worker:
             try:
                 process.connection.send_bytes(request)
             except OSError as error:
-                # The process died after its last call, so it did not get this request.
+                # The process died after its last call, so it did not get this request. The request is sent once more,
+                # to a new process.
                 ending = self._ending()
                 if is_last:
                     raise DecoderCrashed(

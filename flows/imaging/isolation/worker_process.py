@@ -47,7 +47,8 @@ def main(more: Mapping[str, Operation] | None = None) -> None:
     if sys.platform == "linux":
         # An image that needs more memory fails, so that the machine does not run out of memory.
         resource.setrlimit(resource.RLIMIT_AS, (options.limits.max_memory_bytes, options.limits.max_memory_bytes))
-    # Ctrl-C in a terminal sends SIGINT to all processes. Only the parent reacts.
+    # Ctrl-C in a terminal sends SIGINT to all processes. This process ignores the signal, so that only the parent
+    # reacts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     vips.set_threads(given["threads"])

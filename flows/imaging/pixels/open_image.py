@@ -17,7 +17,8 @@ _SAMPLE_BYTES = {"ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "doub
 #: The size in bytes of a pixel that Pillow decodes.
 _PILLOW_BYTES = 4
 
-# The largest pictures of phones have more tiles than libheif allows by default. `ImageLimits` still applies.
+# The largest pictures of phones have more tiles than libheif allows by default, so the limits of libheif are switched
+# off. `ImageLimits` still applies.
 _UNLIMITED = "[unlimited]"
 
 # Decoding fails on errors of the decoder, but not on warnings, which harmless irregularities of cameras cause.
@@ -91,7 +92,7 @@ class OpenImage:
         is_interlaced = self.header.get_typeof("interlaced") != 0
         if not (is_interlaced or loader.startswith(_WHOLE_LOADERS)):
             return 0
-        # The decoder of a progressive JPEG keeps coefficients of two bytes in memory.
+        # The decoder of a progressive JPEG keeps coefficients of two bytes in memory, so each sample takes two bytes.
         sample_bytes = 2 if loader.startswith("jpeg") else _SAMPLE_BYTES.get(self.header.format, 1)
         return self.width * self.height * int(self.header.bands) * sample_bytes
 

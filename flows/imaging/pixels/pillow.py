@@ -35,7 +35,7 @@ _NUMBERS: Final = frozenset({"I", "F"})
 
 @dataclass(frozen=True, slots=True)
 class PillowHeader:
-    """The size, the EXIF orientation (1 to 8) and the profile of the pixels that Pillow returns."""
+    """The size and the EXIF orientation (1 to 8) of the pixels that Pillow returns, and whether they have a profile."""
 
     width: int
     height: int

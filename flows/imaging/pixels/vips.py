@@ -1,6 +1,6 @@
 """The only module that loads libvips. It restricts libvips to the accepted formats, and shortens its error texts.
 
-Importing this module does not load libvips; `load_vips` does.
+Importing this module does not load libvips; a call of `load_vips` loads it.
 """
 
 import logging
@@ -35,7 +35,8 @@ def load_vips() -> Any:
     """Return the `pyvips` module, configured for untrusted files.
 
     The configuration applies to the whole process. Only the accepted formats can be decoded. The cache of libvips is
-    off, because no image is read twice. The level of the `pyvips` logger is `ERROR` unless the program has set another.
+    off, because no image is read twice. The level of the `pyvips` logger is `ERROR` unless the program has set another
+    level.
     """
     global _loaded  # libvips and its configuration exist once in a process.
     with _lock:
@@ -68,7 +69,10 @@ def threads() -> int:
 
 
 def short_reason(error: Exception) -> str:
-    """Return a libvips error in a few words. Its own text has many lines, some of them from earlier errors."""
+    """Return a libvips error in a few words.
+
+    The text of the error itself has many lines, some of them from earlier errors.
+    """
     text = str(error)
     for pattern, reason in _REASONS:
         if re.search(pattern, text, re.IGNORECASE):
@@ -94,6 +98,9 @@ def clear_errors() -> None:
 
 
 def output_profile_option() -> str:
-    """Return the name of the option that converts a thumbnail to a profile. Newer versions of libvips renamed it."""
+    """Return the name of the option that converts a thumbnail to a profile.
+
+    Newer versions of libvips have another name for this option.
+    """
     known = load_vips().Introspect.get("thumbnail_source").optional_input
     return "output_profile" if "output_profile" in known else "export_profile"

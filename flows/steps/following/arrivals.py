@@ -33,7 +33,8 @@ from storage.records import Project
 #: Largest number of arrivals in memory. Further arrivals wait for the next run.
 MAX_ARRIVALS: Final = 50_000
 
-#: Largest number of missing files in memory. Beyond it, they are dropped, and read again when they are needed.
+#: Largest number of missing files in memory. If there are more, all of them are dropped, and read again when they are
+#: needed.
 _MAX_MISSING: Final = 100_000
 
 
@@ -95,7 +96,8 @@ class Arrivals:
         """
         ctx = self._ctx
         if self._maybe_unmounted() - set(doomed) and not self._has_looked_everywhere:
-            # A user may have moved the photos of a project without a folder to folders that this step does not visit.
+            # A user may have moved the photos of a project without a folder to folders that this step does not visit,
+            # so all folders are visited.
             self.look_everywhere()
         but_for = self._maybe_unmounted() - set(doomed)
         arrivals, self._arrivals = list(self._arrivals.values()), {}
@@ -138,7 +140,7 @@ class Arrivals:
             self._ctx.report.enter_project(None)
 
     def _keep_moved(self, project: Project, folder: ProjectFolder, names: Sequence[NewName]) -> list[NewName]:
-        """Collect the names that may be moved photos; return the others."""
+        """Collect the names that may be moved photos; return the other names."""
         others = []
         for new, arrival in self._arrivals_of(project.id, folder, names):
             if arrival is None:

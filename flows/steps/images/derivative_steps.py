@@ -58,8 +58,8 @@ def _is_forced(ctx: StepContext) -> bool:
 def keep_flag_values(photo: Photo, files: PhotoFiles) -> dict[str, int]:
     """Return the availability and keep flags of a photo that agree with its files on disk.
 
-    The keep flag of a missing file becomes 0, that of a new file becomes 1. A file whose keep flag a user has cleared
-    stays marked for deletion.
+    The keep flag of a missing file becomes 0, and the keep flag of a new file becomes 1. A file whose keep flag a user
+    has cleared stays marked for deletion.
     """
     untouchable = {file.kind for file in files.untouchable}
     wanted: dict[str, int] = {}
@@ -164,7 +164,8 @@ class _DerivativeWork:
         self.metadata = made.metadata
         used = replace(made.source, content_hash=None)
         if made.source.content_hash is not None:
-            # If only the modification time changes, a later run can see by the hash that the contents are the same.
+            # If only the modification time changes, a later run can see by the hash that the contents are the same. So
+            # the hash is stored.
             known = made.source
             self._original = with_fingerprint(self._original, known, now=self._comparison.now)
         self._statuses = dict.fromkeys(paths, made.status)

@@ -1,4 +1,4 @@
-"""The step `derivative_validation`: it corrects the rows of thumbnails and previews, and requests missing ones.
+"""The step `derivative_validation`: it corrects the rows of derivatives, and requests missing derivatives.
 
 `storage.comparison.derivative_scan` decides which derivatives are outdated.
 """

@@ -38,7 +38,7 @@ class OriginalComparison:
     def compare(self, photo_id: int, file: ScannedFile, path: Path, known: Original | None) -> Original:
         """Return the new row of an original. It is equal to `known` if the file has not changed.
 
-        The file is read only if its size or times differ from those in `known`.
+        The file is read only if its size or times differ from the values in `known`.
 
         Raises:
             ImageMissing: the file no longer exists.
@@ -79,7 +79,7 @@ class OriginalComparison:
         return UnusableImage(str(error))
 
     def made_from(self, original: Original, kind: str) -> Derivative:
-        """Return the row of a derivative or of metadata that was made from the present contents of an original."""
+        """Return the row for a derivative or metadata that the step made from the original's current contents."""
         return Derivative(
             photo_id=original.photo_id,
             kind=kind,
@@ -123,8 +123,8 @@ def fingerprint_of(original: Original) -> Fingerprint | None:
 def with_fingerprint(original: Original, found: Fingerprint, *, now: datetime, accepts: bool = False) -> Original:
     """Return the row of an original with a new fingerprint.
 
-    If the contents are the corrupt ones that an earlier check found, the row stays marked as corrupt, even if the times
-    of the file have changed. `accepts` removes the mark.
+    If the contents equal the corrupt contents that an earlier check found, the row stays marked as corrupt, even if the
+    times of the file have changed. `accepts` removes the mark.
     """
     seen = replace(original, size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, ctime_ns=found.ctime_ns)
     if found.content_hash is not None and found.content_hash == original.corrupt_hash and not accepts:

@@ -33,7 +33,7 @@ WRITE_SECONDS = 2.0
 #: Largest number of photos of a project whose files are searched for in one directory scan.
 SCAN_BATCH_SIZE = 10_000
 
-#: The number of threads for each image process, so that one photo is decoded while another waits for the disk.
+#: The number of threads for each image process, so that one photo is decoded while another photo waits for the disk.
 THREADS_PER_PROCESS = 2
 
 #: The number of photos that are submitted for each thread, so that no thread is idle while results are written.
@@ -75,7 +75,10 @@ PhotoWork = Callable[[PhotoTask], PhotoResult]
 
 
 def process_items(ctx: StepContext, work: PhotoWork) -> None:
-    """Work on the photos of the job's items, and end each item. Without items, work on all photos of its projects."""
+    """Work on the photos of the job's items, and end each item.
+
+    If the job has no items, work on all photos of its projects.
+    """
     each_photo(ctx, partial(process_photos, ctx, work), partial(_photos_of, ctx))
 
 
@@ -109,7 +112,7 @@ def process_photos(ctx: StepContext, work: PhotoWork, folder: ProjectFolder, pho
             finished.append(answer)
         if len(finished) >= BATCH_SIZE or (finished and time.monotonic() - written_at >= WRITE_SECONDS):
             yield from _write(ctx, folder, finished)
-            # The caller may have recorded outcomes of items meanwhile.
+            # The caller may have recorded outcomes of items meanwhile, so they are written with the results.
             ctx.write_outcomes()
             finished, written_at = [], time.monotonic()
     yield from _write(ctx, folder, finished)

@@ -40,7 +40,7 @@ _NAP_SECONDS = 0.25
 
 @step("verify_originals", unit="projects", modifies_files=False)
 def verify_originals(ctx: StepContext) -> None:
-    """Read originals again, the least recently read first, and find the corrupt ones."""
+    """Read originals again, the least recently read first, and find corrupt originals."""
     ctx.library.check_available()
     pace = _Pace(ctx)
     available = _take_up_unknown(ctx)

@@ -106,7 +106,8 @@ def _remove_batch(
         refusals = removal_refusals(connection, photos_table, [photo.id for photo in named if not _keeps_file(photo)])
     current = {photo.id: photo for photo in named}
     for known in photos:
-        # A user may have changed the decision while other batches were removed. `disk_error` covers no later decisions.
+        # A user may have changed the decision while other batches were removed. `disk_error` concerns only earlier
+        # decisions, so a later decision to remove files waits for the next run.
         photo = current.get(known.id) if _doomed_kinds(known) else known
         if photo is None:
             errors[known.id] = SkipItem(_MOVED)

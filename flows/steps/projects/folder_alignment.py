@@ -1,6 +1,7 @@
 """The step `folder_alignment`: it reports project folders whose name differs from the name of the project.
 
-With the setting `rename_user_files = "rename"`, the step renames these folders. Their contents do not change.
+With the setting `rename_user_files = "rename"`, the step renames these folders. Of their contents, only the manifest
+may change.
 """
 
 import re
@@ -105,7 +106,8 @@ def _write_row(
             ProjectsRepository(connection).rename(project.id, project_folder=target.project_folder)
             ctx.journal(connection, [folder_change(action, folder, project.id, target=target, row=row)])
     except ConstraintViolated:
-        # Another program has created a project with that folder. This project's row still has the old folder name.
+        # Another program has created a project with that folder. This project's row still has the old folder name, so
+        # the folder is renamed back.
         rename_folder_without_overwrite(target.path, folder.path)
         reason = f"another project already has the folder {target.project_folder}"
         ctx.report.count("skipped", example=f"{folder.project_folder}: {reason}")

@@ -96,7 +96,8 @@ class _Discovery:
         for number, name in enumerate(sorted(self._on_disk, key=lambda name: not self._is_renamed(name))):
             ctx.checkpoint()
             try:
-                # An earlier iteration may have found the folder's project under another name.
+                # An earlier iteration may have found the folder's project under another name, so the current row is
+                # used.
                 project = self._projects[known[name].id] if name in known else None
                 if project is not None and project.project_folder == name and not self._gave_up_name(project):
                     self._check_known(project)
@@ -278,7 +279,8 @@ class _Discovery:
         """Give a project's row the name of another folder. If the folder exists, it gets the project's manifest."""
         ctx = self._ctx
         with ctx.exclusively([project.id]):
-            # The project's name changes with the folder's name only if both were equal before. If not, a user chose it.
+            # The project's name changes with the folder's name only if both were equal before. If not, a user chose the
+            # project's name, so it stays.
             was_aligned = sanitize_folder_name(project.project_name) == project.project_folder
             name = folder.project_folder if was_aligned else project.project_name
             renamed = replace(project, project_name=name, project_folder=folder.project_folder)
@@ -299,7 +301,7 @@ class _Discovery:
             self._remember(renamed)
 
     def _merge(self, found: _Found, twin: Project) -> bool:
-        """Merge a folder into a project, unless a file of the same name differs; return whether it was merged."""
+        """Merge a folder into a project, unless `FolderMerge` refuses it; return whether it was merged."""
         ctx, name = self._ctx, found.folder.project_folder
         with ctx.exclusively([twin.id]):
             target = ctx.folder_of(twin)
@@ -340,7 +342,8 @@ class _Discovery:
             return
         with ctx.exclusively([project.id]):
             fresh = ctx.reload(project)
-            # A user may have renamed the project or created its folder in the meantime.
+            # A user may have renamed the project or created its folder in the meantime, so the row and the folder are
+            # checked again.
             if fresh is None or fresh.is_archived or ctx.folder_of(fresh).exists():
                 return
             ctx.library.check_available()

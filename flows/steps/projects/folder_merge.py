@@ -63,8 +63,9 @@ class FolderMerge:
     def refusal(self) -> str | None:
         """Return why the folder cannot be merged; None if it can be merged.
 
-        It cannot be merged if the folders have no photo in common, a file differs, a photo would get the row of another
-        photo whose file is missing, or a companion would belong to another photo afterwards.
+        The folder cannot be merged if it has no photo of the project, or one of its files has a problem or differs from
+        the project's file of the same name. It cannot be merged either if a photo would get the row of another photo
+        whose file is missing, or a companion would belong to another photo afterwards.
         """
         photos = [file for file in self._files if file.kind.is_photo and file.problem is None]
         if not any(name_key(file.base_name) in self._rows for file in photos):
@@ -132,7 +133,7 @@ class FolderMerge:
         return known is not None and not matching_hashes(path, {str(known.content_hash)})
 
     def _photo_of(self, path: str) -> str | None:
-        """Return the base name of the photo of the source's folder to which a file belongs, if any."""
+        """Return the base name of the photo to which a file of the source folder belongs, if any."""
         owner = self._own.owner(path)
         return None if owner is None else owner.base_name
 

@@ -42,8 +42,8 @@ def project_stop_processes(ctx: StepContext) -> None:
     projects = [*ctx.projects(), *ctx.projects(archived=True)]
     was_interrupted = False
     for number, project in enumerate(projects):
-        # `ctx.project` is not used, because it waits for the jobs that have claimed the project, which this step
-        # cancels.
+        # `ctx.project` is not used, because it waits for the jobs that have claimed the project. This step cancels
+        # these jobs.
         with ctx.transaction(enqueues=True, project_ids=[project.id]) as connection:
             working = set(claiming_jobs(connection, project.id)) - {ctx.job.id}
             if not project.is_archived:
@@ -59,7 +59,7 @@ def project_stop_processes(ctx: StepContext) -> None:
         ctx.progress(number + 1, len(projects))
     if was_interrupted:
         # An executor notices within two heartbeats that its job was canceled. Until then it may still write files into
-        # the folder that the next step removes.
+        # the folder that the next step removes, so this step waits.
         ctx.claim.lost.wait(2 * ctx.settings.heartbeat_seconds)
         ctx.checkpoint()
 
@@ -141,7 +141,7 @@ def _remove_row(ctx: StepContext, project: Project, folder: ProjectFolder) -> No
 
 def _remove_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     ctx.checkpoint()
-    # If an earlier attempt has begun the removal, a folder at this place is a new one.
+    # If an earlier attempt has begun the removal, a folder at this place is a new folder, which stays.
     if _is_journaled(ctx, project) and folder.tenant.path.is_dir() and finish_removal(folder):
         ctx.report.count("folders removed", example=relative_path(folder))
         return

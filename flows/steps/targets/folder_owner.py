@@ -27,9 +27,9 @@ _TOLERANCE = timedelta(minutes=1)
 def other_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> Project | None:
     """Return the project whose renamed folder now has the name of this project's folder; None if there is none.
 
-    The photos of the two projects may have the same names, so the rows of one project would get the files of the other.
-    The manifest alone proves nothing, because users put all files of a folder into another folder. So the folder must
-    have an unchanged photo of the other project, and no unchanged photo of this project.
+    The photos of the two projects may have the same names, so the rows of one project would get the files of the other
+    project. The manifest alone proves nothing, because users put all files of a folder into another folder. So the
+    folder must have an unchanged photo of the other project, and no unchanged photo of this project.
     """
     with suppress(LibraryError, OSError):
         owner_id = manifest_id(folder)

@@ -63,7 +63,7 @@ def each_project(
         projects = ctx.projects()
     for number, project in enumerate(projects):
         ctx.checkpoint()
-        # `ctx.project` has recorded the error.
+        # `ctx.project` has recorded the error, so the loop continues.
         with suppress(LibraryError, OSError), ctx.project(project) as folder:
             fresh = ctx.reload(project)
             if fresh is None or fresh.is_archived != project.is_archived:
@@ -84,7 +84,8 @@ def compared(
 ) -> Iterator[ProjectComparison]:
     """Compare a project's rows with the files in its folder, which is listed once.
 
-    A `project` that is None has no rows. Files that must stay unchanged are reported as skipped if `is_reported`.
+    If `project` is None, the folder has no rows. Files that must stay unchanged are reported as skipped if
+    `is_reported`.
 
     Raises:
         FolderMissing, FolderUnreadable: the folder could not be listed.
@@ -155,7 +156,9 @@ def check_project(ctx: StepContext, project: Project, folder: ProjectFolder) -> 
 
 
 def skip_missing_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
-    """Return whether the project has no folder. A missing folder is reported as skipped, and its rows are kept.
+    """Return whether the project has no folder.
+
+    A missing folder is reported as skipped, and the project's rows are kept.
 
     Raises:
         ProjectUnavailable: the folder has no files of the project; see `check_project`.
@@ -170,7 +173,7 @@ def skip_missing_folder(ctx: StepContext, project: Project, folder: ProjectFolde
 def has_safe_name(ctx: StepContext, photo_id: int, name: str) -> bool:
     """Return whether a photo's base name can be a file name on this system. If not, report the photo as skipped.
 
-    A missing file does not mean a deleted photo if no file can have its name.
+    A missing file does not mean that the photo was deleted if no file can have the photo's name.
     """
     reason = unsafe_reason(name)
     if reason is not None:

@@ -1,7 +1,7 @@
 """Finds where the folders of projects are now, and whether a file that is not found is really missing.
 
 A project whose folder is missing, for example on an unplugged disk, is archived. The journal distinguishes such a
-project from one that a user archived, because only files of projects that a user archived may be deleted.
+project from a project that a user archived, because only files of projects that a user archived may be deleted.
 
 `flows.steps.targets.target_projects` has the checks that keep the rows of projects whose disk is missing, and
 `flows.steps.projects.orphaned_projects` decides when the rows of a project are removed.
@@ -44,7 +44,7 @@ def folders_without_project(ctx: StepContext) -> list[str]:
 
 
 def folders_inside(tenant: TenantFolder) -> Iterator[ProjectFolder]:
-    """Yield the folders inside the project folders of a tenant, at any depth; not those that cannot be read."""
+    """Yield the folders inside the project folders of a tenant, at any depth. Leave out folders that cannot be read."""
     with suppress(LibraryError, OSError):
         for name in sorted(tenant.project_folders()):
             with suppress(LibraryError, OSError):
@@ -55,7 +55,7 @@ def folders_inside(tenant: TenantFolder) -> Iterator[ProjectFolder]:
 
 
 class RenamedFolders:
-    """Finds renamed folders by their manifests: folders without a project, and those with an `other_owner`.
+    """Finds renamed folders by their manifests: folders without a project, and folders with an `other_owner`.
 
     The tenant's folders are read once, at the first call.
     """

@@ -14,7 +14,7 @@ from typing import Final
 
 from storage.library.naming.names import name_key
 
-#: Companions in folders below the photos' folder; `*` is any text.
+#: Companions in folders below the photos' folder; `{file}` is the name of an image, and `*` any text.
 FOLDER_PATTERNS: Final = ("NKSC_PARAM/{file}.*", "CaptureOne/Settings*/{file}.*")
 #: The number of nested folders that a pattern may name below the project's folder.
 MAX_FOLDERS: Final = 2
@@ -42,8 +42,9 @@ class Fit:
     Attributes:
         path: the file's path, relative to the project's folder.
         base_name: the photo's base name; if `is_cut`, only its beginning, followed by Takeout's number.
-        after: the part of the path after the photo's base name; kept when file and photo are renamed.
-        before: the part of the path before the photo's base name; kept, too.
+        after: the part of the path after the photo's base name. A rename of the photo does not change this part.
+        before: the part of the path before the photo's base name. A rename of the photo does not change this part,
+            either.
         is_cut: whether `base_name` is only the beginning of the photo's name.
         mark: the letter E or O that Apple inserts in the file's name after the first four characters of the photo's
             base name; "" if the file's name has no such letter.
@@ -64,7 +65,7 @@ class Fit:
     def renamed(self, new: str, *, old: str) -> str:
         """Return the file's path after the base name of its photo changes from `old` to `new`.
 
-        If Takeout cut or numbered the file's name, the new path has the photo's full name.
+        If Takeout cut or numbered the file's name, the new path has the photo's full name, unless `new` equals `old`.
         """
         is_plain = not self.is_cut and f"{self.before}{self.base_name}{self.after}" == self.path
         if new == old and not is_plain:
@@ -81,7 +82,7 @@ def owner_keys(base_name: str) -> tuple[str, ...]:
         return (key,)
     cut = _cut_key(base_name[:_TAKEOUT_CHARACTERS])
     numbered = _NUMBERED.fullmatch(base_name)
-    # A number at the end may come from Takeout or be part of the title.
+    # A number at the end may come from Takeout or be part of the title, so there is a key for both cases.
     if numbered is None or len(numbered["title"]) < _TAKEOUT_CHARACTERS:
         return (key, cut)
     return (key, _cut_key(numbered["title"][:_TAKEOUT_CHARACTERS] + numbered["number"]), cut)

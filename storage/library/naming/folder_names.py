@@ -9,7 +9,7 @@ from storage.library.listing import listing
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS, AcceptedExtensions
 from storage.library.naming.names import MAX_NAME_BYTES, cut_to_bytes, name_key
 
-#: The number of bytes of a file name that are kept free for the extension of the file or of its derivatives.
+#: A base name leaves this number of bytes free, so that the file and its derivatives can have an extension.
 _EXTENSION_BYTES = 10
 
 

@@ -48,7 +48,7 @@ class FileName:
     """A file name and its parts.
 
     Attributes:
-        base_name: the base name of the file's photo; for a companion, of the photo that fits best.
+        base_name: the base name of the file's photo; for a companion, the base name of the photo that fits best.
         extension: the extension in lower case, without the dot; empty if there is none.
     """
 

@@ -15,7 +15,8 @@ MAX_NAME_BYTES: Final = 255
 #: path limits of other systems.
 MAX_FOLDER_NAME_BYTES: Final = 120
 
-# The backslash is no separator on POSIX, but the library may be shared with Windows or moved there.
+# The backslash is no separator on POSIX, but the library may be shared with Windows or moved there, so names must not
+# contain it.
 _SEPARATORS: Final = frozenset("/\\")
 _CONTROL_CATEGORIES: Final = frozenset({"Cc", "Zl", "Zp"})
 # Invisible characters make two names look the same. Joiners are allowed: emoji and many scripts need them.
@@ -102,8 +103,8 @@ def sanitize_folder_name(name: str, *, fallback: str = "project") -> str:
     """Make a folder name from any text, such as a project's name that a user typed.
 
     The result is in Unicode NFC, is not empty and has at most `MAX_FOLDER_NAME_BYTES` bytes. It has no separators,
-    control characters, leading dots, or trailing dots or spaces. A second call changes nothing. If the text has no
-    allowed character, the result is `fallback`.
+    control characters, leading dots, or trailing dots or spaces, and no invisible characters other than joiners. A
+    second call changes nothing. If the text has no allowed character, the result is `fallback`.
     """
     kept: list[str] = []
     for character in unicodedata.normalize("NFC", name):
@@ -116,6 +117,6 @@ def sanitize_folder_name(name: str, *, fallback: str = "project") -> str:
         elif is_decodable(character):
             kept.append(character)
     # NFC is applied again, because it may combine the neighbors of a removed character. A cut may leave dots or spaces
-    # at the end.
+    # at the end, so these are removed last.
     whole = unicodedata.normalize("NFC", " ".join("".join(kept).split())).lstrip(". ")
     return cut_to_bytes(whole, MAX_FOLDER_NAME_BYTES).rstrip(". ") or fallback

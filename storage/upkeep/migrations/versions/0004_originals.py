@@ -21,7 +21,7 @@ ALGORITHM = "blake2b-128:"
 
 EXTENSION = "lower(substr(source_name, length(filename) + 2))"
 
-# If a file has two derivatives, the younger derivative has the latest state of the file.
+# If a file has two derivatives, the younger derivative has the latest state of the file, so its values are used.
 FILL = f"""INSERT INTO photo_originals
     (photo_id, name, kind, size_bytes, mtime_ns, content_hash, hashed_at)
     SELECT made.photo_id, source_name,
@@ -44,7 +44,8 @@ MARK_UNKNOWN = """UPDATE photo_derivatives SET source_hash = 'unknown' WHERE sou
     AND original.name = source_name AND original.size_bytes = source_size_bytes
     AND original.mtime_ns = source_mtime_ns)"""
 
-# Until this revision, metadata was read when the thumbnail was made, so its row gets the values of the thumbnail.
+# Until this revision, metadata was read when the thumbnail was made, so the row of the metadata gets the values of the
+# thumbnail.
 ADD_METADATA = """INSERT INTO photo_derivatives
     (photo_id, kind, source_name, source_size_bytes, source_mtime_ns, source_hash, generated_at)
     SELECT photo_id, 'metadata', source_name, source_size_bytes, source_mtime_ns, source_hash, generated_at
