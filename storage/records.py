@@ -140,7 +140,11 @@ class Job(Record):
         Raises:
             CorruptPayload: another program wrote a value that is not a JSON object.
         """
-        return _object(self.payload_json, f"job {self.id}: payload_json", "Correct the row, then requeue the job.")
+        return _object(
+            self.payload_json,
+            f"job {self.id}: payload_json",
+            f"; if the job failed, `photojobs jobs retry {self.id}` queues it again.",
+        )
 
     @property
     def result(self) -> dict[str, Any]:
@@ -211,7 +215,7 @@ class Task(Record):
         Raises:
             CorruptPayload: another program wrote a value that is not a JSON object.
         """
-        return _object(self.payload_json, f"task {self.id}: payload_json", "Correct the row, or start a new task.")
+        return _object(self.payload_json, f"task {self.id}: payload_json", ", or start a new task.")
 
     @property
     def flags(self) -> dict[str, bool]:
@@ -220,7 +224,7 @@ class Task(Record):
         Raises:
             CorruptPayload: another program wrote a value that is not a JSON object.
         """
-        return _object(self.flags_json, f"task {self.id}: flags_json", "Correct the row, or start a new task.")
+        return _object(self.flags_json, f"task {self.id}: flags_json", ", or start a new task.")
 
     @property
     def is_final(self) -> bool:
@@ -325,5 +329,7 @@ def _object(value: Any, place: str, advice: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise CorruptPayload(f"{place} is not a JSON object: {shown(value)}. {advice}")
+        raise CorruptPayload(
+            f"{place} is not a JSON object: {shown(value)}. Set this column by SQL to an object, such as {{}}{advice}"
+        )
     return value

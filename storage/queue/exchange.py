@@ -152,7 +152,7 @@ def exchange(
         # The caller must get the claimed jobs, which are committed, so no error is raised.
         logger.warning(
             "jobs %s were claimed, but the database failed (%s) before the tasks of the ended jobs %s were continued; "
-            "the next sweep of a worker continues these tasks",
+            "`photojobs up` or a worker continues these tasks",
             ", ".join(str(job.id) for job in claimed),
             error,
             ", ".join(str(end.job_id) for end in ended),

@@ -215,7 +215,11 @@ class WaitingReasons:
             task = None if job.task_id is None else get_task(self._connection, job.task_id)
             if task is None or task.is_final:
                 state = "no longer exists" if task is None else f"is already {task.status}"
-                yield _blocked("held", f"It waits for the steps of a task that {state}.", f"Cancel job {job.id}.")
+                yield _blocked(
+                    "held",
+                    f"It waits for the steps of a task that {state}.",
+                    f"`photojobs jobs cancel {job.id}` cancels it.",
+                )
             else:
                 at = f"its task {task.id} is at step {task.step_index}"
                 yield _waits("held", f"It starts after all earlier steps of its task; {at}.")

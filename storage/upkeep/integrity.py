@@ -274,7 +274,8 @@ def _row_findings(connection: Connection) -> Iterator[Finding]:
                     problem="rows refer to rows or tables that do not exist",
                     remedy=_UPGRADE
                     if name.lower() in legacy.BASELINE_TABLES
-                    else "The table belongs to another program: correct the rows with that program or with SQL.",
+                    else "The table belongs to another program. With that program or by SQL, delete these rows, or let "
+                    "them refer to existing rows.",
                 )
 
 

@@ -49,7 +49,7 @@ _UNFINISHED = "('queued', 'running')"
 _ENDED = "('completed', 'failed', 'canceled')"
 _ITEM_STATUSES = "('pending', 'running', 'done', 'failed', 'skipped')"
 _SCOPES = "('project', 'photo_set', 'global')"
-_CANCEL = "Cancel these jobs with `photojobs jobs cancel`, or correct the rows with SQL."
+_CANCEL = "Cancel these jobs with `photojobs jobs cancel`."
 _REQUEUE = "Queue these jobs again in Python with `JobsRepository(database).requeue(id)`."
 
 
@@ -107,14 +107,14 @@ _RULES = (
         table="jobs",
         condition=f"scope = 'project' AND project_id IS NULL AND status IN {_UNFINISHED}",
         problem="unfinished jobs with the scope `project` name no project",
-        remedy=_CANCEL,
+        remedy=_CANCEL + " Or set project_id by SQL to the id of a project.",
     ),
     Rule(
         name="global_scope_with_project",
         table="jobs",
         condition="scope = 'global' AND project_id IS NOT NULL",
         problem="jobs of the scope global have a project",
-        remedy=_CANCEL,
+        remedy=_set_by_sql("project_id", "NULL"),
     ),
     Rule(
         name="too_many_items",
@@ -123,7 +123,7 @@ _RULES = (
         condition=f"""id IN (
             SELECT job_id FROM job_items GROUP BY job_id HAVING count(*) > {MAX_ITEMS_PER_JOB})""",
         problem=f"jobs have more than {MAX_ITEMS_PER_JOB} items",
-        remedy="Cancel these jobs, and enqueue the items again in chunks (auto_chunk).",
+        remedy="Cancel those that are unfinished, and enqueue their items again in chunks (auto_chunk).",
     ),
     Rule(
         name="unfinished_job_without_task",
@@ -218,8 +218,9 @@ def _reference_rules() -> Iterator[Rule]:
                 condition=f"""{table.name}.{column} IS NOT NULL
                     AND NOT EXISTS (SELECT 1 FROM {parent} AS parent WHERE parent.id = {table.name}.{column})""",
                 problem=f"{column} refers to a row of {target} that does not exist",
-                remedy="`photojobs db upgrade` repairs this in a file of an older version; in other databases, correct "
-                f"{column} with SQL.",
+                remedy="`photojobs db upgrade` repairs this in a file of an older version. In other databases, "
+                f"run `photojobs db backup`. Then set {column} by SQL to an existing {target}, or "
+                + ("to NULL." if key.parent.nullable else "delete the rows."),
             )
 
 

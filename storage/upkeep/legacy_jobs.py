@@ -56,7 +56,9 @@ class LegacyJobs:
             count = quantity(len(self.extra_columns), "column")
             lines.append(f"jobs: gets {count} of jobs_legacy: {', '.join(self.extra_columns)}")
         if self.is_dropped:
-            lines.append(f"jobs_legacy: is dropped, because jobs has all of its rows (rows: {self.row_count})")
+            lines.append(
+                f"jobs_legacy: is dropped, because jobs has all of its rows ({quantity(self.row_count, 'row')})"
+            )
         if self.conflicts:
             lines.append(f"jobs_legacy: stays, because the table jobs has other jobs with {self.conflicts} of its ids")
         if self.readers:

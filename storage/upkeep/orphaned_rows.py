@@ -89,7 +89,7 @@ def repair_orphans(connection: Connection, now: str) -> dict[str, int]:
             if not isinstance(parent_id, int):
                 raise SchemaMismatch(
                     f"{shown_url(connection.engine.url)}: {child}.{column}: {parent_id!r} cannot be an id in {parent}. "
-                    "Correct the row, then upgrade again."
+                    f"Set {column} by SQL to the id of an existing row, then upgrade again."
                 )
             placeholders.add(parent, parent_id)
     return dict(placeholders.counts)

@@ -109,7 +109,8 @@ def test_a_task_whose_row_another_program_made_unreadable_fails_and_keeps_no_oth
     assert str(ended.error_message).startswith(
         "the definition stored with the task cannot be read"
         if column == "definition_json"
-        else f"task {task.id}: {column} is not a JSON object: a list. Correct the row, or start a new task."
+        else f"task {task.id}: {column} is not a JSON object: a list. Set this column by SQL to an object, such as "
+        "{}, or start a new task."
     )
     assert tasks.list_stuck() == []
 
