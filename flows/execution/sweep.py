@@ -145,14 +145,14 @@ class Sweeper:
                     self._runtime.wakeups.notify()
             except StorageError as error:
                 logger.warning(
-                    "the sweep, which requeues lost jobs, failed; it runs again in %g seconds: %s",
+                    "the search for jobs whose process died failed; it runs again in %g seconds: %s",
                     self._interval_seconds,
                     error,
                 )
             except Exception:
                 # The thread must continue, because this process would otherwise rescue no more jobs.
                 logger.exception(
-                    "the sweep, which requeues lost jobs, failed; it runs again in %g seconds", self._interval_seconds
+                    "the search for jobs whose process died failed; it runs again in %g seconds", self._interval_seconds
                 )
             if self._stopped.wait(self._interval_seconds):
                 return

@@ -22,37 +22,31 @@ def note_start_of_task(job: Job, runtime: Runtime) -> None:
     """If this is the task's first job, store the task's start and counts of the library. Errors are only logged."""
     if job.task_id is None or job.step_index != 0 or (job.chunk_index or 0) > 0:
         return
+    failed = "its start could not be stored"
     try:
         tasks = TasksRepository(runtime.database)
         task = tasks.get_by_id(job.task_id)
         if task is not None:
             if task.status == "queued" and job.started_at is not None:
                 tasks.begin(task.id, since=job.started_at)
+            failed = "the counts of the library at its start could not be stored"
             keep_figures(runtime.database, task, "before")
     except PhotojobsError as error:
-        logger.warning(
-            "task %s: the task runs, but its start or the counts of the library before it could not be stored: %s",
-            job.task_id,
-            error,
-            extra=about_job(job),
-        )
+        logger.warning("task %s: %s; no job is affected: %s", job.task_id, failed, error, extra=about_job(job))
 
 
 def note_end_of_task(job: Job, runtime: Runtime) -> None:
     """If this job ended the task, store counts of the library and create the task's spans. Errors are only logged."""
+    failed = "the counts of the library at its end could not be stored"
     try:
         task = task_ended_by(job, runtime)
         if task is not None:
             keep_figures(runtime.database, task, "after")
+            failed = "its spans could not be created"
             if runtime.tracing.is_on:
                 runtime.tracing.task_ended(summarize_task(runtime.database, task.id))
     except PhotojobsError as error:
-        logger.warning(
-            "task %s has ended, but the counts of the library after it, or its spans, could not be recorded: %s",
-            job.task_id,
-            error,
-            extra=about_job(job),
-        )
+        logger.warning("task %s: %s; no job is affected: %s", job.task_id, failed, error, extra=about_job(job))
 
 
 def task_ended_by(job: Job, runtime: Runtime) -> Task | None:

@@ -40,7 +40,10 @@ def state_unless_completed(job: Job | None, job_id: int) -> State[Any] | None:
     if not job.is_final:
         return Cancelled(message=f"this process stopped waiting for job {job_id}; the job stays in the queue")
     if job.status == "failed":
-        return Failed(message=job.error_message or f"job {job_id} failed, and its row has no reason")
+        return Failed(
+            message=job.error_message
+            or f"job {job_id} failed, and its row has no reason; `photojobs jobs show {job_id}` shows the job"
+        )
     if job.status == "canceled":
         return Cancelled(message=job.error_message or f"job {job_id} was canceled")
     return None

@@ -209,7 +209,7 @@ class Executor:
         except BaseException:
             # A signal interrupted the main thread. The other threads try again to write the ends of their jobs.
             for each in turns:
-                each.error = DatabaseUnavailable("a signal interrupted the exchange with the database")
+                each.error = DatabaseUnavailable("a signal interrupted the access to the database")
             raise
         finally:
             with self._changed:
@@ -312,14 +312,14 @@ class Executor:
         except StorageError as error:
             # The next sweep counts this run as an attempt.
             logger.error(
-                "job %d: its end could not be stored; the next sweep counts the attempt: %s",
+                "job %d: its end could not be stored (%s), so this attempt will count as failed",
                 job.id,
                 error,
                 extra=about_job(job),
             )
         except Exception:
             logger.exception(
-                "job %d: an unexpected error ended its run; the next sweep counts the attempt",
+                "job %d: an unexpected error ended its run, so this attempt will count as failed",
                 job.id,
                 extra=about_job(job),
             )

@@ -191,7 +191,7 @@ class FollowedJobs:
             raise
         except Exception:
             # The error is not raised, because it would end the executor, and no waiting job of this process would run.
-            logger.exception("the states of the followed jobs could not be read; trying again")
+            logger.exception("the states of the jobs that this process waits for could not be read; trying again")
             return math.inf
         return 0.0 if new else max(0.0, self._next_look_at() - time.monotonic())
 
@@ -357,7 +357,7 @@ class FollowedJobs:
                 self._hand_back(claimed)
             except StorageError as error:
                 logger.warning(
-                    "job %d: the job could not go back to the queue; a sweep will requeue it: %s",
+                    "job %d: the job could not return to the queue (%s); `photojobs up` or a worker queues it again",
                     claimed.id,
                     error,
                     extra=about_job(claimed),

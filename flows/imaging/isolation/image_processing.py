@@ -199,7 +199,7 @@ class ImagePool(ImageProcessing):
                 after_failure()
                 if self._closed:
                     raise PoolClosed(
-                        f"{name}: the image pool was closed during the operation. Run the step again."
+                        f"{name}: decoding was interrupted, because this process ends. Run the step again."
                     ) from error
                 raise
 
@@ -285,7 +285,9 @@ class InProcessImages(ImageProcessing):
     def _run(self, function: Callable[..., Result], source: Path, **options: Any) -> Result:
         with self._slots:
             if self._closed:
-                raise PoolClosed(f"{source.name}: image processing is closed. Open it again.")
+                raise PoolClosed(
+                    f"{source.name}: this process decodes no more images, because it ends. Run the step again."
+                )
             vips.set_threads(self._threads)
             return function(source, **options)
 

@@ -50,7 +50,7 @@ def folder_discovery(ctx: StepContext) -> None:
         if any(not project.is_archived for project in every if _is_of(project, ctx)):
             raise LibraryUnavailable(
                 f"{tenant.path} is missing or empty, but the tenant has projects. Nothing was changed. Mount its disk. "
-                "If the folders were removed on purpose, delete the projects."
+                "If the folders were removed on purpose, delete each project with `photojobs run project_delete`."
             )
         return
     _Discovery(ctx, tenant, every).run()
@@ -326,8 +326,9 @@ class _Discovery:
 
     def _reactivate(self, project: Project, folder: ProjectFolder) -> None:
         ctx = self._ctx
-        if manifest_id(folder) not in (None, project.id):
-            reason = "its folder now belongs to another project"
+        owner_id = manifest_id(folder)
+        if owner_id not in (None, project.id):
+            reason = f"its folder has the manifest of project {owner_id}"
             ctx.report.count("projects kept archived", example=f"{project.project_name}: {reason}")
             return
         with ctx.exclusively([project.id]), ctx.transaction(project_ids=[project.id]) as connection:

@@ -56,7 +56,7 @@ def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> Non
     if len(active) > 1:
         raise LibraryUnavailable(
             f"Folder {path} is missing or empty, although its tenant has {len(active)} projects. Mount its disk. If "
-            "the folders were removed on purpose, delete the projects."
+            "the folders were removed on purpose, delete each project with `photojobs run project_delete`."
         )
 
 

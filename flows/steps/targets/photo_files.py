@@ -91,9 +91,13 @@ class PhotoFiles:
     def refuse_untouchable(self) -> None:
         """Raise `FileLeftAlone` if a file of the photo must stay unchanged, such as a symlink."""
         for file in self.untouchable:
-            raise FileLeftAlone(
-                f"{file.printable_name}: {file.problem}. Replace it with a regular file, or take it out of the library."
-            )
+            if file.problem in ("symlink", "not a regular file"):
+                advice = "Replace it with a regular file, or take it out of the library."
+            elif file.problem == "unreadable":
+                advice = "Check its permissions and its disk."
+            else:
+                advice = "Rename it, or take it out of the library."
+            raise FileLeftAlone(f"{file.printable_name}: {file.problem}. {advice}")
 
     def refuse_several_pictures(self, kinds: Collection[FileKind]) -> None:
         """Raise `SeveralPictures` if a kind has several pictures, because the user can have seen only one of them."""

@@ -35,7 +35,10 @@ def check_library(ctx: StepContext) -> None:
     ctx.library.check_available()
     path = ctx.library.tenant(ctx.tenant_id).path
     if not path.is_dir():
-        raise LibraryUnavailable(f"Folder {path} does not exist, although its tenant has projects. Mount its disk.")
+        raise LibraryUnavailable(
+            f"Folder {path} does not exist, although its tenant has projects. Mount its disk. If the folder was "
+            "removed on purpose, delete each project with `photojobs run project_delete`."
+        )
 
 
 def checked_projects(ctx: StepContext) -> list[Project]:
@@ -151,7 +154,7 @@ def check_project(ctx: StepContext, project: Project, folder: ProjectFolder) -> 
     raise ProjectUnavailable(
         f"{project.project_name}: folder {folder.path} is unavailable: it holds neither the manifest nor any photo of "
         "the project. Nothing was changed. Mount its disk, or bring the photos back; if they no longer exist, delete "
-        "the project."
+        "the project with `photojobs run project_delete`."
     )
 
 
