@@ -64,7 +64,8 @@ class DemoFolder:
             return DemoState(str(state))
         except ValueError:
             raise DemoFolderRefused(
-                f"{self.path / MARKER} has no known state: {shown(state)}. Name another folder with --folder."
+                f"{self.path / MARKER}: this version of photojobs does not know the state {shown(state)} of a demo. "
+                "Name another folder with --folder."
             ) from None
 
     def enter(self, state: DemoState) -> None:

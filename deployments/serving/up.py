@@ -190,18 +190,16 @@ def _prepare_runs(runtime: Runtime) -> None:
 
     from deployments.serving.flow_run_recovery import revive_runs_left_behind, skip_missed_runs
 
+    failed = "flow runs without a process could not be restarted"
     try:
         revived = revive_runs_left_behind(runtime)
+        failed = "missed scheduled runs could not be skipped"
         skipped = skip_missed_runs()
     except httpx.TransportError as error:
         url = os.environ.get("PREFECT_API_URL")
         raise RunnerFailed(f"Prefect's server at {url} does not answer: {error}. Check that it runs.") from error
     except Exception as error:  # noqa: BLE001 - the runner must start anyway.
-        logger.warning(
-            "flow runs without a process could not be restarted, or missed runs could not be skipped: %s. Restart "
-            "`photojobs up` to try again",
-            error,
-        )
+        logger.warning("%s: %s. Restart `photojobs up` to try again", failed, error)
         return
     if revived:
         logger.info("restarted %s that had no process", quantity(revived, "flow run"))
@@ -223,16 +221,14 @@ def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
         for number in count():
             if stopped.wait(RECOVERY_SECONDS):
                 return
+            failed = "the search for flow runs whose process died failed"
             try:
                 recover_flow_runs(runtime, silent=silent)
                 if number % NAMING_ROUNDS == 0:
+                    failed = "planned flow runs could not be renamed"
                     name_planned_runs()
             except Exception as error:  # noqa: BLE001 - the next search may find the server and database again.
-                logger.warning(
-                    "the search for tasks that no process follows failed (%s); trying again in %s s",
-                    error,
-                    RECOVERY_SECONDS,
-                )
+                logger.warning("%s (%s); trying again in %s s", failed, error, RECOVERY_SECONDS)
 
     thread = threading.Thread(target=run, name="photojobs-recovery", daemon=True)
     thread.start()

@@ -66,7 +66,10 @@ def deploy(
         remark("nothing was changed")
         return
     if image is not None and database_secret is None:
-        remark("the deployments contain no database URL: set it in the image or the pool, or use --database-secret")
+        remark(
+            "the deployments contain no database URL: set PHOTOJOBS_DATABASE_URL in the image or in the work pool, or "
+            "use --database-secret"
+        )
     remark(f"to start a worker: prefect worker start --pool {pool} --type {plan.pool_type}")
 
 
