@@ -116,7 +116,7 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
                 if trash.exists() and mount_of(trash) != mount_of(path):
                     odd.append(str(path))
         except (StorageError, OSError) as error:
-            unreadable.append(str(error))
+            unreadable.append(str(error).rstrip("."))
     if unreadable:
         yield _area.problem(
             "projects",

@@ -30,7 +30,11 @@ def examine_pictures() -> Iterator[Finding]:
         vips = load_vips()
         version = ".".join(str(vips.version(part)) for part in range(3))
     except Exception as error:  # noqa: BLE001 - an import of a C library fails in many ways.
-        yield _area.problem("libvips", f"libvips cannot be loaded: {error}", "`pip install pyvips-binary` installs it.")
+        yield _area.problem(
+            "libvips",
+            f"libvips cannot be loaded: {error}",
+            "`pip install --force-reinstall pyvips-binary` installs it.",
+        )
         return
     broken = [name for name, suffix in NEEDED if not _round_trip(vips, suffix)]
     if broken:

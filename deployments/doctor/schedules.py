@@ -14,12 +14,13 @@ from task_definitions import load_definitions
 from task_definitions.wording import quantity
 
 _area = Area("schedules")
+_LOG = "prefect/server.log in the folder of `photojobs up` (--folder, PREFECT_HOME or .photojobs-prefect)"
 
 _WRONG = {
     Standing.NOT_PLANNED: (
         "the server has planned no run",
-        "Look for errors of the scheduler in the server's log (server.log), and install the packages with the versions "
-        "of constraints.txt.",
+        f"Look for errors of the scheduler in the log of the server: {_LOG}. `pip install -c constraints.txt "
+        "photojobs` installs the tested packages.",
     ),
     Standing.LATE: (
         "its run is due, but has not begun",
@@ -73,6 +74,5 @@ def examine_schedules(settings: Settings, database: Database) -> Iterator[Findin
             "server",
             f"Prefect's server logged {quantity(len(errors), 'error')}, the last at {errors[-1].at}: "
             f"{errors[-1].says}.",
-            "If something does not work, look at prefect/server.log in the folder of `photojobs up` (--folder, "
-            "PREFECT_HOME or .photojobs-prefect).",
+            f"If something does not work, look at {_LOG}.",
         )
