@@ -9,10 +9,13 @@ from sqlalchemy import select
 
 from flows.steps.moving import file_removal
 from flows.steps.targets import photo_files
+from flows.steps.targets.photo_files import FileLeftAlone, PhotoFiles
 from flows.testing import run_queued_job
 from storage import JobsRepository, ProjectsRepository
 from storage.database.tables import file_journal, photos
 from storage.errors import UnknownPhoto
+from storage.library.naming.kinds import FileKind
+from storage.library.scan import ScannedFile
 from tests.flows.conftest import items_of
 
 
@@ -249,6 +252,28 @@ def test_a_symlink_fails_its_own_photo_alone(studio):
     assert studio.get_photo(bad) is not None
     assert studio.get_photo(good) is None
     assert [item.status for item in JobsRepository(studio.database).list_items(job.id)] == ["failed", "done"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "advice"),
+    [
+        ("symlink", "Replace it with a regular file"),
+        ("unreadable", "Check its permissions and its disk"),
+        ("name with control characters", "Rename it"),
+    ],
+)
+def test_the_advice_about_a_file_that_stays_fits_its_problem(problem, advice):
+    file = ScannedFile(
+        name="fox.jpg",
+        base_name="fox",
+        extension="jpg",
+        kind=FileKind.JPG,
+        size_bytes=0,
+        mtime_ns=0,
+        problem=problem,
+    )
+    with pytest.raises(FileLeftAlone, match=f"fox.jpg: {problem}. {advice}"):
+        PhotoFiles(untouchable=[file]).sources()
 
 
 def test_photos_that_become_archived_or_foreign_while_their_job_waits_are_left_alone(studio):
