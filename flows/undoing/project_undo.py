@@ -147,7 +147,10 @@ class ProjectUndo:
         if not said:
             raise CannotComeBack("the journal has no copy of its row, so the row cannot be restored")
         if said.get(PHOTOS):
-            raise CannotComeBack(f"its row and its {quantity(said[PHOTOS], 'photo')} were permanently removed")
+            raise CannotComeBack(
+                f"its row and its {quantity(said[PHOTOS], 'photo')} were permanently removed; restore them from a "
+                "backup"
+            )
         return dict(said)
 
     def _change_back(
@@ -168,7 +171,8 @@ class ProjectUndo:
         owner = None if name is None else self._places.owner(name)
         if owner is not None and owner.id != project_id:
             raise CannotComeBack(
-                f"project {owner.project_name} now has the folder {name}, so the name cannot be given back"
+                f"project {owner.project_name} now has the folder {name}, so the name cannot be given back; rename "
+                "that folder, run `photojobs run folder_discovery`, and undo the task again"
             )
 
     def _refuse_removal(self, row: Mapping[str, Any], added: Mapping[str, Any]) -> None:
