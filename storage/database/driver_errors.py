@@ -64,7 +64,11 @@ def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
         return DatabaseReadOnly(f"{place}: the file or its folder is read-only; nothing was written. Make it writable.")
     if code.startswith("SQLITE_FULL"):
         return DiskFull(f"{place}: the disk is full; nothing was written. Free some space and try again.")
-    if code.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_IOERR", "SQLITE_PROTOCOL")):
+    if code.startswith("SQLITE_CORRUPT"):
+        return DatabaseUnavailable(f"{place}: {error}. `photojobs db check` shows the damage; restore a backup.")
+    if code.startswith(("SQLITE_IOERR", "SQLITE_PROTOCOL")):
+        return DatabaseUnavailable(f"{place}: {error}. Check the disk of this file, and try again.")
+    if code.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB")):
         return DatabaseUnavailable(f"{place}: {error}. Check that the path names a readable SQLite file.")
     if str(error).startswith(("no such table", "no such column", "no such index")):
         return SchemaMismatch(

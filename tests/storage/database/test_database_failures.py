@@ -140,6 +140,20 @@ def test_a_file_that_may_not_be_written_is_told(sqlite_database: Database) -> No
     assert jobs.list_by_tenant("t") == [job]
 
 
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("SQLITE_CORRUPT", "restore a backup"),
+        ("SQLITE_IOERR_READ", "Check the disk of this file"),
+        ("SQLITE_CANTOPEN", "Check that the path names a readable SQLite file"),
+    ],
+)
+def test_the_advice_about_a_file_fits_the_fault(code: str, advice: str) -> None:
+    error = sqlite3.DatabaseError("no")
+    error.sqlite_errorname = code
+    assert advice in str(storage_error(error, None))
+
+
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"\xff\xd8\xff" + b"no database" * 1000)
