@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -118,8 +119,8 @@ async def use_spare_process() -> None:
     except (ImportError, AttributeError):
         # Prefect has no public way to replace the function that starts processes.
         raise RunnerFailed(
-            "the installed version of Prefect starts flow runs in another way, so photojobs cannot check what they "
-            "run. Install the version that constraints.txt names."
+            f"Prefect {version('prefect')}, which is installed, starts flow runs in another way, so photojobs cannot "
+            "check what they run. Install the version that constraints.txt names."
         ) from None
     await spare.prepare()
     vars(starter)["run_process"] = checked_start(spare.run_process)

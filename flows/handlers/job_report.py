@@ -150,7 +150,9 @@ def storable(text: str) -> str:
         InvalidValue: the text has a NUL character, which no file name has.
     """
     if "\0" in text:
-        raise InvalidValue("report", f"{text!r:.80} contains a NUL character, which cannot be stored; remove it")
+        raise InvalidValue(
+            "report", f"{text!r:.80} contains a NUL character, which cannot be stored; correct the handler of the step"
+        )
     return text.encode(errors="replace").decode()
 
 
