@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flows.process.retry_delay import backoff_seconds
 from task_definitions.errors import PhotojobsError
@@ -25,6 +26,7 @@ def kept_process(
     launch: Callable[[], subprocess.Popen[bytes]],
     wait_until_ready: Callable[[subprocess.Popen[bytes]], None],
     stop: Callable[[subprocess.Popen[bytes]], None],
+    log_path: Path,
 ) -> Iterator[None]:
     """Start a process, keep it running during the block, and stop it at the end of the block.
 
@@ -33,11 +35,12 @@ def kept_process(
         launch: starts the process; a thread calls this again after the process ended.
         wait_until_ready: returns when the process can be used; raises a `PhotojobsError` if it cannot be used.
         stop: ends the process, which may have ended already.
+        log_path: where the process writes its log, for messages.
 
     Raises:
         PhotojobsError: the first start failed; later failures are logged, and the start is repeated.
     """
-    kept = _KeptProcess(name, launch, wait_until_ready, stop)
+    kept = _KeptProcess(name, launch, wait_until_ready, stop, log_path)
     thread = threading.Thread(target=kept.keep, name=f"photojobs-keeps-{name}", daemon=True)
     try:
         kept.start()
@@ -68,6 +71,7 @@ class _KeptProcess:
     launch: Callable[[], subprocess.Popen[bytes]]
     wait_until_ready: Callable[[subprocess.Popen[bytes]], None]
     stop: Callable[[subprocess.Popen[bytes]], None]
+    log_path: Path
     _process: subprocess.Popen[bytes] | None = None
     _let_go: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -86,7 +90,7 @@ class _KeptProcess:
             code = self._process.wait()
             if self._let_go.is_set():
                 return
-            logger.error("%s ended with code %d; it is started again", self.name, code)
+            logger.error("%s ended with code %d; it is started again. Its log is %s", self.name, code, self.log_path)
             self._start_again()
 
     def let_go(self) -> subprocess.Popen[bytes] | None:

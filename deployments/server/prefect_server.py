@@ -117,6 +117,7 @@ def embedded_server(
             launch=launch,
             wait_until_ready=partial(_wait_until_healthy, url=url, log_path=log_path),
             stop=partial(end_process, signal_number=signal.SIGINT, limit_seconds=STOP_TIMEOUT_SECONDS),
+            log_path=log_path,
         )
         try:
             stack.enter_context(server)

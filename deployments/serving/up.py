@@ -163,7 +163,7 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
     wait_until_ready = partial(_wait_until_ready, ready=ready, log_path=log_path)
     with (
         open_private_log(log_path) as log,
-        kept_process("the runner", launch=launch, wait_until_ready=wait_until_ready, stop=stop),
+        kept_process("the runner", launch=launch, wait_until_ready=wait_until_ready, stop=stop, log_path=log_path),
     ):
         yield
 

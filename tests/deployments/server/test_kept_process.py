@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +56,11 @@ def children() -> Iterator[Children]:
 def keep(stack: ExitStack, children: Children) -> None:
     stack.enter_context(
         kept_process(
-            "the child", launch=children.launch, wait_until_ready=children.wait_until_ready, stop=children.stop
+            "the child",
+            launch=children.launch,
+            wait_until_ready=children.wait_until_ready,
+            stop=children.stop,
+            log_path=Path("child.log"),
         )
     )
 
@@ -72,7 +77,7 @@ def test_one_that_ends_is_started_again_as_often_as_it_ends(
 
     assert children.running() == []
     assert len(children.launched) == 3
-    assert caplog.messages == ["the child ended with code -9; it is started again"] * 2
+    assert caplog.messages == ["the child ended with code -9; it is started again. Its log is child.log"] * 2
 
 
 def test_one_that_does_not_come_up_is_tried_again_and_leaves_nothing(
