@@ -53,11 +53,11 @@ def examine_database(database: Database) -> Iterator[Finding]:
         )
         return
     try:
-        if database.is_postgresql and _has_no_schema(database):
+        if database.is_postgresql and (user := _user_without_schema(database)) is not None:
             yield _area.problem(
                 "rights",
-                "The database's user may not use any schema of its search_path.",
-                "Run GRANT USAGE ON SCHEMA … TO this user, or correct the search_path.",
+                f"The database's user {user} may not use any schema of its search_path.",
+                f"Run GRANT USAGE ON SCHEMA … TO {user}, or correct the search_path.",
             )
             return
         report = check(database)
@@ -132,9 +132,9 @@ def _writable(database: Database) -> Finding:
     return _area.fine("writable", "The database can be written.")
 
 
-def _has_no_schema(database: Database) -> bool:
+def _user_without_schema(database: Database) -> str | None:
     with database.connect() as connection:
-        return connection.execute(text("SELECT current_schema() IS NULL")).scalar_one() is True
+        return connection.execute(text("SELECT current_user WHERE current_schema() IS NULL")).scalar_one_or_none()
 
 
 def _rights(database: Database) -> Finding:
