@@ -40,7 +40,10 @@ def is_network(type_name: str | None) -> bool:
 
 
 def space(path: Path) -> tuple[int, int]:
-    """Return the free and the total bytes of a path's file system; a missing path counts as its parent folder."""
+    """Return the free and the total bytes of a path's file system; a missing path counts as its parent folder.
+
+    Both numbers are 0 if the file system does not report its size.
+    """
     while not path.exists() and path != path.parent:
         path = path.parent
     usage = shutil.disk_usage(path)

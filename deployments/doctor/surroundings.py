@@ -37,6 +37,9 @@ def examine_space(settings: Settings, database: Database) -> Iterator[Finding]:
         places.append(("database", "the database", database.path))
     for name, whose, path in places:
         free, total = space(path)
+        if total == 0:
+            yield _space.fine(name, f"The file system of {whose} ({path}) does not report its size.")
+            continue
         says = f"{_gigabytes(free)} of {_gigabytes(total)} are free for {whose} ({path})."
         if free < NEEDED_BYTES:
             yield _space.problem(name, says, "Free some space: thumbnails, previews and rows need it.")

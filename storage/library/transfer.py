@@ -187,8 +187,9 @@ def _place(source: Path, target: Path, status: os.stat_result) -> None:
 
 
 def _move_across(source: Path, target: Path, status: os.stat_result) -> None:
-    free_bytes = shutil.disk_usage(target.parent).free
-    if free_bytes < status.st_size + SPARE_BYTES:
+    total_bytes, _, free_bytes = shutil.disk_usage(target.parent)
+    # A total of 0 means that the size is unknown, as for a tmpfs without a limit and for many file systems of FUSE.
+    if total_bytes and free_bytes < status.st_size + SPARE_BYTES:
         raise NotEnoughSpace(
             f"{printable(source.name)} needs {status.st_size:,} bytes in {target.parent}, but only {free_bytes:,} are "
             f"free and {SPARE_BYTES:,} of them must stay free. Free some space there."

@@ -190,6 +190,9 @@ def test_little_space_is_a_warning_and_none_a_problem(
     for free, standing in ((10**12, Standing.FINE), (10**9, Standing.WARNING), (10**6, Standing.PROBLEM)):
         monkeypatch.setattr("deployments.doctor.surroundings.space", lambda _, free=free: (free, 10**12))
         assert {one.standing for one in examine_space(settings, place_database)} == {standing}
+    # A file system that does not report its size may have space.
+    monkeypatch.setattr("deployments.doctor.surroundings.space", lambda _: (0, 0))
+    assert {one.standing for one in examine_space(settings, place_database)} == {Standing.FINE}
 
 
 @contextmanager

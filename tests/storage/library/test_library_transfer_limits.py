@@ -47,6 +47,17 @@ def test_a_copy_leaves_64_mib_of_the_target_free(
 
 
 @pytest.mark.parametrize("file_system", ["two file systems"], indirect=True)
+def test_a_disk_that_does_not_report_its_size_is_not_full(
+    file_system: str, photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 0))
+    move_without_overwrite(photo, other_project.original("b.jpg"))
+
+    assert other_project.original("b.jpg").read_bytes() == CONTENTS
+
+
+@pytest.mark.parametrize("file_system", ["two file systems"], indirect=True)
 def test_a_large_file_needs_its_own_size_beside_the_64_mib(
     file_system: str, photo: Path, other_project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
