@@ -73,10 +73,13 @@ def finish_interrupted(source: Path, target: Path) -> bool:
         return True
     is_empty_file = stat.S_ISREG(after.st_mode) and after.st_size == 0
     if is_empty_file and _reservation_note(source, target).exists():
-        if not are_on_one_file_system(source, target):
+        try:
+            source.rename(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
             target.unlink()
             return False
-        source.rename(target)
         _reservation_note(source, target).unlink(missing_ok=True)
         return True
     return False
@@ -128,7 +131,25 @@ def remove_old_name(source: Path, target: Path, *, before: os.stat_result, place
 
 def are_on_one_file_system(source: Path, target: Path) -> bool:
     """Return whether a file and a target, which need not exist, are on the same file system and in the same mount."""
-    return mount_of(source, follow_symlinks=False) == mount_of(target.parent)
+    # In an overlay, the number of a file's device may be that of the layer below; its folder has the overlay's number.
+    return mount_of(source.parent) == mount_of(target.parent)
+
+
+def is_renamable(source: Path, target: Path) -> bool:
+    """Return whether a file can be renamed to a target, which need not exist; if not, a move copies the file.
+
+    Within one mount, renames between two folders may be refused, too: between the quotas of two folders, into an
+    encrypted folder, or between the disks that FUSE shows as one.
+    """
+    if not are_on_one_file_system(source, target):
+        return False
+    probe = temporary_path(target)
+    try:
+        os.link(source, probe, follow_symlinks=False)
+    except OSError as error:
+        return error.errno != errno.EXDEV
+    probe.unlink()
+    return True
 
 
 def _version(status: os.stat_result) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Removes project folders and entries of the trash with their contents. No other module removes originals."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -23,9 +24,10 @@ def remove_project_folder(project: ProjectFolder) -> bool:
     """Remove a project's folder with everything in it, including its trash. This cannot be undone.
 
     The folder first gets a hidden name in its tenant's folder, so that it disappears at once; then its contents are
-    removed. After a crash, the next call continues. That call also removes a folder that was created at the same path
-    in the meantime; `finish_removal` does not. Symlinks are not followed, and file systems that are mounted in the
-    folder are not entered.
+    removed. A folder in a lower layer of an overlay, such as the image of a container, cannot get another name; its
+    contents are removed where it is. After a crash, the next call continues. That call also removes a folder that was
+    created at the same path in the meantime; `finish_removal` does not. Symlinks are not followed, and file systems
+    that are mounted in the folder are not entered.
 
     Returns:
         Whether there was a folder to remove.
@@ -43,8 +45,11 @@ def remove_project_folder(project: ProjectFolder) -> bool:
         )
     if not project.library.tenant(tenant.tenant_id).path.is_dir():
         return False
-    if project.exists():
-        _set_aside(project.path, tenant.path / f"{_removing_mark(project)}{secrets.token_hex(8)}")
+    hidden = tenant.path / f"{_removing_mark(project)}{secrets.token_hex(8)}"
+    if project.exists() and not _set_aside(project.path, hidden):
+        remove_tree(project.path)
+        finish_removal(project)
+        return True
     return finish_removal(project)
 
 
@@ -85,13 +90,21 @@ def remove_tree(path: Path) -> None:
         os.close(parent)
 
 
-def _set_aside(folder: Path, hidden: Path) -> None:
+def _set_aside(folder: Path, hidden: Path) -> bool:
+    """Rename a folder. Return False if it is in a lower layer of an overlay: such a folder cannot be renamed."""
     if mount_of(folder, follow_symlinks=False) != mount_of(folder.parent):
         raise CrossesFileSystems(f"{printable(str(folder))} is a mount point. Unmount it, then remove the project.")
-    with contextlib.suppress(FileNotFoundError):  # Another process may be removing the folder, too.
+    try:
         if not rename_noreplace(folder, hidden):
             folder.rename(hidden)
         fsync_folder(folder.parent)
+    except FileNotFoundError:
+        return True  # Another process may be removing the folder, too.
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True
 
 
 def _removing_mark(project: ProjectFolder) -> str:

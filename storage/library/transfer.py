@@ -27,8 +27,8 @@ from storage.library.errors import (
     UnsafePath,
 )
 from storage.library.exclusive_rename import (
-    are_on_one_file_system,
     finish_interrupted,
+    is_renamable,
     remove_old_name,
     rename_exclusively,
     rename_noreplace,
@@ -115,7 +115,8 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
     Raises:
         SourceMissing: the folder does not exist, or no longer exists.
         Collision: the target exists, or an entry whose name differs from the target only in case or Unicode form.
-        CrossesFileSystems: the target is on another file system, or the folder is a mount point.
+        CrossesFileSystems: the target is on another file system, or the folder is a mount point or in a lower layer of
+            an overlay.
         UnsafePath: the source is a symlink or not a folder.
     """
     status = _status(source, "Folder ")
@@ -143,7 +144,8 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
         if error.errno in {errno.EXDEV, errno.EBUSY}:
             raise CrossesFileSystems(
                 f"Folder {printable(str(source))} cannot be renamed to {printable(str(target))}: they are on different "
-                "file systems, or the folder is a mount point. Unmount the folder, or keep its name."
+                "file systems, the folder is a mount point, or it is in a lower layer of an overlay, such as the image "
+                "of a container. Unmount the folder, copy it into a volume, or keep its name."
             ) from error
         raise
 
@@ -222,12 +224,12 @@ def _finish_copy(source: Path, target: Path) -> bool:
     except FileNotFoundError:
         return False
     if (
-        are_on_one_file_system(source, target)
         # One file that two mounts show is not a copy.
-        or os.path.samestat(before, after)
+        os.path.samestat(before, after)
         or not stat.S_ISREG(after.st_mode)
         or before.st_size != after.st_size
         or abs(before.st_mtime_ns - after.st_mtime_ns) > _MTIME_TOLERANCE_NS
+        or is_renamable(source, target)
         or hash_contents(source) != hash_contents(target)
     ):
         return False

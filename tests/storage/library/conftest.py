@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from storage.library import exclusive_rename, transfer
+from storage.library import exclusive_rename
 from storage.library.paths import Library, ProjectFolder
 
 _SYSTEM_CALLS = ("link", "unlink", "rename", "replace", "open", "write", "fsync", "mkdir", "rmdir", "chmod", "utime")
@@ -21,7 +21,10 @@ _NOT_PERMITTED = 78
 _NEW_MOUNTS, _NEW_USERS, _BIND = 0x00020000, 0x10000000, 0x1000
 
 WithBindMount = Callable[[Path, Path, Callable[[], object]], None]
+WithOverlay = Callable[[Path, Callable[[], object]], None]
 CrashPoints = Callable[[Callable[[], object]], Iterator[int]]
+#: The arguments of mount(2); the place is a path.
+_Mount = tuple[bytes, Path, bytes | None, int, bytes | None]
 
 
 def raising(number: int) -> Callable[..., Any]:
@@ -80,16 +83,17 @@ def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
     if kind != "renameat2":
         monkeypatch.setattr(exclusive_rename, "_renameat2", None)
-    if "two" in kind:
-        for module in (exclusive_rename, transfer):
-            monkeypatch.setattr(module, "are_on_one_file_system", lambda source, target: source.parent == target.parent)
+    if "two file systems" in kind:
+        monkeypatch.setattr(
+            exclusive_rename, "are_on_one_file_system", lambda source, target: source.parent == target.parent
+        )
     monkeypatch.setattr(os, "link", checked_link)
     monkeypatch.setattr(os, "rename", checked_rename)
     return kind
 
 
 #: Runs a test that uses `file_system` with folders on two file systems alone.
-two_file_systems = pytest.mark.parametrize("file_system", ["two file systems"], indirect=True)
+two_file_systems = pytest.mark.parametrize("file_system", ["two file systems", "two quotas, neither"], indirect=True)
 
 
 @pytest.fixture
@@ -101,27 +105,60 @@ def with_bind_mount() -> WithBindMount:
     """
 
     def run(folder: Path, place: Path, operation: Callable[[], object]) -> None:
-        child = _fork()
-        if child == 0:
-            _mount_and_run(folder, place, operation)
-        _, status = os.waitpid(child, 0)
-        code = os.waitstatus_to_exitcode(status)
-        if code == _NOT_PERMITTED:
-            pytest.skip("the system permits no mounts")
-        assert code == 0, f"the operation failed in the child (exit code {code})"
+        _run_mounted([(os.fsencode(folder), place, None, _BIND, None)], operation)
 
     return run
 
 
-def _mount_and_run(folder: Path, place: Path, operation: Callable[[], object]) -> None:
+@pytest.fixture
+def with_overlay(tmp_path: Path) -> WithOverlay:
+    """Run an operation in a process that sees a folder as a container sees a folder of its image.
+
+    All that the folder contains is in the lower layer of an overlay; changes go to an upper layer, and are lost when
+    the process ends. The test is skipped if the system permits no mounts.
+    """
+
+    def run(folder: Path, operation: Callable[[], object]) -> None:
+        layers = tmp_path / "layers"
+        layers.mkdir()
+        options = f"lowerdir={folder},upperdir={layers}/upper,workdir={layers}/work,userxattr"
+        _run_mounted(
+            [
+                (b"tmpfs", layers, b"tmpfs", 0, None),
+                (b"overlay", folder, b"overlay", 0, os.fsencode(options)),
+            ],
+            operation,
+        )
+
+    return run
+
+
+def _run_mounted(mounts: list[_Mount], operation: Callable[[], object]) -> None:
+    child = _fork()
+    if child == 0:
+        _mount_and_run(mounts, operation)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code == _NOT_PERMITTED:
+        pytest.skip("the system permits no mounts")
+    assert code == 0, f"the operation failed in the child (exit code {code})"
+
+
+def _mount_and_run(mounts: list[_Mount], operation: Callable[[], object]) -> None:
     try:
         system = ctypes.CDLL(None, use_errno=True)
-        user = os.getuid()
+        user, group = os.getuid(), os.getgid()
         if not hasattr(system, "unshare") or system.unshare(_NEW_MOUNTS | _NEW_USERS) != 0:
             os._exit(_NOT_PERMITTED)
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-        if system.mount(os.fsencode(folder), os.fsencode(place), None, _BIND, None) != 0:
-            os._exit(_NOT_PERMITTED)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+        for source, place, kind, flags, options in mounts:
+            if system.mount(source, os.fsencode(place), kind, flags, options) != 0:
+                os._exit(_NOT_PERMITTED)
+            if kind == b"tmpfs":
+                (place / "upper").mkdir()
+                (place / "work").mkdir()
         operation()
     except BaseException:  # noqa: BLE001 - after any error, the child must not continue with the tests.
         traceback.print_exc()

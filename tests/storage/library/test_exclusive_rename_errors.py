@@ -137,7 +137,7 @@ def test_only_an_empty_file_with_a_note_of_this_rename_is_taken_for_its_reservat
     if lacks != "note":
         note.touch()
     if lacks == "file system":
-        monkeypatch.setattr(exclusive_rename, "are_on_one_file_system", lambda source, target: False)
+        monkeypatch.setattr(os, "rename", raising(errno.EXDEV))
 
     assert finish_interrupted(source, target) is (lacks == "nothing")
 

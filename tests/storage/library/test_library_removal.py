@@ -9,7 +9,7 @@ from storage.library.errors import CrossesFileSystems, UnsafePath
 from storage.library.mounts import Mount
 from storage.library.paths import Library, ProjectFolder
 from storage.library.removal import remove_project_folder
-from tests.storage.library.conftest import WithBindMount
+from tests.storage.library.conftest import WithBindMount, WithOverlay
 
 
 def fill(project: ProjectFolder, outside: Path) -> None:
@@ -126,3 +126,16 @@ def test_a_folder_of_the_same_disk_that_is_mounted_in_the_project_or_as_the_proj
 
     with_bind_mount(outside, project.path / place, remove)
     assert (outside / "keep.jpg").read_bytes() == b"keep"
+
+
+def test_a_project_in_a_lower_layer_of_an_overlay_goes_too(
+    library: Library, project: ProjectFolder, outside: Path, with_overlay: WithOverlay
+) -> None:
+    fill(project, outside)
+
+    def remove() -> None:
+        assert remove_project_folder(project) is True
+        assert os.listdir(project.tenant.path) == []
+        assert remove_project_folder(project) is False
+
+    with_overlay(library.root, remove)

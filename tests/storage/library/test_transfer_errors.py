@@ -15,9 +15,9 @@ import pytest
 from storage.library import transfer
 from storage.library.errors import Collision, CrossesFileSystems, SourceChanged, SourceMissing, UnsafePath
 from storage.library.naming.folder_names import FolderNames
-from storage.library.paths import ProjectFolder
+from storage.library.paths import Library, ProjectFolder
 from storage.library.transfer import move_without_overwrite, remove_derivative, rename_folder_without_overwrite
-from tests.storage.library.conftest import WithBindMount, raising, two_file_systems
+from tests.storage.library.conftest import WithBindMount, WithOverlay, raising, two_file_systems
 
 CONTENTS = bytes(range(256)) * 5000  # More than one block.
 MOMENT = 1_600_000_000_123_456_789
@@ -198,6 +198,30 @@ def test_a_folder_that_cannot_be_renamed_says_why(
         rename_folder_without_overwrite(project.path, project.path.with_name("Norway"))
     assert expected is not OSError or getattr(raised.value, "errno", None) == number
     assert photo.exists()
+
+
+def test_a_folder_in_a_lower_layer_of_an_overlay_says_that_it_cannot_be_renamed(
+    library: Library, project: ProjectFolder, photo: Path, with_overlay: WithOverlay
+) -> None:
+    def rename() -> None:
+        with pytest.raises(CrossesFileSystems, match="overlay"):
+            rename_folder_without_overwrite(project.path, project.path.with_name("Norway"))
+        assert photo.exists()
+
+    with_overlay(library.root, rename)
+
+
+def test_in_an_overlay_whose_files_have_other_device_numbers_a_copy_is_another_file(
+    library: Library, photo: Path, target: Path, with_overlay: WithOverlay
+) -> None:
+    shutil.copy2(photo, target)
+
+    def move() -> None:
+        with pytest.raises(Collision):
+            move_without_overwrite(photo, target)
+        assert photo.exists()
+
+    with_overlay(library.root, move)
 
 
 def test_a_folder_that_has_its_name_is_missing_or_a_link_is_not_renamed(project: ProjectFolder, photo: Path) -> None:
