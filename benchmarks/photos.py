@@ -14,12 +14,12 @@ from benchmarks.databases import temporary_folder
 from benchmarks.measure import Options, Ratio, Report, command
 from benchmarks.photographs import write_photograph
 from flows.execution.worker import drain_queue
-from flows.imaging.isolation.image_processing import available_cores
 from flows.imaging.limits import PREVIEW, THUMBNAIL
 from flows.imaging.pixels.vips import load_vips, set_threads, threads
 from flows.process.runtime import Runtime
 from flows.starting.new_task import new_task
 from storage import Database, PhotosRepository, ProjectsRepository, Settings, TasksRepository
+from storage.available_cores import available_cores
 from task_definitions import load_definitions
 
 #: The number of different pictures. The files of the library are hard links to them.

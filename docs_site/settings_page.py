@@ -45,7 +45,7 @@ def settings_page() -> str:
 
 
 #: Descriptions of defaults that depend on the machine.
-_OF_THE_MACHINE = {"concurrency": "the machine's cores", "max_flow_runs": "the machine's cores, at least 8"}
+_OF_THE_MACHINE = {"concurrency": "the available cores", "max_flow_runs": "the available cores, at least 8"}
 
 
 def _default(name: str, field: Any) -> str:

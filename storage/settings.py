@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 from typing_extensions import override
 
+from storage.available_cores import available_cores
 from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import StorageError
 from storage.library.naming.companions import CompanionNames
@@ -94,13 +95,13 @@ class Settings(BaseSettings):
     )
     max_retry_delay_seconds: float = Field(3600.0, ge=0, le=604_800, description="Longest wait between two attempts.")
     concurrency: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
+        default_factory=available_cores,
         ge=1,
         le=256,
         description="Number of jobs that one process runs at the same time.",
     )
     max_flow_runs: int = Field(
-        default_factory=lambda: max(8, os.cpu_count() or 1),
+        default_factory=lambda: max(8, available_cores()),
         ge=1,
         le=1000,
         description="Number of flow runs that `photojobs up` and `serve` run at the same time, each in its own "

@@ -29,6 +29,7 @@ from deployments.demo.faults import (
     write_manifests,
 )
 from deployments.demo.projects import ALPS, GARDEN, ICELAND, LOFOTEN, PROJECTS, STUDIO, TENANTS, DemoProject, Shot
+from storage.available_cores import available_cores
 from storage.database.engine import Database
 from storage.database.tables import photo_tags, tags
 from storage.library.paths import Library, ProjectFolder
@@ -175,7 +176,7 @@ def _draw(shots: Sequence[Shot], on_progress: Callable[[int, int], None] | None)
     from deployments.demo.scenes import draw_shots
 
     # The processes are spawned: a forked process has none of our threads, but the locks that they held stay locked.
-    pool = ProcessPoolExecutor(max_workers=min(os.cpu_count() or 1, 8), mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(max_workers=min(available_cores(), 8), mp_context=multiprocessing.get_context("spawn"))
     try:
         with _children_ignore_interrupts():
             running = {pool.submit(draw_shots, batch): len(batch) for batch in _batches(shots)}

@@ -4,7 +4,6 @@
 process together use at most one thread for each core.
 """
 
-import os
 import queue
 import threading
 from abc import ABC, abstractmethod
@@ -25,6 +24,7 @@ from flows.imaging.thumbnail_and_preview import (
     make_derivatives,
     replace_derivatives,
 )
+from storage.available_cores import available_cores
 
 if TYPE_CHECKING:
     from storage.settings import Settings
@@ -316,13 +316,6 @@ def open_image_processing(settings: "Settings") -> ImageProcessing:
     if settings.image_isolation:
         return ImagePool(processes=at_once, options=options)
     return InProcessImages(at_once=at_once, options=options)
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _drain(idle: queue.LifoQueue[Worker | None]) -> list[Worker]:

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from flows.errors import SkipItem
 from flows.handlers.step_context import StepContext
-from flows.imaging.isolation.image_processing import available_cores
 from flows.steps.targets.photo_files import PhotoFiles, PhotoTask, find_files
 from flows.steps.targets.target_photos import Worked, each_photo, each_project_photo
 from flows.steps.targets.target_projects import check_project
+from storage.available_cores import available_cores
 from storage.batches import batched
 from storage.library.atomic_write import fsync_folder
 from storage.library.paths import ProjectFolder

@@ -26,6 +26,7 @@ from flows.imaging.isolation import image_processing, worker
 from flows.imaging.isolation.image_processing import ImagePool, InProcessImages, open_image_processing
 from flows.imaging.isolation.worker import command_without_network
 from flows.imaging.limits import ImageLimits, ImageOptions
+from storage.available_cores import available_cores
 from tests.loaded_packages import loaded_by
 
 PROGRAM = "tests.flows.imaging.faulty_process"
@@ -254,7 +255,7 @@ def test_processes_times_threads_never_exceed_the_cores(
 
 def test_the_thread_count_reaches_libvips(shared_pool: ImagePool) -> None:
     with ImagePool(processes=1) as pool:
-        assert pool.run("threads", int, name="a.jpg") == image_processing.available_cores()
+        assert pool.run("threads", int, name="a.jpg") == available_cores()
 
 
 def test_a_call_costs_less_than_a_millisecond(shared_pool: ImagePool, photo: Path) -> None:
