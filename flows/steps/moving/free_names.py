@@ -9,7 +9,7 @@ from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import PhotoFiles
 from storage.library.companion_owners import CompanionOwners
 from storage.library.listing import missing_folder
-from storage.library.naming.folder_names import FolderNames, unique_name
+from storage.library.naming.folder_names import EXTENSION_BYTES, FolderNames, unique_name
 from storage.library.naming.names import name_key
 from storage.library.paths import ProjectFolder
 from storage.photos.photo_moves import PhotoMovesRepository
@@ -58,9 +58,12 @@ class FreeNames:
     def take(self, old: str, files: PhotoFiles) -> str:
         """Return a free name for a photo named `old` with these files, and mark the name as taken."""
         name, refused = old, set[str]()
+        # A new name has room for the longest ending of a companion, such as `.supplemental-metadata.json`.
+        endings = [path.rpartition("/")[2] for _, path in files.renamed("", old=old)]
+        extension_bytes = max([EXTENSION_BYTES, *(len(ending.encode()) for ending in endings)])
         while self._is_known(name) or self._is_in_the_way(name, old, files):
             refused.add(name)
-            name = unique_name(self.on_disk, old, also_taken=refused)
+            name = unique_name(self.on_disk, old, also_taken=refused, extension_bytes=extension_bytes)
         self._owners.add_photo(name)
         for _, path in files.renamed(name, old=old):
             self._owners.add(path)

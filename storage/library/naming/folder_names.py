@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from storage.library.listing import listing
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS, AcceptedExtensions
 from storage.library.naming.names import MAX_NAME_BYTES, cut_to_bytes, name_key
 
-#: A base name leaves this number of bytes free, so that the file and its derivatives can have an extension.
-_EXTENSION_BYTES = 10
+#: The number of bytes of a file name that are kept free for the extension of the file or of its derivatives.
+EXTENSION_BYTES: Final = 10
 
 
 class FolderNames:
@@ -65,12 +65,17 @@ class FolderNames:
 
 
 def unique_name(
-    folder: Path | FolderNames, base: str, *, suffix: str = "_duplicate", also_taken: Iterable[str] = ()
+    folder: Path | FolderNames,
+    base: str,
+    *,
+    suffix: str = "_duplicate",
+    also_taken: Iterable[str] = (),
+    extension_bytes: int = EXTENSION_BYTES,
 ) -> str:
     """Return a base name that no file in the folder has: `<base><suffix><n>` with the lowest free n from 1.
 
-    A long base name is cut, so that there is room for an extension. The names `also_taken` are avoided, too, for
-    example the names of photos whose files are missing.
+    A long base name is cut, so that there is room for an extension of `extension_bytes`. The names `also_taken` are
+    avoided, too, for example the names of photos whose files are missing.
 
     Raises:
         FolderMissing: the folder does not exist.
@@ -81,7 +86,8 @@ def unique_name(
     number = 1
     while True:
         ending = f"{suffix}{number}"
-        candidate = cut_to_bytes(base, MAX_NAME_BYTES - _EXTENSION_BYTES - len(ending.encode())) + ending
+        room_bytes = MAX_NAME_BYTES - extension_bytes - len(ending.encode())
+        candidate = cut_to_bytes(base, max(1, room_bytes)) + ending
         if not names.has_base_name(candidate) and name_key(candidate) not in further:
             return candidate
         number += 1

@@ -72,6 +72,19 @@ def test_a_name_that_is_taken_is_changed_in_all_of_them(studio, fox):
     assert contents(studio.folder(norway))["fox.MOV"] == b"fox.MOV"
 
 
+@pytest.mark.parametrize("companion", ["_01.jpg.xmp", ".sync-conflict-20230101-120000-ABCDEFG.xmp"])
+def test_a_long_name_is_cut_so_that_all_of_them_fit_with_a_number(studio, companion):
+    name = "ö" * ((255 - len(companion)) // 2)
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    photo_id = studio.photo(iceland, name, "jpg")
+    write(studio.folder(iceland), f"{name}{companion}")
+    studio.photo(norway, name, "jpg")
+    move(studio, norway, photo_id)
+    new = studio.get_photo(photo_id).filename
+    assert new.endswith("ö_duplicate1")
+    assert contents(studio.folder(norway))[f"{new}{companion}"] == f"{name}{companion}".encode()
+
+
 def test_a_companion_never_becomes_that_of_a_photo_at_the_destination(studio, fox):
     _, photo_id = fox
     norway = studio.project("Norway")
