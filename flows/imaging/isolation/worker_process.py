@@ -45,8 +45,7 @@ def main(more: Mapping[str, Operation] | None = None) -> None:
         preview=Rendition(**given["preview"]),
     )
     if sys.platform == "linux":
-        # An image that needs more memory fails, so that the machine does not run out of memory.
-        resource.setrlimit(resource.RLIMIT_AS, (options.limits.max_memory_bytes, options.limits.max_memory_bytes))
+        _limit_memory(options.limits.max_memory_bytes)
     # Ctrl-C in a terminal sends SIGINT to all processes. This process ignores the signal, so that only the parent
     # reacts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -54,6 +53,14 @@ def main(more: Mapping[str, Operation] | None = None) -> None:
     vips.set_threads(given["threads"])
     with Connection(connection_descriptor) as connection:
         _serve(connection, _operations(options) | dict(more or {}))
+
+
+def _limit_memory(max_bytes: int) -> None:
+    """Make an image that needs more memory fail, so that the machine does not run out of memory."""
+    inherited = resource.getrlimit(resource.RLIMIT_AS)[1]
+    # Only the superuser may raise a limit that the process has inherited, for example from `ulimit -v`.
+    limit = max_bytes if inherited == resource.RLIM_INFINITY else min(max_bytes, inherited)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _operations(options: ImageOptions) -> dict[str, Operation]:

@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from flows.imaging.errors import (
     SlowMachine,
     UnreadableImage,
 )
-from flows.imaging.isolation import image_processing, worker
+from flows.imaging.isolation import image_processing, worker, worker_process
 from flows.imaging.isolation.image_processing import ImagePool, InProcessImages, open_image_processing
 from flows.imaging.isolation.worker import command_without_network
 from flows.imaging.limits import ImageLimits, ImageOptions
@@ -347,6 +348,18 @@ def test_an_image_process_has_few_arenas_and_no_password_in_its_environment(monk
     assert names.isdisjoint(
         {"PHOTOJOBS_DATABASE_URL", "PREFECT_API_AUTH_STRING", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "MINE"}
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the address space")
+@pytest.mark.parametrize("inherited", [resource.RLIM_INFINITY, 4 << 30, 8 << 30])
+def test_a_process_never_raises_a_memory_limit_that_it_inherits(
+    monkeypatch: pytest.MonkeyPatch, inherited: int
+) -> None:
+    limits = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (inherited, inherited))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
+    worker_process._limit_memory(6 << 30)
+    assert limits == [(4 << 30,) * 2 if inherited == 4 << 30 else (6 << 30,) * 2]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the address space")
