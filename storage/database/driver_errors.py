@@ -63,7 +63,11 @@ def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
     if code.startswith("SQLITE_READONLY"):
         return DatabaseReadOnly(f"{place}: the file or its folder is read-only; nothing was written. Make it writable.")
     if code.startswith("SQLITE_FULL"):
-        return DiskFull(f"{place}: the disk is full; nothing was written. Free some space and try again.")
+        # SQLite reports a full folder of temporary files as if it were the database's disk, also if that one has space.
+        return DiskFull(
+            f"{place}: the disk is full, or that of SQLite's temporary files (see SQLITE_TMPDIR and TMPDIR); "
+            "nothing was written. Free some space and try again."
+        )
     if code.startswith("SQLITE_CORRUPT"):
         return DatabaseUnavailable(f"{place}: {error}. `photojobs db check` shows the damage; restore a backup.")
     if code.startswith(("SQLITE_IOERR", "SQLITE_PROTOCOL")):

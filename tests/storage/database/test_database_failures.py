@@ -115,7 +115,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(sqlite_database: Da
     with sqlite_database.engine.connect() as limited:
         limited.exec_driver_sql(f"PRAGMA max_page_count = {pages + 5}")
         limited.rollback()
-        with pytest.raises(DiskFull, match=r"disk is full.*nothing was written"), limited.begin():
+        with pytest.raises(DiskFull, match=r"disk is full.*temporary files.*nothing was written"), limited.begin():
             JobsRepository(limited).enqueue_with_items(
                 tenant_id="t", type="x", items=[{"filename": "n" * 200}] * 5000, auto_chunk=True
             )
