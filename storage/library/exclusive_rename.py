@@ -10,12 +10,15 @@ import hashlib
 import os
 import stat
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from storage.library.atomic_write import fsync_folder, temporary_path
+from storage.library.errors import Collision
 from storage.library.mounts import mount_of
+from storage.library.naming.names import printable
 
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
@@ -55,6 +58,9 @@ def finish_interrupted(source: Path, target: Path) -> bool:
     Returns:
         Whether the rename was finished. If false, the source is unchanged. An empty file that only reserved the target
         was removed, so a file that is still at the target is another file.
+
+    Raises:
+        Collision: see `change_spelling`.
     """
     try:
         before, after = source.lstat(), target.lstat()
@@ -64,7 +70,7 @@ def finish_interrupted(source: Path, target: Path) -> bool:
         if not _are_two_entries(source, target):
             if not are_on_one_file_system(source, target):
                 return False  # Two mounts show the same folder.
-            source.rename(target)  # Both names are the same directory entry; they differ only in case.
+            change_spelling(source, target)
             return True
         if before.st_nlink < 2 or not stat.S_ISREG(before.st_mode):
             return False
@@ -101,6 +107,23 @@ def rename_noreplace(source: Path, target: Path) -> bool:
             return False
         raise
     return True
+
+
+def change_spelling(source: Path, target: Path) -> None:
+    """Rename a file or folder whose names are the same directory entry, because the file system ignores case.
+
+    Raises:
+        Collision: the file or folder keeps its spelling. Linux takes the two names for two links of one file, and does
+            nothing.
+    """
+    source.rename(target)
+    # The form may differ: some file systems store the characters of a name in one Unicode form.
+    spelling = unicodedata.normalize("NFC", target.name)
+    if not any(unicodedata.normalize("NFC", name) == spelling for name in os.listdir(target.parent)):
+        raise Collision(
+            f"{printable(str(source))} keeps its spelling: the file system ignores case, and the operating system does "
+            f"not change only the case of a name. Rename it to another name, and then to “{printable(target.name)}”."
+        )
 
 
 def remove_old_name(source: Path, target: Path, *, before: os.stat_result, placed: os.stat_result) -> None:

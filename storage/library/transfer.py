@@ -27,6 +27,7 @@ from storage.library.errors import (
     UnsafePath,
 )
 from storage.library.exclusive_rename import (
+    change_spelling,
     finish_interrupted,
     is_renamable,
     remove_old_name,
@@ -114,7 +115,8 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
 
     Raises:
         SourceMissing: the folder does not exist, or no longer exists.
-        Collision: the target exists, or an entry whose name differs from the target only in case or Unicode form.
+        Collision: the target exists, or an entry whose name differs from the target only in case or Unicode form; or
+            the file system ignores case, and the folder keeps its spelling.
         CrossesFileSystems: the target is on another file system, or the folder is a mount point or in a lower layer of
             an overlay.
         UnsafePath: the source is a symlink or not a folder.
@@ -131,8 +133,10 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
     if not (is_same and name_key(source.name) == name_key(target.name)):
         _refuse_taken_name(source, target, names)
     try:
-        if is_same or not rename_noreplace(source, target):
-            if not is_same and os.path.lexists(target):
+        if is_same:
+            change_spelling(source, target)
+        elif not rename_noreplace(source, target):
+            if os.path.lexists(target):
                 raise _collision(target, target.name)
             # The target was missing a moment ago. If it exists now, the rename can at most replace an empty folder.
             source.rename(target)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from storage.library import transfer
+from storage.library import exclusive_rename, transfer
 from storage.library.errors import Collision, CrossesFileSystems, SourceChanged, SourceMissing, UnsafePath
 from storage.library.naming.folder_names import FolderNames
 from storage.library.paths import Library, ProjectFolder
@@ -198,6 +198,23 @@ def test_a_folder_that_cannot_be_renamed_says_why(
         rename_folder_without_overwrite(project.path, project.path.with_name("Norway"))
     assert expected is not OSError or getattr(raised.value, "errno", None) == number
     assert photo.exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_folder_or_file_that_keeps_its_spelling_is_not_taken_for_renamed(
+    project: ProjectFolder, photo: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    # On a disk that ignores case, Linux takes both spellings for two links of one file, and renames nothing.
+    monkeypatch.setattr(os, "rename", lambda source, target: None)
+    monkeypatch.setattr(Path, "samefile", lambda *_: True)
+    monkeypatch.setattr(exclusive_rename, "_are_two_entries", lambda *_: False)
+    lstat = Path.lstat
+    monkeypatch.setattr(Path, "lstat", lambda path: lstat(path.with_name("a.jpg" if kind == "file" else "Iceland")))
+    rename, path = (
+        (rename_folder_without_overwrite, project.path) if kind == "folder" else (move_without_overwrite, photo)
+    )
+    with pytest.raises(Collision, match="ignores case"):
+        rename(path, path.with_name(path.name.upper()))
 
 
 def test_a_folder_in_a_lower_layer_of_an_overlay_says_that_it_cannot_be_renamed(
