@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import stat
+import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,6 +43,9 @@ from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER
 _BLOCK_BYTES: Final = 1 << 20
 #: The number of bytes that must stay free on the target's disk after a copy, for databases and logs.
 SPARE_BYTES: Final = 64 << 20
+#: The attribute in which Linux stores a POSIX ACL, and the tag of the entry of the file's own group in it.
+_ACCESS_LIST: Final = "system.posix_acl_access"
+_GROUP_OF_FILE: Final = 4
 # FAT stores times with a precision of two seconds, so the time of a copy may differ by this much.
 _MTIME_TOLERANCE_NS: Final = 2_000_000_000
 
@@ -51,7 +55,8 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
 
     Within a file system, the move is atomic. Between two file systems, the file is copied to a temporary name in the
     target's folder, synced, read back, compared and renamed. Only then is the source removed. The file keeps its times,
-    its mode, and, if the system allows it, its owner and the attributes in which file managers store ratings and tags.
+    its mode, and, if the system allows it, its owner, its access list and the attributes in which file managers store
+    ratings and tags.
 
     A second call finishes a move that a crash interrupted. If the move had ended, the call raises `SourceMissing`.
 
@@ -279,10 +284,32 @@ def _copy_attributes(source: Path, status: os.stat_result, target: Path) -> None
                 os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
     with contextlib.suppress(OSError):
         os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
+    mode = stat.S_IMODE(status.st_mode)
+    if sys.platform == "linux":
+        mode = _copy_access_list(source, mode, target)
     with contextlib.suppress(OSError):
-        target.chmod(stat.S_IMODE(status.st_mode))
+        target.chmod(mode)
     with contextlib.suppress(OSError):
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _copy_access_list(source: Path, mode: int, target: Path) -> int:
+    """Copy the list of further users and groups that may use a file (a POSIX ACL), and return the mode of the copy.
+
+    If a file has such a list, the bits of the group in its mode are those of the list's mask. A copy without the list
+    would give the group the rights of the other users, so it gets a mode with the rights of the group itself.
+    """
+    try:
+        access_list = os.getxattr(source, _ACCESS_LIST, follow_symlinks=False)
+    except OSError:
+        return mode
+    try:
+        os.setxattr(target, _ACCESS_LIST, access_list, follow_symlinks=False)
+    except OSError:
+        entries = struct.iter_unpack("<HHI", access_list[4:])
+        of_group = next((rights for tag, rights, _ in entries if tag == _GROUP_OF_FILE), 0)
+        return (mode & ~stat.S_IRWXG) | (mode & (of_group << 3))
+    return mode
 
 
 def _refuse_changed(source: Path, before: os.stat_result) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import stat
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,26 @@ def test_a_copy_has_the_mode_and_both_times_of_the_original(file_system: str, ph
     move_without_overwrite(photo, target)
     status = target.stat()
     assert (stat.S_IMODE(status.st_mode), status.st_atime_ns, status.st_mtime_ns) == (0o640, MOMENT - 7, MOMENT)
+
+
+@pytest.mark.parametrize("file_system", ["two file systems"], indirect=True)
+@pytest.mark.parametrize("has_lists", [True, False])
+def test_a_copy_gives_no_group_the_rights_that_an_access_list_gives_to_one_user(
+    file_system: str, photo: Path, target: Path, monkeypatch: pytest.MonkeyPatch, has_lists: bool
+) -> None:
+    # The owner and the user 1234 may read and write; the group may not, but its bits in the mode are those of the mask.
+    entries = ((0x01, 6, 2**32 - 1), (0x02, 6, 1234), (0x04, 0, 2**32 - 1), (0x10, 6, 2**32 - 1), (0x20, 0, 2**32 - 1))
+    access = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(photo, "system.posix_acl_access", access)
+    except OSError:
+        pytest.skip("the disk stores no access lists")
+    assert stat.S_IMODE(photo.stat().st_mode) == 0o660
+    if not has_lists:
+        monkeypatch.setattr(os, "setxattr", raising(errno.ENOTSUP))
+    move_without_overwrite(photo, target)
+    assert stat.S_IMODE(target.stat().st_mode) == (0o660 if has_lists else 0o600)
+    assert ("system.posix_acl_access" in os.listxattr(target)) is has_lists
 
 
 @two_file_systems
