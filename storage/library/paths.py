@@ -325,6 +325,19 @@ class ProjectFolder:
         return path
 
 
+def max_name_bytes(folder: Path) -> int:
+    """Return the length of the longest name in a folder, in bytes, at most `MAX_NAME_BYTES`.
+
+    File systems that encrypt names, such as eCryptfs, store only shorter ones.
+    """
+    with suppress(OSError, ValueError):
+        limit = os.pathconf(folder, "PC_NAME_MAX")
+        # Some file systems report no limit, or 0.
+        if 0 < limit < MAX_NAME_BYTES:
+            return limit
+    return MAX_NAME_BYTES
+
+
 def derivative_stem(name: str) -> str:
     """Return the name of the derivatives of a photo, without their extension.
 

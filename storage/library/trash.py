@@ -18,8 +18,8 @@ from storage.library.errors import FolderMissing, UnsafePath
 from storage.library.listing import listing
 from storage.library.naming.folder_names import FolderNames
 from storage.library.naming.kinds import MANIFEST_NAME
-from storage.library.naming.names import MAX_NAME_BYTES, printable, unsafe_reason
-from storage.library.paths import ProjectFolder
+from storage.library.naming.names import printable, unsafe_reason
+from storage.library.paths import ProjectFolder, max_name_bytes
 from storage.library.removal import remove_tree
 from storage.library.transfer import move_without_overwrite
 
@@ -93,7 +93,7 @@ def trash_place(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
         )
     moment = at.astimezone(UTC).strftime(_STAMP_FORMAT)[:-3]
     mark = f"{moment}Z_{secrets.token_hex(6)}_"
-    if len(os.fsencode(mark + file.name)) <= MAX_NAME_BYTES:
+    if len(os.fsencode(mark + file.name)) <= max_name_bytes(project.path):
         return project.trash / (mark + file.name)
     # The mark (with the time) and the file's name are together too long for one name, so the mark becomes a folder.
     return project.trash / mark / file.name

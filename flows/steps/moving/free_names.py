@@ -11,7 +11,7 @@ from storage.library.companion_owners import CompanionOwners
 from storage.library.listing import missing_folder
 from storage.library.naming.folder_names import EXTENSION_BYTES, FolderNames, unique_name
 from storage.library.naming.names import name_key
-from storage.library.paths import ProjectFolder
+from storage.library.paths import ProjectFolder, max_name_bytes
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.records import Photo, Project
 
@@ -60,10 +60,11 @@ class FreeNames:
         name, refused = old, set[str]()
         # A new name has room for the longest ending of a companion, such as `.supplemental-metadata.json`.
         endings = [path.rpartition("/")[2] for _, path in files.renamed("", old=old)]
-        extension_bytes = max([EXTENSION_BYTES, *(len(ending.encode()) for ending in endings)])
+        longest = max([EXTENSION_BYTES, *(len(ending.encode()) for ending in endings)])
+        max_bytes = max_name_bytes(self._folder.path) - longest
         while self._is_known(name) or self._is_in_the_way(name, old, files):
             refused.add(name)
-            name = unique_name(self.on_disk, old, also_taken=refused, extension_bytes=extension_bytes)
+            name = unique_name(self.on_disk, old, also_taken=refused, max_bytes=max_bytes)
         self._owners.add_photo(name)
         for _, path in files.renamed(name, old=old):
             self._owners.add(path)

@@ -11,6 +11,7 @@ from storage.library.naming.names import MAX_NAME_BYTES, cut_to_bytes, name_key
 
 #: The number of bytes of a file name that are kept free for the extension of the file or of its derivatives.
 EXTENSION_BYTES: Final = 10
+_MAX_BASE_BYTES: Final = MAX_NAME_BYTES - EXTENSION_BYTES
 
 
 class FolderNames:
@@ -70,12 +71,12 @@ def unique_name(
     *,
     suffix: str = "_duplicate",
     also_taken: Iterable[str] = (),
-    extension_bytes: int = EXTENSION_BYTES,
+    max_bytes: int = _MAX_BASE_BYTES,
 ) -> str:
     """Return a base name that no file in the folder has: `<base><suffix><n>` with the lowest free n from 1.
 
-    A long base name is cut, so that there is room for an extension of `extension_bytes`. The names `also_taken` are
-    avoided, too, for example the names of photos whose files are missing.
+    A long base name is cut to `max_bytes`, so that there is room for an extension. The names `also_taken` are avoided,
+    too, for example the names of photos whose files are missing.
 
     Raises:
         FolderMissing: the folder does not exist.
@@ -86,8 +87,7 @@ def unique_name(
     number = 1
     while True:
         ending = f"{suffix}{number}"
-        room_bytes = MAX_NAME_BYTES - extension_bytes - len(ending.encode())
-        candidate = cut_to_bytes(base, max(1, room_bytes)) + ending
+        candidate = cut_to_bytes(base, max(1, max_bytes - len(ending.encode()))) + ending
         if not names.has_base_name(candidate) and name_key(candidate) not in further:
             return candidate
         number += 1

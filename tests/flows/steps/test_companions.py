@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from flows.handlers import announced_moves
@@ -72,9 +74,13 @@ def test_a_name_that_is_taken_is_changed_in_all_of_them(studio, fox):
     assert contents(studio.folder(norway))["fox.MOV"] == b"fox.MOV"
 
 
-@pytest.mark.parametrize("companion", ["_01.jpg.xmp", ".sync-conflict-20230101-120000-ABCDEFG.xmp"])
-def test_a_long_name_is_cut_so_that_all_of_them_fit_with_a_number(studio, companion):
-    name = "ö" * ((255 - len(companion)) // 2)
+# The second limit is that of folders that eCryptfs encrypts, as a NAS does.
+@pytest.mark.parametrize(
+    ("companion", "limit"), [(".sync-conflict-20230101-120000-ABCDEFG.xmp", 255), ("_01.jpg.xmp", 143)]
+)
+def test_a_long_name_is_cut_so_that_all_of_them_fit_with_a_number(studio, companion, limit, monkeypatch):
+    monkeypatch.setattr(os, "pathconf", lambda *_: limit)
+    name = "ö" * ((limit - len(companion)) // 2)
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     photo_id = studio.photo(iceland, name, "jpg")
     write(studio.folder(iceland), f"{name}{companion}")
@@ -82,6 +88,7 @@ def test_a_long_name_is_cut_so_that_all_of_them_fit_with_a_number(studio, compan
     move(studio, norway, photo_id)
     new = studio.get_photo(photo_id).filename
     assert new.endswith("ö_duplicate1")
+    assert len(f"{new}{companion}".encode()) <= limit
     assert contents(studio.folder(norway))[f"{new}{companion}"] == f"{name}{companion}".encode()
 
 

@@ -44,9 +44,15 @@ def test_the_same_name_in_the_same_millisecond_overwrites_nothing(project: Proje
     assert {entry.path.read_bytes() for entry in list_trash(project)} == {str(n).encode() for n in range(20)}
 
 
-def test_a_name_without_room_for_a_stamp_is_kept_whole(project: ProjectFolder) -> None:
-    name = "ö" * 125 + ".jpg"
+# The second limit is that of folders that eCryptfs encrypts, as a NAS does.
+@pytest.mark.parametrize("limit", [255, 143])
+def test_a_name_without_room_for_a_stamp_is_kept_whole(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(os, "pathconf", lambda *_: limit)
+    name = "ö" * (limit // 2 - 2) + ".jpg"
     trashed = move_to_trash(project, put(project, name), at=NOON)
+    assert max(len(part.encode()) for part in trashed.parts) <= limit
     [entry] = list_trash(project)
     assert (entry.original_name, entry.trashed_at) == (name, NOON)
     move_without_overwrite(trashed, project.original(name))
