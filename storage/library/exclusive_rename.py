@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.library.atomic_write import fsync_folder, temporary_path
-from storage.library.errors import Collision
 from storage.library.mounts import mount_of
-from storage.library.naming.names import printable
 
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
@@ -27,6 +25,10 @@ _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errn
 _NO_HARD_LINKS: Final = _UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EACCES}
 # Errors of a removal after which the name certainly still exists: read-only disks, missing permissions, locked files.
 _REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY})
+
+
+class SpellingKept(FileExistsError):
+    """A file or folder cannot get a name that differs from its own only in case."""
 
 
 def rename_exclusively(source: Path, target: Path, *, on_behalf_of: Path | None = None) -> None:
@@ -60,7 +62,7 @@ def finish_interrupted(source: Path, target: Path) -> bool:
         was removed, so a file that is still at the target is another file.
 
     Raises:
-        Collision: see `change_spelling`.
+        SpellingKept: see `change_spelling`.
     """
     try:
         before, after = source.lstat(), target.lstat()
@@ -113,17 +115,14 @@ def change_spelling(source: Path, target: Path) -> None:
     """Rename a file or folder whose names are the same directory entry, because the file system ignores case.
 
     Raises:
-        Collision: the file or folder keeps its spelling. Linux takes the two names for two links of one file, and does
+        SpellingKept: the file or folder keeps its spelling. Linux takes the two names for two links of one file, and does
             nothing.
     """
     source.rename(target)
     # The form may differ: some file systems store the characters of a name in one Unicode form.
     spelling = unicodedata.normalize("NFC", target.name)
     if not any(unicodedata.normalize("NFC", name) == spelling for name in os.listdir(target.parent)):
-        raise Collision(
-            f"{printable(str(source))} keeps its spelling: the file system ignores case, and the operating system does "
-            f"not change only the case of a name. Rename it to another name, and then to “{printable(target.name)}”."
-        )
+        raise SpellingKept(errno.EEXIST, os.strerror(errno.EEXIST), str(source), None, str(target))
 
 
 def remove_old_name(source: Path, target: Path, *, before: os.stat_result, placed: os.stat_result) -> None:

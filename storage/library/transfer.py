@@ -28,6 +28,7 @@ from storage.library.errors import (
     UnsafePath,
 )
 from storage.library.exclusive_rename import (
+    SpellingKept,
     change_spelling,
     finish_interrupted,
     is_renamable,
@@ -85,6 +86,8 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
                 names.discard(target.name)  # An earlier, interrupted call of this move had only reserved the name.
             _refuse_taken_name(source, target, names)
             _place(source, target, status)
+    except SpellingKept as error:
+        raise _kept_spelling(source, target) from error
     except FileExistsError as error:
         raise _collision(target, target.name) from error
     except FileNotFoundError as error:
@@ -147,6 +150,8 @@ def rename_folder_without_overwrite(source: Path, target: Path, *, names: Folder
             source.rename(target)
         # The new name must be on the disk before the project's row has it.
         fsync_folder(target.parent)
+    except SpellingKept as error:
+        raise _kept_spelling(source, target) from error
     except OSError as error:
         if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
             raise _collision(target, target.name) from error
@@ -352,4 +357,11 @@ def _collision(target: Path, taken: str) -> Collision:
     return Collision(
         f"“{printable(target.name)}” cannot be put into {target.parent}: “{printable(taken)}” already exists there. "
         "Choose another name; nothing was overwritten."
+    )
+
+
+def _kept_spelling(source: Path, target: Path) -> Collision:
+    return Collision(
+        f"{printable(str(source))} keeps its spelling: the file system ignores case, and the operating system does not "
+        f"change only the case of a name. Rename it to another name, and then to “{printable(target.name)}”."
     )
