@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deployments.embedded_server.password import known_password
 from deployments.server.server_api import ServerApi
 from deployments.server.server_log import ServerError, errors_since
+from flows.orchestration.supervision import is_locked
 from storage.database.engine import Database
-from storage.database.private_files import make_private_folder
+from storage.database.private_files import make_private_folder, open_private
 from task_definitions.foreign_documents import UnreadableDocument, parse_json, read_foreign_file
 
 #: The subfolder in which `photojobs up` keeps the home of its server.
@@ -53,13 +55,18 @@ def announced(home: Path, running: RunningUp) -> Iterator[None]:
     make_private_folder(home)
     file = home / _FILE
     new = home / f"{_FILE}.{os.getpid()}"
-    new.touch(mode=0o600)
-    new.write_text(json.dumps(asdict(running)), encoding="utf-8")
-    new.replace(file)
-    try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
+    with open_private(new, "wb") as opened:
+        # The lock ends with the process. The process id alone proves nothing: another process may get it, and in a
+        # container, the first process always has the same one.
+        with suppress(OSError):  # A network file system may have no locks; then commands do not find this `up`.
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        opened.write(json.dumps(asdict(running)).encode())
+        opened.flush()
+        new.replace(file)
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def find_running_up(database: Database) -> RunningUp | None:
@@ -68,6 +75,8 @@ def find_running_up(database: Database) -> RunningUp | None:
     try:
         running = RunningUp(**parse_json(read_foreign_file(file), source=str(file)))
         os.kill(running.process_id, 0)
+        if not is_locked(file):
+            return None
     except (OSError, TypeError, UnreadableDocument):
         # The file is missing or damaged, or a killed process left it behind.
         return None

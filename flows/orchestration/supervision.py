@@ -120,7 +120,7 @@ def running_processes(folder: Path) -> list[int]:
     alive = []
     for entry in folder.glob("*.run"):
         process_id = int(entry.stem)
-        if _is_locked(entry) and _is_alive(process_id):
+        if is_locked(entry) and _is_alive(process_id):
             alive.append(process_id)
         else:
             entry.unlink(missing_ok=True)
@@ -150,7 +150,8 @@ def _watch(folder: Path, parent_id: int, end_within_seconds: float) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _is_locked(mark: Path) -> bool:
+def is_locked(mark: Path) -> bool:
+    """Return whether a process that is alive keeps a file locked; False if the file is missing."""
     try:
         with mark.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
