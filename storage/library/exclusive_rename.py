@@ -115,8 +115,8 @@ def change_spelling(source: Path, target: Path) -> None:
     """Rename a file or folder whose names are the same directory entry, because the file system ignores case.
 
     Raises:
-        SpellingKept: the file or folder keeps its spelling. Linux takes the two names for two links of one file, and does
-            nothing.
+        SpellingKept: the file or folder keeps its spelling. Linux takes the two names for two links of one file, and
+            does nothing.
     """
     source.rename(target)
     # The form may differ: some file systems store the characters of a name in one Unicode form.
