@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flows.api.planned_run import arun_saved_plan, run_saved_plan
+    from flows.api.saved_plan_run import arun_saved_plan, run_saved_plan
     from flows.api.start import StartedTask, arun_task, astart_task, run_task, start_task
     from flows.api.task_control import (
         acancel_task,
@@ -67,7 +67,7 @@ __all__ = [
 
 #: The public names by module, separated by spaces. `__getattr__` imports a module when one of its names is first used.
 _MODULES = {
-    "flows.api.planned_run": "arun_saved_plan run_saved_plan",
+    "flows.api.saved_plan_run": "arun_saved_plan run_saved_plan",
     "flows.api.start": "StartedTask arun_task astart_task run_task start_task",
     "flows.api.task_control": "acancel_task ahold arelease aretry_task atask_status "
     "cancel_task hold release retry_task task_status",

@@ -2,7 +2,7 @@
 
 A definition declares its schedule, and the settings may replace the schedule or switch it off.
 `deployments.deploying.runner_deployments` turns the result into a schedule of Prefect. Prefect's scheduler plans and
-starts the runs, and `deployments.status.planned_runs` reads these plans. `deployments.deploying.registration` keeps a
+starts the runs, and `deployments.status.scheduled_runs` reads these plans. `deployments.deploying.registration` keeps a
 schedule inactive if a user switched it off on the server. `deployments.serving.start_checks` skips overlapping runs.
 """
 

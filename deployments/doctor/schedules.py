@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from deployments.deploying.scheduled_definitions import schedules_without_effect
 from deployments.doctor.finding import Area, Finding
 from deployments.server.running_up import server_errors, server_of
-from deployments.status.planned_runs import Standing, scheduled_runs
+from deployments.status.scheduled_runs import Standing, scheduled_runs
 from storage.database.engine import Database
 from storage.settings import Settings
 from task_definitions import load_definitions

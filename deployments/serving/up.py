@@ -212,7 +212,7 @@ def _prepare_runs(runtime: Runtime) -> None:
 @contextmanager
 def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
     from deployments.serving.flow_run_recovery import SilentTasks, recover_flow_runs
-    from deployments.serving.planned_names import name_planned_runs
+    from deployments.serving.scheduled_run_names import name_scheduled_runs
 
     stopped = threading.Event()
 
@@ -226,7 +226,7 @@ def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
                 recover_flow_runs(runtime, silent=silent)
                 if number % NAMING_ROUNDS == 0:
                     failed = "planned flow runs could not be renamed"
-                    name_planned_runs()
+                    name_scheduled_runs()
             except Exception as error:  # noqa: BLE001 - the next search may find the server and database again.
                 logger.warning("%s (%s); trying again in %s s", failed, error, RECOVERY_SECONDS)
 

@@ -1,5 +1,5 @@
 """What `photojobs status` and the commands that list rows show.
 
-`queue_status` reads what `photojobs status` shows, `queue_figures` reads lanes, projects, jobs and items, and
-`planned_runs` reads the next runs of schedules.
+`queue_status` reads what `photojobs status` shows, `listed_rows` reads lanes, projects, jobs and items, and
+`scheduled_runs` reads the next runs of schedules.
 """

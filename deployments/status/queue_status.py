@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from deployments.server.running_up import server_errors, server_of
-from deployments.status.planned_runs import ScheduledRun, scheduled_runs
-from deployments.status.queue_figures import LaneFigures, lane_figures
+from deployments.status.listed_rows import LaneFigures, lane_figures
+from deployments.status.scheduled_runs import ScheduledRun, scheduled_runs
 from storage.database.engine import Database
 from storage.lifecycle.job_listings import check_page
 from storage.photos.verification import VerificationRepository

@@ -1,5 +1,5 @@
 """Functions for other programs.
 
-`start` starts and runs tasks, `task_control` shows, cancels, retries and holds tasks, `planned_run` runs saved plans,
-and `undo` undoes tasks.
+`start` starts and runs tasks, `task_control` shows, cancels, retries and holds tasks, `saved_plan_run` runs saved
+plans, and `undo` undoes tasks.
 """

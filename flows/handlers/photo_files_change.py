@@ -18,7 +18,7 @@ from flows.handlers.announced_moves import FileMove, MoveGroup
 from flows.handlers.step_context import StepContext
 from storage.history.journal import FileAction, FileChange
 from storage.history.move_intents import MoveIntent, forget_intents, write_intents
-from storage.history.photo_snapshots import snapshot_photos
+from storage.history.row_snapshots import snapshot_photos
 from storage.library.naming.folder_names import FolderNames
 from storage.library.paths import ProjectFolder
 from storage.library.transfer import sync_moves

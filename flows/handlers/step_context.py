@@ -27,8 +27,8 @@ from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import StorageError
 from storage.history.foreign_columns import snapshot_foreign_values
 from storage.history.journal import FileAction, FileChange, write_journal
-from storage.history.photo_snapshots import snapshot_project
 from storage.history.row_notes import RowChangesNote
+from storage.history.row_snapshots import snapshot_project
 from storage.library.errors import LibraryError
 from storage.library.paths import Library, ProjectFolder
 from storage.lifecycle.job_items import ItemOutcome

@@ -1,6 +1,6 @@
 """Compares a fresh plan with a saved one, and describes the differences.
 
-`flows.api.planned_run` decides which projects and photos are left out because of a difference.
+`flows.api.saved_plan_run` decides which projects and photos are left out because of a difference.
 """
 
 import hashlib

@@ -23,8 +23,8 @@ from flows.undoing.places import Places
 from flows.undoing.reversal import MISSING, CannotComeBack, Reversal
 from flows.undoing.ways_back import FILE_ACTIONS, WayBack
 from storage.history.journal import FileAction, FileChange, mark_undone
-from storage.history.photo_snapshots import DERIVATIVES
 from storage.history.photo_states import PhotoStates
+from storage.history.row_snapshots import DERIVATIVES
 from storage.history.undo_entries import EntryGroup
 from storage.library.atomic_write import fsync_folder
 from storage.library.errors import LibraryError, UnsafePath

@@ -20,8 +20,8 @@ from storage.database.tables import projects
 from storage.history.foreign_columns import added_values, changed_columns
 from storage.history.foreign_rows import referring_tables
 from storage.history.journal import FileAction, FileChange, JournalEntry, journaled_targets, mark_undone
-from storage.history.photo_snapshots import PHOTOS, TAG_IDS, TAGS, snapshot_project
 from storage.history.project_states import add_project, change_project, is_in_use, remove_empty_project
+from storage.history.row_snapshots import PHOTOS, TAG_IDS, TAGS, snapshot_project
 from storage.history.undo_entries import EntryGroup, archived_as_gone_at
 from storage.library.atomic_write import fsync_folder, write_atomically
 from storage.library.errors import Collision, CrossesFileSystems, ManifestUnreadable, SourceMissing, UnsafePath

@@ -14,8 +14,8 @@ from typing import Any, Final
 from flows.errors import FlowsError
 from storage.history.foreign_columns import FOREIGN
 from storage.history.journal import FileAction, JournalEntry
-from storage.history.photo_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS
 from storage.history.row_notes import NEW_TAGS
+from storage.history.row_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS
 from storage.photos.derivatives import METADATA, DerivativeKind
 
 GENERATED: Final = "generated"

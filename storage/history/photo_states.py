@@ -11,8 +11,8 @@ from storage.database.tables import photo_tags, photos, tags
 from storage.history.foreign_columns import FOREIGN, restore_foreign_values
 from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction, FileChange
-from storage.history.photo_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS, difference, snapshot_photos
 from storage.history.project_states import add_tags
+from storage.history.row_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS, difference, snapshot_photos
 from storage.photos.derivatives import Derivative, DerivativesRepository
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository

@@ -10,7 +10,7 @@ from storage.database.clock import parse_timestamp
 from storage.database.column_types import UtcTimestamp
 from storage.database.tables import photos, projects, tags
 from storage.history.foreign_columns import restore_foreign_values
-from storage.history.photo_snapshots import removed_project
+from storage.history.row_snapshots import removed_project
 from storage.photos.projects import ProjectsRepository
 from task_definitions.wording import quantity
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, select
 
 from storage.database.tables import tags
 from storage.history.journal import FileAction, FileChange
-from storage.history.photo_snapshots import TAG_IDS, difference, snapshot_photos, snapshot_projects
+from storage.history.row_snapshots import TAG_IDS, difference, snapshot_photos, snapshot_projects
 
 #: The key in a photo's journal entry for the ids of tags that the change added to the photo's project.
 NEW_TAGS = "new_tags"

@@ -1,7 +1,7 @@
 """Creates the jobs of a step, one for each chunk, and their items, by a few statements for any number of jobs.
 
 The size of a chunk is the `chunk_size` of the step, whose default and maximum are in `task_definitions.model`.
-`storage.lifecycle.chunks` applies the maximum to standalone jobs, and `storage.queue.tasks` to follow-up jobs.
+`storage.lifecycle.enqueued_chunks` applies the maximum to standalone jobs, and `storage.queue.tasks` to follow-up jobs.
 """
 
 from __future__ import annotations

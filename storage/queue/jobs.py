@@ -18,7 +18,7 @@ from storage.database.column_types import MAX_COUNT, check_integer, check_text
 from storage.database.tables import jobs
 from storage.errors import InvalidValue, TooManyItems
 from storage.lifecycle import job_items
-from storage.lifecycle.chunks import insert_chunks
+from storage.lifecycle.enqueued_chunks import insert_chunks
 from storage.lifecycle.job_rows import (
     checked_payload,
     checked_result,

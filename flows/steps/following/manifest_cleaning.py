@@ -14,7 +14,7 @@ from storage.comparison.part_comparison import PhotoWithoutFile
 from storage.comparison.reconciliation import known_names
 from storage.database.tables import photos as photos_table
 from storage.history.foreign_rows import removal_refusals
-from storage.history.photo_snapshots import snapshot_photos
+from storage.history.row_snapshots import snapshot_photos
 from storage.library.paths import ProjectFolder
 from storage.photos.availability import has_photos_marked_without_file, has_rows_to_remove, still_marked_without_file
 from storage.photos.originals import ORIGINAL_KINDS, OriginalsRepository

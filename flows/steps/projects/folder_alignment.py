@@ -15,7 +15,7 @@ from flows.steps.targets.journal_changes import folder_change
 from flows.steps.targets.target_projects import check_project, checked_projects, each_project
 from storage.errors import ConstraintViolated
 from storage.history.journal import FileAction
-from storage.history.photo_snapshots import snapshot_project
+from storage.history.row_snapshots import snapshot_project
 from storage.library.errors import Collision, CrossesFileSystems, UnsafePath
 from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes, name_key, sanitize_folder_name
 from storage.library.paths import ProjectFolder

@@ -28,7 +28,7 @@ from flows.steps.targets.journal_changes import folder_change, relative_path
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project, compared
 from flows.steps.targets.whereabouts import archive_as_gone
 from storage.history.journal import FileAction, FileChange
-from storage.history.photo_snapshots import snapshot_project
+from storage.history.row_snapshots import snapshot_project
 from storage.library.errors import LibraryError, LibraryUnavailable
 from storage.library.manifest import Manifest
 from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes, name_key, sanitize_folder_name

@@ -20,8 +20,8 @@ from storage.batches import batched
 from storage.database.tables import projects as projects_table
 from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction
-from storage.history.photo_snapshots import removed_project, snapshot_photos
 from storage.history.photo_states import current_projects
+from storage.history.row_snapshots import removed_project, snapshot_photos
 from storage.library.errors import LibraryUnavailable
 from storage.library.paths import ProjectFolder
 from storage.photos.photos import BATCH_SIZE, PhotosRepository

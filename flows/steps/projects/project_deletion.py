@@ -14,7 +14,7 @@ from flows.steps.targets.target_projects import compared, each_project
 from storage.database.tables import projects as projects_table
 from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction, last_entry, withdraw_entry
-from storage.history.photo_snapshots import removed_project, snapshot_project
+from storage.history.row_snapshots import removed_project, snapshot_project
 from storage.library.paths import ProjectFolder
 from storage.library.removal import finish_removal, remove_project_folder
 from storage.photos.photos import PhotosRepository

@@ -18,7 +18,7 @@ from flows.steps.targets.folder_owner import archived_as_gone, manifest_id, othe
 from flows.steps.targets.journal_changes import folder_change
 from flows.steps.targets.target_projects import ProjectUnavailable, check_project
 from storage.history.journal import FileAction
-from storage.history.photo_snapshots import snapshot_project
+from storage.history.row_snapshots import snapshot_project
 from storage.library.errors import FolderUnreadable, LibraryError, ManifestUnreadable, UnsafePath
 from storage.library.manifest import read_manifest
 from storage.library.paths import ProjectFolder, TenantFolder

@@ -21,7 +21,7 @@ from deployments.serving.flow_run_recovery import (
     restart_dead_runs,
     revive_runs_left_behind,
 )
-from deployments.serving.planned_names import PLANNED_TAG, name_planned_runs
+from deployments.serving.scheduled_run_names import PLANNED_TAG, name_scheduled_runs
 from flows.api.start import start_task
 from flows.execution.worker import drain_queue
 from flows.process.runtime import Runtime
@@ -203,7 +203,7 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
 
         end_canceled_runs(client, tasks)
         report_ended_tasks(client, runtime.database, begun_runs(client))
-        name_planned_runs()
+        name_scheduled_runs()
 
         # The process of the run does not begin after the user has canceled it.
         client.set_flow_run_state(starting, Running())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.api.planned_run import prepare_run
+from flows.api.saved_plan_run import prepare_run
 from flows.planning.plan import make_plan
 from flows.planning.saved_plan import PlanWriter, SavedPlan
 from flows.starting.new_task import new_task

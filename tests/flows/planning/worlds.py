@@ -20,7 +20,7 @@ from storage import Database, PhotosRepository, ProjectsRepository
 from storage.database.clock import format_timestamp
 from storage.database.tables import metadata, photo_derivatives, photo_tags, photos, projects, tags
 from storage.history.journal import FileAction, FileChange, write_journal
-from storage.history.photo_snapshots import snapshot_project
+from storage.history.row_snapshots import snapshot_project
 from storage.library.manifest import Manifest, write_manifest
 from storage.library.scan import scan
 from storage.library.trash import move_to_trash, parse_trash_name

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from deployments.status.queue_figures import item_counts
+from deployments.status.listed_rows import item_counts
 from storage import (
     MAX_ITEMS_PER_JOB,
     Database,

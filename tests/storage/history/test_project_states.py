@@ -6,8 +6,8 @@ from sqlalchemy import select
 
 from storage import Database, ProjectsRepository
 from storage.database.tables import tags
-from storage.history.photo_snapshots import TAG_IDS, TAGS
 from storage.history.project_states import add_project, remove_empty_project
+from storage.history.row_snapshots import TAG_IDS, TAGS
 
 
 def test_a_restored_project_has_both_of_its_tags_of_one_name(sqlite_database: Database) -> None:

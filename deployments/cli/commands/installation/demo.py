@@ -30,7 +30,7 @@ from deployments.demo.projects import LOFOTEN, LOST_DRIVE, TENANTS
 from deployments.demo.snapshot import Snapshot, take_snapshot
 from deployments.embedded_server.password import auth_string_of, login_link
 from deployments.server.prefect_server import embedded_server
-from deployments.status.queue_figures import failed_item_names
+from deployments.status.listed_rows import failed_item_names
 from flows.errors import RunBroken
 from flows.process.runtime import Runtime
 from storage.database.database_url import sqlite_url

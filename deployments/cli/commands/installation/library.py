@@ -14,7 +14,7 @@ from deployments.cli.options.opening import opened_database
 from deployments.cli.options.parameters import Flag, Json, Several
 from deployments.cli.output.terminal import confirm, print_json, print_outcome, print_table, remark, say
 from deployments.library.new_project import add_project
-from deployments.status.queue_figures import project_figures
+from deployments.status.listed_rows import project_figures
 from storage.default_tenant import DEFAULT_TENANT
 from storage.photos.verification import Amount, Coverage, VerificationRepository
 from storage.settings import Settings

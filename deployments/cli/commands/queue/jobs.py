@@ -22,7 +22,7 @@ from deployments.cli.output.terminal import (
     say,
     shown,
 )
-from deployments.status.queue_figures import item_counts, list_items, list_jobs
+from deployments.status.listed_rows import item_counts, list_items, list_jobs
 from storage.database.engine import Database
 from storage.errors import UnknownJob
 from storage.lifecycle.state_machine import UNFINISHED

@@ -11,7 +11,7 @@ from deployments.cli.options.errors import BadInput
 from deployments.cli.options.opening import opened_database
 from deployments.cli.options.parameters import Json, WholeNumber
 from deployments.cli.output.terminal import Section, print_json, print_section
-from deployments.status.queue_figures import LaneFigures, lane_figures
+from deployments.status.listed_rows import LaneFigures, lane_figures
 from storage.queue.lanes import LanesRepository
 from task_definitions.model import MAX_PRIORITY
 

@@ -62,7 +62,7 @@ def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Setting
     refusals: tuple[Refusal, ...] = ()
     with opened_runtime(settings, create=request is not None and not request.needs_rows, needs_library=True) as runtime:
         if saved is not None:
-            from flows.api.planned_run import prepare_run
+            from flows.api.saved_plan_run import prepare_run
 
             with removing_temporary_files():
                 prepared = prepare_run(saved, runtime)

@@ -15,7 +15,7 @@ from flows.starting.deployment_names import TAG, flow_run_name
 PLANNED_TAG = "auto-scheduled"
 
 
-def name_planned_runs() -> int:
+def name_scheduled_runs() -> int:
     """Give planned runs of our deployments their final names; return how many names were changed."""
     named = 0
     with get_client(sync_client=True) as client:

@@ -16,7 +16,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from deployments.deploying.registration import begin_registration, finish_registration
 from deployments.deploying.runner_deployments import deployment_of
 from deployments.server.server_api import ServerApi
-from deployments.status.planned_runs import Standing, scheduled_runs
+from deployments.status.scheduled_runs import Standing, scheduled_runs
 from storage import Database
 from storage.settings import Settings
 from task_definitions import Definitions, load_definitions
