@@ -3,7 +3,8 @@
 Every user with the server's password can change a deployment. A changed entrypoint, or steps that "pull" code, would
 run foreign programs on this machine.
 
-The flow itself also refuses a second task of the same definition and tenant, but only after its process has started.
+The flow itself also refuses a second task of the same definition and tenant (`storage.queue.new_tasks`), but only after
+its process has started.
 If a schedule is shorter than its runs, there would be more and more such processes. Prefect's concurrency limit does
 not fit: it counts all runs of a deployment, and a deployment has one schedule for each tenant.
 """

@@ -1,4 +1,7 @@
-"""Finds the current and the former places of the files in journal entries. It changes nothing on the disk."""
+"""Finds the current and the former places of the files in journal entries. It changes nothing on the disk.
+
+A file that was edited in place since the task goes back with its edit.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Reads and writes the manifest `.project.yaml`, which identifies the project of a folder even after a rename."""
+"""Reads and writes the manifest `.project.yaml`, which identifies the project of a folder even after a rename.
+
+`flows.steps.projects.manifest_check` decides when a manifest is repaired, and `flows.steps.targets.folder_owner` whose
+folder it is if the manifest has the id of another project.
+"""
 
 import os
 import re

@@ -1,6 +1,7 @@
 """The table `tasks`: starts, finds, cancels and retries tasks.
 
-`storage.lifecycle.state_machine` decides how a task continues or ends after its jobs have ended.
+`storage.lifecycle.state_machine` decides how a task continues or ends after its jobs have ended and, in `reopen_jobs`,
+which jobs a retry queues again and to which step the task goes back.
 """
 
 from __future__ import annotations

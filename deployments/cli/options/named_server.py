@@ -1,4 +1,7 @@
-"""Checks the Prefect server that the environment names, and creates clients of it."""
+"""Checks the Prefect server that the environment names, and creates clients of it.
+
+`deployments.server.prefect_server` decides whether this server or one of our own is used.
+"""
 
 from __future__ import annotations
 

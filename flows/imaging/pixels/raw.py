@@ -1,4 +1,7 @@
-"""Reads the embedded preview of RAW files, if rawpy is installed. The sensor data themselves are never decoded."""
+"""Reads the embedded preview of RAW files, if rawpy is installed. The sensor data themselves are never decoded.
+
+LibRaw chooses the preview if a file has several. A small preview is accepted, too.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""Finds the files on disk that belong to each photo.
+"""Finds the files on disk that belong to each photo. `SOURCE_ORDER` says from which of them derivatives are made.
 
 `storage.library.naming.companions` decides by the name whether a file is a companion of a photo.
 """
