@@ -180,9 +180,10 @@ def iterate_items(
 
 
 def locate(access: Access, items: Sequence[JobItem]) -> Iterator[tuple[JobItem, PhotoTarget | None]]:
-    """Yield items in their order, each with its photo and project, of any tenant; None if the photo has no row.
+    """Yield each item, in the given order, with its photo and project, or with None if the photo has no row.
 
-    The photo of an item without a photo id is found by its name, in the project of the job.
+    The photo may belong to another tenant. If an item has no photo id, its photo is found by its name, in the project
+    of the job.
     """
     by_id: dict[int, RowMapping] = {}
     by_item: dict[int, RowMapping] = {}

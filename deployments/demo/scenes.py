@@ -21,7 +21,8 @@ ROOM_PIXELS = 160
 #: The number of hill ranges in a scene.
 RANGES = 3
 
-# For each EXIF orientation, the operations that turn an upright scene into the picture that such a camera stores.
+# For each EXIF orientation, the operations that turn an upright scene into the pixels that a camera stores
+# with this orientation.
 _TURNS: dict[int, tuple[str, ...]] = {
     1: (),
     2: ("fliphor",),

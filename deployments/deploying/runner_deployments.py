@@ -51,7 +51,7 @@ def deployment_of(
     work_pool: str | None = None,
     job_variables: Mapping[str, Any] | None = None,
 ) -> RunnerDeployment:
-    """Return the deployment of a definition: for this work pool, or without one for a runner on this machine.
+    """Return the deployment of a definition. If `work_pool` is None, a runner of ours serves the deployment.
 
     `job_variables` replace variables of the work pool.
     """

@@ -79,9 +79,10 @@ REPORT_SECONDS = 60
 #: because no process follows it.
 CANCELED_WITHIN = timedelta(minutes=10)
 
-#: How long a run may be `Pending` before a second process is started for it: a run of this machine's runner, and a run
-#: of a work pool, whose container may first need its image.
+#: How long a run of a runner may be `Pending` before a second process is started for it.
 START_SECONDS = 60
+
+#: The same for a run of a work pool. It is longer, because the image of the container may have to be downloaded first.
 POOL_START_SECONDS = 900
 
 _UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)

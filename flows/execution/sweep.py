@@ -145,9 +145,9 @@ class Sweeper:
                     self._runtime.wakeups.notify()
             except StorageError as error:
                 logger.warning(
-                    "the search for jobs whose process died failed; it runs again in %g seconds: %s",
-                    self._interval_seconds,
+                    "jobs of dead processes could not be searched for (%s); the search runs again in %g seconds",
                     error,
+                    self._interval_seconds,
                 )
             except Exception:
                 # The thread must continue, because this process would otherwise rescue no more jobs.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from storage.queue.project_claims import claim_projects, claiming_jobs, release_projects
+from task_definitions.wording import listed
 
 if TYPE_CHECKING:
     from flows.handlers.step_context import StepContext
@@ -56,7 +57,7 @@ def _log_wait(ctx: "StepContext", project_ids: Sequence[int]) -> None:
         )
     if not holders:
         logger.warning(
-            "%s waits for a project that was in use by an executor which has ended. The project is free %d seconds "
-            "after the last heartbeat of that executor.",
-            *(ctx.job.type, ctx.settings.stale_seconds),
+            "%s waits for project %s, which an executor that has ended still claims. The claim expires by itself, "
+            "%d seconds after the last heartbeat of that executor.",
+            *(ctx.job.type, listed(map(str, project_ids)), ctx.settings.stale_seconds),
         )

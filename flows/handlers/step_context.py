@@ -57,7 +57,7 @@ class StepContext:
         targets: the projects and photos that the job works on.
         database: the database. To write, use `transaction`, which checks the claim.
         settings: the settings of this process.
-        report: the counts of the handler's work, with the first names of each kind.
+        report: the counts of the handler's work, with the names of a few photos, files or projects for each count.
         logger: a logger that adds the task, job and tenant to each line.
     """
 

@@ -133,7 +133,10 @@ def write_derivatives(
     with_hash: bool,
     with_metadata: bool,
 ) -> Derivatives:
-    """Write derivatives like `make_derivatives`, but only to paths that do not exist, and without flushing them."""
+    """Write derivatives like `make_derivatives`, but do not sync them to the disk.
+
+    No file may exist at the paths; a file that does makes the call fail.
+    """
     wanted = [
         (path, rendition)
         for path, rendition in ((preview, options.preview), (thumbnail, options.thumbnail))

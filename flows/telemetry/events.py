@@ -53,7 +53,7 @@ class Events:
             self._listeners.append(listener)
 
     def task_running(self, task: Task) -> None:
-        """Notify the listeners that a flow run has started to run a task."""
+        """Notify the listeners that a flow run, or a run without Prefect, has started to run a task."""
         self._emit_for_task(task, "running")
 
     def task_ended(self, task: Task, *, message: str) -> None:

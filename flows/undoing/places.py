@@ -87,7 +87,7 @@ class Places:
         if len(parts) < 2 or parts[0] != self._ctx.tenant_id:
             raise UnsafePath(
                 f"the journal names {path}, which is not inside a project folder of tenant {self._ctx.tenant_id}. "
-                "Move the file by hand."
+                "Find the file, and put it into the right folder by hand."
             )
         tenant = self._ctx.library.tenant(parts[0])
         owner, project = self.owner(parts[1]), self.project(project_id)

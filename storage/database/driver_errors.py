@@ -107,8 +107,12 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
         return SchemaMismatch(
             f"{place}: {detail}. Run `photojobs db upgrade`, or check that this is the right database."
         )
-    if state.startswith(("22", "54")) or type(error).__name__ == "DataError" or _TOO_MANY_PARAMETERS in detail:
-        return InvalidValue("value", f"cannot be stored ({detail}); nothing was written. Give another value.")
+    if _TOO_MANY_PARAMETERS in detail:
+        return InvalidValue(
+            place, f"the call has too many values ({detail}); nothing was written. Pass fewer at a time."
+        )
+    if state.startswith(("22", "54")) or type(error).__name__ == "DataError":
+        return InvalidValue(place, f"a value cannot be stored ({detail}); nothing was written. Correct this value.")
     if state.startswith("23"):
         return ConstraintViolated(f"{place}: {detail}; nothing was written. Give values that this constraint allows.")
     if type(error).__name__ in ("OperationalError", "AdminShutdown", "ConnectionTimeout", "InterfaceError") or (

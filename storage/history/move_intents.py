@@ -58,6 +58,6 @@ def pending_intents(connection: Connection, project_ids: Collection[int]) -> lis
 
 
 def forget_intents(connection: Connection, group_ids: Sequence[str]) -> None:
-    """Remove the intents of groups whose files match their rows."""
+    """Remove the intents of these groups. The caller knows that the files of each group match their rows again."""
     for groups in batched(group_ids, _BATCH_SIZE):
         connection.execute(delete(move_intents).where(move_intents.c.group_id.in_(groups)))

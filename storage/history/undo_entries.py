@@ -21,7 +21,8 @@ UNDO = "undo"
 #: The number of entries that are read at a time.
 PAGE_SIZE = 2_000
 
-#: The maximum difference between the ids of a group's entries from one job, because one transaction writes all of them.
+#: How far back, in ids, older entries of a group are searched. One transaction writes most entries of a group, so their
+#: ids are close to each other. Entries that may be further away are read separately.
 _REACH = 10_000
 
 #: The actions that concern a row.

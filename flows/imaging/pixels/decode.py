@@ -181,7 +181,7 @@ def turn_upright(image: Any, orientation: int) -> Any:
     """Return pixels turned and mirrored by an EXIF orientation, 1 to 8, so that they are upright."""
     if orientation == 1:
         return image
-    # The orientation is set in a copy, because the decoded pixels may have another orientation tag.
+    # The pixels may have another orientation tag, so the tag is set. A copy gets it, because callers keep `image`.
     stored = image.copy()
     stored.set_type(vips.load_vips().GValue.gint_type, "orientation", orientation)
     return stored.autorot().copy_memory()

@@ -20,7 +20,7 @@ _ORIENTATIONS: Final = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 
 
 class NoEmbeddedPreview(UnreadableImage):
-    """The RAW file has no readable preview or an unknown camera, or rawpy is not installed."""
+    """The camera of the RAW file is unknown, the file has no readable preview, or rawpy is not installed."""
 
 
 @dataclass(frozen=True, slots=True)

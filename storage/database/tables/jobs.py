@@ -111,8 +111,8 @@ jobs = Table(
         "result_json", JsonDocument, comment="The result: counts, first examples, counts for each project, and errors."
     ),
     Index("idx_jobs_project_created", "project_id", text("created_at DESC")),
-    # Other programs rely on the following indexes. Only SQLite has them: PostgreSQL would read the whole queue by one
-    # of them if its statistics said that nothing is queued.
+    # Other programs rely on the next six indexes. Only SQLite has these six: PostgreSQL would read the whole queue by
+    # one of them if its statistics said that nothing is queued.
     Index("idx_jobs_status", "status").ddl_if(dialect="sqlite"),
     Index("idx_jobs_tenant_created", "tenant_id", text("created_at DESC")).ddl_if(dialect="sqlite"),
     Index("idx_jobs_tenant_status", "tenant_id", "status").ddl_if(dialect="sqlite"),
