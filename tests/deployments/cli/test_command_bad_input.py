@@ -304,6 +304,7 @@ def test_a_run_that_breaks_off_is_no_bad_input(
     def break_off(*_: object) -> None:
         raise error
 
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setattr("flows.execution.plain_run.run_plainly", break_off)
 
     ran = command("run", "maintenance_global", "--json")
@@ -323,6 +324,7 @@ def test_a_task_that_cannot_be_canceled_at_the_break_of_its_run_goes_on_later(
     def fail(*_: object, **__: object) -> None:
         raise DatabaseUnavailable("the database is away. Start it.")
 
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setattr("flows.execution.plain_run.run_plainly", fail)
     monkeypatch.setattr(TasksRepository, "cancel", fail)
 
