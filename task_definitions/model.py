@@ -1,4 +1,8 @@
-"""The model of a definition: a named, ordered pipeline of steps. `task_definitions.loader` finds and reads files."""
+"""The model of a definition: a named, ordered pipeline of steps. `task_definitions.loader` finds and reads files.
+
+`run_policy` in `flows.execution.job_run` decides which attempts, delay and time limit a job has; the settings have the
+defaults.
+"""
 
 import json
 from typing import Annotated, Any, Literal

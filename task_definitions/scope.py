@@ -1,4 +1,7 @@
-"""The scope of a run: one project, a set of photos, or everything. Also determines the scope if none is given."""
+"""The scope of a run: one project, a set of photos, or everything. Also determines the scope if none is given.
+
+`storage.lifecycle.step_jobs` decides which projects and photos a step of a task with this scope works on.
+"""
 
 from enum import StrEnum
 
