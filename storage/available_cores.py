@@ -1,4 +1,7 @@
-"""Finds out how many cores this process may use. A container or service may have fewer than its machine."""
+"""Finds out how many cores this process may use. A container or service may have fewer than its machine.
+
+The defaults of the settings `concurrency` and `max_flow_runs` are computed from this number, in `storage.settings`.
+"""
 
 import math
 import os

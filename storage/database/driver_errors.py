@@ -1,4 +1,7 @@
-"""Translates the errors of the database drivers into errors of `storage.errors`."""
+"""Translates the errors of the database drivers into errors of `storage.errors`.
+
+`flows.process.database_retry` repeats calls after an error of the class `DatabaseFault`.
+"""
 
 from __future__ import annotations
 

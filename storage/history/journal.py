@@ -1,6 +1,7 @@
 """The table `file_journal`: every move and removal of an original, written in the same transaction as the row change.
 
 Entries of a task also contain rows and manifests as they were before the change, so that an undo can restore them.
+`storage.upkeep.retention` decides when entries are removed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,4 +1,7 @@
-"""Writes snapshots of photos back for an undo, with their tags, derivatives and originals."""
+"""Writes snapshots of photos back for an undo, with their tags, derivatives and originals.
+
+`flows.undoing.reversal` decides which values an undo restores.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,7 @@
-"""Writes rows of projects for an undo: restores removed rows with their ids and tags, changes rows, or removes them."""
+"""Writes rows of projects for an undo: restores removed rows with their ids and tags, changes rows, or removes them.
+
+`flows.undoing.project_undo` decides which values and rows an undo restores.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,7 @@
-"""Reads the journal of a task for an undo, from the newest entry to the oldest, in groups of related entries."""
+"""Reads the journal of a task for an undo, from the newest entry to the oldest, in groups of related entries.
+
+`undo_arguments` in `flows.api.undo` decides which tasks can be undone.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,6 +1,7 @@
 """Writes files atomically: a file has either its old contents or all of its new contents, never a part of them.
 
-Use these functions for derivatives and manifests only. `storage.library.transfer` moves originals.
+Use these functions for derivatives and manifests only. `storage.library.transfer` moves originals. The step
+`flows.steps.moving.trash_maintenance` removes temporary files that crashed processes left.
 """
 
 import contextlib

@@ -1,4 +1,8 @@
-"""Removes project folders and entries of the trash with their contents. No other module removes originals."""
+"""Removes project folders and entries of the trash with their contents. No other module removes originals.
+
+`flows.steps.projects.project_deletion` decides which folders are removed, and `flows.steps.moving.trash_maintenance`
+which entries of the trash.
+"""
 
 import contextlib
 import errno

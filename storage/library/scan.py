@@ -2,7 +2,8 @@
 
 `list_names` is for the comparison with the rows. It does not call `stat` for each file, because this would take several
 times as long as the listing. For most entries no `stat` is needed, because most file systems return the type of an
-entry with its name.
+entry with its name. `storage.library.naming.kinds` decides the kind of a file, and the setting `ignored_names` which
+names are left out.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""Lists jobs in pages: all jobs, newest first, or the jobs that may be claimed, best first."""
+"""Lists jobs in pages: all jobs, newest first, or the jobs that may be claimed, best first.
+
+`RANK` in `storage.queue.exchange_statements` is the order of the jobs that may be claimed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""On PostgreSQL, notifies waiting processes that there may be work. On SQLite, waiting processes poll."""
+"""On PostgreSQL, notifies waiting processes that there may be work. On SQLite, waiting processes poll.
+
+`storage.queue.wakeups` decides how a process waits, and how often it polls.
+"""
 
 from __future__ import annotations
 

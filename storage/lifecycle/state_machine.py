@@ -13,6 +13,9 @@ These are all changes of a job's status:
 * queued to failed: `_fail_later_steps`, for jobs of steps that their task does not reach
 * failed or canceled to queued: `reopen_jobs`
 * any status to queued: `JobsRepository.requeue`
+
+`flows.execution.job_run` decides whether a failed job gets another attempt, and `storage.queue.rescue` decides it for
+the job of a dead executor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Reads and writes the columns of `photos` that state which kinds of files exist, for many photos at once."""
+"""Reads and writes the columns of `photos` that state which kinds of files exist, for many photos at once.
+
+The step `flows.steps.projects.manifest_check` finds the files that are missing or back, and
+`flows.steps.following.manifest_cleaning` decides when the row of a photo without files is removed.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """The table `photo_derivatives`: the originals from which the thumbnail, preview and metadata of a photo were made.
 
 The statuses of derivatives are columns of `photos`; `storage.library` and `flows.imaging` handle the files.
+`storage.comparison.derivative_scan` decides which derivatives are outdated.
 """
 
 from collections.abc import Mapping, Sequence

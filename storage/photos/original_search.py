@@ -1,4 +1,7 @@
-"""Searches a tenant's originals by size, to find the photo that has the same contents as a new file."""
+"""Searches a tenant's originals by size, to find the photo that has the same contents as a new file.
+
+`flows.steps.following.arrival_pairs` decides which file is which photo.
+"""
 
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass

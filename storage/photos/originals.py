@@ -2,6 +2,7 @@
 
 If size, mtime and ctime of a file are unchanged, the file is unchanged; otherwise its content hash decides. The row of
 a derivative has the hash of its original (`storage.photos.derivatives`). `storage.library` handles the files.
+`flows.imaging.fingerprint` compares sizes, times and hashes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,7 @@
-"""Moves the rows of photos to another project, with their tags. The caller must have moved the files before."""
+"""Moves the rows of photos to another project, with their tags. The caller must have moved the files before.
+
+`flows.steps.moving.free_names` decides the new name of a photo whose name is taken.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

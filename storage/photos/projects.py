@@ -1,4 +1,8 @@
-"""The tables `projects` and `tags`: creates, finds, lists, archives, renames and removes projects."""
+"""The tables `projects` and `tags`: creates, finds, lists, archives, renames and removes projects.
+
+`flows.steps.projects.orphaned_projects` decides when a project without a folder is archived and removed, and
+`flows.steps.projects.project_deletion` deletes a project that a user names.
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,6 +1,6 @@
 """Reads and writes the rows for the verification of originals: originals to verify next, results, and coverage.
 
-The step `verify_originals` reads the files.
+The step `verify_originals` reads the files. Its params `bytes_per_run` and `megabytes_per_second` limit a run.
 """
 
 from collections.abc import Iterator, Sequence

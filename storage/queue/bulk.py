@@ -1,4 +1,7 @@
-"""Cancels or retries all jobs that match a filter, in batches. `JobFilter` decides which jobs match."""
+"""Cancels or retries all jobs that match a filter, in batches. `JobFilter` decides which jobs match.
+
+`reopen_jobs` in `storage.lifecycle.state_machine` decides where the tasks of retried jobs continue.
+"""
 
 from __future__ import annotations
 

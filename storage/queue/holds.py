@@ -1,6 +1,7 @@
 """Holds on tasks, tenants and lanes: until a hold is released, no further job under it is claimed.
 
-Running jobs continue, and queued jobs stay queued. To end jobs, cancel them.
+Running jobs continue, and queued jobs stay queued. To end jobs, cancel them. `hold_on` in `storage.lifecycle.step_jobs`
+puts new jobs under a hold, and `storage.queue.exchange_statements` leaves held jobs out of a claim.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 `storage.queue.exchange_statements` counts the slots in each claim. The number of jobs that one process runs is limited
 by the setting `concurrency`, in `flows.process.executor`.
+
+The migration `0002_engine` in `storage.upkeep.migrations.versions` decides which lanes and slots a new database has.
 """
 
 from __future__ import annotations

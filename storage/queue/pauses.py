@@ -1,4 +1,8 @@
-"""Pauses a task while its flow run is paused in Prefect: the task is on hold, and none of its jobs runs."""
+"""Pauses a task while its flow run is paused in Prefect: the task is on hold, and none of its jobs runs.
+
+`flows.orchestration.cancellation_watch` notices a pause in Prefect, and `resume_task` in
+`flows.orchestration.task_flow` ends it.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Counts the projects, photos and derivatives of a task's library before its first job and after its last job.
 
-The figures are stored in `tasks.library_json`. They do not include sizes of originals.
+The figures are stored in `tasks.library_json`. They do not include sizes of originals. `flows.execution.task_notes`
+decides when they are taken.
 """
 
 from collections.abc import Mapping

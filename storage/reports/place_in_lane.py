@@ -1,4 +1,7 @@
-"""Reads the state of a lane: its running jobs, the next job, and the number of jobs that rank before a given job."""
+"""Reads the state of a lane: its running jobs, the next job, and the number of jobs that rank before a given job.
+
+`storage.reports.waiting_reasons` uses it to explain why a job waits.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

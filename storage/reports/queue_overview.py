@@ -1,6 +1,7 @@
 """Reads the first running jobs, waiting jobs and failures, for an overview of the queue.
 
 Each list is read from the beginning of an index, so that it is fast even with millions of rows.
+`deployments.status.queue_status` decides what `photojobs status` shows of it.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """Explains why a queued job is not claimed, by checking everything that can prevent a claim.
 
-The checks only read, by a fixed number of index lookups that does not depend on the length of the queue.
+The checks only read, by a fixed number of index lookups that does not depend on the length of the queue. The
+commands `jobs why`, `status` and `run` show the reasons.
 """
 
 from collections.abc import Callable, Iterator

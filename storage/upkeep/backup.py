@@ -2,6 +2,7 @@
 
 SQLite copies its file itself, and other programs can write meanwhile. `storage.upkeep.postgresql_archive` copies tables
 of PostgreSQL. Existing files are never overwritten, and a backup gets its name only when it is complete.
+`storage.upkeep.schema_upgrade` decides before which upgrades and downgrades a backup is made.
 """
 
 import contextlib

@@ -1,6 +1,7 @@
 """Checks a database without changing it: the schema, the file itself, orphans and impossible states.
 
 An SQLite file is opened read-only, so that a file can be checked before its first upgrade.
+`storage.upkeep.integrity_rules` decides which rows are faulty.
 """
 
 import os

@@ -3,6 +3,7 @@
 Every row and id is kept. A reference becomes NULL if it may be NULL, as with ON DELETE SET NULL. Otherwise a
 placeholder with the id of the missing row is inserted; its name or message says that it is a placeholder. A placeholder
 job has the type `unknown` and the status `failed`. A placeholder project is archived, so that no step processes it.
+`storage.upkeep.legacy_upgrade` calls the repair when it upgrades an SQLite file of an earlier program.
 """
 
 from collections import Counter

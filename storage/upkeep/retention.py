@@ -1,7 +1,8 @@
 """Prunes the database: removes old ended tasks and jobs in small batches, so that other writers do not wait long.
 
 The journal of file changes, which an undo needs, is kept as long as files stay in the trash.
-Flow runs and logs in Prefect's database are not removed here.
+Flow runs and logs in Prefect's database are not removed here. Only `photojobs db prune` removes rows. The command
+passes the minimum age, and the setting `trash_ttl_seconds` as the time for which tasks can be undone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

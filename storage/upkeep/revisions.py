@@ -1,4 +1,7 @@
-"""Reads the revision of a database's schema, lists the known revisions, and migrates to a revision."""
+"""Reads the revision of a database's schema, lists the known revisions, and migrates to a revision.
+
+`storage.upkeep.schema_upgrade` decides which migrations run, and when a backup is made before them.
+"""
 
 from __future__ import annotations
 

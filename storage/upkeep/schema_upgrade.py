@@ -1,4 +1,8 @@
-"""Upgrades and downgrades the schema of a database, also of SQLite files of earlier programs."""
+"""Upgrades and downgrades the schema of a database, also of SQLite files of earlier programs.
+
+An SQLite file with rows is copied before an upgrade, and each database before a downgrade.
+`deployments.cli.options.opening` decides what a command does if the schema is older.
+"""
 
 import sqlite3
 from collections.abc import Iterator, Mapping

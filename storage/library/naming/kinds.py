@@ -1,4 +1,7 @@
-"""Determines the kind of a file in a project folder by its name alone. `flows.imaging` reads the contents."""
+"""Determines the kind of a file in a project folder by its name alone. `flows.imaging` reads the contents.
+
+The settings `jpg_extensions`, `raw_extensions` and `other_extensions` replace the extensions here.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
