@@ -1,4 +1,7 @@
-"""Runs a task in this process, without Prefect, so that its first job begins immediately."""
+"""Runs a task in this process, without Prefect, so that its first job begins immediately.
+
+`deployments.cli.commands.tasks.running` decides whether `photojobs run` uses Prefect.
+"""
 
 from __future__ import annotations
 

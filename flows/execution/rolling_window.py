@@ -1,6 +1,7 @@
 """Follows the jobs of a run in a rolling window: whenever some jobs end, the run follows the next jobs.
 
-To follow a job is to wait for its end, in whichever process it runs. A run is a flow run, or a run without Prefect.
+To follow a job is to wait for its end, in whichever process it runs. A run is a flow run, or a run without Prefect. The
+setting `window_size` limits how many jobs of a step a run follows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The worker, which runs the best jobs of its lanes without Prefect. A lane is a range of priorities with slots."""
+"""The worker, which runs the best jobs of its lanes without Prefect. A lane is a range of priorities with slots.
+
+`RANK` in `storage.queue.exchange_statements` decides which job of a lane runs next. `flows.process.executor` decides
+how many run at a time, and how the worker stops.
+"""
 
 from __future__ import annotations
 

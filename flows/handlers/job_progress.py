@@ -1,4 +1,7 @@
-"""Writes the progress of a job to its row and shows it in Prefect, both at most once a second."""
+"""Writes the progress of a job to its row and shows it in Prefect, both at most once a second.
+
+`flows.orchestration.artifacts` decides which jobs have a progress bar in Prefect.
+"""
 
 import math
 import time

@@ -1,6 +1,7 @@
 """Collects the report of a job: what it changed and left unchanged, as counts with examples.
 
-The report is stored in `jobs.result_json` and shown as an artifact in Prefect.
+The report is stored in `jobs.result_json` and shown as an artifact in Prefect. `flows.telemetry.step_markdown` decides
+what this artifact shows.
 """
 
 import math

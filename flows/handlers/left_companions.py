@@ -1,4 +1,7 @@
-"""Finds companions that did not move with their photos, such as a sidecar that was written during the move."""
+"""Finds companions that did not move with their photos, such as a sidecar that was written during the move.
+
+`flows.steps.moving.late_companions` and `flows.handlers.announced_moves` move them.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable

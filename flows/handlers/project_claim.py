@@ -1,6 +1,7 @@
 """Claims projects for a job. While a job has claimed a project, no other job that modifies files works on it.
 
-`storage.queue.project_claims` decides when a project is free.
+`storage.queue.project_claims` decides when a project is free. `StepContext.exclusively` in
+`flows.handlers.step_context` decides which jobs claim projects.
 """
 
 import logging

@@ -1,4 +1,7 @@
-"""The errors of reading and writing images. Each error fails only the item of its image."""
+"""The errors of reading and writing images. Each error fails only the item of its image.
+
+`flows.steps.images.observation` decides whether the file may be incomplete, so that its photo is skipped instead.
+"""
 
 from flows.errors import FlowsError
 

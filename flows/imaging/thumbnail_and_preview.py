@@ -1,6 +1,8 @@
 """Makes the thumbnail and the preview of an original by decoding it once. Either both files are written, or neither.
 
 `inspect_image` predicts from the header of an original whether its derivatives can be made.
+`flows.steps.targets.photo_files` decides from which file of a photo they are made, and
+`flows.steps.images.derivative_steps` when.
 """
 
 import contextlib

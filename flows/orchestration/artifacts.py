@@ -1,4 +1,7 @@
-"""Artifacts in Prefect's UI: a progress bar for a long job, a report for each ended step, and plans."""
+"""Artifacts in Prefect's UI: a progress bar for a long job, a report for each ended step, and plans.
+
+`flows.telemetry.step_markdown` decides what the report of a step shows.
+"""
 
 from __future__ import annotations
 

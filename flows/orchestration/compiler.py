@@ -1,4 +1,7 @@
-"""The compiler of definitions: it makes a Prefect flow with the definition's name and the parameters of its scope."""
+"""The compiler of definitions: it makes a Prefect flow with the definition's name and the parameters of its scope.
+
+`flows.orchestration.flow_parameters` checks the values.
+"""
 
 import uuid
 from collections.abc import Callable

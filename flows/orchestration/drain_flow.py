@@ -1,4 +1,7 @@
-"""The Prefect flow that runs the queued standalone jobs, which belong to no task."""
+"""The Prefect flow that runs the queued standalone jobs, which belong to no task.
+
+`deployments.serving.flow_run_recovery` asks for a run of it when standalone jobs wait.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,7 @@
-"""The parameters of compiled flows: their types as forms show them, and the messages for invalid values."""
+"""The parameters of compiled flows: their types as forms show them, and the messages for invalid values.
+
+`deployments.deploying.forms` decides which fields and choices a form offers.
+"""
 
 from __future__ import annotations
 

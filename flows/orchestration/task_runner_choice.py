@@ -1,6 +1,7 @@
 """Chooses the task runner: mapped task runs work in threads of the flow run's process, or in a Dask cluster.
 
-Dask's workers get only job ids. Each of them opens its own runtime from its own environment.
+Dask's workers get only job ids. Each of them opens its own runtime from its own environment. The setting `task_runner`
+names the runner. For its value `prefect`, `flows.orchestration.job_task_runner` leaves task runs to Prefect's engine.
 """
 
 from __future__ import annotations

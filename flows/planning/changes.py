@@ -1,4 +1,7 @@
-"""Describes one planned change of a file, a folder or a database row, in words for readers and as JSON for programs."""
+"""Describes one planned change of a file, a folder or a database row, in words for readers and as JSON for programs.
+
+`flows.planning.plan` decides which changes a plan lists.
+"""
 
 import json
 from collections.abc import Mapping

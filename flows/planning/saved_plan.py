@@ -1,4 +1,8 @@
-"""Writes and reads the file of a saved plan: one line of JSON for the task, one for each change, and a closing line."""
+"""Writes and reads the file of a saved plan: one line of JSON for the task, one for each change, and a closing line.
+
+`check_settings` decides which changed settings make a plan unusable. `flows.planning.refusals` decides which changes of
+the library do.
+"""
 
 import contextlib
 import hashlib

@@ -6,7 +6,8 @@ So no end is delayed to fill a batch, and a busy executor makes one transaction 
 job ends.
 
 A `Source` provides the jobs and runs each of them in a thread of the executor. `storage.queue.exchange` decides which
-jobs the source gets. The setting `concurrency` limits how many run at a time.
+jobs the source gets. The setting `concurrency` limits how many run at a time. `drain_seconds` is the time that running
+jobs get to finish when the executor stops.
 """
 
 from __future__ import annotations

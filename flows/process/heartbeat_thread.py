@@ -1,7 +1,8 @@
 """The thread that writes the heartbeats of a process: of the jobs it runs or waits for, and the tasks it follows.
 
 The thread also interrupts handlers that run for longer than the time limit of their step. `storage.queue.rescue`
-decides what becomes of jobs whose heartbeats stop.
+decides what becomes of jobs whose heartbeats stop. The setting `heartbeat_seconds` is the time between two heartbeats
+of a running job.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The delay before another attempt: it grows exponentially up to a limit, with jitter.
 
 `flows.execution.job_run` decides whether a failed job runs again, and passes the delays of its step.
-`flows.errors.is_repeatable` decides after which errors no job runs again.
+`flows.errors.is_repeatable` decides after which errors no job runs again. The defaults are the settings
+`retry_delay_seconds` and `max_retry_delay_seconds`.
 """
 
 from __future__ import annotations

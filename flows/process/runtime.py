@@ -1,4 +1,7 @@
-"""The runtime: the database, settings, library, threads and image processes that the jobs of one process share."""
+"""The runtime: the database, settings, library, threads and image processes that the jobs of one process share.
+
+`Runtime.open` also upgrades the schema of the database, by `storage.upkeep.schema_upgrade`.
+"""
 
 from __future__ import annotations
 

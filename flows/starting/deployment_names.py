@@ -1,4 +1,7 @@
-"""The names of the deployments and flow runs of photojobs in Prefect. Callers of Prefect's API depend on them."""
+"""The names of the deployments and flow runs of photojobs in Prefect. Callers of Prefect's API depend on them.
+
+`deployments.serving.scheduled_run_names` names runs of a schedule that are not due yet.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,7 @@
-"""Asks Prefect's server for flow runs. A failed request does no harm, because other processes also run stored tasks."""
+"""Asks Prefect's server for flow runs. A failed request does no harm, because other processes also run stored tasks.
+
+`deployments.serving.flow_run_recovery` asks again for tasks that no process runs.
+"""
 
 import logging
 import os

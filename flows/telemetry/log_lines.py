@@ -1,4 +1,8 @@
-"""Writes structured logs: one JSON object on each line, with the task, job and tenant that the line is about."""
+"""Writes structured logs: one JSON object on each line, with the task, job and tenant that the line is about.
+
+They are written if the setting `log_format` is `json`. `deployments.cli.output.logs` decides which lines a command
+shows otherwise.
+"""
 
 from __future__ import annotations
 

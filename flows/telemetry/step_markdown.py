@@ -1,4 +1,7 @@
-"""Writes the result of a step as Markdown: how its jobs ended, the changes in each project, and the failures."""
+"""Writes the result of a step as Markdown: how its jobs ended, the changes in each project, and the failures.
+
+`flows.orchestration.artifacts` decides when it is shown in Prefect.
+"""
 
 from __future__ import annotations
 

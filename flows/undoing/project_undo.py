@@ -1,4 +1,7 @@
-"""Undoes changes of projects, folders and manifests."""
+"""Undoes changes of projects, folders and manifests.
+
+`storage.history.undo_entries` decides which entries of the journal belong together.
+"""
 
 from __future__ import annotations
 

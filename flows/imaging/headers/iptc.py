@@ -1,7 +1,7 @@
 """Reads the date of an IPTC block, which news agencies and older programs write in addition to EXIF or instead of it.
 
 Sources: IPTC-NAA Information Interchange Model 4.2, data sets 2:55 and 2:60; Adobe's image resource 0x0404, which
-contains the block.
+contains the block. `flows.imaging.metadata` decides whether this date counts.
 """
 
 import re

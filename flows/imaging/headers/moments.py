@@ -1,4 +1,7 @@
-"""Converts the dates that EXIF, XMP and cameras write to ISO 8601 text."""
+"""Converts the dates that EXIF, XMP and cameras write to ISO 8601 text.
+
+`flows.imaging.metadata` decides which of several dates counts.
+"""
 
 import re
 from collections.abc import Iterable

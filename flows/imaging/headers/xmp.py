@@ -1,4 +1,7 @@
-"""Reads the date of an XMP packet, from an image file or from its sidecar."""
+"""Reads the date of an XMP packet, from an image file or from its sidecar.
+
+`flows.imaging.metadata` decides which of the dates counts.
+"""
 
 from pathlib import Path
 from typing import Final

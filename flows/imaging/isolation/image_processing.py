@@ -1,7 +1,8 @@
 """Runs image operations in this process, or in separate processes so that a crash of a decoder affects only one image.
 
 `InProcessImages` and `ImagePool` have the same interface, and several threads may use them at once. All images of a
-process together use at most one thread for each core.
+process together use at most one thread for each core. The setting `image_isolation` chooses one of the two, and
+`concurrency` limits how many images are decoded at a time.
 """
 
 import queue

@@ -1,7 +1,8 @@
 """Controls a process that decodes images: starts it, sends it one request at a time, and kills it if it hangs.
 
 `image_processing.py` decides how many processes there are and which process runs a call. The answers of a process are
-not trusted: they must be JSON of limited size that matches the expected type.
+not trusted: they must be JSON of limited size that matches the expected type. The setting `image_seconds` is the time
+limit of an image, and `image_memory_megabytes` its memory limit.
 """
 
 import contextlib

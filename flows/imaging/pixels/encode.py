@@ -1,4 +1,7 @@
-"""Encodes pixels as WebP, with a lower effort of the encoder if that hardly enlarges the file."""
+"""Encodes pixels as WebP, with a lower effort of the encoder if that hardly enlarges the file.
+
+The sizes, qualities and efforts are settings, such as `preview_quality` and `webp_effort`.
+"""
 
 from typing import Any, Final
 

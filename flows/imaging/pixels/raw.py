@@ -1,6 +1,7 @@
 """Reads the embedded preview of RAW files, if rawpy is installed. The sensor data themselves are never decoded.
 
 LibRaw chooses the preview if a file has several. A small preview is accepted, too.
+`flows.imaging.thumbnail_and_preview` decides whether the preview is turned.
 """
 
 from dataclasses import dataclass, replace

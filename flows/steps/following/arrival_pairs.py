@@ -1,4 +1,7 @@
-"""Matches new files ("arrivals") with photos whose files are missing, without reading the disk."""
+"""Matches new files ("arrivals") with photos whose files are missing, without reading the disk.
+
+`flows.steps.following.arrivals` decides what becomes of files that match no photo.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field

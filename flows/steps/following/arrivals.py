@@ -1,7 +1,8 @@
 """Decides what becomes of files without a row: new photos get rows, and photos that a user moved keep their rows.
 
 A user moved a photo if its file is missing although its project is available, and a new file has the same size and
-contents. The row is updated only if exactly one photo and one file match.
+contents. The row is updated only if exactly one photo and one file match. `flows.steps.following.arrival_pairs` decides
+which ones match.
 """
 
 from collections import Counter

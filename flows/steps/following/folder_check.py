@@ -1,6 +1,7 @@
 """The step `folder_check`: it inserts rows for new photos, and updates the rows of photos that a user moved.
 
-The step reports files of no accepted kind, or moves them to the trash if `unaccepted_files` is `trash`.
+The step reports files of no accepted kind, or moves them to the trash if `unaccepted_files` is `trash`. The default of
+this setting is `keep`. `flows.steps.following.arrivals` decides which photo was moved.
 """
 
 from collections.abc import Sequence

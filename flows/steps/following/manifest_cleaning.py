@@ -1,4 +1,8 @@
-"""The step `manifest_cleaning`: it removes rows and derivatives of photos whose files have been missing for long."""
+"""The step `manifest_cleaning`: it removes rows and derivatives of photos whose files have been missing for long.
+
+The setting `missing_grace_seconds` is the time for which they must be missing. `flows.steps.targets.target_projects`
+decides whether missing files count as deleted.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -1,6 +1,7 @@
 """The step `verify_originals`: it reads originals again and compares their contents with the stored hashes.
 
-It never changes, repairs or moves a file.
+It never changes, repairs or moves a file. `storage.photos.verification` decides which originals are read first.
+`deployments.library.accepted_originals` accepts a corrupt original.
 """
 
 import threading

@@ -1,7 +1,8 @@
 """The step `file_removal`: it moves unwanted files to `.trash`. Only derivatives are removed without the trash.
 
 A file is unwanted if the keep flag of its kind, such as `keep_raw`, is 0 in the row of its photo. The step
-`trash_maintenance` removes files from the trash.
+`trash_maintenance` removes files from the trash. `storage.lifecycle.step_jobs` decides which photos become items of the
+step.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,7 @@
-"""Finds free base names for photos that move into a project or get another name there."""
+"""Finds free base names for photos that move into a project or get another name there.
+
+The steps `image_move_files` and `duplicate_resolution` decide which photos get such a name.
+"""
 
 import os
 import re

@@ -1,4 +1,7 @@
-"""The step `image_move_files`: it moves photos with all their files into another project, and overwrites no files."""
+"""The step `image_move_files`: it moves photos with all their files into another project, and overwrites no files.
+
+`flows.steps.moving.free_names` decides the new name of a photo whose name is taken there.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,7 @@
-"""Moves companions that other programs wrote while a step moved or renamed their photos, such as a first sidecar."""
+"""Moves companions that other programs wrote while a step moved or renamed their photos, such as a first sidecar.
+
+`flows.handlers.left_companions` decides which files these are.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -1,7 +1,8 @@
 """The step `folder_alignment`: it reports project folders whose name differs from the name of the project.
 
 With the setting `rename_user_files = "rename"`, the step renames these folders. Of their contents, only the manifest
-may change.
+may change. The default of the setting is `report`. `flows.steps.projects.folder_discovery` follows folders that a user
+renamed.
 """
 
 import re

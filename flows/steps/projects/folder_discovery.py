@@ -1,6 +1,7 @@
 """The step `folder_discovery`: it updates the rows of projects after users created, renamed or removed folders.
 
-`manifest_check` and `folder_check` compare the files of known projects.
+`manifest_check` and `folder_check` compare the files of known projects. `flows.steps.targets.folder_owner` decides
+whether a folder is a renamed one or a copy, and `flows.steps.projects.folder_merge` whether a copy is merged.
 """
 
 import re

@@ -1,6 +1,7 @@
 """Merges a copy of a project's folder into the original folder. No file is overwritten, renamed or removed.
 
-The files of a photo move together, and each companion stays with its photo.
+The files of a photo move together, and each companion stays with its photo. The step
+`flows.steps.projects.folder_discovery` merges only if the setting `merge_folders` is true; by default it is false.
 """
 
 import os

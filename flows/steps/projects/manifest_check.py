@@ -1,4 +1,7 @@
-"""The step `manifest_check`: it writes manifests from the database, and updates which files are marked as available."""
+"""The step `manifest_check`: it writes manifests from the database, and updates which files are marked as available.
+
+`flows.steps.following.manifest_cleaning` decides when the row of a photo without files is removed.
+"""
 
 from functools import partial
 

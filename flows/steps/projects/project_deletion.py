@@ -1,4 +1,8 @@
-"""The steps that delete projects. No other steps remove whole folders."""
+"""The steps that delete projects. No other steps remove whole folders.
+
+Only archived projects are deleted. `flows.steps.projects.orphaned_projects` removes rows of projects whose folder is
+missing.
+"""
 
 from functools import partial
 from typing import Final
