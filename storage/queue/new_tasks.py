@@ -1,7 +1,7 @@
 """Writes a new task: checks its values, and inserts the task, its items and the jobs of its first step.
 
 `_check_alone` refuses an exclusive task while another task of the same definition, tenant and project runs.
-`flows.starting.start_targets` decides for which tenants and projects a task may start.
+`flows.orchestration.compiler` decides which flow runs are exclusive: those of a schedule or of a global definition.
 """
 
 from __future__ import annotations

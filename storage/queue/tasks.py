@@ -1,7 +1,8 @@
 """The table `tasks`: starts, finds, cancels and retries tasks.
 
-`storage.lifecycle.state_machine` decides how a task continues or ends after its jobs have ended and, in `reopen_jobs`,
-which jobs a retry queues again and to which step the task goes back.
+`storage.lifecycle.state_machine` decides how a task continues or ends after its jobs have ended. Its `reopen_jobs`
+decides which jobs a retry queues again and to which step the task goes back, and its `cancel_task_row` what canceling
+does. Only a retry from a given step is decided here, in `retry`.
 """
 
 from __future__ import annotations
