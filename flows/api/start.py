@@ -1,6 +1,7 @@
 """Starts tasks: `start_task` writes a task and asks Prefect to run it; `run_task` runs the task in this process.
 
-`flows.starting.outbox` decides when Prefect is asked, and `storage.queue.new_tasks` whether the task may start.
+`flows.starting.outbox` decides when Prefect is asked, and `flows.starting.start_targets` for which tenants and projects
+a task may start.
 """
 
 from collections.abc import Iterable, Mapping

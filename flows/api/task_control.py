@@ -2,8 +2,8 @@
 
 Each function uses the database of the settings, or joins the transaction of the given `connection`. If `tenant_id` is
 given, a task of another tenant counts as unknown. Each call runs a few SQL statements; only `retry_task` without a
-connection also waits for Prefect. `storage.queue.tasks` decides what canceling and retrying do to the jobs of a task,
-and `storage.queue.holds` what a hold does.
+connection also waits for Prefect. `storage.lifecycle.state_machine` decides what canceling and retrying do to the jobs
+of a task, and `storage.queue.holds` what a hold does.
 """
 
 from sqlalchemy import Connection

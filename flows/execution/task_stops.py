@@ -1,7 +1,8 @@
 """Cancels or pauses a task that this process runs.
 
-The handlers of this process stop at once, without waiting for a heartbeat. `TasksRepository.cancel` in
-`storage.queue.tasks` decides what canceling a task does to its jobs, and `storage.queue.pauses` what a pause does.
+The handlers of this process stop at once, without waiting for a heartbeat. `cancel_task_row` in
+`storage.lifecycle.state_machine` decides what canceling a task does to its jobs, and `storage.queue.pauses` what a
+pause does.
 """
 
 from __future__ import annotations

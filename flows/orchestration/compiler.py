@@ -1,6 +1,7 @@
 """The compiler of definitions: it makes a Prefect flow with the definition's name and the parameters of its scope.
 
-`flows.orchestration.flow_parameters` checks the values.
+`_run` decides which flow runs refuse to start beside another task of their kind, and `storage.queue.new_tasks` which
+task that is. `flows.orchestration.flow_parameters` checks the values of parameters.
 """
 
 import uuid
