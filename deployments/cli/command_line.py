@@ -1,4 +1,7 @@
-"""Runs a command line and returns its exit code; lists all commands with their summaries."""
+"""Runs a command line and returns its exit code; lists all commands with their summaries.
+
+`deployments.cli.options.exit_codes` has the meanings of the exit codes.
+"""
 
 from __future__ import annotations
 

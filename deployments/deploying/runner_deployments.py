@@ -2,7 +2,7 @@
 
 `_schedule` decides when a schedule runs, also when clocks change. Prefect computes the times of cron texts in their
 time zone. Intervals count from `INTERVAL_ANCHOR`; those of a day or more follow the clock of their time zone, and
-shorter ones UTC.
+shorter ones UTC. `deployments.deploying.scheduled_definitions` decides which definitions have a schedule.
 """
 
 from __future__ import annotations

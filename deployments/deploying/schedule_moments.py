@@ -1,4 +1,7 @@
-"""Computes the moments of a schedule as Prefect's scheduler does."""
+"""Computes the moments of a schedule as Prefect's scheduler does.
+
+`deployments.deploying.runner_deployments` decides when a schedule runs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Checks that Prefect's server has planned the runs of all schedules, and that its scheduler works."""
+"""Checks that Prefect's server has planned the runs of all schedules, and that its scheduler works.
+
+`deployments.status.scheduled_runs` decides which schedules are late or not planned.
+"""
 
 from __future__ import annotations
 

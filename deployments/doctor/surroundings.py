@@ -1,4 +1,7 @@
-"""Checks free space and clocks. `deployments.doctor.examination` calls each check."""
+"""Checks free space and clocks. `deployments.doctor.examination` calls each check.
+
+A difference of clocks is a problem from half of the setting `stale_seconds` on.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 The tables are Prefect's own, in the schema of the installed server. If they lack a column that this module writes, or
 require another column, `RunHistory.of` returns None, and the task must run through Prefect.
+`deployments.cli.commands.tasks.running` decides whether a task runs without Prefect.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Finds out how a folder of photographs fits the layout `<root>/<tenant>/<project>/`; changes nothing."""
+"""Finds out how a folder of photographs fits the layout `<root>/<tenant>/<project>/`; changes nothing.
+
+`deployments.library.library_setup` creates the projects by the definition `folder_discovery`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The endpoint for Prometheus: a small server while a command runs, if the settings name a port."""
+"""The endpoint for Prometheus: a small server while a command runs, if the settings name a port.
+
+The settings are `metrics_port` and `metrics_host`. `deployments.metrics.queue_collector` decides which numbers there
+are.
+"""
 
 from __future__ import annotations
 

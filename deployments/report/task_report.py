@@ -1,4 +1,7 @@
-"""Reads the content of a report about a task from the tables and the library; `page.py` makes its layout."""
+"""Reads the content of a report about a task from the tables and the library; `page.py` makes its layout.
+
+`storage.reports.task_history` chooses the jobs, failures and photos that it shows.
+"""
 
 from __future__ import annotations
 

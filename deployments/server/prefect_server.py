@@ -1,6 +1,7 @@
 """Runs Prefect's server as a child process: starts it, waits for it, restarts it if it dies, and stops it.
 
-If `PREFECT_API_URL` names a server, that one is used and nothing is started.
+If `PREFECT_API_URL` names a server, that one is used and nothing is started. `deployments.embedded_server.password`
+makes the password of the server, and `deployments.embedded_server.guards` refuses requests.
 """
 
 from __future__ import annotations

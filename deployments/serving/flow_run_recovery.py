@@ -2,7 +2,8 @@
 
 The module also reports to Prefect the end of tasks whose flow run died, and ends canceled flow runs. It runs no job
 itself. Each call of `recover_flow_runs` reads the database again.
-`storage.queue.rescue` queues the jobs of dead processes again.
+`storage.queue.rescue` queues the jobs of dead processes again. `deployments.serving.up` decides how often
+`recover_flow_runs` is called.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The runner process: registers each definition as a deployment in Prefect, and starts its flow runs.
 
 `photojobs up` and `photojobs serve` start the process, in a separate session. `Serving.update` decides which
-definitions get a deployment, and `deployments.deploying.runner_deployments` what the deployment contains.
+definitions get a deployment, and `deployments.deploying.runner_deployments` what the deployment contains. The setting
+`max_flow_runs` limits how many flow runs it runs at a time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Starts and stops everything that `photojobs up` needs.
 
 These are Prefect's server, the runner, the sweeps and the recovery of flow runs. A server or runner that dies is
-restarted.
+restarted. `deployments.server.kept_process` decides when. The setting `drain_seconds` limits the time in which flow
+runs must end.
 """
 
 from __future__ import annotations

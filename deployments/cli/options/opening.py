@@ -1,4 +1,8 @@
-"""Opens the database for a command; commands that only read create nothing."""
+"""Opens the database for a command; commands that only read create nothing.
+
+Each command decides with `create` and `upgrade` whether it creates or upgrades the database. `Runtime.open` in
+`flows.process.runtime` always upgrades it.
+"""
 
 from __future__ import annotations
 

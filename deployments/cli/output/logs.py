@@ -1,6 +1,7 @@
 """Sets up which log lines of photojobs and of libraries a command shows: errors, or all lines with `--verbose`.
 
-The logs of runs are still sent to Prefect's server, and failures are in the tables.
+The logs of runs are still sent to Prefect's server, and failures are in the tables. For processes with the setting
+`log_format = "json"`, `flows.telemetry.log_lines` decides.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Prints the summary of a task, for people and as JSON."""
+"""Prints the summary of a task, for people and as JSON.
+
+`storage.reports.task_summary` decides what is counted.
+"""
 
 from __future__ import annotations
 

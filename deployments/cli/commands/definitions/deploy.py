@@ -1,4 +1,7 @@
-"""`photojobs deploy`: deploy definitions to a Prefect work pool, whose workers can run on other machines."""
+"""`photojobs deploy`: deploy definitions to a Prefect work pool, whose workers can run on other machines.
+
+`deployments.deploying.deploy` decides which definitions get a deployment.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`photojobs definitions`: list, show, check and compare definitions."""
+"""`photojobs definitions`: list, show, check and compare definitions.
+
+`task_definitions.loader` decides which files are read, and `task_definitions.validation` what is wrong in them.
+"""
 
 from __future__ import annotations
 

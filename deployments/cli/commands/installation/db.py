@@ -1,4 +1,7 @@
-"""`photojobs db`: upgrade, check, back up, restore, downgrade and prune the database."""
+"""`photojobs db`: upgrade, check, back up, restore, downgrade and prune the database.
+
+`storage.upkeep.retention` decides which rows are pruned, and `storage.upkeep.schema_upgrade` when a backup is made.
+"""
 
 from __future__ import annotations
 

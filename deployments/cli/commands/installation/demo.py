@@ -1,4 +1,7 @@
-"""`photojobs demo`: create a library with many kinds of faults, and show how runs repair it."""
+"""`photojobs demo`: create a library with many kinds of faults, and show how runs repair it.
+
+`deployments.demo.faults` decides which faults there are.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`photojobs doctor`: check the installation, and show how to fix problems."""
+"""`photojobs doctor`: check the installation, and show how to fix problems.
+
+`deployments.doctor.examination` decides which checks run.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`photojobs init`: create a settings file and a database for folders of photographs."""
+"""`photojobs init`: create a settings file and a database for folders of photographs.
+
+`deployments.library.library_survey` decides what the command finds in a folder, and `deployments.library.library_setup`
+which files it writes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`photojobs up`, `serve` and `worker`: commands that run tasks and jobs until Ctrl-C or SIGTERM."""
+"""`photojobs up`, `serve` and `worker`: commands that run tasks and jobs until Ctrl-C or SIGTERM.
+
+Here are the default address and port of the server of `up`. `deployments.serving.up` starts and stops everything, and
+`flows.process.executor` decides how a worker stops.
+"""
 
 from __future__ import annotations
 

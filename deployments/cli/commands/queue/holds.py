@@ -1,4 +1,7 @@
-"""`photojobs hold` and `photojobs release`: hold the jobs of a task, a tenant or a lane, and let them start again."""
+"""`photojobs hold` and `photojobs release`: hold the jobs of a task, a tenant or a lane, and let them start again.
+
+`storage.queue.holds` decides which jobs a hold keeps from starting.
+"""
 
 from __future__ import annotations
 

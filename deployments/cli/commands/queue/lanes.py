@@ -1,4 +1,7 @@
-"""`photojobs lanes`: show and change how many jobs may run at the same time, by priority."""
+"""`photojobs lanes`: show and change how many jobs may run at the same time, by priority.
+
+`storage.queue.lanes` has the lanes, and `storage.queue.exchange_statements` counts their slots.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`photojobs status`: show what is running, what is waiting and why, what failed, and what comes next."""
+"""`photojobs status`: show what is running, what is waiting and why, what failed, and what comes next.
+
+`deployments.status.queue_status` decides what is shown.
+"""
 
 from __future__ import annotations
 

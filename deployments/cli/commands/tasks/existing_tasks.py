@@ -1,4 +1,7 @@
-"""`photojobs tasks`, `cancel` and `retry`: list, show, cancel and retry tasks."""
+"""`photojobs tasks`, `cancel` and `retry`: list, show, cancel and retry tasks.
+
+`storage.lifecycle.state_machine` decides what canceling and retrying do to the jobs of a task.
+"""
 
 from __future__ import annotations
 

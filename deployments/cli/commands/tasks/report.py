@@ -1,4 +1,7 @@
-"""`photojobs report`: write one self-contained HTML page about a task."""
+"""`photojobs report`: write one self-contained HTML page about a task.
+
+`deployments.report.task_report` decides what the page contains.
+"""
 
 from __future__ import annotations
 

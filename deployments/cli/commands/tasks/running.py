@@ -1,4 +1,8 @@
-"""Runs a task in the process of a command: without Prefect if that is possible, else through Prefect."""
+"""Runs a task in the process of a command: without Prefect if that is possible, else through Prefect.
+
+A run goes through Prefect if `PREFECT_API_URL` is set, the setting `task_runner` is not `threads`, or `RunHistory.of`
+in `deployments.embedded_server.run_history` returns None.
+"""
 
 from __future__ import annotations
 

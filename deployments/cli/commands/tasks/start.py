@@ -1,4 +1,7 @@
-"""`photojobs start`: create a task that Prefect, `photojobs up` or a worker runs."""
+"""`photojobs start`: create a task that Prefect, `photojobs up` or a worker runs.
+
+`flows.starting.outbox` decides when Prefect is asked for a flow run of the task.
+"""
 
 from __future__ import annotations
 

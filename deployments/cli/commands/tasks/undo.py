@@ -1,4 +1,7 @@
-"""`photojobs undo`: undo a task, after a preview of what can and cannot be restored."""
+"""`photojobs undo`: undo a task, after a preview of what can and cannot be restored.
+
+`flows.api.undo` decides which tasks can be undone, and `flows.undoing` what is restored.
+"""
 
 from __future__ import annotations
 
