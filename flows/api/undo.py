@@ -1,4 +1,8 @@
-"""Undoes tasks: `plan_undo` returns the plan of an undo; `undo_task` runs the undo."""
+"""Undoes tasks: `plan_undo` returns the plan of an undo; `undo_task` runs the undo.
+
+The setting `trash_ttl_seconds` limits for how long removed files can return. `storage.upkeep.retention` decides when
+the journal of a task is removed.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Final

@@ -1,4 +1,7 @@
-"""Image processing for plans: it reads images from the real library, and checks headers instead of decoding images."""
+"""Image processing for plans: it reads images from the real library, and checks headers instead of decoding images.
+
+With `photojobs plan --thorough`, the images are decoded.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress

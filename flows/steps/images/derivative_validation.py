@@ -1,6 +1,7 @@
 """The step `derivative_validation`: it corrects the rows of derivatives, and requests missing derivatives.
 
-`storage.comparison.derivative_scan` decides which derivatives are outdated.
+`storage.comparison.derivative_scan` decides which derivatives are outdated. The derivatives are made by follow-up jobs,
+in `flows.steps.images.derivative_steps`.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """The step `image_move_files`: it moves photos with all their files into another project, and overwrites no files.
 
-`flows.steps.moving.free_names` decides the new name of a photo whose name is taken there.
+`flows.steps.moving.free_names` decides the new name of a photo whose name is taken there. A definition makes missing
+derivatives in a later step, by the flag `NEED_DERIVATIVES` and `run_if`.
 """
 
 from collections import Counter

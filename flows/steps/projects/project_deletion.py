@@ -1,4 +1,4 @@
-"""The steps that delete projects. No other steps remove whole folders.
+"""The steps that delete projects, without the trash. No other steps remove whole folders.
 
 Only archived projects are deleted. `flows.steps.projects.orphaned_projects` removes rows of projects whose folder is
 missing.
