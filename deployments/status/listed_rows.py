@@ -1,4 +1,7 @@
-"""Reads the rows that listings show: lanes with their load, projects with their photos, jobs and items."""
+"""Reads the rows that listings show: lanes with their load, projects with their photos, jobs and items.
+
+Each command decides which columns a list has, such as `deployments.cli.commands.queue.jobs`.
+"""
 
 from __future__ import annotations
 
