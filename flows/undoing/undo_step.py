@@ -1,4 +1,7 @@
-"""The step `undo`: it undoes the moves, removals, renames and changes of a task, as far as possible, by its journal."""
+"""The step `undo`: it undoes the moves, removals, renames and changes of a task, as far as possible, by its journal.
+
+The docstring of `flows.undoing` names the modules that decide what is possible.
+"""
 
 from __future__ import annotations
 
