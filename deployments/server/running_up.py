@@ -1,6 +1,7 @@
 """Lets other commands find the `photojobs up` that serves a database: its address, and the log of its server.
 
-`deployments.serving.up` refuses a second `up` for the same database, by a lock.
+`deployments.serving.up` refuses a second `up` for the same database, by a lock. `prefect_home` decides in which folder
+the server's database and the logs are.
 """
 
 from __future__ import annotations

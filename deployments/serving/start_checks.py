@@ -1,7 +1,7 @@
 """Checks a flow run before its process starts: it must run a flow of ours, and overlap no earlier scheduled run.
 
 Every user with the server's password can change a deployment. A changed entrypoint, or steps that "pull" code, would
-run foreign programs on this machine.
+run foreign programs on this machine. Workers of a work pool do not make these checks.
 
 The flow itself also refuses a second task of the same definition and tenant (`storage.queue.new_tasks`), but only after
 its process has started.

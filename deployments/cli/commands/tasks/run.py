@@ -1,6 +1,9 @@
 """`photojobs run`: run a definition in this process, show its progress, and print a summary.
 
 Most imports are inside functions, so that bad input is reported at once.
+
+`deployments.cli.commands.tasks.running` decides whether the task runs through Prefect, and `flows.api.saved_plan_run`
+what the run of a saved plan leaves out.
 """
 
 from __future__ import annotations
