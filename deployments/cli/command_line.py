@@ -94,7 +94,7 @@ def build_app() -> App:
         group_parameters=OPTIONS,
         config=refuse_empty_values,
     )
-    # It passes all words of the command line on, also the empty ones.
+    # `app.meta` must accept empty words, because it only passes the command line on. `app` refuses empty values.
     app.meta.config = ()
     app.meta.suppress_keyboard_interrupt = False
     app.meta.group_parameters = COMMON_OPTIONS

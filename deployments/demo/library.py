@@ -92,7 +92,7 @@ def make_library(
         database: the database for the rows of projects, photos and tags.
         photos: the approximate number of JPEGs; the faults add a few more.
         large_photos: the number of photos with 24 megapixels.
-        on_progress: called with the number of photos that are drawn, and the number of all photos.
+        on_progress: called with the number of photos drawn so far, and the number of all photos.
 
     Raises:
         FileExistsError: the folder exists already; nothing was changed.

@@ -59,7 +59,7 @@ class Shot:
     Attributes:
         path: the file to write; its extension decides between JPEG and PNG.
         scene_seed: the seed of the landscape; photos with the same seed show the same landscape.
-        number: the number of the photo in its scene, which decides which part it shows and in which light.
+        number: decides which part of the landscape the photo shows, and in which light.
         width: pixels as stored, before the orientation is applied.
         height: pixels as stored.
         orientation: the EXIF orientation, 1 to 8.

@@ -116,7 +116,8 @@ def plan_deployments(
         MissingHandler: a step's type has no handler here.
         NoWorkPool: the pool does not exist, and `choice` has no type to create it.
         UnknownPoolType: Prefect does not know the type of the pool to create.
-        ImageMismatch: the pool's type needs an image and none is given, or an image is given for another type.
+        ImageMismatch: the pool's type needs an image and none is given, or an image is given for a type without
+            containers.
         NoSecretBlock: the Secret block does not exist on the server.
     """
     chosen = tuple(dict.fromkeys(names))

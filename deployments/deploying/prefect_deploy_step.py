@@ -30,7 +30,8 @@ class _Switches:
     schedules: tuple[DeploymentSchedule, ...]
 
 
-#: The switches that users set, by the id of the deployment, as they were before this process changed a deployment.
+#: The switches that users set, by the id of the deployment, as they were before this process changed a deployment;
+#: None until they are read.
 _switched: dict[UUID, _Switches] | None = None
 
 

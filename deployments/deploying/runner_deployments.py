@@ -31,7 +31,7 @@ from storage.settings import Settings
 from task_definitions import Schedule as DeclaredSchedule
 from task_definitions import TaskDefinition
 
-#: The picture of a definition shows at most this many steps side by side; more steps are drawn one below the other.
+#: If a definition has more steps than this, its picture shows all steps one below the other instead of side by side.
 MAX_STEPS_SIDE_BY_SIDE = 4
 
 #: Intervals count from the beginning of this day (year, month, day) in the schedule's time zone. By default, Prefect
@@ -106,7 +106,7 @@ def update_form(client: SyncPrefectClient, path: str, deployment: RunnerDeployme
 
 
 def queue_of(definition: TaskDefinition) -> str:
-    """Return the work queue of a definition: `priority` if a step has a priority in that lane, else `normal`."""
+    """Return the work queue of a definition: `priority` if a step belongs to the lane `priority`, else `normal`."""
     return PRIORITY_QUEUE if definition.priority >= PRIORITY_LANE_FROM else NORMAL_QUEUE
 
 

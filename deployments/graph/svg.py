@@ -12,9 +12,9 @@ from task_definitions.wording import lasting, printable
 #: The sizes of boxes, gaps and margins in pixels.
 _MARGIN, _BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _HEAD = 24, 300, 76, 48, 40, 110
 
-#: The largest number of characters on a line in a box, and the width of a character of the title in pixels. Longer
-#: lines are shortened.
+#: The largest number of characters on a line in a box; longer lines are shortened.
 _LINE_CHARACTERS = 44
+#: The width of a character of the title in pixels. It decides how many characters of a long title are shown.
 _TITLE_PIXELS = 10
 
 #: The smallest width of the picture in pixels; the id of a task fits into this width.

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from deployments.graph.definition_graph import SYMBOLS, DefinitionGraph, GraphStep
 from task_definitions.wording import lasting, printable
 
-#: The symbols that connect a step with the step before it: for one job, and for many jobs side by side.
+#: The symbols that connect a step with the step before it. The first is for a step with one job, the second for a step
+#: with many jobs side by side.
 _ONE_JOB, _FAN_OUT = "├───○", "├─≡≡●"
 
 

@@ -83,7 +83,7 @@ class LibrarySetup:
 
     @property
     def tenant_options(self) -> tuple[str, ...]:
-        """The options that select each tenant in a command; empty for the tenant that the settings name."""
+        """For each tenant, the option that selects it in a command; empty if commands use this tenant by default."""
         if len(self.survey.tenant_ids) <= 1:
             return ("",)
         return tuple(
@@ -92,7 +92,7 @@ class LibrarySetup:
 
     @property
     def overriding_variables(self) -> tuple[str, ...]:
-        """The environment variables because of which other commands use another library, database or settings file."""
+        """The environment variables by which other commands would use another library, database or settings file."""
         set_up_here: dict[str, tuple[Callable[[str], object], object]] = {
             "PHOTOJOBS_CONFIG": (absolute_path, self.settings_file),
             "PHOTOJOBS_LIBRARY_ROOT": (absolute_path, self.survey.root),
@@ -204,7 +204,10 @@ def _database_url(named: str | None, into: Path) -> str:
 
 
 def _absolute_url(named: str) -> str:
-    """Return the URL of a database, with an absolute path for an SQLite file: commands may run in other folders."""
+    """Return the URL of a database.
+
+    A path of an SQLite file becomes absolute, because commands may run in other folders.
+    """
     if "://" not in named:
         return sqlite_url(absolute_path(named))
     try:

@@ -17,7 +17,7 @@ from storage.library.naming.kinds import MANIFEST_NAME, AcceptedExtensions
 from storage.library.naming.names import printable, unsafe_reason
 from storage.library.paths import absolute_path
 
-#: How many files and folders of each kind a survey names at most.
+#: How many names are shown in each note about files or folders; a survey itself has all names.
 EXAMPLES = 5
 
 
@@ -40,7 +40,7 @@ class Layout(StrEnum):
 #: The depth of the photographs below the folder, for each layout.
 _DEPTHS = {Layout.PROJECT: 0, Layout.TENANT: 1, Layout.LIBRARY: 2}
 
-#: If several layouts have the same number of photographs, the first of them here is chosen: the most common one.
+#: If several layouts fit equally well, the first of them here is chosen: the most common one.
 _PREFERENCE = (Layout.TENANT, Layout.LIBRARY, Layout.PROJECT)
 
 
@@ -66,7 +66,7 @@ class LibrarySurvey:
         deeper: photographs below the projects' folders, which photojobs does not read either.
         unreadable: folders that cannot be listed.
         unsafe: folders whose names no project can have, each with the reason.
-        sharing: a text for each photo that has several pictures of the same kind and base name.
+        sharing: a text for each group of pictures of the same kind and base name, which count as one photo.
         neighbors: the other projects of the tenant, if the surveyed folder is a project.
     """
 
@@ -95,8 +95,8 @@ class LibrarySurvey:
 def survey_library(folder: Path, kinds: AcceptedExtensions, *, layout: Layout | None = None) -> LibrarySurvey:
     """Survey a folder; `kinds` decides which files are photographs.
 
-    The folder's path may contain symlinks, but symlinks inside the folder are not followed. By default, the layout is
-    the one that fits most of the photographs.
+    The folder's path may contain symlinks, but symlinks inside the folder are not followed. By default, the
+    layout is the one that fits most of the manifests or, without manifests, most of the photographs.
 
     Raises:
         NotALibrary: the folder is missing or unreadable, or the library's root would be the root of the file system.

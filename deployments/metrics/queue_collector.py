@@ -29,7 +29,7 @@ logger = logging.getLogger("photojobs.metrics")
 #: A job is counted this long after its end. By then, the transaction that ended the job has committed.
 SETTLED_SECONDS = 15.0
 
-#: The largest number of ended jobs that a scrape reads; the next scrape continues there.
+#: The largest number of ended jobs that a scrape reads; the next scrape continues after the last of them.
 MAX_ENDED_PER_SCRAPE = 20_000
 
 #: How many types of jobs have separate numbers. A type can be any text; further types count as `other`.
@@ -77,7 +77,11 @@ class QueueCollector(Collector):
         yield from self._counted.collect()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the current numbers; if the database is down, 0 for `photojobs_database_up`, and the last counts."""
+        """Yield the current numbers.
+
+        If the database is down, yield only `photojobs_database_up` with the value 0, and the counters as they were at
+        the last scrape.
+        """
         with self._lock:
             try:
                 now = self._database.clock()

@@ -17,7 +17,7 @@ from task_definitions.wording import lasting, quantity
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: How many workers have a row of their own; the others share one.
+#: How many workers have rows of their own; all other workers share rows.
 MAX_WORKERS = 12
 
 #: The largest number of rows of bars for a worker; further bars are drawn over others.

@@ -27,14 +27,18 @@ DEFAULT_PHOTOS = 60
 #: The size and quality of a picture on the sheet; a picture has about 6 kB.
 MINIATURE = Rendition(long_edge_pixels=240, quality=55, effort=4)
 
-#: The largest size of one picture, and of all pictures together. Pictures beyond it are left out.
+#: The largest size of a picture. A larger picture is left out.
 MAX_PICTURE_BYTES = 40_000
+#: The largest size of all pictures together. A picture that would exceed it is left out.
 MAX_SHEET_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """A photo in a contact sheet; `picture` is a data URL, or None if the photo has no thumbnail."""
+    """A photo in a contact sheet.
+
+    `picture` is a data URL; None if the photo has no readable thumbnail, or if the picture would be too large.
+    """
 
     photo: ChangedPhoto
     picture: str | None

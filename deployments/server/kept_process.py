@@ -94,7 +94,7 @@ class _KeptProcess:
             self._start_again()
 
     def let_go(self) -> subprocess.Popen[bytes] | None:
-        """Stop restarting the process; return the process that was started last."""
+        """Stop restarting the process; return the process that was started last; None if none was."""
         with self._lock:
             self._let_go.set()
             return self._process

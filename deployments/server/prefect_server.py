@@ -52,7 +52,7 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def prefect_server(
     home: Path, *, host: str = LOOPBACK, port: int | None = None, hosts: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield the URL of a Prefect API: the one in `PREFECT_API_URL`, else that of a server for the time of the block."""
+    """Yield the URL of a Prefect API: the one in `PREFECT_API_URL`, else that of a server that this block runs."""
     given = os.environ.get("PREFECT_API_URL")
     if given:
         yield given

@@ -85,7 +85,10 @@ def find_running_up(database: Database) -> RunningUp | None:
 
 
 def prefect_home(database: Database) -> Path:
-    """Return the folder of `photojobs up`: PREFECT_HOME, else one beside the SQLite file, or in the home folder."""
+    """Return the folder of `photojobs up`: PREFECT_HOME, else one beside the SQLite file.
+
+    For PostgreSQL and for a database in memory, the folder is in the home folder of the user.
+    """
     named = os.environ.get("PREFECT_HOME")
     if named:
         return Path(named)
@@ -99,7 +102,10 @@ def server_home(database: Database) -> Path:
 
 
 def server_of(database: Database) -> ServerApi | None:
-    """Return the Prefect server for a database: the one in the environment, else that of a running `photojobs up`."""
+    """Return the Prefect server for a database: the one in the environment, else that of a running `photojobs up`.
+
+    Return None if there is neither.
+    """
     named = os.environ.get("PREFECT_API_URL")
     if named:
         return ServerApi(named.rstrip("/"))
@@ -111,7 +117,10 @@ def server_of(database: Database) -> ServerApi | None:
 
 
 def server_errors(database: Database) -> list[ServerError]:
-    """Return the errors that the server of the running `photojobs up` has logged since its start."""
+    """Return the errors that the server of the running `photojobs up` has logged since its start.
+
+    The list is empty if no `photojobs up` runs, or if it did not start the server.
+    """
     running = find_running_up(database)
     if running is None or running.server_log is None:
         return []

@@ -19,7 +19,7 @@ logger = logging.getLogger("photojobs.server_log")
 #: The name of the log in the server's folder.
 SERVER_LOG = "server.log"
 
-#: How often the log is read.
+#: Seconds between two reads of the log.
 LOOK_SECONDS = 1.0
 
 #: The time after which the same error is reported again.

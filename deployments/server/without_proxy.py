@@ -15,7 +15,8 @@ _OWN_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 def direct_environment(*hosts: str) -> dict[str, str]:
     """Return the environment variables with which HTTP clients reach this machine and `hosts` without a proxy.
 
-    Hosts that the user excepted stay excepted. Without a proxy in the environment, no variable is needed.
+    Hosts that the user excepted stay excepted. The result is empty if the environment names no proxy, or excepts all
+    hosts.
     """
     names = {name.lower() for name in os.environ}
     # If both spellings are set, the clients read the one in lower case, also if it is empty.

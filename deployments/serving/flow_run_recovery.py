@@ -60,14 +60,15 @@ MISSED_SECONDS = 60
 #: How many flow runs Prefect's server returns in one page, at most.
 _PAGE_SIZE = 200
 
-#: A run that died before it wrote its task is restarted at most this many times, and only within this time.
+#: A run that died before it wrote its task is restarted at most `MAX_RESTARTS` times, and only if it died less than
+#: `RESTART_WITHIN` ago.
 MAX_RESTARTS = 3
 RESTART_WITHIN = timedelta(days=1)
 
 #: If the flow run of an unfinished task was restarted more than `MAX_RESTARTS` times within this time, its next restart
-#: is delayed, and so is the next run of Drain Queue after one that crashed. The delay begins at the first of these
-#: numbers of seconds, doubles each time, and ends at the second.
+#: is delayed. After a crash of Drain Queue within this time, its next run is delayed, too.
 RECENTLY = timedelta(hours=1)
+#: The shortest and the longest of these delays, in seconds. The delay doubles with each further restart or crash.
 RESTART_DELAYS = (30.0, 600.0)
 
 #: After this long in Prefect's state `Cancelling`, a run has no process that could end it.
@@ -88,7 +89,8 @@ POOL_START_SECONDS = 900
 
 _UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 
-#: The tasks that `recover_flow_runs` found silent: their last heartbeats, with the monotonic time of the first look.
+#: The tasks that `recover_flow_runs` found without a recent heartbeat. A key is the task's id with its last heartbeat,
+#: and its value is the monotonic time of the first look that found this heartbeat.
 SilentTasks = dict[tuple[str, datetime | None], float]
 
 
@@ -220,7 +222,7 @@ def restart_dead_runs(client: SyncPrefectClient, tasks: TasksRepository, begun: 
 def report_ended_tasks(client: SyncPrefectClient, database: Database, begun: Iterable[FlowRun]) -> int:
     """Report to Prefect the end of each task whose flow run could not report it; return how many there were.
 
-    Prefect shows a run that died before as `Crashed`, or as `Running` if its runner died as well. A suspended run has
+    Prefect shows a flow run that died as `Crashed`, or as `Running` if its runner died as well. A suspended run has
     no process; its task may have been canceled, or released from its hold and run by a worker.
     """
     tasks = TasksRepository(database)
@@ -263,7 +265,7 @@ def _is_after_end(state: State | None, task: Task) -> bool:
 
 
 def _last_start(states: Iterable[State]) -> State | None:
-    """Return the latest state in which a process began the flow run."""
+    """Return the latest state in which a process began the flow run; None if no process began it."""
     begun = (state for state in states if state.type == StateType.RUNNING)
     return max(begun, key=lambda state: state.timestamp, default=None)
 
@@ -302,7 +304,8 @@ def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None
     long_ago = datetime.now(UTC) - timedelta(seconds=CANCELING_SECONDS)
     for run in _our_runs(client, StateType.CANCELLING):
         # If a runner has a process for this run, the runner ends the run within seconds. A process that is just
-        # starting would start a `Cancelled` run in spite of the user, but not one in `Cancelling`.
+        # starting would start a `Cancelled` run in spite of the user, but not one in `Cancelling`. So a run is ended
+        # here only if it has been in `Cancelling` for long.
         if run.state is not None and run.state.timestamp < long_ago:
             _end_as_canceled(client, tasks, run)
     for run in _our_runs(client, StateType.CANCELLED, ended_within=CANCELED_WITHIN):
@@ -348,7 +351,10 @@ def _recover_tasks(client: SyncPrefectClient, runtime: Runtime, unfollowed: list
 
 
 def _served(client: SyncPrefectClient, runs: Iterable[FlowRun]) -> set[UUID]:
-    """Return those deployments of the runs that exist and whose definition exists: only their runs can start."""
+    """Return the ids of the deployments of these runs that are on the server and have a definition.
+
+    Only runs of these deployments can start.
+    """
     ids = {run.deployment_id for run in runs if run.deployment_id is not None}
     wanted = DeploymentFilter(id=DeploymentFilterId(any_=list(ids)))
     found = all_deployments(client, wanted) if ids else []
@@ -447,7 +453,7 @@ def _show_as_crashed(client: SyncPrefectClient, run: FlowRun, message: str) -> N
 def _restart_delay(states: Iterable[State]) -> float:
     """Return the seconds until a dead flow run starts again: 0 unless it died several times recently."""
     now = datetime.now(UTC)
-    # A process may also die before the run is `Running`.
+    # Restarts are counted and not starts, because a process may also die before the run is `Running`.
     restarts = sum(state.message == RESTARTED and state.timestamp > now - RECENTLY for state in states)
     return 0 if restarts <= MAX_RESTARTS else _delay(restarts - MAX_RESTARTS)
 

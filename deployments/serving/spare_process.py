@@ -112,7 +112,11 @@ class SpareProcess:
 
 
 async def use_spare_process() -> None:
-    """Make the runners of this process start flow runs in spare processes."""
+    """Make the runners of this process start flow runs in spare processes.
+
+    Raises:
+        RunnerFailed: the installed Prefect starts processes by another function.
+    """
     try:
         starter = import_module("prefect.runner._starter_engine")
         spare = SpareProcess(starter.run_process)

@@ -79,7 +79,7 @@ async def _refuse_foreign(client: PrefectClient, run: FlowRun) -> None:
 
 
 async def _skip_overlapping(client: PrefectClient, run: FlowRun) -> None:
-    # A run that was restarted after a crash may already have a task.
+    # A run that was restarted after a crash may already have a task, so it is not skipped.
     if not run.auto_scheduled or run.run_count or run.deployment_id is None:
         return
     at_work = await client.read_flow_runs(
@@ -96,7 +96,7 @@ async def _skip_overlapping(client: PrefectClient, run: FlowRun) -> None:
 
 
 def _precedes(other: FlowRun, run: FlowRun) -> bool:
-    """Return True if `run` must wait for `other`; if both are about to start, the one that was due earlier runs."""
+    """Return True if `run` must be skipped because of `other`; if both are about to start, the one due earlier runs."""
     # A schedule gives all its runs the same parameters. Users may add schedules for several projects of a tenant.
     if other.id == run.id or other.parameters != run.parameters:
         return False

@@ -59,7 +59,7 @@ class Running:
     Attributes:
         login_url: opens the UI without a prompt for the password; None for a server that `PREFECT_API_URL` names.
         password_file: contains the password; None for a server that `PREFECT_API_URL` names.
-        metrics_url: the address of the metrics; None if metrics are off.
+        metrics_url: the address of the metrics; None if this process serves no metrics.
     """
 
     api_url: str

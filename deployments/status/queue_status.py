@@ -144,5 +144,5 @@ def _running(job: Job, now: datetime) -> RunningJob:
 
 
 def _since(moment: datetime | None, now: datetime) -> float:
-    # Another program may have written a text that is not a time.
+    # The moment is None if another program has written a text that is not a time.
     return max(0.0, (now - (moment or now)).total_seconds())

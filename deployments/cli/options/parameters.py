@@ -14,7 +14,7 @@ from task_definitions.wording import shown
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 Json = Annotated[Flag, Parameter(name="--json", help="Print JSON.")]
 
-#: Values of an option that may be given several times.
+#: The type of an option that may be given several times.
 Several = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 
 
@@ -25,7 +25,7 @@ def _whole_number(_type: object, tokens: Sequence[Token]) -> int:
             msg=f"{shown(tokens[0].value)} is out of range. Give a whole number from -{MAX_INTEGER} to {MAX_INTEGER}.",
             token=tokens[0],
         )
-    # Cyclopts rounds a fraction, so that an id of 2.6 would be the id of another photo or job: 3.
+    # Cyclopts itself would round a fraction: the id 2.6 would become 3, the id of another photo or job.
     try:
         return int(tokens[0].value)
     except ValueError:

@@ -15,14 +15,20 @@ MESSAGE_CHARACTERS = 120
 
 
 def progress_of(job: Job) -> str:
-    """Return the progress of a job as `done/total`, or only the number of finished items if the total is not known."""
+    """Return the progress of a job as `done/total`.
+
+    If the total is not known, the result is only the number of finished items, or empty if no item is finished.
+    """
     if job.progress_total is None:
         return str(job.progress_done or "")
     return f"{job.progress_done or 0}/{job.progress_total}"
 
 
 def short_id(task_id: str | None) -> str | None:
-    """Return the first characters of a task's id, which commands accept in its place; other texts are not shortened."""
+    """Return the first characters of a task's id, which commands accept in its place.
+
+    An id that is not a UUID is not shortened. For None, the result is None.
+    """
     try:
         uuid.UUID(task_id or "")
     except ValueError:

@@ -38,7 +38,7 @@ def set_up_logs(*, is_verbose: bool) -> None:
     ours.propagate = False
     # Warnings are about single photos and projects, which commands show in their results.
     ours.setLevel(logging.INFO if is_verbose else logging.ERROR)
-    # A user cannot tell a wait from a run that hangs.
+    # Messages about waits are always shown. Without them, a user could not tell a run that waits from one that hangs.
     logging.getLogger("photojobs.waiting").setLevel(logging.INFO if is_verbose else logging.WARNING)
     of_libraries = _TerminalHandler(logging.NOTSET if is_verbose else logging.ERROR)
     of_libraries.setFormatter(handler.formatter)

@@ -154,7 +154,7 @@ def _watch(
 
 
 class _Waits:
-    """Says once for each step and reason why no job of a task starts."""
+    """Shows why no job of a task starts, each reason once for each step."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -178,7 +178,7 @@ class _Waits:
         if reason is None or (job.step_index, reason.name) in self._said:
             return
         self._said.add((job.step_index, reason.name))
-        # Only a user can end a block, so --quiet shows it, too.
+        # A blocked job waits until a user acts, so the reason is shown with --quiet, too.
         show = warn if reason.standing is Standing.BLOCKED else remark
         show(f"{job.type} waits: {reason.says} {reason.remedy}".rstrip())
 

@@ -21,7 +21,7 @@ REASONS = 3
 
 
 def print_result(summary: TaskSummary, *, json: bool, refusals: Sequence[Refusal] | None = None) -> None:
-    """Print the summary of a task that this command has run: as JSON, or for people, unless `--quiet` is given."""
+    """Print the summary of a task that this command has run: as JSON, or for people if `--quiet` is not given."""
     if json:
         print_summary_json(summary, refusals=refusals)
     elif not is_quiet():

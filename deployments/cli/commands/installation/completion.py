@@ -44,7 +44,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /, *, install: Flag = Fals
 
 
 def _start_completing_in_zsh(script: Path) -> None:
-    """Add a line that switches completion on to the start file of zsh; by default, zsh has completion switched off."""
+    """Add a line to the start file of zsh that turns completion on; by default, zsh completes nothing."""
     start_file = Path.home() / ".zshrc"
     text = start_file.read_text(errors="surrogateescape") if start_file.exists() else ""
     if str(script.parent) in text and "compinit" not in text:

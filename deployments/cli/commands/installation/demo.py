@@ -185,7 +185,7 @@ def _run(runtime: Runtime, name: str, tenant_id: str) -> TaskSummary:
 def _hopeless(database: Database) -> frozenset[str]:
     """Return the names of the photos that must fail now.
 
-    These are files that are not pictures, and the photos of the project without a folder until upkeep archives it.
+    These are the broken files, and the photos of the project without a folder until upkeep archives it.
     """
     active = {project.project_name for project in ProjectsRepository(database).list(archived=False)}
     lost = [LOST_DRIVE.photo_name(index) for index in range(LOST_ROWS)] if LOST_DRIVE.name in active else []

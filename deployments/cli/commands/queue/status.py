@@ -51,7 +51,8 @@ def show_status(
 
     Args:
         tenant: Only jobs and tasks of this tenant.
-        limit: How many rows of each kind to show at most; unfinished tasks come first.
+        limit: The most rows in the tables of running jobs, waiting jobs, failures and tasks; unfinished tasks come
+            first.
         watch: Update the display until Ctrl-C. Without a terminal, print one line for each update; with --json, print
             one document for each.
         interval: Seconds between two updates.

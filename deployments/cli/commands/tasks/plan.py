@@ -27,7 +27,7 @@ from storage.settings import Settings
 
 COLUMNS = ("step", "project", "would", "first")
 
-#: How many names are shown for each project.
+#: The largest number of examples, such as names of photos, in a row of the table.
 EXAMPLES = 2
 
 app = App(name="plan")

@@ -29,12 +29,12 @@ from task_definitions.wording import os_error_in_words
 def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
     """Start a task, run it to its end, and return its summary.
 
-    Afterwards, Prefect's pages show the task's flow run. If their history cannot be written, a warning is printed. The
-    runtime must be the current one.
+    Afterwards, Prefect's pages show a flow run for the task. If Prefect's history cannot be written, a warning is
+    printed. `runtime` must be the current runtime.
 
     Raises:
         PhotojobsError: the task cannot be started.
-        RunBrokenOff: the run ended before the task. The task was canceled, if possible.
+        RunBrokenOff: the run ended, although the task had not ended. The task was canceled, if possible.
     """
     tasks = TasksRepository(runtime.database)
     # These calls report unknown tenants, projects and photos at once, so they precede the start of the server, which
@@ -65,10 +65,10 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
 def run_followed(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskSummary:
     """Run a task through Prefect in this process, show its progress, and return its summary.
 
-    The runtime must be the current one.
+    `runtime` must be the current runtime.
 
     Raises:
-        RunBroken: the flow run ended before the task.
+        RunBroken: the flow run ended, although the task had not ended.
     """
     from flows.api.start import run_task
 
