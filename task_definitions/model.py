@@ -160,7 +160,7 @@ class TaskDefinition(BaseModel):
         """Return `{name: {label, user_relevant, scope, steps, …}}`, the form of a definition file.
 
         Defaults are included, so that a definition that is stored with a task keeps its meaning when a default changes.
-        Fields for which a setting is used are left out.
+        Fields without a value are left out, such as those that a setting decides.
         """
         body = self.model_dump(mode="json", exclude_none=True, exclude={"name": True, "steps": True})
         return {self.name: {**body, "steps": [_step_mapping(step) for step in self.steps]}}

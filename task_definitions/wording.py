@@ -70,7 +70,7 @@ def quantity(number: int, noun: str) -> str:
 
 
 def portion(part: int, total: int, noun: str) -> str:
-    """Return `2 of 3 jobs`: a part of a total; if the total is 1, only `1 job`."""
+    """Return `2 of 3 jobs`: a part of a total; if the total is 1, only the part, as in `1 job`."""
     return quantity(part, noun) if total == 1 else f"{part} of {quantity(total, noun)}"
 
 
