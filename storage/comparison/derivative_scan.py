@@ -82,7 +82,8 @@ class DerivativeScan:
     def changed_files(self) -> Iterator[list[tuple[int, str]]]:
         """Yield batches of (photo id, file name) for each file that differs from its row in `photo_originals`.
 
-        All files must have been staged. Read these batches before you ask for outdated derivatives and metadata.
+        Files without a row are included. All files must have been staged. Read these batches before you ask for
+        outdated derivatives and metadata.
         """
         self._find_owners()
         self._fill(_FIND_CHANGED_FILES, {"project_id": self._project_id})

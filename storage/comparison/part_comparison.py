@@ -62,7 +62,8 @@ class PartComparison:
     Args:
         part: the rows and names.
         extensions: the accepted extensions.
-        look: describes a file; called only for files at which the names on disk and the rows differ.
+        look: describes a file; called only for files whose base name has no row, or other files on disk than its row
+            states.
     """
 
     def __init__(self, part: NamePart, *, extensions: AcceptedExtensions, look: Look) -> None:

@@ -36,11 +36,13 @@ class ProjectComparison:
     """The rows of a project and the names in its folder.
 
     Add the rows before you list the folder. If a file appears or disappears in between, the listing then shows the
-    newer state. Photos whose rows are inserted in between are left out.
+    newer state. Rows that are inserted in between are not compared, so their names count as new. Callers
+    compare new names with the current rows by `known_names`.
 
     Args:
         extensions: the accepted extensions.
-        look: describes a file; called only for files at which the names on disk and the rows differ.
+        look: describes a file; called only for files whose base name has no row, or other files on disk than its row
+            states.
     """
 
     def __init__(self, *, extensions: AcceptedExtensions, look: Look) -> None:

@@ -50,7 +50,10 @@ def translating_errors(engine: Engine) -> Iterator[None]:
 
 
 def translate_error(context: ExceptionContext) -> StorageError | None:
-    """Return the `StorageError` for the error of a statement; a handler of SQLAlchemy's event `handle_error`."""
+    """Return the `StorageError` for the error of a statement, or None if no class fits.
+
+    The function is a handler of SQLAlchemy's event `handle_error`.
+    """
     translated = storage_error(context.original_exception, context.engine)
     if isinstance(translated, DatabaseReadOnly | DatabaseUnavailable):
         # After a failover, this server may no longer accept writes; a new connection can reach the new primary server.

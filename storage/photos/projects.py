@@ -160,7 +160,7 @@ class ProjectsRepository:
             return list(connection.scalars(select(tenant).distinct().order_by(tenant).limit(limit)))
 
     def list_tags(self, *, limit: int) -> Sequence[str]:
-        """Return up to `limit` different names of tags, in order."""
+        """Return up to `limit` different names of tags of all tenants, in order."""
         with self._access.read() as connection:
             return list(connection.scalars(select(tags.c.name).distinct().order_by(tags.c.name).limit(limit)))
 

@@ -19,7 +19,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedJob:
-    """The end of a job. The creation time is None if another program wrote a text that is not a time."""
+    """The end of a job.
+
+    `started_at` is None if the job never started. A time that another program wrote is None if its
+    text is not a time.
+    """
 
     id: int
     type: str

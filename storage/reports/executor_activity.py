@@ -19,7 +19,7 @@ class Executor:
     """A process that runs jobs.
 
     Attributes:
-        last_sign_at: the time of the executor's latest heartbeat.
+        last_sign_at: the time of the executor's latest heartbeat; None if it has written none.
     """
 
     worker_id: str

@@ -19,7 +19,7 @@ from storage.records import JobStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneLoad:
-    """The load of a lane; `slots` is None if the lane has no limit."""
+    """The load of a lane; `slots` is None without a limit, and `oldest_waiting_at` is None if no job is ready."""
 
     name: str
     slots: int | None

@@ -22,8 +22,9 @@ MAX_SINGLE_JOBS = 600
 #: The number of buckets that the time of a task is divided into.
 BUCKETS = 200
 
-#: The maximum number of rows in each list.
+#: The maximum number of reasons in a list.
 MAX_REASONS = 25
+#: The maximum number of items and projects in the list of the slowest ones.
 MAX_SLOWEST = 15
 
 
@@ -49,7 +50,10 @@ class JobSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTimes:
-    """Waiting times (before the last start) and running times of the jobs of a step, in seconds."""
+    """Waiting times (before the last start) and running times of the jobs of a step, in seconds.
+
+    `p95` is the 95th percentile.
+    """
 
     step_index: int
     type: str
@@ -64,7 +68,10 @@ class StepTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureReason:
-    """A reason for failures of items, or of jobs without failed items; `first` is the name of one of the items."""
+    """A reason for failures of items, or of jobs without failed items.
+
+    `first` is the name of one of the items; None for jobs.
+    """
 
     type: str
     reason: str

@@ -34,8 +34,8 @@ class StepSummary:
         errors: the first error messages of failed jobs.
         left: the names of files that the handlers left unchanged, with the reasons.
         seconds: the time from the first start to the last end; None while no job has ended.
-        started_at: when the first job started.
-        finished_at: when the latest job ended.
+        started_at: when the first job started; None if none has started.
+        finished_at: when the latest job ended; None while no job has ended.
     """
 
     step_index: int

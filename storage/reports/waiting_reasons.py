@@ -33,8 +33,8 @@ MAX_NAMED_JOBS = 5
 JUST_QUEUED_SECONDS = 3.0
 
 
-#: The checks that do not concern a run which follows the job. The run is an executor itself; it passes over jobs that
-#: no run follows, and it waits for a project only after the start of the job.
+#: The checks whose results cannot keep a run that follows the job from starting it. Such a run is an executor. It
+#: passes over better jobs that no run follows, and it waits for a project only after the start of the job.
 _NO_OBSTACLES = frozenset({"executor", "rank", "project"})
 
 
