@@ -137,7 +137,7 @@ def write_derivatives(
 ) -> Derivatives:
     """Write derivatives like `make_derivatives`, but do not sync them to the disk.
 
-    No file may exist at the paths; a file that does makes the call fail.
+    If a file already exists at one of the paths, the call fails.
     """
     wanted = [
         (path, rendition)

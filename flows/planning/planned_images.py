@@ -38,7 +38,7 @@ class PlannedImages(ImageProcessing):
     def make_derivatives(self, source: Path, **wanted: Unpack[Wanted]) -> Derivatives:
         """Make derivatives, or only check the header if the plan is not thorough; see `ImageProcessing`.
 
-        The result has neither hash nor metadata, because a hash would take longer than the rest of the plan.
+        The result has no metadata and no hash. A hash would take longer than the rest of the plan.
         """
         original = self._original(source)
         thumbnail, preview = wanted.get("thumbnail"), wanted.get("preview")

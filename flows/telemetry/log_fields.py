@@ -29,7 +29,7 @@ def about_task(task: Task) -> dict[str, Any]:
 
 
 def about_job_at_work() -> dict[str, Any]:
-    """Return the fields of the job that the current thread runs; none if it runs no job."""
+    """Return the fields of the job that the current thread runs; empty if it runs no job."""
     job = _at_work.get()
     return {} if job is None else about_job(job)
 

@@ -34,12 +34,12 @@ from storage.reports.task_summary import TaskSummary
 logger = logging.getLogger("photojobs.tracing")
 
 #: How long an export of up to 512 spans may take, unless a variable in `_TIMEOUT_VARIABLES` is set. A process that ends
-#: waits so long for the export of its last spans: OpenTelemetry does not use the timeout of `force_flush`.
+#: waits up to this time for the export of its last spans, because OpenTelemetry ignores the timeout of `force_flush`.
 EXPORT_SECONDS = 3.0
 
 _TIMEOUT_VARIABLES = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
 
-#: The trace id and the span id of the span that is created next.
+#: The trace id and the span id of the span that is created next; None if its ids are random.
 _next_ids: ContextVar[tuple[int, int] | None] = ContextVar("photojobs_next_span_ids", default=None)
 
 

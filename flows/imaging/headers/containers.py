@@ -112,7 +112,7 @@ def _jpeg_segments(read_at: Reader, start: int) -> Iterator[tuple[int, int, int]
 
 
 def jpeg_sample_bits(read_at: Reader) -> int | None:
-    """Return how many bits each sample of a JPEG has; None if the file is not a JPEG."""
+    """Return how many bits each sample of a JPEG has; None if the file is not a JPEG, or is broken."""
     for kind, at, _ in _jpeg_segments(read_at, 0):
         if kind in _JPEG_FRAMES:
             return next(iter(read_at(at, 1)), None)

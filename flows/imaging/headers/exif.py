@@ -69,7 +69,7 @@ def read_exif_block(block: bytes) -> ExifTags:
 
 
 def interoperability_index(block: bytes) -> str | None:
-    """Return the DCF interoperability index of an EXIF block: `R98` for sRGB, `R03` for Adobe RGB, or None."""
+    """Return the DCF interoperability index of an EXIF block: `R98` for sRGB, `R03` for Adobe RGB; None if missing."""
     read_at = _structure_of(block)
     exif = read_folder(read_at, _number(next(read_pages(read_at), {}), _EXIF_FOLDER) or 0)
     return _text(read_folder(read_at, _number(exif, _INTEROPERABILITY_FOLDER) or 0), _INTEROPERABILITY_INDEX)

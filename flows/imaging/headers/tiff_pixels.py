@@ -58,6 +58,7 @@ class TiffPixels:
         page: the index of the page with the picture, starting at 0.
         numbers: the encoding of colors; None if it is not known.
         bands: the number of channels with colors and transparency, which come first; the other channels are ignored.
+            None if all channels are used.
         replaced: the offsets of 16-bit numbers in the file that libvips does not accept, with the numbers that libvips
             gets instead; empty if libvips can read the file unchanged.
         byte_order: the byte order of the file.

@@ -179,7 +179,7 @@ class _Process:
         return None
 
     def stop(self, *, at_once: bool = False) -> None:
-        """End the process. Call this method only once."""
+        """End the process; with `at_once`, kill it. Call this method only once."""
         self.connection.close()
         os.close(self._lifeline)
         if at_once:

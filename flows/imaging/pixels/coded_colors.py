@@ -36,9 +36,11 @@ _WHITE_NITS = 203.0
 _PEAK_NITS = 1000.0
 #: The constants of PQ, from Recommendation ITU-R BT.2100, table 4.
 _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
-#: The constants of HLG, from the same recommendation, table 5: its curve, the gamma of a screen, and luminance.
+#: The constants of the curve HLG, from Recommendation ITU-R BT.2100, table 5.
 _A, _B, _C = 0.17883277, 0.28466892, 0.55991073
+#: The gamma of a screen that shows HLG, from the same table.
 _SYSTEM_GAMMA = 1.2
+#: The shares of red, green and blue in the luminance, from the same table.
 _LUMINANCE: Final = [0.2627, 0.6780, 0.0593]
 
 

@@ -78,8 +78,8 @@ class _DerivativeWork:
     """The work on the thumbnail and the preview of one photo. It writes only files, and may run in any thread.
 
     Attributes:
-        metadata: the metadata of the source file; None if they were not requested, could not be read, or the file was
-            not decoded.
+        metadata: the metadata of the source file; None if they were not requested or could not be read, or if the
+            file was not decoded.
     """
 
     def __init__(

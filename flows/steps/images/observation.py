@@ -70,7 +70,9 @@ class OriginalComparison:
         return with_fingerprint(original, self.images.take_fingerprint(path), now=self.now)
 
     def why_unusable(self, error: Exception, file: ScannedFile, path: Path) -> Exception:
-        """Return the error of a photo whose file could not be read: `SkipItem` if the file may still be incomplete.
+        """Return the error of a photo whose file could not be read.
+
+        It is `SkipItem` if the file may still be incomplete, else `UnusableImage`.
 
         A file may be incomplete if it has changed since it was listed, or within the last `settle_seconds`. A later run
         then tries again.

@@ -97,7 +97,10 @@ class _Pace:
 
     @property
     def threads(self) -> int | None:
-        """The number of threads that read. It is 1 if there is a rate limit, because one thread is then fast enough."""
+        """The number of threads that read, or None for the default number.
+
+        It is 1 if there is a rate limit, because one thread is then fast enough.
+        """
         return 1 if self._bytes_per_second else None
 
     def take(self, size_bytes: int) -> bool:
