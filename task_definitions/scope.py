@@ -1,6 +1,7 @@
 """The scope of a run: one project, a set of photos, or everything. Also determines the scope if none is given.
 
 `storage.lifecycle.step_jobs` decides which projects and photos a step of a task with this scope works on.
+`flows.starting.new_task` decides which other parameters a start needs or refuses.
 """
 
 from enum import StrEnum

@@ -1,6 +1,7 @@
 """The step types that definitions use, with a description of each.
 
-The handlers are in `flows.steps`, and `flows.handlers.step` registers them.
+The handlers are in `flows.steps`, and `flows.handlers.step` registers them. `_load_all` in that file keeps the
+errors of packages whose steps cannot be loaded.
 """
 
 import re

@@ -1,7 +1,8 @@
 """Turns the body of one definition into a `TaskDefinition`, or into a list of all its problems.
 
 pydantic finds the problems. This module writes the messages, which name the field and what is allowed.
-`task_definitions.loader` reads files.
+`task_definitions.loader` reads files, and passes the step types that are known (`known_step_type_names` in
+`task_definitions.step_types`).
 """
 
 import re

@@ -1,6 +1,7 @@
 """Checks that the tenant of a new task exists, and that the projects which the task names are active.
 
-Otherwise, the task would do nothing and would seem to succeed.
+Otherwise, the task would do nothing and would seem to succeed. `storage.queue.new_tasks` refuses projects and photos
+that do not exist or belong to another tenant.
 """
 
 from contextlib import suppress

@@ -1,6 +1,7 @@
 """The exit codes of the command, and their meanings for each command.
 
-`deployments.cli.command_line` turns errors into these codes and into messages.
+`deployments.cli.command_line` turns errors into these codes and into messages. Other codes are returned by
+the commands: `deployments.cli.commands.tasks.run` chooses by the status of its task.
 """
 
 from __future__ import annotations
