@@ -27,9 +27,17 @@ from storage.errors import (
 def storage_error(error: BaseException, engine: Engine | None) -> StorageError | None:
     """Return the `StorageError` for a driver's error, or None if no class fits."""
     place = shown_url(engine.url) if engine is not None else "the database"
-    if isinstance(error, OverflowError | UnicodeEncodeError):
-        # The driver raised the error before it sent anything.
-        return InvalidValue("value", f"cannot be stored ({error}); nothing was written. Give another value.")
+    # The driver raises these two errors before it sends anything.
+    if isinstance(error, OverflowError):
+        return InvalidValue(
+            place, f"a number does not fit in 64 bits ({error}); nothing was written. Give a number that fits."
+        )
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidValue(
+            place,
+            f"a text contains a lone surrogate, which is not valid Unicode text ({error}); nothing was written. "
+            "Remove this character.",
+        )
     if isinstance(error, sqlite3.Error):
         return _sqlite_error(error, place)
     if type(error).__module__.startswith("psycopg"):
@@ -67,7 +75,9 @@ def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return DatabaseBusy(f"{place}: another process kept the database locked; nothing was written. Try again.")
     if code.startswith("SQLITE_READONLY"):
-        return DatabaseReadOnly(f"{place}: the file or its folder is read-only; nothing was written. Make it writable.")
+        return DatabaseReadOnly(
+            f"{place}: the file or its folder is read-only; nothing was written. Make both writable."
+        )
     if code.startswith("SQLITE_FULL"):
         # SQLite reports a full folder of temporary files as if it were the database's disk, also if that one has space.
         return DiskFull(
@@ -108,7 +118,9 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
             "user has the privileges."
         )
     if state.startswith("53"):
-        return DiskFull(f"{place}: {detail}; nothing was written. Free resources on the server and try again.")
+        return DiskFull(
+            f"{place}: {detail}; nothing was written. Free disk space or memory on the server, and try again."
+        )
     if state in ("42P01", "42703"):
         return SchemaMismatch(
             f"{place}: {detail}. Run `photojobs db upgrade`, or check that this is the right database."

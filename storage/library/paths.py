@@ -255,7 +255,7 @@ class ProjectFolder:
             )
         folder = self.path
         for part in folders:
-            folder = folder / check_name(part, what=f"Folder in project folder “{self.project_folder}”")
+            folder = folder / check_name(part, what=f"Project folder “{self.project_folder}”: the name")
             _refuse_anything_but_a_folder(folder)
         return self._file(folder, name)
 
@@ -308,7 +308,7 @@ class ProjectFolder:
             self.library.make_folder(folder)
 
     def _file(self, folder: Path, name: str) -> Path:
-        path = folder / check_name(name, what=f"File name in project folder “{self.project_folder}”")
+        path = folder / check_name(name, what=f"Project folder “{self.project_folder}”: the name")
         _refuse_symlink(path)
         return path
 
@@ -318,7 +318,7 @@ class ProjectFolder:
         return path
 
     def _derivative(self, folder: Path, name: str) -> Path:
-        what = f"Derivative in project folder “{self.project_folder}”"
+        what = f"Project folder “{self.project_folder}”: the name of the derivative"
         check_name(name, what=what)
         path = folder / check_name(derivative_stem(name) + DERIVATIVE_EXTENSION, what=what)
         _refuse_symlink(path)
@@ -365,7 +365,10 @@ def _refuse_symlink(path: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     if stat.S_ISLNK(mode):
-        raise UnsafePath(f"{printable(str(path))} is a symbolic link, which may lead out of the project. Remove it.")
+        raise UnsafePath(
+            f"{printable(str(path))} is a symbolic link, which may lead out of the project. "
+            "Replace it with the file or folder that it points to."
+        )
     return mode
 
 

@@ -346,7 +346,8 @@ def _fail_later_steps(connection: Connection, task: Task, follow_up_index: int, 
         task_ids=[task.id],
         status=JobStatus.FAILED,
         now=now,
-        error_message=f"not run: steps[{task.step_index}] of its task failed; retry the task",
+        error_message=f"steps[{task.step_index}] of its task failed, so the job did not run; "
+        f"`photojobs retry {task.id}` runs both again",
         result=None,
     )
 

@@ -16,6 +16,8 @@ from storage.database.tables import jobs
 from storage.errors import UnknownJob
 from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
 from storage.lifecycle.state_machine import HELD_BY_STEPS, NO_REASON, get_task
+from storage.photos.project_labels import project_label
+from storage.photos.projects import ProjectsRepository
 from storage.queue.holds import Hold, HoldsRepository
 from storage.queue.lanes import LanesRepository, lane_of
 from storage.queue.project_claims import claiming_jobs
@@ -199,9 +201,9 @@ class WaitingReasons:
         if job.scope not in frozenset(Scope):
             problem = f'Its scope "{printable(job.scope)}" is not one of {listed(Scope)}.'
         elif job.scope == Scope.PROJECT and job.project_id is None:
-            problem = "Its scope is project, but its project was removed or never given."
+            problem = "Its scope is project, but it names no project: the project was removed or never given."
         elif job.scope == Scope.GLOBAL and job.project_id is not None:
-            problem = "Its scope is global, but it names a project."
+            problem = f"Its scope is global, but it names the project {job.project_id}."
         if problem:
             yield _blocked(
                 "scope",
@@ -215,11 +217,11 @@ class WaitingReasons:
         if job.held_by == HELD_BY_STEPS:
             task = None if job.task_id is None else get_task(self._connection, job.task_id)
             if task is None or task.is_final:
-                state = "no longer exists" if task is None else f"is already {task.status}"
+                state = "no longer exists" if task is None else f"has ended ({task.status})"
                 yield _blocked(
                     "held",
-                    f"It waits for the steps of a task that {state}.",
-                    f"`photojobs jobs cancel {job.id}` cancels it.",
+                    f"It waits for the steps of its task {job.task_id}, which {state}.",
+                    f"It will never start; `photojobs jobs cancel {job.id}` cancels it.",
                 )
             else:
                 at = f"its task {task.id} is at step {task.step_index}"
@@ -248,14 +250,14 @@ class WaitingReasons:
         )
 
     def _delay(self, job: Job) -> Reason:
-        failed = "" if not job.attempts else f" after {quantity(job.attempts, 'failed attempt')}"
+        failed = "" if not job.attempts else f", after {quantity(job.attempts, 'failed attempt')}"
         if job.run_after is None or job.run_after <= self._now:
             return _fine("run_after", f"It may start now{failed}.")
-        because = f": {printable(job.error_message)}" if failed and job.error_message else ""
+        because = f": {printable(job.error_message).rstrip('.')}" if failed and job.error_message else ""
         return _waits(
             "run_after",
-            f"It may not start before {job.run_after:%Y-%m-%d %H:%M:%S} UTC, in "
-            f"{lasting((job.run_after - self._now).total_seconds())}{failed}{because}.",
+            f"It may not start before {job.run_after:%Y-%m-%d %H:%M:%S} UTC (in "
+            f"{lasting((job.run_after - self._now).total_seconds())}){failed}{because}.",
         )
 
     def _handler(self, job: Job) -> Reason:
@@ -263,7 +265,10 @@ class WaitingReasons:
         if problem is None:
             return _fine("handler", f"This installation can run its type {printable(job.type)}.")
         return _blocked(
-            "handler", problem, "The job will fail when an executor takes it. Install the package with the step type."
+            "handler",
+            problem,
+            "The job will fail when an executor takes it. Install the package with the step type or, if the package "
+            "cannot be loaded, upgrade it.",
         )
 
     def _in_lane(self, job: Job, lane: Lane) -> Iterator[Reason]:
@@ -339,13 +344,14 @@ class WaitingReasons:
                 )
 
     def _projects(self, job: Job) -> Iterator[Reason]:
-        if job.project_id is None:
+        project = None if job.project_id is None else ProjectsRepository(self._connection).get_by_id(job.project_id)
+        if project is None:
             return
-        others = [other for other in claiming_jobs(self._connection, job.project_id) if other != job.id]
+        others = [other for other in claiming_jobs(self._connection, project.id) if other != job.id]
         if others:
             yield _waits(
                 "project",
-                f"Project {job.project_id} is in use by job {others[0]}; this job waits for it.",
+                f"Job {others[0]} uses project {project_label(project)}; this job waits for its end.",
                 f"`photojobs jobs why {others[0]}` explains that job's state.",
                 *others,
             )

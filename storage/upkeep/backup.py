@@ -64,7 +64,8 @@ def backup(database: Database, target: Path | None = None) -> Path:
         raise BackupFailed(_exists(target)) from None
     except OSError as error:
         raise BackupFailed(
-            f"{target}: the backup cannot be written: {error.strerror or error}. Name a file in another folder."
+            f"{target}: the backup cannot be written: {error.strerror or error}. Correct this, or name a file in "
+            "another folder."
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -89,8 +90,8 @@ def restore(database: Database, archive: Path) -> None:
     if is_sqlite_copy == database.is_postgresql:
         kind, other = ("an SQLite file", "PostgreSQL") if is_sqlite_copy else ("not an SQLite file", "SQLite")
         raise RestoreFailed(
-            f"{archive}: is {kind}, so it cannot be restored into {database.url} ({other}). Name another file or "
-            "another database."
+            f"{archive}: the file is {kind}, so it cannot be restored into {database.url}, which is {other}. Name "
+            "another file or another database."
         )
     if not database.is_postgresql:
         _fill_sqlite(database, archive)
@@ -145,12 +146,12 @@ def _copy_sqlite(database: Database, target: Path) -> None:
                 problem = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
         except sqlite3.Error as error:
             raise BackupFailed(
-                f"{database.url}: the backup cannot be made: {error}. Nothing was changed; check the disk and the file."
+                f"{database.url}: the backup cannot be made: {error}. Nothing was changed. Check the disk and the file."
             ) from error
     if problem != "ok":
         raise BackupFailed(
-            f"{database.url}: is damaged, so no sound backup can be made: {problem}. Nothing was changed. Copy "
-            "the file, and then repair the copy with `.recover` of the sqlite3 program."
+            f"{database.url}: the file is damaged, so no sound backup can be made: {problem}. Nothing was changed. "
+            "Copy the file, and then repair the copy with `.recover` of the sqlite3 program."
         )
 
 
@@ -184,7 +185,9 @@ def _fill_sqlite(database: Database, archive: Path) -> None:
         except sqlite3.Error as error:
             problem = str(error)
         if problem != "ok":
-            raise RestoreFailed(f"{archive}: is damaged: {problem}. Nothing was written; use another backup.")
+            raise RestoreFailed(
+                f"{archive}: the backup is damaged: {problem}. Nothing was written. Use another backup."
+            )
         with translating_errors(database.engine):
             raw = database.engine.raw_connection()
         try:
@@ -196,7 +199,8 @@ def _fill_sqlite(database: Database, archive: Path) -> None:
             source.backup(target)
         except sqlite3.Error as error:
             raise RestoreFailed(
-                f"{database.url}: the backup cannot be restored: {error}. Restore it to a new database on another disk."
+                f"{database.url}: the backup cannot be restored: {error}. Correct this, or restore the backup to a "
+                "new database on another disk."
             ) from error
         finally:
             raw.close()

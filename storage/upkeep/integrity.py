@@ -135,12 +135,14 @@ def check(database: Database) -> IntegrityReport:
                 findings += _schema_findings(connection, revision, counts)
                 findings += _row_findings(connection)
         except SchemaMismatch as error:
-            findings.append(_error("foreign_schema", str(error), "Nothing was changed."))
+            findings.append(_error("foreign_schema", str(error), "The check has changed nothing."))
         except StorageError as error:
             if not findings:
                 raise
             # A damaged file cannot be read completely. `findings` already has the damage.
-            findings.append(_error("unreadable", f"the check cannot continue: {error}", "Repair the damage first."))
+            findings.append(
+                _error("unreadable", f"the check cannot continue: {error}", "Repair the damage first, and check again.")
+            )
     return IntegrityReport(
         database=database.url,
         revision=revision,
@@ -224,7 +226,7 @@ def _schema_findings(
         )
     elif missing := sorted(metadata.tables.keys() - {name.lower() for name in counts}):
         problem = f"the schema lacks {quantity(len(missing), 'table')}: {', '.join(missing)}"
-        yield _error("missing_table", problem, "Restore a backup.")
+        yield _error("missing_table", problem, "Restore a backup to a new database.")
     elif connection.dialect.name == "sqlite":
         yield from _wrong_references(connection)
 
@@ -241,7 +243,7 @@ def _wrong_references(connection: Connection) -> Iterator[Finding]:
                     "wrong_reference",
                     f"{name}.{wanted.parent.name} refers to {target}, but must refer to "
                     f"{wanted.column.table.name} ON DELETE {wanted.ondelete}",
-                    "Run `photojobs db backup`, and then rebuild the table with SQL.",
+                    f"Run `photojobs db backup`. Then rebuild the table {name} by SQL with the right reference.",
                 )
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from storage.database.column_types import UtcTimestamp
 from storage.database.tables import metadata
 from task_definitions import MAX_ITEMS_PER_JOB
+from task_definitions.wording import listed
 
 
 class Severity(StrEnum):
@@ -107,13 +108,13 @@ _RULES = (
         table="jobs",
         condition=f"scope = 'project' AND project_id IS NULL AND status IN {_UNFINISHED}",
         problem="unfinished jobs with the scope `project` name no project",
-        remedy=_CANCEL + " Or set project_id by SQL to the id of a project.",
+        remedy=_CANCEL + " Or set project_id by SQL to the id of the right project.",
     ),
     Rule(
         name="global_scope_with_project",
         table="jobs",
         condition="scope = 'global' AND project_id IS NOT NULL",
-        problem="jobs of the scope global have a project",
+        problem="jobs with the scope `global` name a project",
         remedy=_set_by_sql("project_id", "NULL"),
     ),
     Rule(
@@ -123,7 +124,8 @@ _RULES = (
         condition=f"""id IN (
             SELECT job_id FROM job_items GROUP BY job_id HAVING count(*) > {MAX_ITEMS_PER_JOB})""",
         problem=f"jobs have more than {MAX_ITEMS_PER_JOB} items",
-        remedy="Cancel those that are unfinished, and enqueue their items again in chunks (auto_chunk).",
+        remedy="Cancel the unfinished ones with `photojobs jobs cancel`. Then enqueue their items again in Python, "
+        "with auto_chunk=True.",
     ),
     Rule(
         name="unfinished_job_without_task",
@@ -162,7 +164,7 @@ _RULES = (
         condition=f"""status IN {_UNFINISHED} AND NOT EXISTS (
             SELECT 1 FROM jobs WHERE jobs.task_id = tasks.id AND jobs.status IN {_UNFINISHED})""",
         problem="tasks are unfinished, although all their jobs have ended",
-        remedy="Start `photojobs up` or `photojobs worker`, which continues these tasks.",
+        remedy="Start `photojobs up` or `photojobs worker`; it continues these tasks.",
         severity=Severity.WARNING,
     ),
     Rule(
@@ -171,7 +173,7 @@ _RULES = (
         condition=f"""status IN {_ENDED} AND EXISTS (
             SELECT 1 FROM jobs WHERE jobs.task_id = tasks.id AND jobs.status IN {_UNFINISHED})""",
         problem="ended tasks have unfinished jobs",
-        remedy="Cancel those jobs, or retry the task: `photojobs retry TASK_ID`.",
+        remedy="Cancel those jobs with `photojobs jobs cancel`, or run them with `photojobs retry TASK_ID`.",
     ),
     Rule(
         name="unfinished_task_but_finished_at",
@@ -184,7 +186,7 @@ _RULES = (
         name="ended_task_without_finished_at",
         table="tasks",
         condition=f"status IN {_ENDED} AND finished_at IS NULL",
-        problem="ended tasks have no finished_at",
+        problem="ended tasks have no finished_at, so they are never pruned",
         remedy=_set_by_sql("finished_at", "a time, such as the one in updated_at"),
     ),
     Rule(
@@ -200,8 +202,8 @@ _RULES = (
         name="unknown_photo_flag",
         table="photos",
         condition=" OR ".join(f"{flag} NOT IN (0, 1)" for flag in _FLAGS),
-        problem="photos have flags other than 0 and 1",
-        remedy=_set_by_sql("each of these flags", "0 or 1"),
+        problem=f"photos have a value other than 0 and 1 in {listed(_FLAGS)}",
+        remedy=_set_by_sql("each such value", "0 or 1"),
     ),
 )
 

@@ -252,7 +252,8 @@ def _without_views_and_triggers(connection: Connection) -> Iterator[None]:
     if unwritable:
         raise SchemaMismatch(
             f"{shown_url(connection.engine.url)}: other programs could no longer write to {', '.join(unwritable)}, "
-            "because a trigger or foreign key needs what the downgrade drops; nothing was changed. Drop it first."
+            "because a trigger or foreign key needs what the downgrade drops; nothing was changed. Drop this trigger "
+            "or foreign key, then downgrade again."
         )
 
 
@@ -305,15 +306,15 @@ def _check_downgrade(connection: Connection, database: Database, revision: str, 
         if count:
             raise UnfinishedTasks(
                 f"{database.url}: {quantity(count, 'unfinished task')} would be lost: older schemas have no tasks. "
-                "Wait until all tasks have ended, cancel them, or force the downgrade."
+                "Wait until all tasks have ended, cancel them, or downgrade with --force."
             )
     if not force and revision < _MOVE_INTENTS and inspect(connection).has_table("move_intents"):
         count = connection.execute(text("SELECT count(*) FROM move_intents")).scalar_one()
         if count:
             raise UnfinishedTasks(
                 f"{database.url}: {quantity(count, 'file')} of interrupted moves would stay where no row names them: "
-                "older schemas do not store moves. Run maintenance_global, which moves the files back, or force the "
-                "downgrade."
+                "older schemas do not store moves. Run `photojobs run maintenance_global`, which moves the files back, "
+                "or downgrade with --force."
             )
     return current
 

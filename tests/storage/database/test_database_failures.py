@@ -154,6 +154,19 @@ def test_the_advice_about_a_file_fits_the_fault(code: str, advice: str) -> None:
     assert advice in str(storage_error(error, None))
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (OverflowError("no"), "Give a number that fits."),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no"), "Remove this character."),
+    ],
+)
+def test_the_advice_about_a_value_fits_the_fault(error: Exception, advice: str, database: Database) -> None:
+    translated = str(storage_error(error, database.engine))
+    assert translated.startswith(f"{database.url}: ")
+    assert translated.endswith(advice)
+
+
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"\xff\xd8\xff" + b"no database" * 1000)

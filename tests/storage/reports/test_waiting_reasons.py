@@ -13,6 +13,7 @@ from storage import Database, JobsRepository, LanesRepository, TasksRepository
 from storage.database.tables import holds, jobs, lanes
 from storage.errors import UnknownJob
 from storage.lifecycle.heartbeats import record_waiting
+from storage.photos.project_labels import project_label
 from storage.queue.holds import HoldsRepository
 from storage.queue.project_claims import claim_projects
 from storage.reports.waiting_reasons import JobExplanation, Reason, Standing, explain_job
@@ -241,7 +242,9 @@ def test_a_project_in_the_hands_of_another_job_is_named_with_that_job(
     assert waiting is not None
 
     for job_id in (waiting.id, queue.enqueue(tenant_id="tenant", type="x", project_id=project.id).id):
-        assert _named(why(job_id), "project").job_ids == (holder.id,)
+        reason = _named(why(job_id), "project")
+        assert reason.job_ids == (holder.id,)
+        assert f"Job {holder.id} uses project {project_label(project)}" in reason.says
     assert [reason.name for reason in why(holder.id).reasons] == ["running"]
 
 
