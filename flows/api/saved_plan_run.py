@@ -151,10 +151,7 @@ class _Preparation:
         if failure is not None:
             return f"the step {change.type} would fail: {failure}"
         if self._runtime.database.clock() < self._saved.made_at:
-            return (
-                "the database's clock is now earlier than the time at which the plan was made; correct it, or make a "
-                "new plan"
-            )
+            return "the database's clock was set back after the plan was made; correct this clock, or make a new plan"
         return None
 
     def _leave_out(self, change: Change, photo_id: int | None, *, is_of_photo: bool) -> str:

@@ -145,14 +145,16 @@ class Sweeper:
                     self._runtime.wakeups.notify()
             except StorageError as error:
                 logger.warning(
-                    "jobs of dead processes could not be searched for (%s); the search runs again in %g seconds",
+                    "the database failed (%s), so jobs of dead processes could not be searched for; the search "
+                    "runs again in %g seconds",
                     error,
                     self._interval_seconds,
                 )
             except Exception:
                 # The thread must continue, because this process would otherwise rescue no more jobs.
                 logger.exception(
-                    "the search for jobs whose process died failed; it runs again in %g seconds", self._interval_seconds
+                    "an unexpected error ended the search for jobs of dead processes; it runs again in %g seconds",
+                    self._interval_seconds,
                 )
             if self._stopped.wait(self._interval_seconds):
                 return

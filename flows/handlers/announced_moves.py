@@ -117,7 +117,7 @@ class MoveGroup:
                     raise MoveInterrupted(
                         f"{printable(str(move.source))}: only some files that move together were moved ({reason}), and "
                         f"this file could not be moved back from {printable(str(move.target.parent))} ({error}). "
-                        "Remove this cause; the next job of the project tries again."
+                        "Remove what prevents the move back; the next job of the project tries again."
                     ) from error
 
 

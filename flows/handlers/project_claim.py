@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from storage.photos.project_labels import project_label
+from storage.photos.projects import ProjectsRepository
 from storage.queue.project_claims import claim_projects, claiming_jobs, release_projects
 from task_definitions.wording import listed
 
@@ -49,16 +51,17 @@ def claimed_projects(ctx: "StepContext", project_ids: Sequence[int]) -> Iterator
 
 def _log_wait(ctx: "StepContext", project_ids: Sequence[int]) -> None:
     with ctx.database.connect() as connection:
-        holders = [(project_id, one) for project_id in project_ids for one in claiming_jobs(connection, project_id)]
+        labels = {one.id: project_label(one) for one in ProjectsRepository(connection).list(ids=project_ids)}
+        holders = [(project_id, one) for project_id in labels for one in claiming_jobs(connection, project_id)]
     for project_id, holder in holders:
         logger.warning(
-            "%s waits, because project %d is in use by job %d. `photojobs jobs why %d` explains what that job does, "
-            "and `photojobs jobs cancel %d` cancels it.",
-            *(ctx.job.type, project_id, *[holder] * 3),
+            "%s waits, because job %d uses project %s. `photojobs jobs why %d` explains what that job does, and "
+            "`photojobs jobs cancel %d` cancels it.",
+            *(ctx.job.type, holder, labels[project_id], holder, holder),
         )
-    if not holders:
+    if labels and not holders:
         logger.warning(
-            "%s waits for project %s, which an executor that has ended still claims. The claim expires by itself, "
-            "%d seconds after the last heartbeat of that executor.",
-            *(ctx.job.type, listed(map(str, project_ids)), ctx.settings.stale_seconds),
+            "%s waits, because an executor that has ended still claims project %s. The claim expires by itself, %d "
+            "seconds after the last heartbeat of that executor.",
+            *(ctx.job.type, listed(labels.values()), ctx.settings.stale_seconds),
         )

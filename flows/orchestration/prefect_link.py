@@ -262,7 +262,11 @@ class PrefectLink:
             if may_pass(error):
                 raise
             if len(batch) == 1:
-                logger.warning("Prefect refused the event %s, which is dropped: %s", batch[0].body["event"], error)
+                logger.warning(
+                    "Prefect refused the event %s, which is dropped; no job is affected: %s",
+                    batch[0].body["event"],
+                    error,
+                )
                 return
             # If the server refuses one event, the others are still sent.
             for sent in batch:

@@ -288,7 +288,8 @@ class _Planner:
             claimed = claim_by_id(connection, claimant, job.id)
         if claimed is None or run_claimed_job(claimed, runtime) is None:
             raise PlanBroken(
-                f"{job.type}: the plan could not run a job of this step. Nothing was changed. Make the plan again."
+                f"{job.type}: the plan was not made, because a job of this step could not be run. Nothing was changed. "
+                "Make the plan again."
             )
 
     def _collect_changes(self, step: int, type: str) -> None:

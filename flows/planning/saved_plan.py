@@ -125,7 +125,8 @@ class PlanWriter:
             ) from None
         except OSError as error:
             raise PlanFileError(
-                f"{self._path}: the plan cannot be written: {error.strerror or error}. Name a file in another folder."
+                f"{self._path}: the plan cannot be written: {error.strerror or error}. Correct this, or name a file in "
+                "another folder."
             ) from None
 
 
@@ -166,7 +167,8 @@ class SavedPlan:
                     count += 1
         except OSError as error:
             raise PlanFileError(
-                f"{path}: the plan cannot be read: {error.strerror or error}. Name a file of `photojobs plan --save`."
+                f"{path}: the plan cannot be read: {error.strerror or error}. Correct this, or name a file that "
+                "`photojobs plan --save` wrote."
             ) from None
         header, closing = _object(first), _object(last)
         if header.get("format") != FORMAT:

@@ -121,7 +121,8 @@ class Events:
                 listener(event)
             except Exception:
                 logger.exception(
-                    "the event listener %r failed at the event %s of %s; jobs and other listeners go on. Correct it.",
+                    "the event listener %r failed at the event %s of %s; jobs and other listeners go on. Correct "
+                    "this listener.",
                     listener,
                     event.name,
                     event.subject,

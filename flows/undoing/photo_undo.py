@@ -140,7 +140,10 @@ class PhotoUndo:
         for project_id in self._unavailable.keys() & group.project_ids():
             raise CannotComeBack(self._unavailable[project_id])
         if group.photo_id in self._kept and _moves(group):
-            raise CannotComeBack("its files stay where they are, because a later move of the same files is not undone")
+            raise CannotComeBack(
+                "a later move of its files is not undone, so its files stay where they are; remove the cause of that, "
+                "and undo the task again"
+            )
         photo_id, none = group.photo_id or 0, frozenset[str]()
         before = states.get(photo_id)
         state = None if before is None else dict(before)
@@ -202,7 +205,7 @@ class PhotoUndo:
             return
         project = self._places.project(wanted["project_id"])
         if project is None:
-            raise CannotComeBack("its project no longer exists, so the photo cannot return to it")
+            raise CannotComeBack("its project no longer exists, so the photo stays where it is")
         if taken.is_name_taken(wanted, but_for=photo_id):
             raise CannotComeBack(
                 f"another photo of {project.project_name} has the same name now; rename it, and undo the task again"
@@ -226,7 +229,8 @@ class PhotoUndo:
             if is_trashed:
                 raise CannotComeBack(
                     f"the photo has been moved or renamed since, so {way.name} stays in the trash, at "
-                    f"{printable(str(way.entry.target))}; move it to the photo by hand"
+                    f"{printable(str(way.entry.target))}; move it to the folder of the photo, and give it the photo's "
+                    "name"
                 )
             raise CannotComeBack("the photo has been moved or renamed since, so it stays where it is")
 

@@ -86,8 +86,9 @@ class Places:
         parts = PurePosixPath(path).parts
         if len(parts) < 2 or parts[0] != self._ctx.tenant_id:
             raise UnsafePath(
-                f"the journal names {path}, which is not inside a project folder of tenant {self._ctx.tenant_id}. "
-                "Find the file, and put it into the right folder by hand."
+                f"the journal names {path}, which is not inside a project folder of tenant {self._ctx.tenant_id}, so "
+                f"nothing is moved. Search the library for {PurePosixPath(path).name}, and move it into the folder of "
+                "its project."
             )
         tenant = self._ctx.library.tenant(parts[0])
         owner, project = self.owner(parts[1]), self.project(project_id)
@@ -97,7 +98,10 @@ class Places:
                 return tenant.project(project.project_folder)
             return literal
         if owner is not None and self._ctx.tenant_of(owner) != self._ctx.tenant_id:
-            raise UnsafePath(f"{path}: the folder now belongs to a project of another tenant. Move the file by hand.")
+            raise UnsafePath(
+                f"{path}: folder {parts[1]} now belongs to a project of another tenant, so the file stays where the "
+                f"task put it. If you need it elsewhere, move it into another folder of tenant {self._ctx.tenant_id}."
+            )
         return tenant.project(parts[1])
 
     def file(self, path: str, project_id: int | None) -> Path:

@@ -86,7 +86,9 @@ class Arrivals:
         for folder in folders_inside(tenant):
             ctx.checkpoint()
             with suppress(LibraryError, OSError):
-                self._look_into(folder, "the file is in a folder inside a project; move it up")
+                self._look_into(
+                    folder, "the file is in a folder inside a project; move it into the folder of the project itself"
+                )
 
     def follow_moves(self, *, adds_rows: bool = True, doomed: Collection[int] = ()) -> None:
         """Update the rows of moved photos. The step must have claimed no project.

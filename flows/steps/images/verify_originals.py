@@ -236,7 +236,7 @@ class _Verification:
         known = fingerprint_of(original)
         file = None if known is None else look_at(folder, original.name)
         if known is None or (file is not None and file.problem is not None):
-            reason = "its size and time are not recorded yet" if file is None else file.problem
+            reason = "derivative_validation has not recorded its size and time yet" if file is None else file.problem
             self._ctx.report.count("skipped", example=f"{original.name}: {reason}")
         elif file is not None:
             return _Wanted(original, known, folder.original(original.name), project, file.size_bytes)
@@ -321,9 +321,7 @@ def _corrupt(before: Original, found: Fingerprint, *, now: datetime) -> Original
 
 def _corruption(name: str, before: Original) -> str:
     last_right_at = before.verified_at or before.hashed_at
-    when = "earlier" if last_right_at is None else f"on {last_right_at:%Y-%m-%d at %H:%M} UTC"
+    intact = "" if last_right_at is None else f"It was last intact on {last_right_at:%Y-%m-%d at %H:%M} UTC. "
     return (
-        f"{name} is corrupt: its contents have changed, but not its size and times. "
-        f"The contents were last intact {when}. "
-        "Restore it from a backup."
+        f"{name} is corrupt: its contents have changed, but not its size and times. {intact}Restore it from a backup."
     )

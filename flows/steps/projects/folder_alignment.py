@@ -110,7 +110,7 @@ def _write_row(
         # Another program has created a project with that folder. This project's row still has the old folder name, so
         # the folder is renamed back.
         rename_folder_without_overwrite(target.path, folder.path)
-        reason = f"another project already has the folder {target.project_folder}"
+        reason = f"another project already has the folder {target.project_folder}, so the folder keeps its name"
         ctx.report.count("skipped", example=f"{folder.project_folder}: {reason}")
         return False
     ctx.report.count("renamed", example=f"{folder.project_folder} → {target.project_folder}")

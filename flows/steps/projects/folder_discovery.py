@@ -329,7 +329,7 @@ class _Discovery:
         ctx = self._ctx
         owner_id = manifest_id(folder)
         if owner_id not in (None, project.id):
-            reason = f"its folder has the manifest of project {owner_id}"
+            reason = f"folder {folder.project_folder} has the manifest of project {owner_id}"
             ctx.report.count("projects kept archived", example=f"{project.project_name}: {reason}")
             return
         with ctx.exclusively([project.id]), ctx.transaction(project_ids=[project.id]) as connection:

@@ -81,7 +81,11 @@ def _archive_or_remove(
         _keep(ctx, project, f"its folder is inside another project's folder, {place}; move it back")
     elif archived.created_at > ctx.now() - timedelta(seconds=ctx.settings.missing_grace_seconds):
         # The rows stay for a while, because the disk may only be disconnected.
-        _keep(ctx, project, "its folder has not been missing for long enough (missing_grace_seconds)")
+        _keep(
+            ctx,
+            project,
+            f"its folder has been missing for less than {ctx.settings.missing_grace_seconds} s (missing_grace_seconds)",
+        )
     elif _has_found_photos(ctx, arrivals, project):
         _keep(ctx, project, "some of its photos are in other folders")
     elif not _is_elsewhere(ctx, renamed, project):

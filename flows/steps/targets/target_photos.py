@@ -15,6 +15,7 @@ from flows.handlers.step_context import StepContext
 from flows.steps.targets.target_projects import ProjectUnavailable, check_owner, each_project
 from storage.library.errors import LibraryError
 from storage.library.paths import ProjectFolder
+from storage.photos.project_labels import project_label
 from storage.records import Photo, Project
 from task_definitions import MAX_ITEMS_PER_JOB
 
@@ -99,7 +100,7 @@ def current_folder(ctx: StepContext, project: Project) -> ProjectFolder:
     """
     fresh = ctx.reload(project)
     if fresh is None or fresh.is_archived:
-        raise SkipItem("the project has been archived or removed meanwhile")
+        raise SkipItem(f"project {project_label(project)} has been archived or removed meanwhile")
     folder = ctx.folder_of(fresh)
     check_owner(ctx, fresh, folder)
     return folder

@@ -103,7 +103,7 @@ def test_an_event_that_the_server_refuses_costs_no_other_one(
 
     assert events.flush(10)
     assert server.batches == [["good"], ["better"]]
-    assert "Prefect refused the event bad" in caplog.text
+    assert "Prefect refused the event bad, which is dropped; no job is affected" in caplog.text
 
 
 def test_what_no_repetition_helps_against_keeps_nobody_waiting(connect: Any, caplog: pytest.LogCaptureFixture) -> None:

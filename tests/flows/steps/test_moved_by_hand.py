@@ -513,7 +513,7 @@ def test_a_row_whose_file_is_in_a_folder_inside_a_project_stays(album: Album, pl
     report = album.check("manifest_cleaning")
     assert album.row()["place"] == "one/P"
     assert report["examples"]["moves not followed"] == [
-        f"{place}/P: the file is in a folder inside a project; move it up"
+        f"{place}/P: the file is in a folder inside a project; move it into the folder of the project itself"
     ]
     (inside / "P.jpg").rename(album.target / "P.jpg")
     album.check()

@@ -73,7 +73,7 @@ def test_a_disk_that_comes_back_within_the_grace_has_cost_nothing(studio: Any, c
         job = studio.run("orphaned_project_cleanup", scope="global")
         clock.advance(seconds=GRACE_SECONDS / 4)
     assert job.result["examples"]["kept"] == [
-        "Away: its folder has not been missing for long enough (missing_grace_seconds)"
+        f"Away: its folder has been missing for less than {GRACE_SECONDS} s (missing_grace_seconds)"
     ]
     (studio.root.parent / "unplugged").rename(place)
 

@@ -11,6 +11,7 @@ import pytest
 
 from flows.handlers import project_claim
 from flows.steps.targets import target_projects
+from storage.photos.project_labels import project_label
 from task_definitions.step_types import BUILTIN_STEP_TYPES
 
 #: How long a test waits for an event that should happen soon, in seconds; the machine may be busy.
@@ -62,7 +63,9 @@ def test_steps_that_change_a_projects_files_take_turns_and_others_wait_for_nobod
         assert (first.result().status, second.result().status) == ("completed", "completed")
     assert studio.folder(iceland).manifest_path.exists()
     [wait] = [record.getMessage() for record in caplog.records if record.name == "photojobs.waiting"]
-    assert wait.startswith(f"manifest_check waits, because project {iceland.id} is in use by job {first.result().id}.")
+    assert wait.startswith(
+        f"manifest_check waits, because job {first.result().id} uses project {project_label(iceland)}."
+    )
     assert f"`photojobs jobs cancel {first.result().id}` cancels it" in wait
 
 
