@@ -93,7 +93,7 @@ def claim_folder(path: Path) -> DemoFolder:
             ) from None
     except OSError as error:
         raise DemoFolderRefused(
-            f"{path} cannot be created: {error.strerror}. With --folder, name a folder whose parent exists."
+            f"{path} cannot be created: {error.strerror}. Correct this, or name another folder with --folder."
         ) from None
     folder = DemoFolder(path=path)
     if folder.state is DemoState.MAKING:

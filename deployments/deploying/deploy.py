@@ -236,8 +236,8 @@ def _job_variables(client: SyncPrefectClient, choice: PoolChoice) -> dict[str, A
             client.read_block_document_by_name(choice.database_secret, "secret")
         except ObjectNotFound:
             raise NoSecretBlock(
-                f'there is no Secret block "{choice.database_secret}" on the server; add one whose value is the '
-                "database's URL, in the UI under Blocks."
+                f'there is no Secret block "{choice.database_secret}" on the server. In Prefect\'s pages, under '
+                "Blocks, add one whose value is the database's URL."
             ) from None
         environment["PHOTOJOBS_DATABASE_URL"] = f"{{{{ prefect.blocks.secret.{choice.database_secret} }}}}"
     return {"env": environment} if environment else {}

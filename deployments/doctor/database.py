@@ -127,7 +127,7 @@ def _writable(database: Database) -> Finding:
         return _area.problem(
             "writable",
             f"The database cannot be written: {error}",
-            "Correct the permissions of the database, free some space, or end the program that keeps it locked.",
+            "Correct this, and run `photojobs doctor` again.",
         )
     return _area.fine("writable", "The database can be written.")
 
@@ -139,10 +139,11 @@ def _user_without_schema(database: Database) -> str | None:
 
 def _rights(database: Database) -> Finding:
     with database.connect() as connection:
-        may_temporary, may_create = connection.execute(
+        may_temporary, may_create, place, schema, user = connection.execute(
             text(
                 "SELECT has_database_privilege(current_database(), 'TEMPORARY'), "
-                "has_schema_privilege(current_schema(), 'CREATE')"
+                "has_schema_privilege(current_schema(), 'CREATE'), "
+                "quote_ident(current_database()), quote_ident(current_schema()), quote_ident(current_user)"
             )
         ).one()
         tables = {"tables": sorted(metadata.tables)}
@@ -151,13 +152,21 @@ def _rights(database: Database) -> Finding:
     lacking = [name for name, granted in (("TEMPORARY", may_temporary), ("CREATE", may_create)) if not granted]
     lacking += [f"to read and write {table}" for table in closed]
     lacking += [f"to use the sequence {sequence}" for sequence in unusable]
-    if lacking:
+    grants = [
+        grant
+        for grant, is_lacking in (
+            (f"TEMPORARY ON DATABASE {place}", not may_temporary),
+            (f"CREATE ON SCHEMA {schema}", not may_create),
+            (f"SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema}", closed),
+            (f"USAGE ON ALL SEQUENCES IN SCHEMA {schema}", unusable),
+        )
+        if is_lacking
+    ]
+    if grants:
         return _area.problem(
             "rights",
             f"The database's user lacks these rights: {', '.join(lacking)}.",
-            "Comparisons of large projects need GRANT TEMPORARY ON DATABASE …, and upgrades GRANT CREATE ON SCHEMA …. "
-            "All work needs GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … and GRANT USAGE ON ALL "
-            "SEQUENCES IN SCHEMA ….",
+            f"As the owner of the database, run: {' '.join(f'GRANT {grant} TO {user};' for grant in grants)}",
         )
     return _area.fine("rights", "The database's user has all rights that photojobs needs.")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from deployments.doctor.finding import Area, Finding
 from deployments.server.server_api import authorization, opened_url
@@ -24,6 +26,7 @@ SERVER_SECONDS = 5.0
 def examine_packages() -> Iterator[Finding]:
     """Check that the installed packages have supported versions."""
     wrong = []
+    needed = []
     for line in importlib.metadata.requires("photojobs") or ():
         requirement = Requirement(line)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -32,15 +35,18 @@ def examine_packages() -> Iterator[Finding]:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
             wrong.append(f"{requirement.name} is missing")
-            continue
-        if not requirement.specifier.contains(version, prereleases=True):
+        else:
+            if requirement.specifier.contains(version, prereleases=True):
+                continue
             wrong.append(f"{requirement.name} {version} is installed, but photojobs needs {requirement.specifier}")
+        requirement.marker = None
+        needed.append(shlex.quote(str(requirement)))
     prefect = f"Prefect {importlib.metadata.version('prefect')}, FastAPI {importlib.metadata.version('fastapi')}"
     if wrong:
         yield _packages.problem(
             "versions",
             f"{'; '.join(wrong)}.",
-            "`pip install -c constraints.txt photojobs` installs the tested versions.",
+            f"`pip install {' '.join(needed)}` installs what photojobs needs.",
         )
     else:
         yield _packages.fine("versions", f"{prefect} and all other packages have supported versions.")
@@ -55,7 +61,7 @@ def examine_prefect() -> Iterator[Finding]:
     try:
         request = urllib.request.Request(f"{url}/admin/version", headers=authorization())  # noqa: S310 - the user's.
         with opened_url(request, timeout_seconds=SERVER_SECONDS) as answer:
-            version = str(parse_json(answer.read(MAX_BYTES + 1), source=url))
+            version = Version(str(parse_json(answer.read(MAX_BYTES + 1), source=url)))
     except urllib.error.HTTPError as error:
         yield _prefect.warning(
             "server",
@@ -70,14 +76,16 @@ def examine_prefect() -> Iterator[Finding]:
             "Start this server, or correct PREFECT_API_URL. Without this variable, `photojobs up` starts a server.",
         )
         return
-    ours = importlib.metadata.version("prefect")
-    if version.split(".")[:2] == ours.split(".")[:2]:
+    ours = Version(importlib.metadata.version("prefect"))
+    if version.release[:2] == ours.release[:2]:
         yield _prefect.fine("server", f"The server at {url} answers, with version {version}.")
     else:
         yield _prefect.warning(
             "server",
             f"The server at {url} has Prefect {version}, and this machine has Prefect {ours}.",
-            "Install the same version on both; the server may be newer than this machine, but not older.",
+            f"`pip install prefect=={ours}` on the server's machine installs the version that this machine needs."
+            if version < ours
+            else "A server may be newer. If a flow run fails because of this, upgrade photojobs on this machine.",
         )
 
 
@@ -88,7 +96,9 @@ def examine_steps(settings: Settings) -> Iterator[Finding]:
 
     available = handlers()
     for broken in broken_plugins().values():
-        yield _steps.problem("plug_ins", str(broken), "Fix or uninstall the package.")
+        yield _steps.problem(
+            "plug_ins", str(broken), "Upgrade or uninstall this package, and run `photojobs doctor` again."
+        )
     if not broken_plugins():
         yield _steps.fine("plug_ins", f"All {len(available)} step types can run here.")
     known = load_definitions(settings.definitions, strict=False)

@@ -165,7 +165,8 @@ def write_setup(setup: LibrarySetup) -> Settings:
         ) from None
     except OSError as error:
         raise BadPlace(
-            f"{setup.settings_file} cannot be written: {error.strerror}. Name another folder with --into."
+            f"{setup.settings_file} cannot be written: {error.strerror}. Correct this, or name another folder "
+            "with --into."
         ) from None
     return Settings.load(
         database_url=setup.database_url,

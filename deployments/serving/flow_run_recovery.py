@@ -181,7 +181,11 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
             if run.deployment_id in served:
                 _restart(client, run)
             else:
-                _show_as_crashed(client, run, "Its process died, and its deployment is missing.")
+                _show_as_crashed(
+                    client,
+                    run,
+                    "Its process died, and its deployment is missing. Start the definition again, if it still exists.",
+                )
     return sum(run.deployment_id in served for run in left)
 
 

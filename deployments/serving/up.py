@@ -222,7 +222,7 @@ def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
         for number in count():
             if stopped.wait(RECOVERY_SECONDS):
                 return
-            failed = "the search for flow runs whose process died failed"
+            failed = "flow runs of dead processes could not be searched for"
             try:
                 recover_flow_runs(runtime, silent=silent)
                 if number % NAMING_ROUNDS == 0:

@@ -15,7 +15,7 @@ class UnwritableFile(BadInput):
     """A file that an argument names cannot be written."""
 
     def __init__(self, file: Path, error: OSError) -> None:
-        super().__init__(f"{file} cannot be written: {error.strerror}. Name another file.")
+        super().__init__(f"{file} cannot be written: {error.strerror}. Correct this, or name another file.")
 
 
 class RunBrokenOff(DeploymentsError):

@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,8 @@ def test_the_rights_of_the_user_are_looked_at(postgresql_url: str) -> None:
         "The database's user lacks these rights: TEMPORARY, CREATE, to read and write holds, to use the sequence "
         "public.jobs_id_seq."
     )
+    assert rights.remedy.startswith("As the owner of the database, run: GRANT TEMPORARY ON DATABASE ")
+    assert rights.remedy.endswith(f" GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role};")
     assert (shut_out.name, shut_out.standing) == ("rights", Standing.PROBLEM)
     assert "may not use any schema" in shut_out.says
     assert names["encoding"] is names["pooling"] is Standing.FINE
@@ -172,8 +175,6 @@ def test_a_broken_definition_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_a_package_out_of_its_range_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib import metadata
-
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "3.8.8" if name == "prefect" else real(name))
 
@@ -181,6 +182,7 @@ def test_a_package_out_of_its_range_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
     assert found.standing is Standing.PROBLEM
     assert "prefect 3.8.8 is installed, but photojobs needs <3.10,>=3.9.1" in found.says
+    assert found.remedy == "`pip install 'prefect<3.10,>=3.9.1'` installs what photojobs needs."
 
 
 def test_little_space_is_a_warning_and_none_a_problem(
@@ -227,6 +229,10 @@ def test_a_prefect_server_of_another_version_or_with_a_wrong_clock_is_noticed(
 
     assert findings["prefect", "server"]["standing"] == "warning"
     assert "1.2.3" in findings["prefect", "server"]["says"]
+    assert (
+        f"`pip install prefect=={metadata.version('prefect')}` on the server's"
+        in findings["prefect", "server"]["remedy"]
+    )
     assert findings["clocks", "prefect"]["standing"] == "problem"
 
 
