@@ -1,4 +1,8 @@
-"""The records that repositories return: frozen, with the columns of their table as attributes."""
+"""The records that repositories return: frozen, with the columns of their table as attributes.
+
+A payload or flags that are not a JSON object raise `CorruptPayload` when they are read. `flows.errors` makes the job
+fail for good, and `storage.lifecycle.state_machine` the task.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields

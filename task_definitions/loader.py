@@ -1,7 +1,8 @@
 """Finds definitions in files, folders, mappings and the package itself, and collects all their problems.
 
 The setting `definitions` names the file or folder of a user. The first of two definitions with one name is used, the
-built-in one if there is one.
+built-in one if there is one. Commands and servers load with `strict=False`: a faulty definition leaves the others
+usable.
 """
 
 import functools

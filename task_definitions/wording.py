@@ -1,4 +1,7 @@
-"""Formats values, words, numbers and durations for messages: on one line, and shortened if they are long."""
+"""Formats values, words, numbers and durations for messages: on one line, and shortened if they are long.
+
+`did_you_mean` chooses the similar word that a message suggests.
+"""
 
 import difflib
 import json

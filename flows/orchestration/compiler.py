@@ -1,7 +1,8 @@
 """The compiler of definitions: it makes a Prefect flow with the definition's name and the parameters of its scope.
 
 `_run` decides which flow runs refuse to start beside another task of their kind, and `storage.queue.new_tasks` which
-task that is. `flows.orchestration.flow_parameters` checks the values of parameters.
+task that is. A start by a command or by `start_task` never refuses for this reason.
+`flows.orchestration.flow_parameters` checks the values of parameters.
 """
 
 import uuid

@@ -5,7 +5,7 @@ from flows.planning.plan import Plan, PlannedStep
 from flows.telemetry.step_markdown import cell, row
 
 #: Largest number of projects that are shown for a step. The counts of the step include all projects.
-MAX_PROJECTS = 50
+SHOWN_PROJECTS = 50
 
 
 def plan_markdown(plan: Plan) -> str:
@@ -25,7 +25,7 @@ def _step(step: PlannedStep) -> list[str]:
         lines[-1] = f"{lines[-1]} {step.tally.freed_bytes:,} bytes to free."
     if step.projects:
         lines += ["", row(["project", "changes", "examples"]), row(["---", "---", "---"])]
-        for name, tally in list(step.projects.items())[:MAX_PROJECTS]:
+        for name, tally in list(step.projects.items())[:SHOWN_PROJECTS]:
             firsts = [tally.examples[action][0] for action in ACTIONS if tally.examples.get(action)][:3]
             lines.append(row([cell(name), tally.in_words(), "; ".join(cell(first) for first in firsts)]))
     if step.errors:

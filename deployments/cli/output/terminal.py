@@ -39,7 +39,7 @@ class _Console(Console):
 
 @cache
 def output() -> Console:
-    """Return the console for results, which prints to stdout."""
+    """Return the console for results, which prints to stdout. Rich chooses colors, by the terminal and `NO_COLOR`."""
     width = None if sys.stdout.isatty() else UNFOLDED_COLUMNS
     return _Console(highlight=False, width=width)
 

@@ -1,4 +1,7 @@
-"""Converts pixels of libvips to sRGB with 8 bits per channel, and reduces them without a conversion."""
+"""Converts pixels of libvips to sRGB with 8 bits per channel, and reduces them without a conversion.
+
+`flows.imaging.pixels.decode` decides which images are converted.
+"""
 
 from typing import Any
 

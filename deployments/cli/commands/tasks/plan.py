@@ -1,6 +1,7 @@
 """`photojobs plan`: show what a definition would do to each project in each step, and change nothing.
 
-`flows.planning.plan` makes the plan. `photojobs run` with a saved plan uses `flows.api.saved_plan_run`.
+`flows.planning.plan` makes the plan, and decides how many projects and examples it keeps.
+`photojobs run` with a saved plan uses `flows.api.saved_plan_run`.
 """
 
 from __future__ import annotations
