@@ -184,7 +184,8 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
                 _show_as_crashed(
                     client,
                     run,
-                    "Its process died, and its deployment is missing. Start the definition again, if it still exists.",
+                    "The process of this flow run died, and its deployment or definition was removed, so it cannot be "
+                    "restarted. If you still have the definition, start it again.",
                 )
     return sum(run.deployment_id in served for run in left)
 
@@ -468,7 +469,7 @@ def _delay(failures: int) -> float:
 
 
 def _flow_runs(client: SyncPrefectClient, unfollowed: Iterable[Task]) -> dict[str | None, FlowRun]:
-    """Return those flow runs of the tasks that still exist in Prefect, by the ids of the flow runs."""
+    """Return the flow runs of these tasks, by id. A flow run that was deleted in Prefect is left out."""
     ids = []
     for task in unfollowed:
         with suppress(TypeError, ValueError):

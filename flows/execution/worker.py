@@ -25,7 +25,7 @@ from storage.records import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainSummary:
-    """The number of ended runs by the status that the job then had. A job that will be repeated counts as `queued`."""
+    """Counts runs of jobs by the status of the job after the run. A job that will be repeated counts as `queued`."""
 
     ended: dict[str, int]
 

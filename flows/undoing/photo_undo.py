@@ -185,8 +185,8 @@ class PhotoUndo:
             moves += file_moves(PhotoFiles(), *old, *new)
         owner_changes.refuse(moves, self._image_name(ways) if new is None or was_merged else new[1])
         self._create_folders(moves)
-        # The folder of a project without a row belongs to no project, so its files do not show the project. The
-        # `PhotoReturn` names the project instead.
+        # If the row of the project was removed, the project cannot be found by the paths of the files. So the
+        # `PhotoReturn` gets the project's id.
         missing = group.project_id if self._places.project(group.project_id) is None else None
         name = str((reversal.state or before or {}).get("filename", ""))
         ids = missing, missing, group.photo_id

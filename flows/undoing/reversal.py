@@ -83,7 +83,7 @@ class Reversal:
             names = added.keys() - _DERIVED - {"updated_at", TAG_IDS, FOREIGN}
             edited = {name for name in names if added[name] != state.get(name)}
         refuse_removal(edited | self.edited, used_in=self.used_in)
-        # Derivatives that existed before the row was added stay, because they belonged to no photo.
+        # Derivatives that existed before the row was added stay on the disk: no later code removes them.
         self.state = None
 
     def _restore(self, row: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ def snapshot(database: Database) -> Iterator[Connection]:
     with database.connect() as connection:
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         if names:
-            # The lock is taken before the first query, which takes the snapshot. If another program wrote a table anew
-            # after that, for example for a new column, the table would have no rows in the snapshot.
+            # The first query takes the snapshot, so the lock comes before it. Without the lock, another program could
+            # rewrite a table after the snapshot, for example for a new column, and the table would look empty.
             connection.exec_driver_sql(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
         yield connection

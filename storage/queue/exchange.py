@@ -175,8 +175,8 @@ def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, f
         assert wanted.lanes is not None  # noqa: S101 - the special lane is one of them.
         claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit - len(claimed))
         wanted = replace(wanted, lanes=wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :])
-    # Only a settled task can bring more jobs: the jobs of its next step. `job_ids` has none of these jobs, so a claim
-    # of given jobs is complete.
+    # Nothing more can be claimed if the claim is not partial and no task is to be settled: only a settled task brings
+    # more jobs, those of its next step. `job_ids` has none of these, so a claim of given jobs is complete.
     elif not found.is_partial and (not found.stuck or wanted.job_ids is not None):
         return
     if len(claimed) < limit and (wanted.lanes is None or len(wanted.lanes) > 0):

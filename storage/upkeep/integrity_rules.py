@@ -257,6 +257,8 @@ def _document_rules() -> Iterator[Rule]:
                 table=table,
                 condition=f"{column} IS NOT NULL AND {condition}",
                 problem=f"{column} is not a JSON object, so the {table.removesuffix('s')} cannot be run",
-                remedy=_set_by_sql(column, "a JSON object, such as {}"),
+                remedy="Cancel these tasks, and start them again."
+                if column == "definition_json"
+                else _set_by_sql(column, "a JSON object, such as {}"),
                 dialect=dialect,
             )

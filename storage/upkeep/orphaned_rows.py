@@ -17,8 +17,8 @@ from storage.errors import SchemaMismatch
 from storage.upkeep.sqlite_schema import read_table
 from storage.upkeep.table_definition import quote
 
-#: References, as child table, column and parent table. All references to a table come before the references of that
-#: table, because a placeholder may itself refer to a missing row. So one pass is enough.
+#: References, as child table, column and parent table. A table comes first as parent, then as child. So a
+#: placeholder that is inserted for a parent is still checked as a child, and one pass is enough.
 _REFERENCES = (
     ("photo_tags", "tag_id", "tags"),
     ("photo_tags", "photo_id", "photos"),

@@ -139,7 +139,8 @@ class Arrivals:
                     if fresh is not None and not fresh.is_archived:
                         _add_new(self._ctx, fresh, [arrival.new for arrival in group])
             except (LibraryError, OSError) as error:
-                self._leave(f"{project.project_name}: {reason_of(error)}")
+                example = f"{project.project_name}: {reason_of(error)}; the next run adds its new photos"
+                self._ctx.report.count("photos not added", example=example)
             self._ctx.report.enter_project(None)
 
     def _keep_moved(self, project: Project, folder: ProjectFolder, names: Sequence[NewName]) -> list[NewName]:

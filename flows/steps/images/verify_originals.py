@@ -222,9 +222,11 @@ class _Verification:
                     yield wanted
 
     def _projects(self, ids: set[int]) -> dict[int, tuple[Project, ProjectFolder]]:
-        """Return the active projects among `ids` with their current folders."""
+        """Return the active projects among `ids` with their current folders. Unusable folders are left out."""
         found: dict[int, tuple[Project, ProjectFolder]] = {}
-        rows = ProjectsRepository(self._ctx.database).list(tenant_id=self._ctx.tenant_id, ids=sorted(ids))
+        rows = ProjectsRepository(self._ctx.database).list(
+            tenant_id=self._ctx.tenant_id, archived=False, ids=sorted(ids)
+        )
         for project in rows:
             try:
                 found[project.id] = (project, self._ctx.folder_of(project))

@@ -107,8 +107,9 @@ def _remove_batch(
         refusals = removal_refusals(connection, photos_table, [photo.id for photo in named if not _keeps_file(photo)])
     current = {photo.id: photo for photo in named}
     for known in photos:
-        # A user may have changed the decision while other batches were removed. `disk_error` concerns only earlier
-        # decisions, so a later decision to remove files waits for the next run.
+        # A user may change keep flags while earlier batches run. If the photo had a file to remove at the start, its
+        # fresh row counts. If not, `disk_error` was not checked for it, so a new request to remove waits for the next
+        # run.
         photo = current.get(known.id) if _doomed_kinds(known) else known
         if photo is None:
             errors[known.id] = SkipItem(_MOVED)

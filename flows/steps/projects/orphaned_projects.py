@@ -87,7 +87,7 @@ def _archive_or_remove(
             f"its folder has been missing for less than {ctx.settings.missing_grace_seconds} s (missing_grace_seconds)",
         )
     elif _has_found_photos(ctx, arrivals, project):
-        _keep(ctx, project, "some of its photos are in other folders")
+        _keep(ctx, project, "files of its photos are in other folders; their rows follow in a later run")
     elif not _is_elsewhere(ctx, renamed, project):
         _remove_rows(ctx, project, folder)
 

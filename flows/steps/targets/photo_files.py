@@ -214,7 +214,10 @@ class _FileSearch:
         return others
 
     def _add_images(self, others: dict[str, set[str]], keys: Collection[str]) -> None:
-        """Add to `others` the base names of those images on disk whose `name_key` is one of `keys`."""
+        """Add to `others`, by key, the base names of images on disk that have one of `keys` among their `owner_keys`.
+
+        The photos of this object are left out.
+        """
 
         def note(name: str) -> bool:
             stem = name.rpartition(".")[0]

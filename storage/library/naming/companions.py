@@ -131,7 +131,7 @@ class CompanionNames:
         is_json = extension.lower() == "json"
         numbered = _NUMBERED.fullmatch(stem) if is_json else None
         if numbered is not None:
-            # The photo without the number does not fit, because a file with a number belongs to another photo.
+            # `IMG_1.jpg(2).json` belongs to `IMG_1(2).jpg`, the second photo of this name. So `IMG_1.jpg` does not fit.
             yield Fit(name, stem, f".{extension}")
             yield from self._takeout(name, numbered["title"], numbered["number"])
             return

@@ -78,7 +78,7 @@ def test_it_goes_where_the_settings_look_for_definitions_and_the_schema_is_not_t
         (["odd", "--step", "manifest_chek"], 'Did you mean "manifest_check"?'),
         (["odd", "--label", "two\nlines"], "on one line"),
         (["odd", "--output", "odd.json"], "must end in .yaml"),
-        (["odd", "--output", "nowhere/odd.yaml"], "Name another file"),
+        (["odd", "--output", "nowhere/odd.yaml"], "or name another file"),
     ],
 )
 def test_what_cannot_be_written_is_said_in_one_line_and_leaves_everything_as_it_is(
