@@ -60,6 +60,7 @@ def api(prefect_api: str) -> Iterator[PrefectApi]:
         yield opened
 
 
+@pytest.mark.slow
 def test_a_deployed_flow_run_is_suspended_resumed_and_canceled_and_its_task_with_it(
     environment: dict[str, str], tasks: TasksRepository, api: PrefectApi, tmp_path: Path
 ) -> None:
