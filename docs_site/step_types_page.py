@@ -18,8 +18,8 @@ the project of the task, the projects of its photos, or all active projects of t
 tenant's whole folder. A step that changes files claims each project while the step works there. So no other such step
 works on the project at the same time.
 
-All steps except the `project_…` ones skip archived projects. A task that names an archived project is refused if none
-of its steps works on archived projects. Every step may be run twice: the second run finds nothing to do.
+All steps except the `project_…` ones skip archived projects. Commands refuse a task that names an archived project
+if none of its steps works on archived projects. Every step may be run twice: the second run finds nothing to do.
 """
 
 

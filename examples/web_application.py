@@ -16,16 +16,7 @@ from pydantic import BaseModel, Field
 
 from flows import Runtime, acancel_task, aretry_task, astart_task, atask_status, start_task
 from storage import ProjectsRepository, TaskSummary
-from storage.errors import (
-    ArchivedProject,
-    ConstraintViolated,
-    DatabaseFault,
-    InvalidValue,
-    TaskConflict,
-    UnknownProject,
-    UnknownTask,
-    UnknownTenant,
-)
+from storage.errors import ConstraintViolated, DatabaseFault, InvalidValue, TaskConflict, UnknownProject, UnknownTask
 from task_definitions import PhotojobsError
 
 logger = logging.getLogger(__name__)
@@ -36,9 +27,6 @@ app = FastAPI(title="Photographs")
 FOR_USERS: dict[type[PhotojobsError], tuple[int, str]] = {
     UnknownTask: (404, "There is no such task."),
     UnknownProject: (404, "There is no such project."),
-    # A tenant without any project asks for the project of another tenant.
-    UnknownTenant: (404, "There is no such project."),
-    ArchivedProject: (409, "The project is archived."),
     ConstraintViolated: (409, "The same project or task exists already."),
     TaskConflict: (409, "The task is in a state that does not allow this."),
     InvalidValue: (422, "A value of the request is not allowed."),

@@ -40,8 +40,8 @@ class StepType:
         takes_force: Whether `force` in the payload makes a step repeat work that is already done.
         takes_destination: For the unit `items`: whether the task's project is the destination of the photos, so that a
             task with a photo set must have a project.
-        takes_archived: Whether it works on archived projects. A task that names an archived project must have such a
-            step.
+        takes_archived: Whether it works on archived projects. Commands refuse a task that names an archived
+            project if no step has this property.
     """
 
     name: str

@@ -16,7 +16,6 @@ from flows.starting.in_thread import in_thread
 from flows.starting.known_definitions import find_definition
 from flows.starting.new_task import new_task
 from flows.starting.outbox import ask_prefect
-from flows.starting.start_targets import check_targets
 from storage.database.engine import Database
 from storage.photos.photo_selection import PhotoSelection
 from storage.queue.new_tasks import NewTask
@@ -77,10 +76,8 @@ def start_task(
 
     Raises:
         UnknownDefinition: there is no definition of that name.
-        UnknownTenant: the tenant has neither a project nor a folder in the library.
         ScopeError: the scope or the project does not fit the definition.
         UnknownProject: the project does not exist for the tenant.
-        ArchivedProject: the project is archived, and no step works on archived projects.
         UnknownPhoto: an item does not exist for the tenant.
         UnknownTask: a task with this `task_id` belongs to another tenant.
         MissingHandler: a step's type has no handler in this installation.
@@ -98,7 +95,6 @@ def start_task(
         payload=payload,
         source=source,
     )
-    check_targets(new, access)
     repository = TasksRepository(access)
     written = repository.start_with_jobs(new)
     task, job_ids = written.task, written.job_ids
@@ -150,7 +146,6 @@ def run_new(new: NewTask, runtime: Runtime) -> TaskSummary:
     """Start a task whose arguments `new_task` has checked, and run its flow; see `run_task`."""
     from flows.orchestration.compiler import compile_task
 
-    check_targets(new, runtime.database)
     # The task is written before the flow starts, so that Prefect gets only the task's id and not the list of items.
     task = TasksRepository(runtime.database).start(new)
     flow = compile_task(new.definition.definition)

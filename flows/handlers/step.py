@@ -75,8 +75,8 @@ def step(
             at the same time.
         takes_destination: whether the task's project is the destination of the photos. A task with scope `photo_set`
             must then name a project.
-        takes_archived: whether the handler works on archived projects, which `ctx.projects(archived=True)` returns. A
-            task that names an archived project is refused if none of its steps works on archived projects.
+        takes_archived: whether the handler works on archived projects, which `ctx.projects(archived=True)` returns.
+            Commands refuse a task that names an archived project if none of its steps does.
 
     Raises:
         PluginError: the name already has another handler, or was declared before with another unit.

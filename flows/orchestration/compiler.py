@@ -45,7 +45,7 @@ from flows.planning.plan import make_plan
 from flows.process.runtime import Runtime
 from flows.starting.deployment_names import CATALOG, SCHEDULE_SOURCE, flow_run_name
 from flows.starting.new_task import new_task
-from flows.starting.start_targets import check_targets
+from flows.starting.start_targets import check_tenant
 from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import AlreadyRunning, InvalidValue
 from storage.history.undo_entries import UNDO, UNDO_STEP
@@ -202,7 +202,7 @@ def _run(definition: TaskDefinition, given: dict[str, Any]) -> State[Any]:
         # Two scheduled or global tasks of the same definition would do the same work twice at the same time.
         is_exclusive=given["source"] == SCHEDULE_SOURCE or definition.scope is Scope.GLOBAL,
     )
-    check_targets(new, runtime.database)
+    check_tenant(new, runtime.database)
     if is_plan:
         plan = make_plan(runtime, new)
         publish_plan(plan)

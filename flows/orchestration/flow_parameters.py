@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from flows.errors import FlowsError
 from flows.undoing.task_to_undo import NothingToUndo
-from storage.errors import ArchivedProject, InvalidValue, UnknownPhoto, UnknownProject, UnknownTag, UnknownTenant
+from storage.errors import InvalidValue, UnknownPhoto, UnknownProject, UnknownTag, UnknownTenant
 from storage.history.undo_entries import UNDO
 from storage.photos.photo_selection import PhotoSelection, ProjectReference
 from task_definitions.errors import MissingProject, PhotojobsError
@@ -128,7 +128,7 @@ def mistake(model: type[BaseModel], error: PhotojobsError, *, given: dict[str, A
         return str(error)
     if isinstance(error, InvalidValue) and error.name in model.model_fields:
         return _sentence(model, (error.name,), error.problem)
-    if isinstance(error, UnknownProject | ArchivedProject):
+    if isinstance(error, UnknownProject):
         return _sentence(model, ("project_id",) if given.get("project_id") else ("select", "project_ids"), str(error))
     place = next((place for kind, place in _PARAMETERS if isinstance(error, kind)), ())
     return _sentence(model, place, str(error))

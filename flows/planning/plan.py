@@ -15,7 +15,6 @@ from flows.process.runtime import Runtime
 from flows.starting.in_thread import in_thread
 from flows.starting.known_definitions import find_definition
 from flows.starting.new_task import new_task
-from flows.starting.start_targets import check_targets
 from storage.photos.photo_selection import PhotoSelection
 from storage.photos.projects import ProjectsRepository
 from storage.queue.claims import Claimant, claim_by_id, promote_due
@@ -187,7 +186,6 @@ def plan_task(
         payload=payload,
         source=source,
     )
-    check_targets(new, runtime.database)
     if save is None:
         return make_plan(runtime, new, is_thorough=thorough)
     with PlanWriter(save, new, runtime, is_thorough=thorough) as writer:

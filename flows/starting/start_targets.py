@@ -1,7 +1,8 @@
 """Checks that the tenant of a new task exists, and that the projects which the task names are active.
 
-Otherwise, the task would do nothing and would seem to succeed. `storage.queue.new_tasks` refuses projects and photos
-that do not exist or belong to another tenant.
+Otherwise, the task would do nothing and would seem to succeed. Commands make both checks, flow runs that of the tenant.
+`start_task` makes neither: a program may start a task before the folder of its tenant exists. `storage.queue.new_tasks`
+refuses projects and photos that do not exist or belong to another tenant.
 """
 
 from contextlib import suppress
@@ -27,36 +28,23 @@ MAX_SIMILAR_TENANTS = 1000
 
 
 def check_targets(new: NewTask, source: Database | Connection) -> None:
-    """Check that the tenant of a new task has a project or a folder, and that no project which it names is archived.
+    """Check the tenant of a new task, as `check_tenant` does, and that no project which the task names is archived.
 
-    The default tenant is also accepted if the library has no tenants, and archived projects are accepted if a step of
-    the definition takes them. A task that exists already is not checked again, and the tenant of an undo is not
-    checked, because the undo may bring back the tenant's only project.
-
-    The rows are read from `source`. The library is the library of the current runtime.
+    Archived projects are accepted if a step of the definition takes them, and if the task exists already.
 
     Raises:
         UnknownTenant: the tenant has neither a project nor a folder.
         ArchivedProject: the task's project, or a project of its selection, is archived.
         InvalidValue: the id of the tenant or of the project cannot be stored.
     """
-    check_tenant_id(new.tenant_id)
     if new.project_id is not None:
         check_integer(new.project_id, name="project_id", minimum=1)
-    try:
-        _check_projects(new, ProjectsRepository(source))
-        _check_tenant(new, ProjectsRepository(source))
-    except (ArchivedProject, UnknownTenant):
-        if TasksRepository(source).get_by_id(new.id) is None:
-            raise
-
-
-def _check_projects(new: NewTask, projects: ProjectsRepository) -> None:
+    check_tenant(new, source)
     named = [] if new.selection is None else [read_reference(one)[1] for one in new.selection.project_ids]
     ids = [project_id for project_id in (new.project_id, *named) if project_id is not None]
-    if not ids or takes_archived(new.definition.definition):
+    if not ids or takes_archived(new.definition.definition) or _exists(new, source):
         return
-    for project in projects.list(tenant_id=new.tenant_id, archived=True, ids=ids):
+    for project in ProjectsRepository(source).list(tenant_id=new.tenant_id, archived=True, ids=ids):
         raise ArchivedProject(
             f"project {project.id} ({project.project_name}) is archived, and {new.definition.definition.name} works "
             "only on active projects; choose another project. If its folder was missing and has returned, "
@@ -64,17 +52,33 @@ def _check_projects(new: NewTask, projects: ProjectsRepository) -> None:
         )
 
 
-def _check_tenant(new: NewTask, projects: ProjectsRepository) -> None:
-    tenant_id = new.tenant_id
+def check_tenant(new: NewTask, source: Database | Connection) -> None:
+    """Check that the tenant of a new task has a project or a folder in the library.
+
+    The default tenant is also accepted if the library has no tenants. A task that exists already is not checked again,
+    and neither is an undo, which may bring back the tenant's only project.
+
+    The rows are read from `source`. The library is that of the current runtime.
+
+    Raises:
+        UnknownTenant: the tenant has neither a project nor a folder.
+        InvalidValue: the id of the tenant cannot be stored.
+    """
+    tenant_id = check_tenant_id(new.tenant_id)
+    projects = ProjectsRepository(source)
     if projects.has_tenant(tenant_id) or any(step.type == UNDO_STEP for step in new.definition.steps):
         return
     known = {*projects.list_tenants(limit=MAX_SIMILAR_TENANTS)}
     # A missing library is no error here, because the steps report it.
     with suppress(LibraryUnavailable):
         known |= {*Runtime.current().library.tenant_ids()}
-    if tenant_id in known or (not known and tenant_id == DEFAULT_TENANT):
+    if tenant_id in known or (not known and tenant_id == DEFAULT_TENANT) or _exists(new, source):
         return
     raise UnknownTenant(
         f"{shown(tenant_id)} has neither a project nor a folder in the library.{did_you_mean(tenant_id, known)} "
         "Name another tenant, or create its first project with `photojobs library add-project`."
     )
+
+
+def _exists(new: NewTask, source: Database | Connection) -> bool:
+    return TasksRepository(source).get_by_id(new.id) is not None

@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 import flows
 from flows.process.runtime import Runtime
 from flows.starting import outbox
-from storage import Database, JobsRepository, ProjectsRepository, Task, TasksRepository
-from storage.errors import ArchivedProject, InvalidValue, TaskConflict, UnknownTask
+from storage import Database, JobsRepository, Task, TasksRepository
+from storage.errors import InvalidValue, TaskConflict, UnknownTask
 from tests.flows.conftest import quick_settings
 
 
@@ -192,18 +192,3 @@ def test_a_retried_task_has_no_flow_run_until_prefect_gave_it_one(
     flows.retry_task(task_id)
 
     assert TasksRepository(runtime.database).get(task_id).flow_run_id is None
-
-
-def test_an_archived_project_is_refused_unless_a_step_works_on_it_or_the_task_exists(runtime: Runtime) -> None:
-    projects = ProjectsRepository(runtime.database)
-    project_id = projects.create(project_name="Old", project_folder="old").id
-    asked_before = {"type": "maintenance", "tenant_id": "user_0", "project_id": project_id, "task_id": "before"}
-    flows.start_task(**asked_before)
-    projects.archive(project_id)
-
-    with pytest.raises(ArchivedProject, match=r"project 1 \(Old\) is archived"):
-        flows.start_task(**asked_before | {"task_id": "later"})
-    flows.start_task(**asked_before)
-    flows.start_task(type="project_delete", tenant_id="user_0", project_id=project_id, task_id="delete")
-
-    assert {task.id for task in TasksRepository(runtime.database).list_newest()} == {"before", "delete"}

@@ -12,10 +12,12 @@ import pytest
 from flows import start_task
 from flows.execution.worker import drain_queue
 from flows.process.runtime import Runtime
+from flows.starting.new_task import new_task
+from flows.starting.start_targets import check_targets
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
-from storage.errors import UnknownTenant
+from storage.errors import ArchivedProject, UnknownTenant
 from storage.photos.photo_selection import PhotoSelection
-from task_definitions import PhotojobsError
+from task_definitions import PhotojobsError, load_definitions
 from tests.flows.conftest import quick_settings
 
 
@@ -94,23 +96,29 @@ def test_what_is_another_tenants_is_as_unknown_as_what_does_not_exist(runtime: R
     assert TasksRepository(runtime.database).list_newest() == []
 
 
-def test_a_tenant_without_a_project_and_a_folder_can_only_undo_and_go_on(runtime: Runtime) -> None:
+def asked_by_a_command(runtime: Runtime, type: str, **asked: Any) -> None:
+    """Make the checks that a command makes before it starts a task."""
+    check_targets(new_task(load_definitions()[type], **asked), runtime.database)
+
+
+def test_a_command_refuses_a_tenant_without_a_project_and_a_folder_except_to_undo_and_to_go_on(
+    runtime: Runtime,
+) -> None:
     start_task(type="maintenance_global", tenant_id="anna", task_id="upkeep")
-    TasksRepository(runtime.database).cancel("upkeep")
     ProjectsRepository(runtime.database).remove(1)
     shutil.rmtree(runtime.library.root / "anna")
 
     with pytest.raises(UnknownTenant, match='"anna" has neither a project nor a folder'):
-        start_task(type="maintenance_global", tenant_id="anna")
-    again = start_task(type="maintenance_global", tenant_id="anna", task_id="upkeep")
-    undone = start_task(type="undo", tenant_id="anna", payload={"undo": "upkeep"})
-
-    assert {task.id for task in TasksRepository(runtime.database).list_newest()} == {again.task_id, undone.task_id}
+        asked_by_a_command(runtime, "maintenance_global", tenant_id="anna")
+    asked_by_a_command(runtime, "maintenance_global", tenant_id="anna", task_id="upkeep")
+    asked_by_a_command(runtime, "undo", tenant_id="anna", payload={"undo": "upkeep"})
 
 
-def test_a_tenant_that_is_created_in_the_same_transaction_is_known(runtime: Runtime) -> None:
-    with runtime.database.begin() as connection:
-        ProjectsRepository(connection).create(project_name="New", project_folder="new", tenant_id="carl")
-        started = start_task(type="maintenance_global", tenant_id="carl", connection=connection)
+def test_a_command_refuses_an_archived_project_unless_a_step_works_on_it_or_the_task_exists(runtime: Runtime) -> None:
+    start_task(type="maintenance", tenant_id="anna", project_id=1, task_id="before")
+    ProjectsRepository(runtime.database).archive(1)
 
-    assert TasksRepository(runtime.database).get(started.task_id).tenant_id == "carl"
+    with pytest.raises(ArchivedProject, match=r"project 1 \(.*\) is archived"):
+        asked_by_a_command(runtime, "maintenance", tenant_id="anna", project_id=1)
+    asked_by_a_command(runtime, "maintenance", tenant_id="anna", project_id=1, task_id="before")
+    asked_by_a_command(runtime, "project_delete", tenant_id="anna", project_id=1)

@@ -23,6 +23,7 @@ from deployments.cli.output.terminal import print_json, print_table, remark, say
 from flows.planning.changes import ACTIONS
 from flows.planning.plan import Plan, PlannedStep, Tally, plan_task
 from flows.process.runtime import Runtime
+from flows.starting.start_targets import check_targets
 from storage.database.engine import Database
 from storage.settings import Settings
 
@@ -59,6 +60,7 @@ def plan(
         Runtime(database, settings=settings) as runtime,
         runtime.as_current(),
     ):
+        check_targets(request.new, database)
         arguments = {name: value for name, value in request.arguments().items() if name != "task_id"}
         made = plan_task(**arguments, thorough=thorough, save=save)
     if json:

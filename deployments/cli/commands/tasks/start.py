@@ -12,6 +12,7 @@ from deployments.cli.options.parameters import DefinitionName, Json
 from deployments.cli.options.task_options import TaskOptions, read_request
 from deployments.cli.output.terminal import print_json, remark, say
 from flows.api.start import start_task
+from flows.starting.start_targets import check_targets
 from storage.settings import Settings
 
 app = App(name="start")
@@ -25,7 +26,8 @@ def start(name: DefinitionName, /, options: TaskOptions | None = None, *, json: 
     """
     settings = Settings.load()
     request = read_request(name, options or TaskOptions(), settings)
-    with opened_runtime(settings, create=not request.needs_rows, needs_library=True):
+    with opened_runtime(settings, create=not request.needs_rows, needs_library=True) as runtime:
+        check_targets(request.new, runtime.database)
         started = start_task(**request.arguments())
     if json:
         print_json(started)
