@@ -8,10 +8,8 @@ itself. Each call of `recover_flow_runs` reads the database again.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -53,9 +51,6 @@ from storage.records import Task
 from storage.reports.task_summary import summarize_task
 
 logger = logging.getLogger("photojobs.recovery")
-
-#: A scheduled run that is late by this much counts as missed: no runner was running when it was due.
-MISSED_SECONDS = 60
 
 #: How many flow runs Prefect's server returns in one page, at most.
 _PAGE_SIZE = 200
@@ -126,42 +121,6 @@ def _unfollowed_tasks(runtime: Runtime, silent: SilentTasks | None) -> list[Task
     silent.update(seen)
     certain_from = now - DOUBT_HEARTBEATS * heartbeat_seconds
     return [task for task in found if task.attended_at is None or seen[task.id, task.attended_at] <= certain_from]
-
-
-def skip_missed_runs() -> int:
-    """Skip our scheduled runs that were missed, except the latest of each schedule; return how many were skipped.
-
-    A run that has begun before and waits for its restart was not missed. Runs of work pools are left to their workers.
-    """
-    with get_client(sync_client=True) as client:
-        missed = all_flow_runs(
-            client,
-            FlowRunFilter(
-                tags=FlowRunFilterTags(all_=[TAG]),
-                state=_in_state(StateType.SCHEDULED),
-                expected_start_time=FlowRunFilterExpectedStartTime(
-                    before_=datetime.now(UTC) - timedelta(seconds=MISSED_SECONDS)  # type: ignore[arg-type]
-                ),
-            ),
-        )
-        by_schedule: dict[object, list[FlowRun]] = defaultdict(list)
-        for run in missed:
-            if run.auto_scheduled and not run.run_count and run.work_pool_name is None:
-                by_schedule[run.deployment_id, json.dumps(run.parameters, sort_keys=True)].append(run)
-        skipped = 0
-        for runs in by_schedule.values():
-            runs.sort(key=lambda run: run.expected_start_time or datetime.min.replace(tzinfo=UTC))
-            for run in runs[:-1]:
-                client.set_flow_run_state(
-                    run.id,
-                    Cancelled(
-                        name="Skipped",
-                        message="Missed, because no process served the definition. Only the latest missed run starts.",
-                    ),
-                    force=True,
-                )
-                skipped += 1
-    return skipped
 
 
 def revive_runs_left_behind(runtime: Runtime) -> int:
@@ -279,10 +238,11 @@ def _our_runs(client: SyncPrefectClient, *types: StateType, ended_within: timede
     """Return our flow runs in a state of these types; with `ended_within`, only runs that ended so recently."""
     ended = None if ended_within is None else FlowRunFilterEndTime(after_=datetime.now(UTC) - ended_within)  # type: ignore[arg-type]
     ours = FlowRunFilterTags(all_=[TAG])
-    return all_flow_runs(client, FlowRunFilter(tags=ours, state=_in_state(*types), end_time=ended))
+    return all_flow_runs(client, FlowRunFilter(tags=ours, state=in_state(*types), end_time=ended))
 
 
-def _in_state(*types: StateType) -> FlowRunFilterState:
+def in_state(*types: StateType) -> FlowRunFilterState:
+    """Return the filter of flow runs whose state has one of these types."""
     return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
 
 
@@ -371,7 +331,7 @@ def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
 
     The process of such a run may be dead, and its deployment may be missing.
     """
-    states = _in_state(StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
+    states = in_state(StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
     due = FlowRunFilterExpectedStartTime(before_=datetime.now(UTC))  # type: ignore[arg-type]
     ours = FlowRunFilterTags(all_=[TAG])
     found = all_flow_runs(client, FlowRunFilter(tags=ours, state=states, expected_start_time=due))
@@ -497,6 +457,6 @@ def _drains(client: SyncPrefectClient, begun: Iterable[FlowRun]) -> bool:
     if crashed_at and max(crashed_at) + timedelta(seconds=_delay(len(crashed_at))) > now:
         return True
     of_drain = FlowRunFilterDeploymentId(any_=[deployment.id])
-    runs = all_flow_runs(client, FlowRunFilter(deployment_id=of_drain, state=_in_state(*_UNFINISHED)))
+    runs = all_flow_runs(client, FlowRunFilter(deployment_id=of_drain, state=in_state(*_UNFINISHED)))
     # A run for one lane or tenant leaves the other jobs in the queue.
     return any(_is_due(run) and not any(run.parameters.values()) for run in runs)

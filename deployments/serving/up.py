@@ -189,7 +189,8 @@ def _prepare_runs(runtime: Runtime) -> None:
     """
     import httpx
 
-    from deployments.serving.flow_run_recovery import revive_runs_left_behind, skip_missed_runs
+    from deployments.serving.flow_run_recovery import revive_runs_left_behind
+    from deployments.serving.missed_runs import skip_missed_runs
 
     failed = "flow runs without a process could not be restarted"
     try:

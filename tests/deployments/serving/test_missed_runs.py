@@ -23,7 +23,7 @@ from prefect.states import AwaitingRetry, Running, Scheduled
 from deployments.deploying.registration import pause_missing
 from deployments.deploying.runner_deployments import deployment_of
 from deployments.serving import flow_run_recovery
-from deployments.serving.flow_run_recovery import skip_missed_runs
+from deployments.serving.missed_runs import skip_missed_runs
 from storage.settings import Settings
 from task_definitions import load_definitions
 
