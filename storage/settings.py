@@ -1,4 +1,7 @@
-"""Reads and checks the settings: from environment variables (`PHOTOJOBS_…`), else `photojobs.toml`, else defaults."""
+"""Reads and checks the settings: from environment variables (`PHOTOJOBS_…`), else `photojobs.toml`, else defaults.
+
+A setting that changes what a step does also belongs to `_SETTINGS_THAT_MATTER` in `flows.planning.saved_plan`.
+"""
 
 import os
 import re

@@ -42,6 +42,8 @@ class StepType:
             task with a photo set must have a project.
         takes_archived: Whether it works on archived projects. Commands refuse a task that names an archived
             project if no step has this property.
+        reads_other_projects: Whether a step also reads projects of the tenant that do not belong to its task, so that a
+            plan must have their rows.
     """
 
     name: str
@@ -53,6 +55,7 @@ class StepType:
     takes_force: bool = False
     takes_destination: bool = False
     takes_archived: bool = False
+    reads_other_projects: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(STEP_TYPE_PATTERN, self.name) or len(self.name) > MAX_NAME_CHARACTERS:
@@ -89,6 +92,7 @@ _BUILTIN = (
         summary="Reports, or renames, photos that have the base name of an earlier photo in another project.",
         description="With the setting rename_user_files = rename, these photos become <name>_duplicate<n> on disk and "
         "in SQL, with all companions, and upload_postprocess runs for them. Put this step before folder_check.",
+        reads_other_projects=True,
     ),
     StepType(
         name="folder_alignment",
@@ -112,6 +116,7 @@ _BUILTIN = (
         description="Runs upload_postprocess for new photos. If a user moved a photo, its row is kept and "
         "updated. Files of no accepted kind stay, unless the setting unaccepted_files is trash; hidden files, the "
         "manifest and sidecars always stay.",
+        reads_other_projects=True,
     ),
     StepType(
         name="manifest_cleaning",
@@ -119,6 +124,7 @@ _BUILTIN = (
         summary="Removes the rows of photos whose files have been missing for long.",
         description="Removes a row if all files of the photo are missing now and were already missing in a run at "
         "least missing_grace_seconds ago. Before that, the rows of photos that a user moved are updated.",
+        reads_other_projects=True,
     ),
     StepType(
         name="derivative_validation",
@@ -182,6 +188,7 @@ _BUILTIN = (
         description="A folder without a project becomes a project, a folder that was renamed keeps its project, and a "
         "project whose folder is missing is archived. Two folders of the same project are merged without overwriting "
         "files.",
+        reads_other_projects=True,
     ),
     StepType(
         name="verify_originals",

@@ -3,6 +3,9 @@
 Prefect's runners and workers end the process of a canceled run. But for a run in the caller's own process, and for
 every paused run, Prefect only changes the state: without this watch, the work would continue. The watch calls
 `flows.execution.task_stops`, which cancels or pauses the task.
+
+If Prefect ends the process, `cancel_with_flow_run` in `flows.orchestration.task_flow` cancels the task. If no process
+runs the flow run, `end_canceled_runs` in `deployments.serving.flow_run_recovery` cancels it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The body of every compiled flow: it maps the jobs of a task step by step, and ends in the state of the task."""
+"""The body of every compiled flow: it maps the jobs of a task step by step, and ends in the state of the task.
+
+`final_state` decides the state. `TaskSummary.message` in `storage.reports.task_summary` is its message.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from flows.handlers.step import handler_of
 from flows.planning.planned_images import PlannedImages
 from flows.planning.shadow_library import cast_shadow
 from flows.process.runtime import Runtime
@@ -30,12 +29,10 @@ from storage.queue.new_tasks import NewTask
 from storage.settings import Settings
 from storage.shadow.copied_rows import copy_rows, projects_in_reach
 from storage.shadow.row_changes import RowChanges
+from task_definitions.step_types import BUILTIN_STEP_TYPES
 
 if TYPE_CHECKING:
     from flows.imaging.isolation.image_processing import ImageProcessing
-
-#: The built-in step types that also read projects of the tenant that do not belong to their task.
-_LOOK_AROUND = frozenset({"duplicate_resolution", "folder_check", "folder_discovery", "manifest_cleaning"})
 
 
 class ShadowRuntime(Runtime):
@@ -158,6 +155,6 @@ def _owners_of_folders(
 
 
 def _looks_around(step_type: str) -> bool:
+    known = BUILTIN_STEP_TYPES.get(step_type)
     # A step of another package may read any project of the tenant.
-    is_ours = handler_of(step_type).__module__.startswith("flows.")
-    return step_type in _LOOK_AROUND or not is_ours
+    return known is None or known.reads_other_projects

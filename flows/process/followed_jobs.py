@@ -22,7 +22,7 @@ from storage.database.engine import Database
 from storage.errors import DatabaseFault, StorageError
 from storage.lifecycle import heartbeats
 from storage.lifecycle.state_machine import HELD_BY_STEPS
-from storage.queue.claims import place_in_time
+from storage.queue.claims import rank
 from storage.queue.exchange import End, Exchanged, Wanted
 from storage.queue.jobs import JobsRepository
 from storage.queue.lanes import LanesRepository
@@ -378,7 +378,7 @@ class FollowedJobs:
                 for job_id, waiters in self._waiting.items()
                 if free > 0 and job_id not in self._not_ready and (job := waiters[0].job) is not None
             ]
-        ready.sort(key=lambda job: (-job.priority, place_in_time(job), job.id))
+        ready.sort(key=rank)
         room = Counter[str | None]()
         awaited = set[int]()
         for job in ready:

@@ -1,7 +1,8 @@
 """Finds outdated derivatives (thumbnails and previews) and metadata of a project, with the help of temporary tables.
 
-`DerivativeScan.outdated` defines when a derivative is outdated. This module does not access the library: callers write
-scanned files to the temporary tables, and get ids of photos.
+`DerivativeScan.outdated` defines when a derivative of a project is outdated. `_is_needed` in
+`flows.steps.images.derivative_steps` is the same rule for one photo, just before its derivatives are made. This module
+does not access the library: callers write scanned files to the temporary tables, and get ids of photos.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from storage.batches import pages
 from storage.database.tables import photo_derivatives, photos
 from storage.database.temporary_tables import BATCH_SIZE
-from storage.library.naming.kinds import FileKind
+from storage.library.naming.kinds import SOURCE_ORDER
 from storage.library.naming.names import is_decodable, name_key
 from storage.library.paths import derivative_stem
 from storage.library.scan import ScannedDerivative, ScannedFile
@@ -23,8 +24,7 @@ from storage.lifecycle.job_items import write_rows
 from storage.photos.derivatives import METADATA, UNKNOWN, DerivativeKind
 from storage.photos.originals import Original
 
-#: The rank of each kind of original. Derivatives are made from the original with the lowest rank.
-_RANKS = {FileKind.JPG: 0, FileKind.OTHER: 1, FileKind.RAW: 2}
+_RANKS = {kind: rank for rank, kind in enumerate(SOURCE_ORDER)}
 
 
 class DerivativeScan:

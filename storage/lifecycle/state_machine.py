@@ -1,5 +1,7 @@
 """The state machine of jobs and tasks: ends many jobs at once, and starts the next step of a task or ends the task.
 
+`run_if` of a step decides whether the task skips the step.
+
 The functions of this module lock the row of a task before they change its jobs, and settle the task in the same
 transaction: the task goes to its next step, or ends. After the commit, the caller must call `settle_after`, unless the
 transaction belongs to a user. `storage.queue.exchange` ends single jobs, and settles their tasks after the commit.

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, column, fun
 from storage.batches import pages
 from storage.database.tables import photos, projects
 from storage.database.temporary_tables import BATCH_SIZE
+from storage.library.naming.folder_names import DUPLICATE
 from storage.library.naming.names import name_key
 from storage.lifecycle.job_items import write_rows
 from storage.lifecycle.step_jobs import is_active, of_tenant
@@ -97,7 +98,7 @@ class DuplicateNames:
 
     def photos_like(self, name: str, *, but_for: int) -> list[int]:
         """Return the ids of the tenant's photos with this name or `<name>_duplicate<n>`, except the photo `but_for`."""
-        keys = [name_key(name), *(name_key(f"{name}_duplicate{number}") for number in range(1, _MAX_NAMES_SEARCHED))]
+        keys = [name_key(name), *(name_key(f"{name}{DUPLICATE}{number}") for number in range(1, _MAX_NAMES_SEARCHED))]
         statement = select(_tenant_names.c.photo_id).where(
             _tenant_names.c.name_key.in_(keys), _tenant_names.c.photo_id != but_for
         )

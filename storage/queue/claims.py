@@ -213,8 +213,13 @@ _RUNNING_BY_TENANT = text(f"""
 """)
 
 
-def place_in_time(job: Job | Row[Any]) -> datetime:
-    """Return when a job was created; the latest possible time if another program wrote a text that is not a time."""
+def rank(job: Job) -> tuple[int, datetime, int]:
+    """Return the place of a job in the order of `RANK`: the lowest rank runs next."""
+    return (-job.priority, _place_in_time(job), job.id)
+
+
+def _place_in_time(job: Job | Row[Any]) -> datetime:
+    # If another program wrote a text that is not a time, the job comes last.
     created_at: datetime | None = job.created_at
     return created_at or datetime.max.replace(tzinfo=UTC)
 
@@ -257,4 +262,4 @@ def _rank(
     effective = candidate.priority
     if lane.aging_seconds and candidate.created_at is not None:
         effective += int((now - candidate.created_at).total_seconds() // lane.aging_seconds)
-    return (-effective, running.get(candidate.tenant_id, 0), place_in_time(candidate), candidate.id)
+    return (-effective, running.get(candidate.tenant_id, 0), _place_in_time(candidate), candidate.id)

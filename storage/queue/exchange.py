@@ -25,7 +25,7 @@ from storage.database.engine import Access
 from storage.errors import DatabaseFault
 from storage.lifecycle.notifications import fresh, notify_followers
 from storage.lifecycle.state_machine import NO_REASON, cut, settle_task
-from storage.queue.claims import ANY_PRIORITY, Claimant, claim_in_special_lane, place_in_time
+from storage.queue.claims import ANY_PRIORITY, Claimant, claim_in_special_lane, rank
 from storage.queue.exchange_statements import (
     END_SQLITE,
     KEEP_PROJECTS_SQLITE,
@@ -329,7 +329,7 @@ def _open_lanes(run: Runs, wanted: Wanted, done: _Round) -> list[tuple[tuple[int
 
 
 def _ranked(claimed: list[Job]) -> list[Job]:
-    return claimed if len(claimed) < 2 else sorted(claimed, key=lambda job: (-job.priority, place_in_time(job), job.id))
+    return claimed if len(claimed) < 2 else sorted(claimed, key=rank)
 
 
 def _as_given(end: End) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The complete statements of `storage.queue.exchange` for each database.
 
 A claim in lanes takes jobs from the lanes in the order of the parameter `lanes`, and within a lane in the order of
-`RANK`. `flows.execution.worker` passes the lanes, by default the lane with the highest priorities first.
+`RANK`. In a lane with aging or fair tenants, `_rank` in `storage.queue.claims` decides the order.
+`flows.execution.worker` passes the lanes, by default the lane with the highest priorities first.
 
 On PostgreSQL one statement ends jobs and claims other jobs. Without `PREPARE_POSTGRESQL`, this statement claims only
 jobs for which no lane must be locked. `PREPARE_POSTGRESQL`, which runs before the statement in the same transaction,
@@ -34,7 +35,7 @@ NOT_ON_HOLD = """NOT EXISTS (SELECT 1 FROM holds WHERE (holds.kind = 'tenant' AN
     OR (holds.kind = 'task' AND holds.name = jobs.task_id))"""
 #: The condition that the delay of a job has passed.
 DUE = "status = 'queued' AND run_after IS NOT NULL AND run_after <= :now AND held_by IS NULL"
-#: The order of jobs: the first job in this order runs next.
+#: The order of jobs: the first job in this order runs next. `storage.queue.claims.rank` is the same order in Python.
 RANK = "priority DESC, created_at, id"
 #: The columns that a claim writes.
 TAKE = """UPDATE jobs SET status = 'running', started_at = :now, heartbeat_at = :now, updated_at = :now,

@@ -86,4 +86,4 @@ def test_every_file_and_name_of_the_architecture_page_exists() -> None:
         assert re.search(rf"^\s*(?:def |class )?{name}\b", source, re.MULTILINE), name
     for row in decisions.splitlines():
         if row.startswith("| ") and row not in ("| question | decided in |", "| --- | --- |"):
-            assert re.fullmatch(r"\| [^|]+ \| \[`[\w/]+\.py`\]\(\.\./[\w/]+\.py\)(: `\w+`)? \|", row), row
+            assert re.fullmatch(r"\| [^|]+ \| \[`[\w/]+\.(py|yaml)`\]\(\.\./[\w/]+\.\1\)(: `\w+`)? \|", row), row

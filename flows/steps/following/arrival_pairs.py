@@ -6,8 +6,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flows.steps.targets.photo_files import SOURCE_ORDER
 from storage.comparison.part_comparison import NewName
+from storage.library.naming.kinds import SOURCE_ORDER
 from storage.library.scan import ScannedFile
 from storage.photos.original_search import KnownOriginal
 

@@ -18,7 +18,6 @@ from flows.handlers.step_context import StepContext
 from flows.steps.following.arrival_pairs import Arrival, pair
 from flows.steps.following.moved_by_hand import follow
 from flows.steps.targets.journal_changes import relative_path
-from flows.steps.targets.photo_files import SOURCE_ORDER
 from flows.steps.targets.target_projects import compared
 from flows.steps.targets.whereabouts import ProjectState, Whereabouts, folders_inside, folders_without_project
 from storage.batches import batched
@@ -26,6 +25,7 @@ from storage.comparison.part_comparison import NewName
 from storage.comparison.reconciliation import ProjectComparison, known_names
 from storage.library.content_hash import matching_hashes
 from storage.library.errors import LibraryError
+from storage.library.naming.kinds import SOURCE_ORDER
 from storage.library.paths import ProjectFolder
 from storage.photos.original_search import KnownOriginal, count_known_photos, originals_of_sizes
 from storage.photos.photos import PhotosRepository

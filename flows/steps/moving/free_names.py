@@ -1,6 +1,7 @@
 """Finds free base names for photos that move into a project or get another name there.
 
-The steps `image_move_files` and `duplicate_resolution` decide which photos get such a name.
+The steps `image_move_files` and `duplicate_resolution` decide which photos get such a name. `unique_name` in
+`storage.library.naming.folder_names` defines its form.
 """
 
 import os
@@ -12,7 +13,7 @@ from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import PhotoFiles
 from storage.library.companion_owners import CompanionOwners
 from storage.library.listing import missing_folder
-from storage.library.naming.folder_names import EXTENSION_BYTES, FolderNames, unique_name
+from storage.library.naming.folder_names import DUPLICATE, EXTENSION_BYTES, FolderNames, unique_name
 from storage.library.naming.names import name_key
 from storage.library.paths import ProjectFolder, max_name_bytes
 from storage.photos.photo_moves import PhotoMovesRepository
@@ -22,7 +23,7 @@ from storage.records import Photo, Project
 #: show whether the names are variants of one name. So a long name is compared with all long names.
 _LONG_NAME_BYTES: Final = 200
 
-_NUMBERED: Final = re.compile(r"_duplicate\d.*", re.DOTALL)
+_NUMBERED: Final = re.compile(rf"{DUPLICATE}\d.*", re.DOTALL)
 
 
 class FreeNames:

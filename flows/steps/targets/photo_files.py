@@ -6,7 +6,6 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
 
 from flows.errors import PermanentStepError, SkipItem
 from flows.handlers.announced_moves import FileMove
@@ -14,7 +13,7 @@ from flows.handlers.step_context import StepContext
 from storage.comparison.reconciliation import known_names
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.naming.companions import Fit, owner_keys
-from storage.library.naming.kinds import FileKind
+from storage.library.naming.kinds import SOURCE_ORDER, FileKind
 from storage.library.naming.names import is_decodable, name_key
 from storage.library.paths import ProjectFolder
 from storage.library.scan import ScannedFile, scan, scan_companion_folders
@@ -22,9 +21,6 @@ from storage.library.transfer import remove_derivative
 from storage.photos.derivatives import Derivative, DerivativeKind
 from storage.photos.originals import Original
 from storage.records import Photo
-
-#: The order in which derivatives and metadata are taken from the images of a photo.
-SOURCE_ORDER: Final = (FileKind.JPG, FileKind.OTHER, FileKind.RAW)
 
 
 class FileLeftAlone(PermanentStepError):

@@ -1,5 +1,8 @@
 """Declares all tables for SQLAlchemy Core. The migrations create the tables.
 
+A new column belongs to the module of its table, to a new migration in `storage/upkeep/migrations/versions/`, and to the
+record in `storage.records`. The tables of projects, photos and tags are in `library.py`.
+
 The comments explain each table and column for people who write SQL. The reference page of the tables shows these
 comments.
 

@@ -11,6 +11,8 @@ from storage.library.naming.names import MAX_NAME_BYTES, cut_to_bytes, name_key
 
 #: The number of bytes of a file name that are kept free for the extension of the file or of its derivatives.
 EXTENSION_BYTES: Final = 10
+#: What comes between a base name that is taken and the number of the new name.
+DUPLICATE: Final = "_duplicate"
 _MAX_BASE_BYTES: Final = MAX_NAME_BYTES - EXTENSION_BYTES
 
 
@@ -69,11 +71,10 @@ def unique_name(
     folder: Path | FolderNames,
     base: str,
     *,
-    suffix: str = "_duplicate",
     also_taken: Iterable[str] = (),
     max_bytes: int = _MAX_BASE_BYTES,
 ) -> str:
-    """Return a base name that no file in the folder has: `<base><suffix><n>` with the lowest free n from 1.
+    """Return a base name that no file in the folder has: `<base>_duplicate<n>` with the lowest free n from 1.
 
     A long base name is cut to `max_bytes`, so that there is room for an extension. The names `also_taken` are avoided,
     too, for example the names of photos whose files are missing.
@@ -86,7 +87,7 @@ def unique_name(
     further = {name_key(name) for name in also_taken}
     number = 1
     while True:
-        ending = f"{suffix}{number}"
+        ending = f"{DUPLICATE}{number}"
         candidate = cut_to_bytes(base, max(1, max_bytes - len(ending.encode()))) + ending
         if not names.has_base_name(candidate) and name_key(candidate) not in further:
             return candidate

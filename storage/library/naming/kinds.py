@@ -46,6 +46,10 @@ class FileKind(StrEnum):
         return self in {FileKind.HIDDEN, FileKind.MANIFEST}
 
 
+#: The order in which the files of a photo are used: its derivatives and metadata come from the first kind that it has.
+SOURCE_ORDER: Final = (FileKind.JPG, FileKind.OTHER, FileKind.RAW)
+
+
 @dataclass(frozen=True, slots=True)
 class FileName:
     """A file name and its parts.

@@ -361,7 +361,7 @@ def test_a_unique_name_takes_the_lowest_free_number(project: ProjectFolder) -> N
         (project.path / name).touch()
     assert unique_name(project.path, "IMG") == "IMG_duplicate3"
     assert unique_name(project.path, "IMG", also_taken=["img_duplicate3"]) == "IMG_duplicate5"
-    assert unique_name(FolderNames(["IMG_copy1.jpg"]), "IMG", suffix="_copy") == "IMG_copy2"
+    assert unique_name(FolderNames(["IMG_duplicate1.jpg"]), "IMG") == "IMG_duplicate2"
 
 
 def test_a_unique_name_for_a_long_name_still_takes_an_extension(project: ProjectFolder) -> None:
