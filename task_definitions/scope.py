@@ -57,6 +57,5 @@ def _parsed(scope: Scope | str | None) -> Scope | None:
     try:
         return Scope(scope)
     except ValueError:
-        raise UnknownScope(
-            f"scope: {shown(scope)} is not a scope: give {listed(Scope)}.{did_you_mean(str(scope), Scope)}"
-        ) from None
+        similar = did_you_mean(scope, Scope) if isinstance(scope, str) else ""
+        raise UnknownScope(f"scope: {shown(scope)} is not a scope: give {listed(Scope)}.{similar}") from None

@@ -216,8 +216,8 @@ def _check_image(choice: PoolChoice, pool_type: str, template: Mapping[str, Any]
     runs_images = "image" in template.get("variables", {}).get("properties", {})
     if runs_images and choice.image is None:
         raise ImageMismatch(
-            f'the work pool "{choice.name}" of type {pool_type} runs containers: name an image that contains photojobs '
-            "with --image, for example the image that the Dockerfile builds."
+            f'the work pool "{choice.name}" of type {pool_type} runs containers, but no image was given. Use --image '
+            "to name an image that contains photojobs, for example the image that the Dockerfile builds."
         )
     if choice.image is not None and not runs_images:
         raise ImageMismatch(

@@ -1,7 +1,7 @@
 """The endpoint for Prometheus: a small server while a command runs, if the settings name a port.
 
-The settings are `metrics_port` and `metrics_host`. `deployments.metrics.queue_collector` decides which numbers there
-are.
+The settings are `metrics_port` and `metrics_host`. `deployments.metrics.queue_collector` decides which numbers are
+published.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def house_style() -> Iterator[None]:
 
 
 def new_figure(*, height: float) -> tuple[Figure, Axes]:
-    """Create a figure with one pair of axes, within `house_style`; the height is in inches."""
+    """Create a figure with one pair of axes; call it in a `house_style` block. The height is in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(FIGURE_WIDTH, height))
@@ -79,7 +79,7 @@ def new_figure(*, height: float) -> tuple[Figure, Axes]:
 
 
 def as_svg(figure: Figure, *, title: str, description: str, name: str) -> str:
-    """Return a figure that was created within `house_style` as an `<svg>` element.
+    """Return a figure as an `<svg>` element; call it in the `house_style` block in which the figure was created.
 
     Screen readers read the title, and the description of the content. The name is unique in the page; it has only
     letters, digits and hyphens.

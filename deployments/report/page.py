@@ -49,8 +49,8 @@ def render_report(report: TaskReport) -> str:
         from markupsafe import Markup
     except ImportError:
         raise MissingExtra(
-            "reports need jinja2 and matplotlib, but one of them is missing. `pip install 'photojobs[report]'` "
-            "installs both."
+            "reports need jinja2 and matplotlib, but at least one of them is missing. "
+            "`pip install 'photojobs[report]'` installs both."
         ) from None
     environment = Environment(
         loader=PackageLoader("deployments.report", "templates"),

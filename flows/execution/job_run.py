@@ -161,7 +161,8 @@ def _run_to_an_end(
 
 
 def _interrupts_the_process(error: BaseException) -> bool:
-    # Python raises exceptions for signals only in the main thread. In any other thread, the handler raised the error.
+    # Only in the main thread can such an error come from a signal. In any other thread, the handler of the step raised
+    # it.
     is_from_outside = not isinstance(error, Exception | SystemExit | ExecutorStop)
     return is_from_outside and threading.current_thread() is threading.main_thread()
 

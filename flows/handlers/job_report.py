@@ -20,6 +20,7 @@ from storage.database.column_types import encode_json
 from storage.database.tables import jobs
 from storage.errors import InvalidValue
 from storage.reports.task_summary import MAX_EXAMPLES
+from task_definitions.wording import shown
 
 #: Largest number of slow items and projects that are kept with their durations.
 MAX_SLOWEST = 10
@@ -165,7 +166,9 @@ def _check_number(number: object, name: str) -> None:
         is_finite = False
     if not is_finite:
         raise InvalidValue(
-            "report", f"the number for {name!r:.80} must be finite, not {number!r:.80}; correct the handler of the step"
+            "report",
+            f"the number for {name!r:.80} must be finite and in the range of a float, not {shown(number)}; correct the "
+            "handler of the step",
         )
 
 

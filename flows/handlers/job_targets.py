@@ -77,7 +77,7 @@ class LeftOut:
             raise InvalidValue(
                 "payload",
                 f"{LEAVE_OUT} must be a mapping in which `projects` and `photos` are lists of ids, and `folders` is a "
-                f"list of names, not {part!r:.80}",
+                "list of names",
             )
         return cls(**{name: frozenset(part.get(name, ())) for name in kinds})
 

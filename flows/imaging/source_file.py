@@ -1,6 +1,7 @@
 """Opens originals safely: only regular files, never through a symlink, and without blocking on a pipe."""
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -53,6 +54,8 @@ def open_source(path: Path) -> Iterator[SourceFile]:
     except FileNotFoundError as error:
         raise missing(path) from error
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnreadableImage(f"{path.name}: it is a symlink. Replace it with the file.") from error
         raise UnreadableImage(
             f"{path.name}: the file cannot be opened ({error.strerror}). Check the disk and the file's permissions."
         ) from error

@@ -212,7 +212,11 @@ class PrefectLink:
             is_over = question.ask(client) is True
         except Exception as error:  # noqa: BLE001 - the server or the database may come back.
             every = question.every_seconds
-            logger.info("a request to Prefect's server failed; it is repeated in %g seconds: %s", every, error)
+            logger.info(
+                "a request to Prefect's server or to the database failed; it is repeated in %g seconds: %s",
+                every,
+                error,
+            )
             return
         if is_over:
             with self._changed:

@@ -206,7 +206,7 @@ def _action(change: TreeChange) -> str:
 
 
 def _hidden_folder(path: Path) -> str | None:
-    """Return the name of the hidden folder of a project that contains a path, or None."""
+    """Return the hidden folder in which a path is, such as `.trash`; None for the folder of the project itself."""
     return path.parts[2] if len(path.parts) > 3 and path.parts[2].startswith(".") else None
 
 

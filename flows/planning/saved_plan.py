@@ -206,7 +206,7 @@ class SavedPlan:
                     yield Change.from_json(ahead.decode())
                 except (AttributeError, TypeError, ValueError, UnreadableDocument):
                     raise DamagedPlan(
-                        f"{self.path}: line {number} of the plan describes no change. Make a new plan."
+                        f"{self.path}: line {number} of the plan is damaged: it is not a valid change. Make a new plan."
                     ) from None
                 ahead = line
 

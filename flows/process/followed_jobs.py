@@ -396,8 +396,7 @@ class FollowedJobs:
             heartbeats.record_waiting(self._database, newly, worker_id=self._worker_id)
         except StorageError as error:
             logger.warning(
-                "jobs %s, which wait in this process, could not be recorded as waiting, so jobs of lower rank may "
-                "start before them: %s",
+                "this process could not record for which jobs it waits (%s), so jobs of lower rank may start first: %s",
                 ", ".join(map(str, sorted(awaited))),
                 error,
             )

@@ -1,7 +1,7 @@
 """Makes a `NewTask` from the arguments of a start and checks them against the definition. It writes nothing.
 
-`storage.queue.new_tasks` writes the task. It refuses projects and photos that do not exist, and a second task of a
-kind whose start is exclusive; `flows.orchestration.compiler` decides which starts are.
+`storage.queue.new_tasks` writes the task. It refuses projects and photos that do not exist, and an exclusive task while
+another task of the same kind is unfinished. `flows.orchestration.compiler` decides which tasks are exclusive.
 """
 
 import uuid

@@ -141,8 +141,8 @@ class PhotoUndo:
             raise CannotComeBack(self._unavailable[project_id])
         if group.photo_id in self._kept and _moves(group):
             raise CannotComeBack(
-                "a later move of its files is not undone, so its files stay where they are; remove the cause of that, "
-                "and undo the task again"
+                "a later move of this photo by the same task cannot be undone, so its files stay where they are; solve "
+                "the problem that is reported for the later move, and undo the task again"
             )
         photo_id, none = group.photo_id or 0, frozenset[str]()
         before = states.get(photo_id)

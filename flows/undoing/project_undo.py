@@ -161,7 +161,9 @@ class ProjectUndo:
     ) -> None:
         before, after = said["before"], said["after"]
         if _FOLDER in before and row[_FOLDER] != after[_FOLDER]:
-            raise CannotComeBack("the project's folder has been renamed since, so it keeps its name")
+            raise CannotComeBack(
+                "the project's folder has been renamed since the task, so the folder keeps its present name"
+            )
         if "status" in before and row["status"] != after["status"]:
             raise CannotComeBack("the project has been archived or made active since, so its status is kept")
         for name in before:

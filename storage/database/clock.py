@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from storage.errors import InvalidValue
+from task_definitions.wording import shown
 
 #: Returns the current time as an aware datetime in UTC.
 Clock = Callable[[], datetime]
@@ -29,7 +30,7 @@ def age(seconds: float, *, name: str) -> timedelta:
     from storage.settings import MAX_AGE_SECONDS
 
     if not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_AGE_SECONDS:
-        raise InvalidValue(name, f"must be between 0 and {MAX_AGE_SECONDS}, not {seconds!r:.80}")
+        raise InvalidValue(name, f"must be between 0 and {MAX_AGE_SECONDS}, not {shown(seconds)}")
     return timedelta(seconds=seconds)
 
 

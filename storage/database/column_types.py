@@ -118,7 +118,7 @@ def check_text(value: object, *, name: str, maximum: int | None = None) -> str:
         InvalidValue: `value` is not a string, is empty or too long, or has a NUL character or a lone surrogate.
     """
     if not isinstance(value, str):
-        raise InvalidValue(name, f"must be text, not {value!r:.80}")
+        raise InvalidValue(name, f"must be text, not {shown(value)}")
     if not value:
         raise InvalidValue(name, "is empty; give a text")
     if maximum is not None and len(value) > maximum:
@@ -149,9 +149,9 @@ def check_integer(value: object, *, name: str, minimum: int = -MAX_INTEGER, maxi
         InvalidValue: `value` is not such an integer.
     """
     if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidValue(name, f"must be a whole number, not {value!r:.80}")
+        raise InvalidValue(name, f"must be a whole number, not {shown(value)}")
     if not minimum <= value <= maximum:
-        raise InvalidValue(name, f"must be between {minimum} and {maximum}, not {value!r:.80}")
+        raise InvalidValue(name, f"must be between {minimum} and {maximum}, not {shown(value)}")
     return value
 
 

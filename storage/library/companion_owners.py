@@ -81,7 +81,7 @@ class CompanionOwners:
         return owners
 
     def add_photo(self, base_name: str) -> None:
-        """Add a photo."""
+        """Add a photo by its base name, for example a photo without files."""
         self._photos.add(name_key(base_name))
 
     def add(self, path: str) -> None:

@@ -54,7 +54,8 @@ _MTIME_TOLERANCE_NS: Final = 2_000_000_000
 def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | None = None) -> None:
     """Move a file to a new name, in the same or another folder, unless the name is taken. `Library` builds both paths.
 
-    Within a file system, the move is atomic. Between two file systems, the file is copied to a temporary name in the
+    Within a file system, the move is one step if the system has such a step; if not, a crash may leave the file under
+    both names. Between two file systems, the file is copied to a temporary name in the
     target's folder, synced, read back, compared and renamed. Only then is the source removed. The file keeps its times,
     its mode, and, if the system allows it, its owner, its access list and the attributes in which file managers store
     ratings and tags.

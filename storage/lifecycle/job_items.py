@@ -25,6 +25,7 @@ from storage.errors import ConstraintViolated, InvalidValue, UnknownPhoto
 from storage.lifecycle.state_machine import cut
 from storage.lifecycle.step_jobs import of_tenant
 from storage.records import ItemStatus, JobItem
+from task_definitions.wording import shown
 
 #: The number of items that one statement writes; larger batches are not faster and take more memory.
 BATCH_SIZE = 5_000
@@ -218,7 +219,7 @@ def item_values(item: Mapping[str, Any], index: int) -> tuple[int | None, str | 
     try:
         unknown = item.keys() - _ALLOWED_KEYS
     except (AttributeError, TypeError):
-        raise InvalidValue(f"items[{index}]", f"must be a mapping like {{'photo_id': 1}}, not {item!r:.80}") from None
+        raise InvalidValue(f"items[{index}]", f"must be a mapping like {{'photo_id': 1}}, not {shown(item)}") from None
     if unknown:
         raise InvalidValue(
             f"items[{index}].{min(map(str, unknown))}", f"is not allowed. Allowed: {', '.join(sorted(_ALLOWED_KEYS))}."

@@ -36,7 +36,7 @@ def list_newest(
     `before` is `(created_at, id)` of the last job of the previous page.
 
     Raises:
-        InvalidValue: `limit` or `offset` is not a whole number from 0.
+        InvalidValue: `limit` or `offset` is not a whole number, or is negative.
     """
     check_page(limit=limit, offset=offset)
     parameters = {name: value for name, value in filters.items() if value is not None}

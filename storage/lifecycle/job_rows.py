@@ -22,6 +22,7 @@ from storage.records import Job
 from task_definitions import detect_scope
 from task_definitions.foreign_documents import check_json_depth
 from task_definitions.model import MAX_PRIORITY
+from task_definitions.wording import shown
 
 #: The maximum size of a payload in bytes of JSON. Every job of a task gets a copy of the payload.
 MAX_PAYLOAD_BYTES = 1024 * 1024
@@ -190,7 +191,7 @@ def _document(payload: Mapping[str, Any], name: str) -> tuple[dict[str, Any], st
     document = dict(payload)
     for key in document:
         if not isinstance(key, str):
-            raise InvalidValue(name, f"has the key {key!r:.80}, which is not text; use only texts as keys")
+            raise InvalidValue(name, f"has a key that is not text ({shown(key)}); use only texts as keys")
     return document, encode_json(document, name=name)
 
 
@@ -205,7 +206,7 @@ def check_project_exists(connection: Connection, project_id: int, *, tenant_id: 
 
 def _checked_moment(moment: datetime, name: str) -> datetime:
     if not isinstance(moment, datetime):
-        raise InvalidValue(name, f"must be a datetime, not {moment!r:.80}")
+        raise InvalidValue(name, f"must be a datetime, not {shown(moment)}")
     try:
         return to_milliseconds(moment)
     except (ValueError, OverflowError) as error:

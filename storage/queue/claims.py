@@ -32,7 +32,7 @@ from storage.queue.exchange_statements import NOT_ON_HOLD, TAKE, awaited, promot
 from storage.queue.lanes import free_slots
 from storage.records import Job, Lane
 
-#: The lowest and the highest possible priority.
+#: Bounds that include each priority, also the priorities that other programs write by SQL.
 ANY_PRIORITY = (-(2**31), 2**31 - 1)
 
 

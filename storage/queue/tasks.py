@@ -129,7 +129,7 @@ class TasksRepository:
         """Return tasks, newest first.
 
         Raises:
-            InvalidValue: `limit` or `offset` is not a whole number from 0.
+            InvalidValue: `limit` or `offset` is not a whole number, or is negative.
         """
         check_page(limit=limit, offset=offset)
         statement = select(tasks).order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(limit).offset(offset)
@@ -389,9 +389,9 @@ class TasksRepository:
                 any_new = connection.execute(select(func.min(jobs.c.id)).where(*repeated)).scalar_one()
                 pass_on_claims(connection, claims, job_id=any_new, now=now)
             else:
-                raise TaskConflict(
-                    f"task {task_id} has no step {from_step}; give a number from 0 to {len(pinned.steps) - 1}"
-                )
+                last = len(pinned.steps) - 1
+                numbers = f"a number from 0 to {last}" if last else "0, the number of its only step"
+                raise TaskConflict(f"task {task_id} has no step {from_step}; give {numbers}")
             return existing_task(state_machine.get_task(connection, task_id), task_id)
 
     def _run(self, *conditions: ColumnElement[bool], since: datetime, **values: Any) -> None:

@@ -111,7 +111,7 @@ def explain_job(
 
 
 class WaitingReasons:
-    """Explains jobs on one connection. Lanes, holds and activity are read only once for all jobs."""
+    """Explains why jobs wait, with queries on one connection. Lanes, holds and activity are read once for all jobs."""
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ class BackupFailed(StorageError):
 
 
 class RestoreFailed(StorageError):
-    """A backup cannot be restored: the file is no backup or damaged, or the database is not empty or not writable."""
+    """A backup cannot be restored: the file is damaged or not a backup, or the database has tables or is read-only."""
 
 
 def backup(database: Database, target: Path | None = None) -> Path:

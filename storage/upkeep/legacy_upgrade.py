@@ -144,7 +144,8 @@ def _new_definition(plan: TablePlan, existing: TableSchema) -> TableDefinition:
         columns.append(column)
     columns += [ColumnDefinition(column.name, _definition_text(plan.reference, column.name)) for column in plan.added]
     constraints = [part for part in old.constraints if not _is_superseded(part, plan, references)]
-    # The text of a column may contain a foreign key that needs no change; only the other foreign keys are added.
+    # A column that does not change keeps its foreign key, which may be in the text of the column. So foreign keys are
+    # added only for changed and new columns that have no foreign key in `constraints`.
     stated = {column for part in constraints if part.kind == "FOREIGN" for column in map(str.lower, part.columns)}
     changed = plan.replaced.union(column.name for column in plan.added)
     constraints += [

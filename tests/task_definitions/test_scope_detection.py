@@ -1,5 +1,7 @@
 """The scope of a run follows from its parameters, and wrong combinations are refused."""
 
+from typing import Any
+
 import pytest
 
 from task_definitions import (
@@ -73,10 +75,18 @@ def test_the_definitions_scope_comes_first_then_the_given_one_then_the_project(
             UnknownScope,
             'scope: "projct" is not a scope: give project, photo_set or global. Did you mean "project"?',
         ),
+        pytest.param(
+            10**5000,
+            7,
+            None,
+            UnknownScope,
+            "scope: a very large number is not a scope: give project, photo_set or global.",
+            id="huge",
+        ),
     ],
 )
 def test_a_scope_that_does_not_fit_is_refused(
-    scope: str | None,
+    scope: Any,
     project_id: int | None,
     definition_scope: str | None,
     error_class: type[ScopeError],

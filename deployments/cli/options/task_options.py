@@ -81,7 +81,7 @@ class TaskOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRequest:
-    """A request to run a definition, checked as far as possible without the database."""
+    """A request to run a definition, with checked options. The start checks whether projects and photos exist."""
 
     definition: TaskDefinition
     new: NewTask

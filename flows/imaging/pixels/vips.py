@@ -1,6 +1,7 @@
-"""The only module that loads libvips. It restricts libvips to the accepted formats, and shortens its error texts.
+"""Loads libvips for photographs, restricted to the accepted formats, and shortens its error texts.
 
-Importing this module does not load libvips; a call of `load_vips` loads it.
+Importing this module does not load libvips; a call of `load_vips` loads it. Only `deployments.demo.scenes`, which draws
+the pictures of the demo, imports libvips directly.
 """
 
 import logging

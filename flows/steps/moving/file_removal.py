@@ -150,8 +150,9 @@ def _plan(
         raise PermanentStepError(refusal)
     keepers = [other.id for other in others if _keeps_file(other)]
     if row_stays and removable != doomed:
+        keeper = next(other.id for other in others if doomed & _kept_kinds(other))
         raise PermanentStepError(
-            f"{photo.filename}: photo {keepers[0]} has the same files and keeps a file that photo {photo.id} does not "
+            f"{photo.filename}: photo {keeper} has the same files and keeps a file that photo {photo.id} does not "
             "keep; give both rows the same keep flags, or remove one of the rows"
         )
     something_stays = row_stays or bool(keepers)

@@ -69,8 +69,8 @@ def _align(ctx: StepContext, owners: _FolderOwners, project: Project, folder: Pr
     if wanted == folder.project_folder:
         return
     if ctx.settings.rename_user_files == "report":
-        example = f"{folder.project_folder}: the folder name that fits its project is {wanted}"
-        ctx.report.count("folders with another name", example=example)
+        example = f"{folder.project_folder}: the name of its project would make it {wanted}"
+        ctx.report.count("folders that are not named like their projects", example=example)
         return
     # True if a user renamed the folder. Only the first attempt can know this: a later attempt may find a folder that
     # an earlier, interrupted attempt renamed.

@@ -83,7 +83,7 @@ class _Discovery:
         self._on_disk = sorted(set(tenant.project_folders()) - passed_by)
         self._projects = {project.id: project for project in own if project.id not in left_out.projects}
         self._taken = {project.project_folder for project in every}
-        #: The former folder names of the projects whose rows got a free folder name, by project id.
+        #: The projects whose folder name now belongs to another project, by id, each with that name.
         self._given_up: dict[int, str] = {}
         self._arrivals = Arrivals(ctx)
         self._failures = Failures()

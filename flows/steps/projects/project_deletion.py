@@ -1,4 +1,4 @@
-"""The steps that delete projects, without the trash. No other steps remove whole folders.
+"""The steps that delete projects for good: nothing goes to the trash. No other step removes the folder of a project.
 
 Only archived projects are deleted. `flows.steps.projects.orphaned_projects` removes rows of projects whose folder is
 missing.

@@ -123,7 +123,7 @@ jobs = Table(
     ),
     partial_index("idx_jobs_ready", READY, text("priority DESC"), "created_at", "id"),
     partial_index("idx_jobs_ready_tenant", READY, "tenant_id", text("priority DESC"), "created_at", "id"),
-    # Counts of jobs by priority read only this index and the next index.
+    # On PostgreSQL, the delayed jobs and the held jobs of each priority are counted in these two indexes alone.
     partial_index("idx_jobs_delayed", DELAYED, "run_after", "priority"),
     partial_index("idx_jobs_held", HELD, "priority"),
     partial_index("idx_jobs_attended", WAITED_FOR, text("priority DESC"), "created_at", "id"),

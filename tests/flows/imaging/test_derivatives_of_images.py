@@ -302,8 +302,8 @@ def test_only_regular_files_are_opened(tmp_path: Path, targets: dict[str, Path],
     (tmp_path / "link.jpg").symlink_to(tmp_path / "real.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "folder.jpg").mkdir()
-    for name in ("link.jpg", "pipe.jpg", "folder.jpg"):
-        with pytest.raises(UnreadableImage, match=name):
+    for name, problem in (("link.jpg", "a symlink"), ("pipe.jpg", "not a regular"), ("folder.jpg", "not a regular")):
+        with pytest.raises(UnreadableImage, match=f"{name}: it is {problem}"):
             make_derivatives(tmp_path / name, **targets)
     with pytest.raises(ImageMissing):
         make_derivatives(tmp_path / "gone.jpg", **targets)

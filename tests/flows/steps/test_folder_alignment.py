@@ -28,7 +28,7 @@ def test_nothing_is_renamed_unasked(studio: Any) -> None:
     job = studio.run("folder_alignment", scope="global")
     assert (job.status, job.result["examples"]) == (
         "completed",
-        {"folders with another name": ["one: the folder name that fits its project is Iceland"]},
+        {"folders that are not named like their projects": ["one: the name of its project would make it Iceland"]},
     )
     assert studio.everything() == before
 

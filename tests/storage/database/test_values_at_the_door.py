@@ -11,17 +11,19 @@ from storage import Database, JobsRepository, LanesRepository, ProjectsRepositor
 from storage.errors import InvalidValue
 from storage.queue.bulk import JobFilter, cancel_jobs
 
-NO_LIMITS = [-1, 1e22, 1.5, "ten", None, True, 2**63]
+#: Python refuses to write so large a number as text.
+HUGE = pytest.param(10**5000, id="huge")
+NO_LIMITS = [-1, 1e22, 1.5, "ten", None, True, 2**63, HUGE]
 
 
-@pytest.mark.parametrize("priority", [-1, 101, 2**31, 1e22, "high", True])
+@pytest.mark.parametrize("priority", [-1, 101, 2**31, 1e22, "high", True, HUGE])
 def test_a_priority_is_a_whole_number_from_0_to_100(jobs: JobsRepository, priority: Any) -> None:
     with pytest.raises(InvalidValue, match="priority"):
         jobs.enqueue(tenant_id="t", type="x", priority=priority)
     assert jobs.list_by_tenant("t") == []
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e12, "60"])
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e12, "60", HUGE])
 def test_an_impossible_age_is_refused(database: Database, jobs: JobsRepository, seconds: Any) -> None:
     jobs.enqueue(tenant_id="t", type="x")
     jobs.claim_next("worker")
