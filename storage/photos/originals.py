@@ -16,6 +16,7 @@ from storage.batches import batched
 from storage.database.column_types import UtcTimestamp
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photo_originals, photos
+from storage.library.naming.names import name_key
 from storage.photos.upsert import upsert
 from storage.records import Record
 
@@ -157,17 +158,19 @@ class OriginalsRepository:
             return {row.photo_id: row[1] for row in connection.execute(statement)}
 
     def rename(self, names: Mapping[int, tuple[str, str]]) -> None:
-        """Rename the originals of photos; `names` has the old and the new base name of each photo."""
+        """Rename the originals of photos; `names` has the old and the new base name of each photo.
+
+        If the photo already has a row with the new name of a file, the row of the file keeps its name.
+        """
         with self._access.write() as connection:
-            known = OriginalsRepository(connection).get_many(list(names))
             renamed = []
-            for photo_id, originals in known.items():
-                old, new = names[photo_id]
-                renamed += [
-                    {"of_photo": photo_id, "of_name": name, "new_name": new + name[len(old) :]}
-                    for name in originals
-                    if name.startswith(old)
-                ]
+            for photo_id, originals in OriginalsRepository(connection).get_many(list(names)).items():
+                taken = set(originals)
+                for name in originals:
+                    new_name = name_after_rename(name, *names[photo_id])
+                    if new_name not in taken:
+                        taken.add(new_name)
+                        renamed.append({"of_photo": photo_id, "of_name": name, "new_name": new_name})
             if renamed:
                 connection.execute(_RENAME, renamed)
 
@@ -184,6 +187,18 @@ class OriginalsRepository:
         if rows:
             with self._access.write() as connection:
                 connection.execute(_FORGET, rows)
+
+
+def name_after_rename(name: str, old: str, new: str) -> str:
+    """Return the name of a photo's file after the base name of the photo changes from `old` to `new`.
+
+    The base name of the file may be spelled differently from the photo's. A file that does not have the photo's name
+    keeps its own.
+    """
+    base_name, dot, extension = name.rpartition(".")
+    if dot and name_key(base_name) == name_key(old):
+        return f"{new}.{extension}"
+    return new if name == old else name
 
 
 _IS_NAMED = (photo_originals.c.photo_id == bindparam("of_photo")) & (photo_originals.c.name == bindparam("of_name"))

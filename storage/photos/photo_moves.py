@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, literal, s
 from storage.batches import pages
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photo_tags, photos, tags
-from storage.photos.originals import OriginalsRepository
+from storage.photos.originals import OriginalsRepository, name_after_rename
 
 #: The number of rows that one statement reads or writes.
 BATCH_SIZE = 1_000
@@ -81,7 +81,11 @@ def _update_rows(connection: Connection, moved: Sequence[MovedPhoto], project_id
         for photo in moved
     ]
     connection.execute(statement, parameters)
-    renamed = [{"photo_id": photo.id, "old": photo.old_name, "new": photo.name} for photo in moved if _renamed(photo)]
+    renamed = [
+        {"photo_id": photo.id, "old": photo.old_name, "new": photo.name}
+        for photo in moved
+        if photo.name != photo.old_name
+    ]
     if renamed:
         connection.execute(
             update(photos)
@@ -127,20 +131,17 @@ def _move_derivatives(connection: Connection, moved: Sequence[MovedPhoto]) -> No
         connection.execute(
             delete(photo_derivatives).where(photo_derivatives.c.photo_id.in_(lost), photo_derivatives.c.kind == kind)
         )
-    renamed = [photo for photo in moved if _renamed(photo)]
-    if not renamed:
-        return
-    OriginalsRepository(connection).rename({photo.id: (photo.old_name, photo.name) for photo in renamed})
-    names = {photo.id: photo for photo in renamed}
+    names = {photo.id: (photo.old_name, photo.name) for photo in moved}
+    OriginalsRepository(connection).rename(names)
     rows = connection.execute(
         select(photo_derivatives.c.photo_id, photo_derivatives.c.kind, photo_derivatives.c.source_name).where(
             photo_derivatives.c.photo_id.in_(list(names))
         )
     )
     parameters = [
-        {"of_photo": photo_id, "of_kind": kind, "new_name": photo.name + source_name[len(photo.old_name) :]}
+        {"of_photo": photo_id, "of_kind": kind, "new_name": new_name}
         for photo_id, kind, source_name in rows
-        if source_name.startswith((photo := names[photo_id]).old_name)
+        if (new_name := name_after_rename(source_name, *names[photo_id])) != source_name
     ]
     if parameters:
         connection.execute(
@@ -151,7 +152,3 @@ def _move_derivatives(connection: Connection, moved: Sequence[MovedPhoto]) -> No
             .values(source_name=bindparam("new_name")),
             parameters,
         )
-
-
-def _renamed(photo: MovedPhoto) -> bool:
-    return photo.name != photo.old_name

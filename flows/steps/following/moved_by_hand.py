@@ -21,7 +21,7 @@ from storage.library.paths import ProjectFolder
 from storage.library.scan import look_at
 from storage.photos.availability import Availability, write_availability
 from storage.photos.original_search import KnownOriginal
-from storage.photos.originals import OriginalsRepository
+from storage.photos.originals import OriginalsRepository, name_after_rename
 from storage.photos.photo_moves import PhotoMovesRepository
 from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
@@ -157,7 +157,8 @@ def _write_originals(originals: OriginalsRepository, done: Sequence[_Following])
     known = originals.get_many([one.photo.id for one in done])
     outdated, found = [], []
     for one in done:
-        file, name = one.arrival.file, one.arrival.new.name + one.original.name[len(one.photo.filename) :]
+        file = one.arrival.file
+        name = name_after_rename(one.original.name, one.photo.filename, one.arrival.new.name)
         original = known[one.photo.id].get(name)
         if original is None:
             continue

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from sqlalchemy import insert, select
 
 from storage import Database, PhotosRepository, Project
-from storage.database.tables import photo_derivatives, photo_tags, photos, tags
+from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, tags
 from storage.photos.photo_moves import MovedPhoto, PhotoMovesRepository
 
 
@@ -65,6 +66,27 @@ def test_derivatives_are_of_the_new_name_and_those_left_behind_are_forgotten(
         (here.id, "hare"),
     ]
     assert (found[fox].thumbnail_status, found[fox].preview_status) == ("generated", "missing")
+
+
+@pytest.mark.parametrize("new", ["café", "café_duplicate1"])
+def test_files_that_are_spelled_differently_from_their_photo_get_the_name_that_they_have_on_disk(
+    database: Database, make_project: Callable[..., Project], make_photos: Callable[..., list[int]], new: str
+) -> None:
+    here, there = make_project(), make_project()
+    [photo_id] = make_photos(here, filename="café")
+    with database.begin() as connection:
+        # The names of the first file and of the photo differ in the Unicode form, and so in their length, too.
+        for name in ("cafe\u0301.jpg", "CAFÉ.NEF", "café", "café_other.tif"):
+            connection.execute(insert(photo_originals).values(photo_id=photo_id, name=name, kind="other"))
+        derivative = {"kind": "preview", "source_name": "CAFÉ.NEF", "generated_at": database.clock()}
+        connection.execute(insert(photo_derivatives).values(photo_id=photo_id, **derivative))
+
+    PhotoMovesRepository(database).move_rows([_moved(photo_id, "café", new)], project_id=there.id)
+
+    with database.connect() as connection:
+        found = set(connection.scalars(select(photo_originals.c.name)))
+    assert found == {f"{new}.jpg", f"{new}.NEF", new, "café_other.tif"}
+    assert _derivatives(database) == {(photo_id, "preview", f"{new}.NEF")}
 
 
 def test_a_base_name_of_its_own_survives_a_new_name(
