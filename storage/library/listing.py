@@ -13,12 +13,22 @@ def listing(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
     """List a folder: the block gets an iterator of its entries, in the disk's order.
 
     Raises:
+        FolderMissing, FolderUnreadable: see `reading`.
+    """
+    with reading(folder), os.scandir(folder) as entries:
+        yield entries
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turn the system's errors in a block that reads a folder into errors that name the folder.
+
+    Raises:
         FolderMissing: the folder does not exist.
         FolderUnreadable: the folder could not be listed completely; files that were not listed may still exist.
     """
     try:
-        with os.scandir(folder) as entries:
-            yield entries
+        yield
     except FileNotFoundError as error:
         raise missing_folder(folder) from error
     except OSError as error:

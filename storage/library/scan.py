@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from storage.library.errors import FolderMissing
-from storage.library.listing import listing
+from storage.library.listing import listing, reading
 from storage.library.naming.kinds import FileKind
 from storage.library.naming.names import MAX_NAME_BYTES, has_control_characters, is_decodable, printable, unsafe_reason
 from storage.library.paths import DERIVATIVE_EXTENSION, ProjectFolder
@@ -189,16 +189,25 @@ def scan_companion_folders(project: ProjectFolder, *, is_wanted: Callable[[str],
     Raises:
         FolderUnreadable: a folder could not be listed completely.
     """
+    for folder in companion_folders(project):
+        below = folder.relative_to(project.path).as_posix()
+        with suppress(FolderMissing), listing(folder) as entries:
+            for entry in entries:
+                path = f"{below}/{entry.name}"
+                if not entry.name.startswith(".") and is_wanted(path):
+                    scanned = _describe(project, path, partial(entry.stat, follow_symlinks=False))
+                    if scanned is not None:
+                        yield scanned
+
+
+def companion_folders(project: ProjectFolder) -> Iterator[Path]:
+    """Yield the existing folders of companions below a project's folder. Symlinks are left out.
+
+    Raises:
+        FolderUnreadable: it is unknown which of these folders exist.
+    """
     for parts in project.library.accepted_extensions.companion_folders:
-        for folder in _folders_like(project.path, parts):
-            below = folder.relative_to(project.path).as_posix()
-            with suppress(FolderMissing), listing(folder) as entries:
-                for entry in entries:
-                    path = f"{below}/{entry.name}"
-                    if not entry.name.startswith(".") and is_wanted(path):
-                        scanned = _describe(project, path, partial(entry.stat, follow_symlinks=False))
-                        if scanned is not None:
-                            yield scanned
+        yield from _folders_like(project.path, parts)
 
 
 def _folders_like(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
@@ -208,18 +217,17 @@ def _folders_like(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
     names = [parts[0]]
     if any(wild in parts[0] for wild in "*?["):
         names = []
-        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        with suppress(FolderMissing), listing(folder) as entries:
             names = sorted(entry.name for entry in entries if fnmatchcase(entry.name, parts[0]))
     for name in names:
-        if stat.S_ISDIR(_mode(folder / name)):
+        if _is_folder(folder / name):
             yield from _folders_like(folder / name, parts[1:])
 
 
-def _mode(path: Path) -> int:
-    try:
-        return path.lstat().st_mode
-    except OSError:
-        return 0
+def _is_folder(path: Path) -> bool:
+    with suppress(FolderMissing), reading(path):
+        return stat.S_ISDIR(path.lstat().st_mode)
+    return False
 
 
 def look_at(project: ProjectFolder, name: str) -> ScannedFile | None:

@@ -22,6 +22,7 @@ from storage.library.atomic_write import fsync_folder, remove_stale_temporaries
 from storage.library.errors import LibraryError
 from storage.library.naming.names import printable
 from storage.library.paths import ProjectFolder
+from storage.library.scan import companion_folders
 from storage.library.trash import TrashEntry, expired, parse_trash_name, purge
 from storage.records import Project
 
@@ -47,7 +48,7 @@ def _empty_trash(ctx: StepContext, project: Project, folder: ProjectFolder) -> N
     _journal_missed_removals(ctx, project, folder)
     # Crashed processes leave temporary files: incomplete manifests, copies and derivatives. None of them is the only
     # copy of a file.
-    for path in (folder.path, folder.thumb, folder.preview):
+    for path in (folder.path, folder.thumb, folder.preview, *companion_folders(folder)):
         ctx.report.count(
             "unfinished files removed", remove_stale_temporaries(path, content_path=folder.library.content_path)
         )

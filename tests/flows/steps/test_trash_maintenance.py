@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from flows.steps.moving import trash_maintenance
+from storage.library import atomic_write
+from storage.library.atomic_write import STALE_TEMPORARY_SECONDS, temporary_path
 from storage.library.trash import move_to_trash
 
 _DAY = 24 * 3600
@@ -101,6 +105,23 @@ def test_an_entry_that_cannot_be_removed_fails_its_project_alone(
 
     assert "1 of 2 projects failed: Stuck" in job.error_message
     assert [name for name in studio.disk() if "/.trash/" in name] == ["tenant/Stuck/.trash/stuck.jpg"]
+
+
+def test_unfinished_files_of_crashed_processes_go_from_each_folder_that_gets_files(
+    studio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = studio.project("Iceland")
+    folders = ("", ".thumb/", ".preview/", "NKSC_PARAM/", "CaptureOne/Settings166/")
+    for folder in folders:
+        path = temporary_path(studio.folder(project).path / f"{folder}fox")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"a part")
+    assert studio.run("trash_maintenance", project_id=project.id).result == {}
+    later = time.time() + STALE_TEMPORARY_SECONDS + 1
+    monkeypatch.setattr(atomic_write, "time", SimpleNamespace(time=lambda: later))
+    job = studio.run("trash_maintenance", project_id=project.id)
+    assert job.result["counts"] == {"unfinished files removed": len(folders)}
+    assert not any("photojobs-tmp" in name for name in studio.disk())
 
 
 def test_the_time_to_live_is_a_setting(studio: Any, clock: Any) -> None:

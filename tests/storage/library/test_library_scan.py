@@ -3,6 +3,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from storage.library.errors import FolderMissing, FolderUnreadable, UnsafePath
 from storage.library.naming.kinds import FileKind
 from storage.library.paths import Library, ProjectFolder
-from storage.library.scan import ScannedFile, scan
+from storage.library.scan import ScannedFile, scan, scan_companion_folders
 
 
 def scanned(project: ProjectFolder) -> dict[str, ScannedFile]:
@@ -125,6 +126,27 @@ def test_a_folder_that_breaks_off_in_the_middle_is_an_error_and_not_a_short_list
     monkeypatch.setattr(os, "scandir", lambda path: Scan())
     with pytest.raises(FolderUnreadable, match="completely"):
         list(scan(project))
+
+
+@pytest.mark.parametrize("calls", [("scandir",), ("stat", "lstat")], ids=["contents", "kind"])
+@pytest.mark.parametrize("folder", ["CaptureOne", "CaptureOne/Settings166"])
+def test_a_folder_of_companions_that_cannot_be_read_is_an_error_and_not_an_empty_one(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch, folder: str, calls: tuple[str, ...]
+) -> None:
+    (project.path / folder).mkdir(parents=True)
+
+    def refusing(original: Callable[..., object]) -> Callable[..., object]:
+        def call(path: str | Path, **more: object) -> object:
+            if os.fspath(path) == str(project.path / folder):
+                raise PermissionError(13, "Permission denied")
+            return original(path, **more)
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    with pytest.raises(FolderUnreadable, match=folder):
+        list(scan_companion_folders(project, is_wanted=lambda _: True))
 
 
 def test_a_missing_or_replaced_folder_is_an_error(library: Library, project: ProjectFolder, tmp_path: Path) -> None:
