@@ -14,7 +14,7 @@ from storage.library.companion_owners import CompanionOwners
 from storage.library.errors import UnsafePath
 from storage.library.naming.names import name_key
 from storage.library.paths import ProjectFolder
-from storage.photos.photo_moves import PhotoMovesRepository
+from storage.photos.photos import PhotosRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Side:
 
     def owners(self, database: Database, names: Iterable[str]) -> CompanionOwners:
         """Read the photos with these base names, and all companions that fit them."""
-        rows = () if self.project_id is None else PhotoMovesRepository(database).base_names(self.project_id)
+        rows = () if self.project_id is None else PhotosRepository(database).base_names(self.project_id)
         keys = {name_key(name) for name in names}
         return CompanionOwners.read(self.folder, rows=rows, is_wanted=lambda name: name_key(name) in keys)
 

@@ -13,7 +13,7 @@ from flows.undoing.reversal import CannotComeBack
 from storage.library.companion_owners import CompanionOwners
 from storage.library.naming.names import name_key
 from storage.library.paths import TRASH_FOLDER
-from storage.photos.photo_moves import PhotoMovesRepository
+from storage.photos.photos import PhotosRepository
 
 
 class OwnerChanges:
@@ -71,7 +71,7 @@ class OwnerChanges:
             self._read[place] = CompanionOwners(self._ctx.library.accepted_extensions)
         if place not in self._read:
             project = self._places.owner(folder.project_folder)
-            rows = () if project is None else PhotoMovesRepository(self._ctx.database).base_names(project.id)
+            rows = () if project is None else PhotosRepository(self._ctx.database).base_names(project.id)
             self._read[place] = CompanionOwners.read(
                 folder, rows=rows, is_wanted=lambda name: name_key(name) in self._keys
             )

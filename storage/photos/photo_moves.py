@@ -3,20 +3,15 @@
 `flows.steps.moving.free_names` decides the new name of a photo whose name is taken.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, literal, select, update
 
-from storage.batches import pages
-from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photo_tags, photos, tags
 from storage.photos.originals import OriginalsRepository, name_after_rename
-
-#: The number of rows that one statement reads or writes.
-BATCH_SIZE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,26 +32,12 @@ class MovedPhoto:
     left_behind: tuple[str, ...] = ()
 
 
-class PhotoMovesRepository:
-    """Moves rows of photos between projects, in a `Database` or inside a caller's own transaction."""
-
-    def __init__(self, source: Database | Connection) -> None:
-        self._access = Access(source)
-
-    def base_names(self, project_id: int) -> Iterator[str]:
-        """Yield the base names of all photos of a project, in no particular order."""
-        statement = select(photos.c.id, photos.c.filename).where(photos.c.project_id == project_id)
-        for rows in pages(self._access.read, statement, photos.c.id, BATCH_SIZE * 10):
-            yield from (row["filename"] for row in rows)
-
-    def move_rows(self, moved: Sequence[MovedPhoto], *, project_id: int) -> None:
-        """Move rows to another project. Photos keep their tags by name; tags that the project lacks are created."""
-        if not moved:
-            return
-        with self._access.write() as connection:
-            _update_rows(connection, moved, project_id, now=self._access.clock())
-            _move_tags(connection, [photo.id for photo in moved], project_id)
-            _move_derivatives(connection, moved)
+def move_rows(connection: Connection, moved: Sequence[MovedPhoto], *, project_id: int, now: datetime) -> None:
+    """Move rows to another project. Photos keep their tags by name; tags that the project lacks are created."""
+    if moved:
+        _update_rows(connection, moved, project_id, now=now)
+        _move_tags(connection, [photo.id for photo in moved], project_id)
+        _move_derivatives(connection, moved)
 
 
 def _update_rows(connection: Connection, moved: Sequence[MovedPhoto], project_id: int, *, now: datetime) -> None:

@@ -52,6 +52,12 @@ class PhotosRepository:
         for rows in pages(self._access.read, _of_project(project_id), photos.c.id, batch_size):
             yield from map(Photo.from_row, rows)
 
+    def base_names(self, project_id: int) -> Iterator[str]:
+        """Yield the base names of all photos of a project, in no particular order."""
+        statement = select(photos.c.id, photos.c.filename).where(photos.c.project_id == project_id)
+        for rows in pages(self._access.read, statement, photos.c.id, BATCH_SIZE * 10):
+            yield from (row["filename"] for row in rows)
+
     def list_by_project(self, project_id: int) -> list[Photo]:
         """Return all photos of a project, in order of id."""
         return list(self.iterate_project(project_id))

@@ -22,7 +22,7 @@ from storage.library.scan import look_at
 from storage.photos.availability import Availability, write_availability
 from storage.photos.original_search import KnownOriginal
 from storage.photos.originals import OriginalsRepository, name_after_rename
-from storage.photos.photo_moves import PhotoMovesRepository
+from storage.photos.photo_moves import move_rows
 from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
 
@@ -132,7 +132,7 @@ class _Followings(PhotoFilesChange[_Following]):
 
     def write(self, connection: Connection) -> None:
         moved = [moved_photo(one.photo, one.arrival.new.name, one) for one in self.done]
-        PhotoMovesRepository(connection).move_rows(moved, project_id=self._target.id)
+        move_rows(connection, moved, project_id=self._target.id, now=self.ctx.now())
         _write_originals(OriginalsRepository(connection), self.done)
         found = [_availability(one.photo.id, one.arrival.new) for one in self.done]
         write_availability(connection, found, now=self.ctx.now())

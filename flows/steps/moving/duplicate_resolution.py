@@ -36,7 +36,7 @@ from storage.library.errors import LibraryError
 from storage.library.naming.names import name_key
 from storage.library.paths import ProjectFolder
 from storage.photos.duplicate_names import DuplicateNames, photos_named
-from storage.photos.photo_moves import PhotoMovesRepository
+from storage.photos.photo_moves import move_rows
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.records import Photo, Project
@@ -219,7 +219,7 @@ class _Renamings(PhotoFilesChange[_Renaming]):
 
     def write(self, connection: Connection) -> None:
         moved = [moved_photo(photo, group.name, group) for group in self.done for photo in group.photos]
-        PhotoMovesRepository(connection).move_rows(moved, project_id=self.groups[0].photos[0].project_id)
+        move_rows(connection, moved, project_id=self.groups[0].photos[0].project_id, now=self.ctx.now())
         ids = [photo.id for photo in moved]
         self.ctx.enqueue("upload_postprocess", photo_ids=ids, priority=90, connection=connection)
 

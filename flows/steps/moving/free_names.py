@@ -16,7 +16,7 @@ from storage.library.listing import missing_folder
 from storage.library.naming.folder_names import DUPLICATE, EXTENSION_BYTES, FolderNames, unique_name
 from storage.library.naming.names import name_key
 from storage.library.paths import ProjectFolder, max_name_bytes
-from storage.photos.photo_moves import PhotoMovesRepository
+from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
 
 #: The length in bytes above which a name may be cut before `_duplicate<n>` is added. The beginnings of cut names do not
@@ -55,7 +55,7 @@ class FreeNames:
         wanted = {photo.filename for photo in photos} | {fit.base_name for fit in fits}
         self._roots = {_root(name_key(name)) for name in wanted}
         self.on_disk = FolderNames(accepted_extensions=accepted)
-        rows = PhotoMovesRepository(ctx.database).base_names(project.id)
+        rows = PhotosRepository(ctx.database).base_names(project.id)
         self._owners = CompanionOwners.read(folder, rows=rows, is_wanted=self._is_similar, names=self.on_disk)
         self._is_taken = is_taken
 

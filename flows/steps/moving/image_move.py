@@ -30,7 +30,7 @@ from storage.history.journal import FileAction
 from storage.library.errors import UnsafePath
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER, ProjectFolder
 from storage.photos.duplicate_names import photos_named
-from storage.photos.photo_moves import MovedPhoto, PhotoMovesRepository
+from storage.photos.photo_moves import MovedPhoto, move_rows
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.records import Photo, Project
@@ -201,7 +201,7 @@ class _PhotoMove(PhotoFilesChange[_Move]):
         super().finish()
 
     def write(self, connection: Connection) -> None:
-        PhotoMovesRepository(connection).move_rows(self._moved, project_id=self._destination.id)
+        move_rows(connection, self._moved, project_id=self._destination.id, now=self.ctx.now())
 
     def report(self) -> None:
         report = self.ctx.report

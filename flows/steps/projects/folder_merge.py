@@ -27,7 +27,7 @@ from storage.library.paths import ProjectFolder
 from storage.library.scan import ScannedFile, scan, scan_companion_folders
 from storage.photos.original_search import originals_of_project
 from storage.photos.originals import Original
-from storage.photos.photo_moves import PhotoMovesRepository
+from storage.photos.photos import PhotosRepository
 from storage.records import Project
 
 
@@ -54,7 +54,7 @@ class FolderMerge:
         files = [file for file in scan(source) if not file.is_hidden and not is_companion_folder(source, file)]
         files += scan_companion_folders(source, is_wanted=lambda _: True)
         self._files = sorted(files, key=lambda file: file.name)
-        rows = list(PhotoMovesRepository(ctx.database).base_names(project.id))
+        rows = list(PhotosRepository(ctx.database).base_names(project.id))
         self._rows = {name_key(name) for name in rows}
         self._own = CompanionOwners(accepted)
         for file in self._files:

@@ -10,13 +10,18 @@ from sqlalchemy import insert, select
 
 from storage import Database, PhotosRepository, Project
 from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, tags
-from storage.photos.photo_moves import MovedPhoto, PhotoMovesRepository
+from storage.photos.photo_moves import MovedPhoto, move_rows
 
 
 def _moved(photo_id: int, old: str, new: str, **more: Any) -> MovedPhoto:
     return MovedPhoto(
         id=photo_id, old_name=old, name=new, thumbnail_status="generated", preview_status="missing", **more
     )
+
+
+def _move(database: Database, moved: list[MovedPhoto], project: Project) -> None:
+    with database.begin() as connection:
+        move_rows(connection, moved, project_id=project.id, now=database.clock())
 
 
 def _derivatives(database: Database) -> set[tuple[int, str, str]]:
@@ -50,7 +55,7 @@ def test_derivatives_are_of_the_new_name_and_those_left_behind_are_forgotten(
         )
 
     moved = [_moved(fox, "fox", "fox_duplicate1"), _moved(elk, "elk", "elk", left_behind=("preview",))]
-    PhotoMovesRepository(database).move_rows(moved, project_id=there.id)
+    _move(database, moved, there)
 
     assert _derivatives(database) == {
         (fox, "thumbnail", "fox_duplicate1.jpg"),
@@ -81,7 +86,7 @@ def test_files_that_are_spelled_differently_from_their_photo_get_the_name_that_t
         derivative = {"kind": "preview", "source_name": "CAFÉ.NEF", "generated_at": database.clock()}
         connection.execute(insert(photo_derivatives).values(photo_id=photo_id, **derivative))
 
-    PhotoMovesRepository(database).move_rows([_moved(photo_id, "café", new)], project_id=there.id)
+    _move(database, [_moved(photo_id, "café", new)], there)
 
     with database.connect() as connection:
         found = set(connection.scalars(select(photo_originals.c.name)))
@@ -97,7 +102,7 @@ def test_a_base_name_of_its_own_survives_a_new_name(
     ids = {name: make_photos(here, filename=name, basename=base)[0] for name, base in names.items()}
     moved = [_moved(photo_id, name, f"{name}_2") for name, photo_id in ids.items()]
 
-    PhotoMovesRepository(database).move_rows(moved, project_id=there.id)
+    _move(database, moved, there)
 
     with database.connect() as connection:
         found = connection.execute(select(photos.c.filename, photos.c.basename)).all()
@@ -124,7 +129,7 @@ def test_photos_keep_the_names_of_their_tags_and_no_others_change(
             [{"photo_id": photo_id, "tag_id": numbers[project.id, name]} for photo_id, project, name in links],
         )
 
-    PhotoMovesRepository(database).move_rows([_moved(fox, "fox", "fox")], project_id=there.id)
+    _move(database, [_moved(fox, "fox", "fox")], there)
 
     assert _tags(database) == {
         (fox, there.id, "a"),
@@ -138,7 +143,7 @@ def test_photos_keep_the_names_of_their_tags_and_no_others_change(
     expected = {here.id: "ab", there.id: "abd", elsewhere.id: "ac"}
     assert sorted(map(tuple, found)) == sorted((one, name) for one, names in expected.items() for name in names)
     # Nothing is left to do.
-    PhotoMovesRepository(database).move_rows([], project_id=here.id)
-    assert list(PhotoMovesRepository(database).base_names(here.id)) == [
+    _move(database, [], here)
+    assert list(PhotosRepository(database).base_names(here.id)) == [
         photo.filename for photo in PhotosRepository(database).get_many([elk])
     ]
