@@ -109,12 +109,7 @@ def manifest_text(project: ProjectFolder) -> str | None:
         return None
 
 
-def write_manifest(project: ProjectFolder, manifest: Manifest, *, at: datetime) -> bool:
-    """Write a project's manifest by `replace_manifest`; return whether the file was written."""
-    return replace_manifest(project, manifest, at=at) is not None
-
-
-def replace_manifest(
+def write_manifest(
     project: ProjectFolder,
     manifest: Manifest,
     *,

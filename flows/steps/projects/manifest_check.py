@@ -12,7 +12,7 @@ from flows.steps.targets.target_projects import checked_projects, compared, each
 from storage.comparison.reconciliation import ProjectComparison
 from storage.database.clock import format_timestamp
 from storage.history.journal import FileAction, FileChange
-from storage.library.manifest import Manifest, WrittenManifest, replace_manifest
+from storage.library.manifest import Manifest, WrittenManifest, write_manifest
 from storage.library.paths import ProjectFolder
 from storage.photos.availability import AVAILABILITY_COLUMNS, write_availability
 from storage.records import Project
@@ -52,7 +52,7 @@ def write_manifest_if_different(ctx: StepContext, project: Project, folder: Proj
             if ctx.job.task_id is not None:
                 ctx.journal(connection, changes)
 
-    return replace_manifest(folder, manifest_of(project), at=ctx.now(), announce=announce) is not None
+    return write_manifest(folder, manifest_of(project), at=ctx.now(), announce=announce) is not None
 
 
 def _check(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:

@@ -36,7 +36,7 @@ from storage.database.tables import (
 )
 from storage.library import exclusive_rename
 from storage.library.atomic_write import TEMPORARY_PREFIX
-from storage.library.manifest import replace_manifest
+from storage.library.manifest import write_manifest
 from storage.library.paths import ProjectFolder
 from storage.library.trash import parse_trash_name
 from storage.records import Job, Photo
@@ -74,7 +74,7 @@ class Studio:
     def write_manifest(self, *projects: Project) -> None:
         """Write the manifests of projects. Without a manifest and a known photo, a project would be unavailable."""
         for project in projects:
-            replace_manifest(self.folder(project), manifest_of(project), at=self.database.clock())
+            write_manifest(self.folder(project), manifest_of(project), at=self.database.clock())
 
     def give_away(self, project: Project, tenant_id: str) -> None:
         """Move a project to another tenant, which photojobs never does; queued jobs still name its photos."""

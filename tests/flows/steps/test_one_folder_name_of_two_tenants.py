@@ -10,7 +10,7 @@ import pytest
 from flows.planning.plan import plan_task
 from flows.steps.projects.manifest_check import manifest_of
 from storage import PhotosRepository, ProjectsRepository
-from storage.library.manifest import read_manifest, replace_manifest
+from storage.library.manifest import read_manifest, write_manifest
 from tests.flows.steps.test_faults_at_every_change import run_task
 
 
@@ -131,7 +131,7 @@ def test_an_undo_puts_files_back_into_the_tenants_own_folder(studio: Any, other:
 
 def test_an_undo_of_a_removed_project_gives_it_a_folder_name_that_another_tenant_has(studio: Any, other: Any) -> None:
     own = studio.project("Alps")
-    replace_manifest(studio.folder(own), manifest_of(own), at=studio.database.clock())
+    write_manifest(studio.folder(own), manifest_of(own), at=studio.database.clock())
     shutil.rmtree(studio.folder(own).path)
     ProjectsRepository(studio.database).archive(own.id)
     theirs = of_other(studio)

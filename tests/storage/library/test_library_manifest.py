@@ -16,7 +16,7 @@ ICELAND = Manifest(name="Ísland: Sommer", id=7, created_at="2025-10-01T12:00:00
 
 def test_a_manifest_is_read_as_it_was_written(project: ProjectFolder) -> None:
     assert read_manifest(project) is None
-    assert write_manifest(project, ICELAND, at=NOON) is True
+    assert write_manifest(project, ICELAND, at=NOON)
     assert read_manifest(project) == ICELAND
     assert yaml.safe_load(project.manifest_path.read_text()) == {
         "name": "Ísland: Sommer",
@@ -36,7 +36,7 @@ def test_a_name_of_digits_is_a_text_for_readers_of_each_version_of_yaml(project:
 def test_writing_the_same_again_does_not_touch_the_file(project: ProjectFolder) -> None:
     write_manifest(project, ICELAND, at=NOON)
     before = project.manifest_path.stat()
-    assert write_manifest(project, ICELAND, at=NOON) is False
+    assert write_manifest(project, ICELAND, at=NOON) is None
     after = project.manifest_path.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -50,12 +50,12 @@ def test_keys_of_others_survive_a_rewrite(project: ProjectFolder) -> None:
     assert old is not None
     assert (old.created_at, old.version) == ("2025-10-01T12:00:00.000Z", "1.0")
     before = yaml.safe_load(project.manifest_path.read_text())
-    assert write_manifest(project, ICELAND, at=NOON) is True
+    assert write_manifest(project, ICELAND, at=NOON)
     after = yaml.safe_load(project.manifest_path.read_text())
     for key in ("cover", "opened", "nested"):
         assert after[key] == before[key]
     assert after["name"] == "Ísland: Sommer"
-    assert write_manifest(project, ICELAND, at=NOON) is False
+    assert write_manifest(project, ICELAND, at=NOON) is None
 
 
 def test_keys_of_others_survive_where_our_own_are_wrong(project: ProjectFolder) -> None:
