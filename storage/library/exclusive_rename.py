@@ -43,14 +43,15 @@ def rename_exclusively(source: Path, target: Path, *, on_behalf_of: Path | None 
         FileExistsError: the target exists.
         OSError: `EXDEV` if the target is on another file system, or another error of the system.
     """
-    for rename in (_rename_noreplace, _link_and_unlink):
-        try:
-            rename(source, target)
-        except OSError as error:
-            if error.errno not in (_NO_HARD_LINKS if rename is _link_and_unlink else _UNSUPPORTED):
-                raise
-        else:
-            return
+    if rename_noreplace(source, target):
+        return
+    try:
+        _link_and_unlink(source, target)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+    else:
+        return
     _reserve_and_rename(source, target, on_behalf_of or source)
 
 
@@ -102,13 +103,14 @@ def rename_noreplace(source: Path, target: Path) -> bool:
     Raises:
         OSError: `FileExistsError` if the target exists, or another error of the system.
     """
-    try:
-        _rename_noreplace(source, target)
-    except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            return False
-        raise
-    return True
+    if _renameat2 is None:
+        return False
+    if _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNSUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number), str(source), None, str(target))
 
 
 def change_spelling(source: Path, target: Path) -> None:
@@ -192,14 +194,6 @@ def _load_renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
 _renameat2 = _load_renameat2()
 
 
-def _rename_noreplace(source: Path, target: Path) -> None:
-    if _renameat2 is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(source))
-    if _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(source), None, str(target))
-
-
 def _link_and_unlink(source: Path, target: Path) -> None:
     os.link(source, target, follow_symlinks=False)
     # The new name is on the disk before the old name is removed, because there is only one copy of the file.
@@ -212,9 +206,9 @@ def _reserve_and_rename(source: Path, target: Path, owner: Path) -> None:
     if not are_on_one_file_system(source, target):
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source), None, str(target))
     note = _reservation_note(owner, target)
-    _create(note, os.O_CREAT)
+    os.close(os.open(note, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     try:
-        _create(target, os.O_CREAT | os.O_EXCL)
+        target.touch(mode=0o600, exist_ok=False)
         try:
             source.rename(target)
         except BaseException:
@@ -225,10 +219,6 @@ def _reserve_and_rename(source: Path, target: Path, owner: Path) -> None:
     finally:
         with contextlib.suppress(OSError):
             note.unlink()
-
-
-def _create(path: Path, flags: int) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600))
 
 
 def _reservation_note(owner: Path, target: Path) -> Path:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "hen.jpg"
 
 
+def _failing(number: int) -> Callable[..., int]:
+    """Return a system call that fails with this error."""
+
+    def fail(*_: object) -> int:
+        ctypes.set_errno(number)
+        return -1
+
+    return fail
+
+
 def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -38,7 +49,7 @@ def _names(folder: Path) -> set[str]:
 def test_a_system_without_the_first_two_ways_takes_the_third(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, of_rename: int, of_link: int
 ) -> None:
-    monkeypatch.setattr(exclusive_rename, "_rename_noreplace", raising(of_rename))
+    monkeypatch.setattr(exclusive_rename, "_renameat2", _failing(of_rename))
     monkeypatch.setattr(os, "link", raising(of_link))
     rename_exclusively(source, target)
     assert (_names(target.parent), target.read_bytes()) == ({"hen.jpg"}, b"fox")
@@ -48,7 +59,7 @@ def test_a_system_without_the_first_two_ways_takes_the_third(
 def test_any_other_error_of_the_first_way_ends_the_rename(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(exclusive_rename, "_rename_noreplace", raising(number))
+    monkeypatch.setattr(exclusive_rename, "_renameat2", _failing(number))
     for rename in (rename_exclusively, rename_noreplace):
         with pytest.raises(OSError) as raised:
             rename(source, target)
@@ -73,7 +84,7 @@ def test_a_rename_of_one_step_says_whether_the_system_has_it(
 ) -> None:
     for number in _UNSUPPORTED:
         with monkeypatch.context() as patch:
-            patch.setattr(exclusive_rename, "_rename_noreplace", raising(number))
+            patch.setattr(exclusive_rename, "_renameat2", _failing(number))
             assert not rename_noreplace(source, target)
     with monkeypatch.context() as patch:
         patch.setattr(exclusive_rename, "_renameat2", None)
