@@ -57,6 +57,8 @@ def snapshot_photos(
             continue
         for mapping in connection.execute(_ALL_OF_PHOTOS, {"ids": batch}).mappings():
             found[mapping["id"]] = {**_whole(photos, mapping), TAGS: [], TAG_IDS: [], DERIVATIVES: {}, ORIGINALS: {}}
+        # SQLite may have rows that refer to a missing photo, if another program removed the photo.
+        batch = [photo_id for photo_id in batch if photo_id in found]
         named = (
             select(photo_tags.c.photo_id, tags.c.name, tags.c.id)
             .join(tags, tags.c.id == photo_tags.c.tag_id)

@@ -1,0 +1,31 @@
+"""Snapshots of rows for the journal and for an undo."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+from storage import Database, PhotosRepository, ProjectsRepository
+from storage.history.row_snapshots import snapshot_photos
+
+
+def test_rows_that_refer_to_a_photo_that_another_program_removed_belong_to_no_snapshot(
+    sqlite_database: Database,
+) -> None:
+    project = ProjectsRepository(sqlite_database).create(project_name="Alps", project_folder="Alps")
+    kept, removed = PhotosRepository(sqlite_database).create_many(
+        {"project_id": project.id, "filename": name} for name in ("fox", "owl")
+    )
+    with closing(sqlite3.connect(str(sqlite_database.path), isolation_level=None)) as other:
+        # Without `PRAGMA foreign_keys = ON`, SQLite keeps the rows that refer to a removed row.
+        other.execute("INSERT INTO tags (id, project_id, name) VALUES (1, ?, 'animal')", (project.id,))
+        for table, columns in (
+            ("photo_tags", "(photo_id, tag_id) VALUES (?, 1)"),
+            ("photo_originals", "(photo_id, name, kind) VALUES (?, 'a.jpg', 'jpg')"),
+            ("photo_derivatives", "(photo_id, kind, source_name, generated_at) VALUES (?, 'preview', 'a.jpg', '')"),
+        ):
+            other.execute(f"INSERT INTO {table} {columns}", (removed,))
+        other.execute("DELETE FROM photos WHERE id = ?", (removed,))
+
+    with sqlite_database.connect() as connection:
+        assert snapshot_photos(connection, [kept, removed]).keys() == {kept}
