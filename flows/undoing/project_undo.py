@@ -205,7 +205,7 @@ class ProjectUndo:
         changes: list[FileChange] = []
         if restored is not None:
             tags = list(zip(restored.get(TAG_IDS, ()), restored.get(TAGS, ()), strict=True))
-            add_project(connection, restored, tags=tags)
+            add_project(connection, restored, tags=tags, now=ctx.now())
             row_after = {"after": dict(restored)}
             changes.append(FileChange(action=FileAction.ADDED_ROW, source=source, project_id=project_id, row=row_after))
         if row is None:

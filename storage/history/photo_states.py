@@ -15,13 +15,12 @@ from storage.history.foreign_columns import FOREIGN, restore_foreign_values
 from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction, FileChange
 from storage.history.project_states import add_tags
-from storage.history.row_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS, difference, snapshot_photos
+from storage.history.row_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS, difference, row_values, snapshot_photos
 from storage.photos.derivatives import Derivative, DerivativesRepository
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
 
 _RELATED = frozenset({TAGS, TAG_IDS, DERIVATIVES, ORIGINALS, FOREIGN})
-_MOMENTS = ("created_at", "updated_at")
 
 #: The id of a photo and its snapshot.
 _State = tuple[int, dict[str, Any]]
@@ -142,14 +141,8 @@ class TakenNames:
 
 
 def _insert(connection: Connection, states: Sequence[dict[str, Any]], *, now: datetime) -> None:
-    rows = []
-    for state in states:
-        row = {name: value for name, value in state.items() if name not in _RELATED}
-        for name in _MOMENTS:
-            row[name] = (parse_timestamp(row[name]) if row.get(name) else None) or now
-        rows.append(row)
-    if rows:
-        connection.execute(insert(photos), rows)
+    if states:
+        connection.execute(insert(photos), [row_values(photos, state, now=now) for state in states])
     restore_foreign_values(connection, photos, states)
 
 

@@ -9,15 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, true, update
 
-from storage.database.clock import parse_timestamp
-from storage.database.column_types import UtcTimestamp
 from storage.database.tables import photos, projects, tags
 from storage.history.foreign_columns import restore_foreign_values
-from storage.history.row_snapshots import removed_project
+from storage.history.row_snapshots import removed_project, row_values
 from storage.photos.projects import ProjectsRepository
 from task_definitions.wording import quantity
-
-_MOMENTS = frozenset(column.name for column in projects.columns if isinstance(column.type, UtcTimestamp))
 
 
 def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str] = ()) -> str | None:
@@ -34,10 +30,11 @@ def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str
     return None
 
 
-def add_project(connection: Connection, row: Mapping[str, Any], *, tags: Sequence[tuple[int, str]]) -> None:
+def add_project(
+    connection: Connection, row: Mapping[str, Any], *, tags: Sequence[tuple[int, str]], now: datetime
+) -> None:
     """Insert a project from a snapshot, with its tags. A tag whose id is taken gets a new id."""
-    names = {column.name for column in projects.columns}
-    connection.execute(insert(projects).values(_values({name: row[name] for name in row if name in names})))
+    connection.execute(insert(projects).values(row_values(projects, row, now=now)))
     restore_foreign_values(connection, projects, [row])
     add_tags(connection, [((int(row["id"]), name), tag_id) for tag_id, name in tags])
 
@@ -45,7 +42,7 @@ def add_project(connection: Connection, row: Mapping[str, Any], *, tags: Sequenc
 def change_project(connection: Connection, project_id: int, values: Mapping[str, Any], *, now: datetime) -> None:
     """Set columns of a project to their values in a snapshot."""
     statement = update(projects).where(projects.c.id == project_id)
-    connection.execute(statement.values({**_values(values), "updated_at": now}))
+    connection.execute(statement.values({**row_values(projects, values, now=now), "updated_at": now}))
 
 
 def remove_empty_project(connection: Connection, project_id: int) -> dict[str, Any] | None:
@@ -67,10 +64,3 @@ def add_tags(connection: Connection, wanted: Sequence[tuple[tuple[int, str], int
         row = {"project_id": project_id, "name": name} | ({} if tag_id in taken else {"id": tag_id})
         added[project_id, name] = connection.execute(insert(tags).values(row).returning(tags.c.id)).scalar_one()
     return added
-
-
-def _values(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: parse_timestamp(value) if name in _MOMENTS and isinstance(value, str) else value
-        for name, value in row.items()
-    }

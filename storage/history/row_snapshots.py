@@ -11,7 +11,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, Table, func, select
 
 from storage.batches import batched
-from storage.database.clock import format_timestamp
+from storage.database.clock import format_timestamp, parse_timestamp
+from storage.database.column_types import UtcTimestamp
 from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
 from storage.history.foreign_columns import FOREIGN, foreign_values, select_all_columns
 
@@ -104,6 +105,16 @@ def removed_project(connection: Connection, project_id: int) -> dict[str, Any] |
         TAGS: [tag.name for tag in own],
         TAG_IDS: [tag.id for tag in own],
     }
+
+
+def row_values(table: Table, snapshot: Mapping[str, Any], *, now: datetime) -> dict[str, Any]:
+    """Return the values of a snapshot for the table's columns. A required time that is not valid becomes `now`."""
+    values = {name: snapshot[name] for name in table.columns.keys() & snapshot.keys()}
+    for name in values:
+        column = table.columns[name]
+        if isinstance(column.type, UtcTimestamp):
+            values[name] = parse_timestamp(values[name] or "") or (None if column.nullable else now)
+    return values
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> RowDifference | None:
