@@ -181,13 +181,15 @@ def _plan(
 
 def _doomed_kinds(photo: Photo) -> set[FileKind]:
     # A file that the row does not list has arrived after the user chose which files to keep, so it stays.
-    kinds = (FileKind.JPG, FileKind.RAW)
-    return {kind for kind in kinds if getattr(photo, f"{kind}_available") and not getattr(photo, f"keep_{kind}")}
+    return _listed_kinds(photo) - _kept_kinds(photo)
 
 
 def _kept_kinds(photo: Photo) -> set[FileKind]:
-    kinds = {FileKind.JPG: photo.jpg_available and photo.keep_jpg, FileKind.RAW: photo.raw_available and photo.keep_raw}
-    return {kind for kind, is_kept in kinds.items() if is_kept}
+    return {kind for kind in _listed_kinds(photo) if getattr(photo, f"keep_{kind}") != 0}
+
+
+def _listed_kinds(photo: Photo) -> set[FileKind]:
+    return {kind for kind in (FileKind.JPG, FileKind.RAW) if getattr(photo, f"{kind}_available")}
 
 
 def _keeps_file(photo: Photo) -> bool:

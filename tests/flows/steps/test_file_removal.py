@@ -105,6 +105,14 @@ def test_a_file_that_came_after_the_decision_is_not_removed(studio):
     assert "tenant/Iceland/fox.NEF" in studio.disk()
 
 
+def test_a_keep_flag_that_is_not_0_keeps_the_file(studio):
+    # SQLite stores a text in a column of numbers if another program writes one.
+    flag = 2 if studio.database.is_postgresql else ""
+    photo_id = studio.photo(studio.project("Iceland"), "fox", "jpg", "NEF", keep_jpg=flag)
+    assert studio.run("file_removal", scope="photo_set", items=items_of(photo_id)).result["counts"] == {"unchanged": 1}
+    assert {"tenant/Iceland/fox.jpg", "tenant/Iceland/fox.NEF"} <= set(studio.disk())
+
+
 def test_other_files_have_no_flag_and_stay(studio):
     iceland = studio.project("Iceland")
     photo_id = studio.photo(iceland, "fox", "jpg", "png", keep_jpg=0, keep_raw=0)
