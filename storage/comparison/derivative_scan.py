@@ -8,7 +8,6 @@ does not access the library: callers write scanned files to the temporary tables
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -85,15 +84,11 @@ class DerivativeScan:
         Files without a row are included. All files must have been staged. Read these batches before you ask for
         outdated derivatives and metadata.
         """
-        self._find_owners()
-        self._fill(_FIND_CHANGED_FILES, {"project_id": self._project_id})
-        yield from self._pages()
+        return self._files(_FIND_CHANGED_FILES)
 
     def unknown(self) -> Iterator[list[tuple[int, str]]]:
         """Yield batches of (photo id, file name) for each file without a row in `photo_originals`."""
-        self._find_owners()
-        self._fill(_FIND_UNKNOWN, {"project_id": self._project_id})
-        yield from self._pages()
+        return self._files(_FIND_UNKNOWN)
 
     def outdated(self, kind: DerivativeKind) -> Iterator[list[int]]:
         """Yield batches of photos whose derivative is missing, empty or outdated.
@@ -102,12 +97,11 @@ class DerivativeScan:
         derivative that failed or is not supported is outdated if its original changed. Another size or quality in the
         settings makes no derivative outdated.
         """
-        parameters = {"project_id": self._project_id, "kind": str(kind)}
-        yield from self._ids(_FIND_OUTDATED.format(status=f"{kind}_status"), parameters)
+        return self._photo_ids(_FIND_OUTDATED.format(status=f"{kind}_status"), kind)
 
     def outdated_metadata(self) -> Iterator[list[int]]:
         """Yield batches of photos whose metadata was read from another file or from an earlier state of the file."""
-        yield from self._ids(_FIND_OUTDATED_METADATA, {"project_id": self._project_id, "kind": METADATA})
+        return self._photo_ids(_FIND_OUTDATED_METADATA, METADATA)
 
     def _find_owners(self) -> None:
         """Give staged files the base names of their photos, if the two names differ only in case or Unicode form."""
@@ -136,12 +130,18 @@ class DerivativeScan:
         if renamed:
             self._connection.execute(text(_NAME_IN_FULL), renamed)
 
-    def _ids(self, find: str, parameters: dict[str, Any]) -> Iterator[list[int]]:
-        self._fill(find, parameters)
-        for page in self._pages():
+    def _files(self, find: str) -> Iterator[list[tuple[int, str]]]:
+        self._find_owners()
+        yield from self._pages(find)
+
+    def _photo_ids(self, find: str, kind: str) -> Iterator[list[int]]:
+        for page in self._pages(find, kind=str(kind)):
             yield [photo_id for photo_id, _ in page]
 
-    def _pages(self) -> Iterator[list[tuple[int, str]]]:
+    def _pages(self, find: str, **parameters: str) -> Iterator[list[tuple[int, str]]]:
+        self._connection.exec_driver_sql("DELETE FROM staged_results")
+        self._connection.execute(text(find), {"project_id": self._project_id, **parameters})
+        self._connection.commit()
         statement = text(
             "SELECT photo_id, file_name FROM staged_results WHERE (photo_id, file_name) > (:photo_id, :file_name) "
             f"ORDER BY photo_id, file_name LIMIT {BATCH_SIZE}"
@@ -155,11 +155,6 @@ class DerivativeScan:
             page = [(row.photo_id, row.file_name) for row in rows]
             last = page[-1]
             yield page
-
-    def _fill(self, find: str, parameters: dict[str, Any]) -> None:
-        self._connection.exec_driver_sql("DELETE FROM staged_results")
-        self._connection.execute(text(find), parameters)
-        self._connection.commit()
 
 
 def mark_missing(connection: Connection, kind: DerivativeKind, photo_ids: list[int], *, now: datetime) -> int:

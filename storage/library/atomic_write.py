@@ -18,7 +18,6 @@ from storage.library.listing import missing_folder
 #: The prefix of temporary files. The prefix hides them from scans, and shows that they are not files of users.
 TEMPORARY_PREFIX: Final = ".photojobs-tmp-"
 _TEMPORARY_NAME: Final = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}(\.[A-Za-z0-9]{1,8})?")
-_TOKEN: Final = re.compile(r"[0-9a-f]{16}")
 #: A temporary file that is older than this number of seconds is abandoned. No copy or decoding takes so long.
 STALE_TEMPORARY_SECONDS: Final = 24 * 3600.0
 
@@ -29,11 +28,8 @@ def temporary_path(target: Path, *, token: str | None = None) -> Path:
     The 16 hexadecimal digits `token` become part of the name, so that another process can find the file after a crash.
     Without a token, the digits are random.
     """
-    token = secrets.token_hex(8) if token is None else token
-    if not _TOKEN.fullmatch(token):
-        raise ValueError(f"a temporary token must have 16 hexadecimal digits, not {token!r}")
     extension = target.suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", target.suffix) else ""
-    return target.parent / f"{TEMPORARY_PREFIX}{token}{extension}"
+    return target.parent / f"{TEMPORARY_PREFIX}{token or secrets.token_hex(8)}{extension}"
 
 
 @contextlib.contextmanager

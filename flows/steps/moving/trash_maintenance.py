@@ -111,8 +111,8 @@ def _removed(project: Project, source: str, photo_id: int | None, size_bytes: in
 def _is_in_trash(folder: ProjectFolder, target: str) -> bool:
     # The project's folder may have been renamed since the entry was written, so only the file's name in the trash is
     # used. A file with a long name is one folder deeper.
-    *_, wrapping, name = PurePosixPath(target).parts
-    return (folder.trash / name).exists() or (folder.trash / wrapping / name).exists()
+    path = PurePosixPath(target)
+    return (folder.trash / path.name).exists() or (folder.trash / path.parent.name / path.name).exists()
 
 
 def _journaled_path(folder: ProjectFolder, entry: TrashEntry) -> str:

@@ -71,8 +71,6 @@ def test_a_temporary_name_fits_beside_the_longest_name(tmp_path: Path) -> None:
     path = temporary_path(tmp_path / ("x" * 250 + ".webp"))
     path.write_bytes(b"left by a killed process")
     assert path.suffix == ".webp"
-    with pytest.raises(ValueError, match="16 hexadecimal digits"):
-        temporary_path(path, token="../../etc/passwd")
 
 
 def test_several_files_are_flushed_before_the_first_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
