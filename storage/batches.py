@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+#: The number of rows that most statements read or write at a time.
+BATCH_SIZE = 1_000
 
-def batched(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
+
+def batched(values: Iterable[Value], size: int = BATCH_SIZE) -> Iterator[list[Value]]:
     """Yield lists of at most `size` values, in order. The values of a list are read only when the list is requested."""
     iterator = iter(values)
     while batch := list(islice(iterator, size)):

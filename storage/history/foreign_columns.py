@@ -15,9 +15,6 @@ from storage.batches import batched
 #: columns lacks this key.
 FOREIGN: Final = "columns_of_other_programs"
 
-#: The number of rows that one statement reads.
-_BATCH_SIZE: Final = 1_000
-
 #: A default that is a number, a text or a truth value; PostgreSQL writes the type after the value.
 _CONSTANT: Final = re.compile(r"(?:([-+]?[\d.]+|true|false)|'((?:[^']|'')*)')(?:::.*)?", re.IGNORECASE)
 
@@ -50,7 +47,7 @@ def snapshot_foreign_values(connection: Connection, table: Table, ids: Sequence[
         return {}
     return {
         row["id"]: foreign_values(table, row)
-        for batch in batched(ids, _BATCH_SIZE)
+        for batch in batched(ids)
         for row in connection.execute(statement, {"ids": batch}).mappings()
     }
 

@@ -21,9 +21,6 @@ from storage.records import Record
 #: together have the same id.
 MOVED_TOGETHER = "moved_together"
 
-#: The number of paths in one statement.
-_BATCH_SIZE = 1_000
-
 
 class FileAction(StrEnum):
     """The kind of a change of a file, folder or row.
@@ -123,7 +120,7 @@ def write_journal(
 def journaled_targets(connection: Connection, targets: Sequence[str], *, project_id: int) -> set[str]:
     """Return the paths among `targets` to which a file was moved, according to the project's journal entries."""
     found: set[str] = set()
-    for batch in batched(targets, _BATCH_SIZE):
+    for batch in batched(targets):
         statement = select(file_journal.c.target).where(
             file_journal.c.project_id == project_id, file_journal.c.target.in_(batch)
         )
@@ -134,7 +131,7 @@ def journaled_targets(connection: Connection, targets: Sequence[str], *, project
 def latest_by_target(connection: Connection, targets: Sequence[str], *, project_id: int) -> dict[str, JournalEntry]:
     """Return the latest entry of the project for each of these targets; targets without an entry are left out."""
     found: dict[str, JournalEntry] = {}
-    for batch in batched(targets, _BATCH_SIZE):
+    for batch in batched(targets):
         statement = select(file_journal).where(
             file_journal.c.project_id == project_id, file_journal.c.target.in_(batch)
         )

@@ -15,9 +15,6 @@ from storage.batches import batched
 from storage.database.tables import move_intents
 from storage.records import Record
 
-#: The maximum number of groups whose intents one statement removes.
-_BATCH_SIZE = 500
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveIntent(Record):
@@ -59,5 +56,5 @@ def pending_intents(connection: Connection, project_ids: Collection[int]) -> lis
 
 def forget_intents(connection: Connection, group_ids: Sequence[str]) -> None:
     """Remove the intents of these groups. The caller knows that the files of each group match their rows again."""
-    for groups in batched(group_ids, _BATCH_SIZE):
+    for groups in batched(group_ids):
         connection.execute(delete(move_intents).where(move_intents.c.group_id.in_(groups)))

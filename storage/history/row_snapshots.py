@@ -16,9 +16,6 @@ from storage.database.column_types import UtcTimestamp
 from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
 from storage.history.foreign_columns import FOREIGN, foreign_values, select_all_columns
 
-#: The number of photos that one statement reads.
-BATCH_SIZE = 1_000
-
 #: The keys in a photo's snapshot for the rows that refer to the photo.
 TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "originals"
 
@@ -50,7 +47,7 @@ def snapshot_photos(
     (their ids, in the same order), `derivatives` (rows by kind) and `originals` (rows by file name).
     """
     found: dict[int, dict[str, Any]] = {}
-    for batch in batched(photo_ids, BATCH_SIZE):
+    for batch in batched(photo_ids):
         if columns is not None:
             wanted = [photos.c[name] for name in columns]
             for row in connection.execute(select(photos.c.id, *wanted).where(photos.c.id.in_(batch))):

@@ -20,9 +20,6 @@ from storage.photos.photos import PhotosRepository
 from storage.photos.upsert import upsert
 from storage.records import Photo, Record
 
-#: The number of rows that one statement reads or writes.
-BATCH_SIZE = 1_000
-
 #: The `kind` of the row for the metadata of a photo; the row names the file from which the metadata was read.
 METADATA: Final = "metadata"
 
@@ -88,7 +85,7 @@ class DerivativesRepository:
         """Return the rows of these photos, by photo id and kind."""
         found: dict[tuple[int, str], Derivative] = {}
         with self._access.read() as connection:
-            for batch in batched(photo_ids, BATCH_SIZE):
+            for batch in batched(photo_ids):
                 statement = select(photo_derivatives).where(photo_derivatives.c.photo_id.in_(batch))
                 for row in connection.execute(statement).mappings():
                     found[row["photo_id"], row["kind"]] = Derivative.from_row(row)
@@ -108,7 +105,7 @@ class DerivativesRepository:
         """
         outdated: set[int] = set()
         with self._access.write() as connection:
-            for batch in batched(processed, BATCH_SIZE):
+            for batch in batched(processed):
                 # The photos are locked, so that none changes before the rows that refer to it are written.
                 statement = (
                     select(photos.c.id, photos.c.project_id, photos.c.filename, photos.c.meta_json)
@@ -142,7 +139,7 @@ class DerivativesRepository:
     def forget(self, photo_ids: Sequence[int]) -> None:
         """Remove the rows of these photos from `photo_derivatives`; photos and files stay."""
         with self._access.write() as connection:
-            for batch in batched(photo_ids, BATCH_SIZE):
+            for batch in batched(photo_ids):
                 connection.execute(delete(photo_derivatives).where(photo_derivatives.c.photo_id.in_(batch)))
 
 

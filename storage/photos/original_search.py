@@ -8,16 +8,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from storage.batches import batched
+from storage.batches import BATCH_SIZE, batched
 from storage.database.tables import photo_originals, photos, projects
 from storage.lifecycle.step_jobs import of_tenant
 from storage.photos.originals import Original
-
-#: The number of sizes in one statement.
-_BATCH_SIZE = 500
-
-#: The number of rows that are fetched at once.
-_FETCH_SIZE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +36,7 @@ class KnownOriginal:
 
 def originals_of_sizes(connection: Connection, sizes: Collection[int], *, tenant_id: str) -> Iterator[KnownOriginal]:
     """Yield the tenant's originals that have one of these sizes and a known content hash, in no particular order."""
-    for batch in batched(sorted(sizes), _BATCH_SIZE):
+    for batch in batched(sorted(sizes)):
         statement = (
             select(
                 photo_originals.c.photo_id,
@@ -61,7 +55,7 @@ def originals_of_sizes(connection: Connection, sizes: Collection[int], *, tenant
                 of_tenant(tenant_id),
             )
         )
-        rows = connection.execute(statement, execution_options={"yield_per": _FETCH_SIZE}).mappings()
+        rows = connection.execute(statement, execution_options={"yield_per": BATCH_SIZE}).mappings()
         for row in rows:
             yield KnownOriginal(**row)
 
@@ -73,7 +67,7 @@ def originals_of_project(connection: Connection, project_id: int) -> Generator[O
         .join(photos, photos.c.id == photo_originals.c.photo_id)
         .where(photos.c.project_id == project_id)
     )
-    with connection.execute(statement, execution_options={"yield_per": _FETCH_SIZE}) as result:
+    with connection.execute(statement, execution_options={"yield_per": BATCH_SIZE}) as result:
         for row in result.mappings():
             yield Original.from_row(row)
 

@@ -23,9 +23,6 @@ from storage.records import Record
 #: The kinds of originals.
 ORIGINAL_KINDS: Final = ("jpg", "raw", "other")
 
-#: The number of rows that one statement reads or writes.
-BATCH_SIZE = 1_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original(Record):
@@ -70,7 +67,7 @@ class OriginalsRepository:
         """Return the originals of these photos, by photo id and file name; every photo has an entry."""
         found: dict[int, dict[str, Original]] = {photo_id: {} for photo_id in photo_ids}
         with self._access.read() as connection:
-            for batch in batched(photo_ids, BATCH_SIZE):
+            for batch in batched(photo_ids):
                 statement = select(photo_originals).where(photo_originals.c.photo_id.in_(batch))
                 for row in connection.execute(statement).mappings():
                     found[row["photo_id"]][row["name"]] = Original.from_row(row)

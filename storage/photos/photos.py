@@ -5,13 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
 
-from storage.batches import batched, pages
+from storage.batches import BATCH_SIZE, batched, pages
 from storage.database.engine import Access, Database
 from storage.database.tables import photos
 from storage.records import Photo
-
-#: The number of rows that one statement reads or writes.
-BATCH_SIZE = 1_000
 
 
 class PhotosRepository:
@@ -42,7 +39,7 @@ class PhotosRepository:
         """Return the photos with these ids, in order of id; ids that do not exist are left out."""
         found: list[Photo] = []
         with self._access.read() as connection:
-            for batch in batched(ids, BATCH_SIZE):
+            for batch in batched(ids):
                 statement = select(photos).where(photos.c.id.in_(batch))
                 found += [Photo.from_row(row) for row in connection.execute(statement).mappings()]
         return sorted(found, key=lambda photo: photo.id)
@@ -104,7 +101,7 @@ class PhotosRepository:
         """Remove the rows of photos and their links to tags; return the number of removed photos."""
         removed = 0
         with self._access.write() as connection:
-            for batch in batched(ids, BATCH_SIZE):
+            for batch in batched(ids):
                 removed += connection.execute(delete(photos).where(photos.c.id.in_(batch))).rowcount
         return removed
 

@@ -11,12 +11,12 @@ from typing import Any, Final
 from sqlalchemy import Select, bindparam, case, func, literal, select, tuple_, update
 from sqlalchemy.engine import Connection
 
-from storage.batches import batched
+from storage.batches import BATCH_SIZE, batched
 from storage.database.column_types import UtcTimestamp
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photo_originals, photos, projects
 from storage.lifecycle.step_jobs import is_active, of_tenant
-from storage.photos.originals import BATCH_SIZE, Original, OriginalsRepository
+from storage.photos.originals import Original, OriginalsRepository
 from storage.records import Record
 
 #: A time that is later than now by more than this is wrong: it was written before a clock was set back.
@@ -250,7 +250,7 @@ def _of_active_projects(statement: Select[Any], tenant_id: str | None) -> Select
 def _locked(connection: Connection, photo_ids: set[int]) -> dict[int, dict[str, Original]]:
     """Return the originals of the photos that exist, and lock these photos until the transaction ends."""
     found: list[int] = []
-    for batch in batched(sorted(photo_ids), BATCH_SIZE):
+    for batch in batched(sorted(photo_ids)):
         own = photos.c.id.in_(batch)
         found += connection.execute(select(photos.c.id).where(own).order_by(photos.c.id).with_for_update()).scalars()
     return OriginalsRepository(connection).get_many(found)

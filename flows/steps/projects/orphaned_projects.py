@@ -16,7 +16,7 @@ from flows.steps.targets.folder_owner import archived_as_gone
 from flows.steps.targets.journal_changes import folder_change, removed_photo
 from flows.steps.targets.target_projects import check_library, each_project
 from flows.steps.targets.whereabouts import RenamedFolders, archive_as_gone
-from storage.batches import batched
+from storage.batches import BATCH_SIZE, batched
 from storage.database.tables import projects as projects_table
 from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction
@@ -24,7 +24,7 @@ from storage.history.photo_states import current_projects
 from storage.history.row_snapshots import removed_project, snapshot_photos
 from storage.library.errors import LibraryUnavailable
 from storage.library.paths import ProjectFolder
-from storage.photos.photos import BATCH_SIZE, PhotosRepository
+from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 
