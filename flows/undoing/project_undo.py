@@ -22,7 +22,7 @@ from storage.database.clock import parse_timestamp
 from storage.database.tables import projects
 from storage.history.foreign_columns import added_values, changed_columns
 from storage.history.foreign_rows import referring_tables
-from storage.history.journal import FileAction, FileChange, JournalEntry, journaled_targets, mark_undone
+from storage.history.journal import FileAction, FileChange, JournalEntry, latest_by_target, mark_undone
 from storage.history.project_states import add_project, change_project, is_in_use, remove_empty_project
 from storage.history.row_snapshots import PHOTOS, TAG_IDS, TAGS, snapshot_project
 from storage.history.undo_entries import EntryGroup, archived_as_gone_at
@@ -141,7 +141,12 @@ class ProjectUndo:
             ctx.journal(connection, changes)
             mark_undone(connection, group.ids, now=ctx.now())
         name = str((row or restored or {}).get("project_name", ""))
-        self._say(name, row, values, kept, restored=restored, is_removed=is_removed)
+        if restored is not None:
+            ctx.report.count("projects restored", example=name)
+        elif row is not None and (is_removed or values):
+            ctx.report.count("projects removed again" if is_removed else "projects changed back", example=name)
+        for column in sorted(kept):
+            ctx.report.count("values kept, because they were changed after the task", example=f"{name}: {column}")
         self._places.refresh()
 
     def _restored_project(self, said: Mapping[str, Any], row: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -227,26 +232,6 @@ class ProjectUndo:
             abs(known - moment) <= _TOLERANCE for known in archived_as_gone_at(connection, project_id)
         )
 
-    def _say(
-        self,
-        name: str,
-        row: Mapping[str, Any] | None,
-        values: Mapping[str, Any],
-        kept: set[str],
-        *,
-        restored: Mapping[str, Any] | None,
-        is_removed: bool,
-    ) -> None:
-        report = self._ctx.report
-        if restored is not None:
-            report.count("projects restored", example=name)
-        elif is_removed and row is not None:
-            report.count("projects removed again", example=name)
-        elif values and row is not None:
-            report.count("projects changed back", example=name)
-        for column in sorted(kept):
-            report.count("values kept, because they were changed after the task", example=f"{name}: {column}")
-
     def _rename_back(self, entry: JournalEntry, project_id: int | None) -> list[FileChange]:
         """Rename a folder to its former name, unless it already has this name."""
         tenant = self._ctx.library.tenant(self._ctx.tenant_id)
@@ -327,7 +312,7 @@ class ProjectUndo:
         if not found or project_id is None:
             return None
         with self._ctx.read() as connection:
-            known = journaled_targets(connection, found, project_id=project_id)
+            known = latest_by_target(connection, found, project_id=project_id)
         return next((target for target in sorted(found) if target not in known), None)
 
     def _mark_undone(self, entry: JournalEntry, changes: list[FileChange]) -> None:

@@ -117,17 +117,6 @@ def write_journal(
     return len(rows)
 
 
-def journaled_targets(connection: Connection, targets: Sequence[str], *, project_id: int) -> set[str]:
-    """Return the paths among `targets` to which a file was moved, according to the project's journal entries."""
-    found: set[str] = set()
-    for batch in batched(targets):
-        statement = select(file_journal.c.target).where(
-            file_journal.c.project_id == project_id, file_journal.c.target.in_(batch)
-        )
-        found.update(connection.execute(statement).scalars())
-    return found
-
-
 def latest_by_target(connection: Connection, targets: Sequence[str], *, project_id: int) -> dict[str, JournalEntry]:
     """Return the latest entry of the project for each of these targets; targets without an entry are left out."""
     found: dict[str, JournalEntry] = {}

@@ -105,25 +105,15 @@ def count_undoable(connection: Connection, *, task_id: str) -> dict[str, int]:
 
 def projects_removed_with_folder(connection: Connection, *, task_id: str) -> set[int]:
     """Return the projects whose folders a task removed for good."""
-    statement = select(file_journal.c.project_id).where(
-        file_journal.c.task_id == task_id,
-        file_journal.c.action == str(FileAction.REMOVED),
-        # This condition leaves out files that were removed from a trash, because their entries have no row.
-        file_journal.c.row_json.is_not(None),
-        file_journal.c.project_id.is_not(None),
-    )
-    return set(connection.execute(statement).scalars())
+    # An entry without a row is of a file that was removed from a trash.
+    is_removal = (file_journal.c.action == str(FileAction.REMOVED)) & file_journal.c.row_json.is_not(None)
+    return _projects(connection, file_journal.c.task_id == task_id, is_removal)
 
 
 def projects_added(connection: Connection, *, task_id: str) -> set[int]:
     """Return the ids of the projects whose rows a task added. Rows whose addition was undone are left out."""
-    statement = select(file_journal.c.project_id).where(
-        *_can_be_undone(task_id),
-        file_journal.c.action == str(FileAction.ADDED_ROW),
-        file_journal.c.photo_id.is_(None),
-        file_journal.c.project_id.is_not(None),
-    )
-    return set(connection.execute(statement).scalars())
+    is_addition = (file_journal.c.action == str(FileAction.ADDED_ROW)) & file_journal.c.photo_id.is_(None)
+    return _projects(connection, *_can_be_undone(task_id), is_addition)
 
 
 def archived_as_gone_at(connection: Connection, project_id: int) -> Sequence[Any]:
@@ -132,6 +122,11 @@ def archived_as_gone_at(connection: Connection, project_id: int) -> Sequence[Any
         file_journal.c.project_id == project_id, file_journal.c.action == str(FileAction.ARCHIVED_AS_GONE)
     )
     return connection.execute(statement).scalars().all()
+
+
+def _projects(connection: Connection, *conditions: ColumnElement[bool]) -> set[int]:
+    statement = select(file_journal.c.project_id).where(*conditions, file_journal.c.project_id.is_not(None))
+    return set(connection.execute(statement).scalars())
 
 
 def _can_be_undone(task_id: str) -> tuple[ColumnElement[bool], ...]:
