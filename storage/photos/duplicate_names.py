@@ -5,7 +5,7 @@ name. The other photos with this name in the same project keep the name, too. Na
 form count as one name. The step `duplicate_resolution` renames photos; this module changes no row of a photo.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, column, func, insert, select, table, text
@@ -17,7 +17,6 @@ from storage.library.naming.folder_names import DUPLICATE
 from storage.library.naming.names import name_key
 from storage.lifecycle.job_items import write_rows
 from storage.lifecycle.step_jobs import is_active, of_tenant
-from storage.records import Photo
 
 #: The maximum number of names in a search for the original of a copy: the name itself, and its forms with a number,
 #: `<name>_duplicate<n>`.
@@ -149,9 +148,3 @@ class DuplicateNames:
             else func.octet_length(photos.c.filename)
         )
         return size_bytes == func.length(photos.c.filename)
-
-
-def photos_named(connection: Connection, project_id: int, names: Sequence[str]) -> list[Photo]:
-    """Return the photos of a project with exactly these base names, in order of id."""
-    statement = select(photos).where(photos.c.project_id == project_id, photos.c.filename.in_(names))
-    return [Photo.from_row(row) for row in connection.execute(statement.order_by(photos.c.id)).mappings()]

@@ -44,6 +44,12 @@ class PhotosRepository:
                 found += [Photo.from_row(row) for row in connection.execute(statement).mappings()]
         return sorted(found, key=lambda photo: photo.id)
 
+    def get_named(self, project_id: int, names: Sequence[str]) -> list[Photo]:
+        """Return the photos of a project with exactly these base names, in order of id."""
+        statement = _of_project(project_id).where(photos.c.filename.in_(names)).order_by(photos.c.id)
+        with self._access.read() as connection:
+            return [Photo.from_row(row) for row in connection.execute(statement).mappings()]
+
     def iterate_project(self, project_id: int, *, batch_size: int = BATCH_SIZE) -> Iterator[Photo]:
         """Yield the photos of a project in order of id. No transaction is open between batches."""
         for rows in pages(self._access.read, _of_project(project_id), photos.c.id, batch_size):

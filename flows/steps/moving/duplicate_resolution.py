@@ -35,7 +35,7 @@ from storage.library.content_hash import hash_contents
 from storage.library.errors import LibraryError
 from storage.library.naming.names import name_key
 from storage.library.paths import ProjectFolder
-from storage.photos.duplicate_names import DuplicateNames, photos_named
+from storage.photos.duplicate_names import DuplicateNames
 from storage.photos.photo_moves import move_rows
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
@@ -106,9 +106,9 @@ def _rename_all(
     ctx: StepContext, names: DuplicateNames, project: Project, folder: ProjectFolder, photo_ids: Sequence[int]
 ) -> list[Exception]:
     with ctx.read() as connection:
-        found = PhotosRepository(connection).get_many(photo_ids)
+        repository = PhotosRepository(connection)
         # Rows of the same name in the same project share their files, so they get the same new name.
-        sharing = photos_named(connection, project.id, sorted({photo.filename for photo in found}))
+        sharing = repository.get_named(project.id, sorted({one.filename for one in repository.get_many(photo_ids)}))
     of_name = attrgetter("filename")
     by_name = [list(group) for _, group in groupby(sorted(sharing, key=of_name), key=of_name)]
     files = find_files(ctx, folder, sharing)

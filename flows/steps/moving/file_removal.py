@@ -30,7 +30,6 @@ from storage.library.naming.kinds import FileKind
 from storage.library.paths import ProjectFolder
 from storage.library.trash import trash_place
 from storage.photos.derivatives import DerivativesRepository
-from storage.photos.duplicate_names import photos_named
 from storage.photos.originals import OriginalsRepository
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
@@ -103,7 +102,9 @@ def _remove_batch(
     errors: dict[int, Exception] = {}
     removals: list[_Removal] = []
     with ctx.read() as connection:
-        named = photos_named(connection, photos[0].project_id, sorted({photo.filename for photo in photos}))
+        named = PhotosRepository(connection).get_named(
+            photos[0].project_id, sorted({photo.filename for photo in photos})
+        )
         refusals = removal_refusals(connection, photos_table, [photo.id for photo in named if not _keeps_file(photo)])
     current = {photo.id: photo for photo in named}
     for known in photos:

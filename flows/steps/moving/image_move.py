@@ -29,7 +29,6 @@ from storage.errors import UnknownProject
 from storage.history.journal import FileAction
 from storage.library.errors import UnsafePath
 from storage.library.paths import PREVIEW_FOLDER, THUMB_FOLDER, ProjectFolder
-from storage.photos.duplicate_names import photos_named
 from storage.photos.photo_moves import MovedPhoto, move_rows
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
@@ -132,8 +131,7 @@ class _Journey:
         self.photos = {photo.id: photo for photo in rows if not has_moved(read[photo.id], photo)}
         self.files = find_files(ctx, source, list(self.photos.values()))
         names = sorted({photo.filename for photo in self.photos.values()})
-        with ctx.read() as connection:
-            named = Counter(photo.filename for photo in photos_named(connection, photos[0].project_id, names))
+        named = Counter(one.filename for one in PhotosRepository(ctx.database).get_named(photos[0].project_id, names))
         #: The base names of several photos, which therefore have the same files.
         self.shared = {name for name, number in named.items() if number > 1}
         self.names = FreeNames(ctx, destination, target, self.photos.values(), self.files)
