@@ -308,7 +308,7 @@ class ProjectUndo:
 
     def _trashed_manifest(self, folder: ProjectFolder, project_id: int | None) -> str | None:
         """Return the path of a manifest that an interrupted attempt moved to the trash without journaling it."""
-        found = [relative_path(folder, one.path) for one in list_trash(folder) if one.original_name == MANIFEST_NAME]
+        found = [relative_path(folder, one.file) for one in list_trash(folder) if one.original_name == MANIFEST_NAME]
         if not found or project_id is None:
             return None
         with self._ctx.read() as connection:

@@ -61,6 +61,13 @@ class TrashEntry:
         """The entry's path. Raises `UnsafePath` if a symlink has replaced the trash."""
         return self.project.trash / self.name
 
+    @property
+    def file(self) -> Path:
+        """The path of the file: the entry itself or, if the entry is a folder for a file with a long name, the file."""
+        parsed = parse_trash_name(self.name)
+        has_folder = parsed is not None and not parsed.original_name and self.original_name != self.name
+        return self.path / self.original_name if has_folder else self.path
+
 
 def parse_trash_name(name: str) -> TrashName | None:
     """Parse a name that `move_to_trash` made; return None for any other name."""

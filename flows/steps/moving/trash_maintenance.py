@@ -7,7 +7,7 @@ files to the trash.
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from flows.errors import reason_of
@@ -23,7 +23,7 @@ from storage.library.errors import LibraryError
 from storage.library.naming.names import printable
 from storage.library.paths import ProjectFolder
 from storage.library.scan import companion_folders
-from storage.library.trash import TrashEntry, expired, parse_trash_name, purge
+from storage.library.trash import TrashEntry, expired, purge
 from storage.records import Project
 
 #: The number of files that are removed before the journal is written. After a crash, the journal lacks at most one
@@ -62,7 +62,7 @@ def _purge(ctx: StepContext, project: Project, folder: ProjectFolder, batch: Seq
     try:
         for entry in batch:
             ctx.checkpoint()
-            source, size_bytes = _journaled_path(folder, entry), _size_bytes(entry)
+            source, size_bytes = printable(relative_path(folder, entry.file)), _size_bytes(entry.file)
             try:
                 purge(entry)
             except (LibraryError, OSError) as error:
@@ -115,15 +115,8 @@ def _is_in_trash(folder: ProjectFolder, target: str) -> bool:
     return (folder.trash / path.name).exists() or (folder.trash / path.parent.name / path.name).exists()
 
 
-def _journaled_path(folder: ProjectFolder, entry: TrashEntry) -> str:
-    parsed = parse_trash_name(entry.name)
-    is_wrapped = parsed is not None and not parsed.original_name and entry.original_name != entry.name
-    path = f"{relative_path(folder, folder.trash)}/{printable(entry.name)}"
-    return f"{path}/{printable(entry.original_name)}" if is_wrapped else path
-
-
-def _size_bytes(entry: TrashEntry) -> int | None:
+def _size_bytes(file: Path) -> int | None:
     try:
-        return entry.path.lstat().st_size
+        return file.lstat().st_size
     except OSError:
         return None

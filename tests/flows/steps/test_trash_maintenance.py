@@ -64,12 +64,12 @@ def test_a_removal_is_journaled_with_its_photo_where_that_is_known(studio: Any, 
     assert studio.run("trash_maintenance", project_id=project.id).status == "completed"
 
     rows = studio.journal_rows()
-    trashed = {row["target"]: row["photo_id"] for row in rows if row["action"] == "trashed"}
-    removed = {row["source"]: row["photo_id"] for row in rows if row["action"] == "removed"}
-    assert set(trashed.values()) == set(ids)
+    trashed = {row["target"]: (row["photo_id"], row["size_bytes"]) for row in rows if row["action"] == "trashed"}
+    removed = {row["source"]: (row["photo_id"], row["size_bytes"]) for row in rows if row["action"] == "removed"}
+    assert {photo_id for photo_id, _ in trashed.values()} == set(ids)
     assert trashed.items() <= removed.items()
     assert set(removed) - set(trashed) == {name for name in removed if name.endswith("_unknown.jpg")}
-    assert all(row["size_bytes"] for row in rows if row["action"] == "removed")
+    assert all(size_bytes for _, size_bytes in removed.values())
 
 
 def test_a_symlink_in_the_trash_goes_without_what_it_leads_to(studio: Any, clock: Any, tmp_path: Path) -> None:
