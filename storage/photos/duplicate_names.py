@@ -95,12 +95,10 @@ class DuplicateNames:
             last = ids[-1]
             yield ids
 
-    def photos_like(self, name: str, *, but_for: int) -> list[int]:
-        """Return the ids of the tenant's photos with this name or `<name>_duplicate<n>`, except the photo `but_for`."""
+    def photos_like(self, name: str) -> list[int]:
+        """Return the ids of the tenant's photos with this name or `<name>_duplicate<n>`."""
         keys = [name_key(name), *(name_key(f"{name}{DUPLICATE}{number}") for number in range(1, _MAX_NAMES_SEARCHED))]
-        statement = select(_tenant_names.c.photo_id).where(
-            _tenant_names.c.name_key.in_(keys), _tenant_names.c.photo_id != but_for
-        )
+        statement = select(_tenant_names.c.photo_id).where(_tenant_names.c.name_key.in_(keys))
         found = list(self._connection.execute(statement.order_by(_tenant_names.c.photo_id)).scalars())
         self._connection.commit()
         return found

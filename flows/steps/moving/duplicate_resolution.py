@@ -155,8 +155,10 @@ class _Copies:
         The original has the same name, and is in another project; or it is a photo of this project that had this name
         before it was renamed.
         """
-        like = self._names.photos_like(photo.filename, but_for=photo.id)
-        for other in PhotosRepository(self._ctx.database).get_many(like):
+        own = photo.project_id, name_key(photo.filename)
+        for other in PhotosRepository(self._ctx.database).get_many(self._names.photos_like(photo.filename)):
+            if (other.project_id, name_key(other.filename)) == own:
+                continue  # It is the photo itself, or another row of the same files.
             project = self._projects.get(other.project_id)
             with suppress(LibraryError, OSError):
                 if project is not None and self._are_there(files, other, self._ctx.folder_of(project)):

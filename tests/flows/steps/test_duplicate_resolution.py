@@ -154,6 +154,16 @@ def test_a_copy_of_a_photo_keeps_its_name(studio: Any) -> None:
     assert job.result["examples"] == {"copies not renamed": ["x: has the same contents as first/x"]}
 
 
+def test_two_rows_of_the_same_files_are_no_copies_of_each_other(studio: Any) -> None:
+    first, second = studio.project("first"), studio.project("second")
+    studio.photo(first, "x", "jpg")
+    # Another program may insert a second row of one name.
+    ids = [studio.photo(second, "x", "jpg") for _ in range(2)]
+    assert studio.run("duplicate_resolution", scope="global").result["counts"] == {"renamed": 1}
+    assert {name_of(studio, photo_id) for photo_id in ids} == {"x_duplicate1"}
+    assert sorted(studio.disk()) == ["tenant/first/x.jpg", "tenant/second/x_duplicate1.jpg"]
+
+
 def test_a_photo_with_a_file_that_cannot_be_touched_is_left_whole(studio: Any, tmp_path: Path) -> None:
     first, second = studio.project("first"), studio.project("second")
     (tmp_path / "outside.nef").write_bytes(b"x")
