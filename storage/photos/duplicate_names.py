@@ -13,8 +13,7 @@ from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, column, fun
 from storage.batches import pages
 from storage.database.tables import photos, projects
 from storage.database.temporary_tables import BATCH_SIZE
-from storage.library.naming.folder_names import DUPLICATE
-from storage.library.naming.names import name_key
+from storage.library.naming.names import DUPLICATE, name_key
 from storage.lifecycle.job_items import write_rows
 from storage.lifecycle.step_jobs import is_active, of_tenant
 

@@ -1,20 +1,20 @@
 """Finds free base names for photos that move into a project or get another name there.
 
-The steps `image_move_files` and `duplicate_resolution` decide which photos get such a name. `unique_name` in
-`storage.library.naming.folder_names` defines its form.
+The steps `image_move_files` and `duplicate_resolution` decide which photos get such a name.
 """
 
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
+from itertools import chain, count
 from typing import Final
 
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import PhotoFiles
 from storage.library.companion_owners import CompanionOwners
 from storage.library.listing import missing_folder
-from storage.library.naming.folder_names import DUPLICATE, EXTENSION_BYTES, FolderNames, unique_name
-from storage.library.naming.names import name_key
+from storage.library.naming.folder_names import FolderNames
+from storage.library.naming.names import DUPLICATE, cut_to_bytes, name_key
 from storage.library.paths import ProjectFolder, max_name_bytes
 from storage.photos.photos import PhotosRepository
 from storage.records import Photo, Project
@@ -22,6 +22,9 @@ from storage.records import Photo, Project
 #: The length in bytes above which a name may be cut before `_duplicate<n>` is added. The beginnings of cut names do not
 #: show whether the names are variants of one name. So a long name is compared with all long names.
 _LONG_NAME_BYTES: Final = 200
+
+#: The number of bytes of a file name that are kept free for the extension of the file or of its derivatives.
+_EXTENSION_BYTES: Final = 10
 
 _NUMBERED: Final = re.compile(rf"{DUPLICATE}\d.*", re.DOTALL)
 
@@ -60,23 +63,24 @@ class FreeNames:
         self._is_taken = is_taken
 
     def take(self, old: str, files: PhotoFiles) -> str:
-        """Return a free name for a photo named `old` with these files, and mark the name as taken."""
-        name, refused = old, set[str]()
+        """Return a free name for a photo named `old` with these files, and mark the name as taken.
+
+        The free name is `old`, or else `<old>_duplicate<n>` with the lowest free number.
+        """
         # A new name has room for the longest ending of a companion, such as `.supplemental-metadata.json`.
         endings = [path.rpartition("/")[2] for _, path in files.renamed("", old=old)]
-        longest = max([EXTENSION_BYTES, *(len(ending.encode()) for ending in endings)])
+        longest = max([_EXTENSION_BYTES, *(len(ending.encode()) for ending in endings)])
         max_bytes = max_name_bytes(self._folder.path) - longest
-        while self._is_known(name) or self._is_in_the_way(name, old, files):
-            refused.add(name)
-            name = unique_name(self.on_disk, old, also_taken=refused, max_bytes=max_bytes)
+        candidates = chain([old], (_numbered(old, number, max_bytes) for number in count(1)))
+        name = next(one for one in candidates if not (self._is_known(one) or self._is_in_the_way(one, old, files)))
         self._owners.add_photo(name)
         for _, path in files.renamed(name, old=old):
             self._owners.add(path)
         return name
 
     def _is_known(self, name: str) -> bool:
-        is_photo = self._is_taken(name) or self._owners.has_photo(name)
-        return is_photo or self.on_disk.has_base_name(name) or bool(self._owners.companions_of(name))
+        is_there = self.on_disk.has_base_name(name) or self._owners.has_photo(name)
+        return is_there or bool(self._owners.companions_of(name)) or self._is_taken(name)
 
     def _is_in_the_way(self, name: str, old: str, files: PhotoFiles) -> bool:
         """Return whether the new name of a file is taken, or would make the file a companion of another photo."""
@@ -94,6 +98,11 @@ class FreeNames:
     def _is_similar(self, name: str) -> bool:
         key = name_key(name)
         return _root(key) in self._roots or len(key.encode()) > _LONG_NAME_BYTES
+
+
+def _numbered(name: str, number: int, max_bytes: int) -> str:
+    ending = f"{DUPLICATE}{number}"
+    return cut_to_bytes(name, max(1, max_bytes - len(ending))) + ending
 
 
 def _root(key: str) -> str:

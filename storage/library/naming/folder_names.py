@@ -1,19 +1,13 @@
-"""Finds out which names are taken in a folder, without regard to case and Unicode form, and which are free."""
+"""Finds out which names are taken in a folder, without regard to case and Unicode form."""
 
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from storage.library.listing import listing
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS, AcceptedExtensions
-from storage.library.naming.names import MAX_NAME_BYTES, cut_to_bytes, name_key
-
-#: The number of bytes of a file name that are kept free for the extension of the file or of its derivatives.
-EXTENSION_BYTES: Final = 10
-#: What comes between a base name that is taken and the number of the new name.
-DUPLICATE: Final = "_duplicate"
-_MAX_BASE_BYTES: Final = MAX_NAME_BYTES - EXTENSION_BYTES
+from storage.library.naming.names import name_key
 
 
 class FolderNames:
@@ -65,30 +59,3 @@ class FolderNames:
 
     def _base_key(self, name: str) -> str:
         return name_key(self._accepted.describe(name).base_name)
-
-
-def unique_name(
-    folder: Path | FolderNames,
-    base: str,
-    *,
-    also_taken: Iterable[str] = (),
-    max_bytes: int = _MAX_BASE_BYTES,
-) -> str:
-    """Return a base name that no file in the folder has: `<base>_duplicate<n>` with the lowest free n from 1.
-
-    A long base name is cut to `max_bytes`, so that there is room for an extension. The names `also_taken` are avoided,
-    too, for example the names of photos whose files are missing.
-
-    Raises:
-        FolderMissing: the folder does not exist.
-        FolderUnreadable: the folder could not be listed completely.
-    """
-    names = folder if isinstance(folder, FolderNames) else FolderNames.read(folder)
-    further = {name_key(name) for name in also_taken}
-    number = 1
-    while True:
-        ending = f"{DUPLICATE}{number}"
-        candidate = cut_to_bytes(base, max(1, max_bytes - len(ending.encode()))) + ending
-        if not names.has_base_name(candidate) and name_key(candidate) not in further:
-            return candidate
-        number += 1

@@ -15,6 +15,9 @@ MAX_NAME_BYTES: Final = 255
 #: path limits of other systems.
 MAX_FOLDER_NAME_BYTES: Final = 120
 
+#: What comes between a base name that is taken and the number of the new name.
+DUPLICATE: Final = "_duplicate"
+
 # The backslash is no separator on POSIX, but the library may be shared with Windows or moved there, so names must not
 # contain it.
 _SEPARATORS: Final = frozenset("/\\")

@@ -72,9 +72,20 @@ def test_a_name_taken_by_a_row_alone_gets_a_number(studio):
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     studio.photo(norway, "Fox")
     studio.photo(norway, "fox_duplicate1")
-    photo_id = studio.photo(iceland, "fox", "jpg")
-    _move(studio, norway, photo_id)
-    assert studio.get_photo(photo_id).filename == "fox_duplicate2"
+    for name in ("fox_DUPLICATE2.nef", "fox_duplicate4.jpg", "fox_duplicate5.jpg.xmp"):
+        (studio.folder(norway).path / name).touch()
+    first, second = (studio.photo(project, "fox", "jpg") for project in (iceland, studio.project("Chile")))
+    _move(studio, norway, first, second)
+    assert [studio.get_photo(one).filename for one in (first, second)] == ["fox_duplicate3", "fox_duplicate6"]
+
+
+def test_a_long_name_gets_a_number_and_still_has_room_for_derivatives(studio):
+    iceland, norway = studio.project("Iceland"), studio.project("Norway")
+    name = "ö" * 122
+    studio.photo(norway, name, "jpeg")
+    photo_id = studio.photo(iceland, name, "jpeg")
+    assert _move(studio, norway, photo_id).result["counts"]["moved"] == 1
+    assert studio.get_photo(photo_id).filename == "ö" * 117 + "_duplicate1"
 
 
 def test_photos_of_one_name_from_two_projects_do_not_meet(studio):

@@ -21,7 +21,7 @@ from storage.library.errors import (
     SourceMissing,
     UnsafePath,
 )
-from storage.library.naming.folder_names import FolderNames, unique_name
+from storage.library.naming.folder_names import FolderNames
 from storage.library.paths import ProjectFolder
 from storage.library.transfer import (
     move_without_overwrite,
@@ -353,22 +353,6 @@ def test_no_derivative_is_removed_through_a_symlinked_folder(project: ProjectFol
     with pytest.raises(UnsafePath):
         remove_derivative(project.path / ".thumb" / "a.jpg")
     assert photo.exists()
-
-
-def test_a_unique_name_takes_the_lowest_free_number(project: ProjectFolder) -> None:
-    assert unique_name(project.path, "IMG") == "IMG_duplicate1"
-    for name in ("img_DUPLICATE1.nef", "IMG_duplicate2.jpg.xmp", "IMG_duplicate4.jpg"):
-        (project.path / name).touch()
-    assert unique_name(project.path, "IMG") == "IMG_duplicate3"
-    assert unique_name(project.path, "IMG", also_taken=["img_duplicate3"]) == "IMG_duplicate5"
-    assert unique_name(FolderNames(["IMG_duplicate1.jpg"]), "IMG") == "IMG_duplicate2"
-
-
-def test_a_unique_name_for_a_long_name_still_takes_an_extension(project: ProjectFolder) -> None:
-    name = unique_name(project.path, "ö" * 125)
-    project.original(name + ".jpeg").touch()
-    project.thumbnail(name)
-    assert unique_name(project.path, "ö" * 125) != name
 
 
 def test_new_names_are_synced_before_old_ones_and_with_the_folders_made_for_them(
