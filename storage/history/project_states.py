@@ -16,7 +16,7 @@ from storage.photos.projects import ProjectsRepository
 from task_definitions.wording import quantity
 
 
-def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str] = ()) -> str | None:
+def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str]) -> str | None:
     """Return a text for the contents of a project, such as "3 photos" or "1 tag"; None if the project is empty.
 
     The tags `own_tags` do not count.

@@ -18,7 +18,8 @@ from storage.library.listing import missing_folder
 #: The prefix of temporary files. The prefix hides them from scans, and shows that they are not files of users.
 TEMPORARY_PREFIX: Final = ".photojobs-tmp-"
 _TEMPORARY_NAME: Final = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}(\.[A-Za-z0-9]{1,8})?")
-#: A temporary file that is older than this number of seconds is abandoned. No copy or decoding takes so long.
+#: A temporary file that is older than this number of seconds is abandoned. No copy or decoding takes so long. A younger
+#: file may still be in use.
 STALE_TEMPORARY_SECONDS: Final = 24 * 3600.0
 
 
@@ -86,17 +87,11 @@ def link_new(path: Path, source: Path) -> None:
         write_new(path, source.read_bytes())
 
 
-def remove_stale_temporaries(
-    folder: Path,
-    *,
-    older_than_seconds: float = STALE_TEMPORARY_SECONDS,
-    content_path: Callable[[Path], Path] | None = None,
-) -> int:
+def remove_stale_temporaries(folder: Path, *, content_path: Callable[[Path], Path]) -> int:
     """Remove temporary files that crashed processes left in one folder; return their number, 0 without such a folder.
 
-    Files that are younger than `older_than_seconds` may still be in use, and stay. The age of a file is the system's
-    time minus the file's change time; both come from the same clock. For a folder in a library, pass
-    `Library.content_path`, because the files of a plan's library are empty and have other times.
+    The age of a file is the system's time minus the file's change time; both come from the same clock. `content_path`
+    is `Library.content_path`, because the files of a plan's library are empty and have other times.
     """
     removed = 0
     try:
@@ -106,9 +101,8 @@ def remove_stale_temporaries(
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     path = Path(entry.path)
-                    status = (path if content_path is None else content_path(path)).lstat()
-                    if time.time() - status.st_ctime > older_than_seconds:
-                        os.unlink(entry.path)  # noqa: PTH108 - the entry already has the path as text.
+                    if time.time() - content_path(path).lstat().st_ctime > STALE_TEMPORARY_SECONDS:
+                        path.unlink()
                         removed += 1
     except (FileNotFoundError, NotADirectoryError):
         return removed

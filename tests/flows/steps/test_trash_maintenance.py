@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from flows.steps.moving import trash_maintenance
 from storage.library import atomic_write
-from storage.library.atomic_write import STALE_TEMPORARY_SECONDS, temporary_path
+from storage.library.atomic_write import temporary_path
 from storage.library.trash import move_to_trash
 
 _DAY = 24 * 3600
@@ -117,8 +115,7 @@ def test_unfinished_files_of_crashed_processes_go_from_each_folder_that_gets_fil
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"a part")
     assert studio.run("trash_maintenance", project_id=project.id).result == {}
-    later = time.time() + STALE_TEMPORARY_SECONDS + 1
-    monkeypatch.setattr(atomic_write, "time", SimpleNamespace(time=lambda: later))
+    monkeypatch.setattr(atomic_write, "STALE_TEMPORARY_SECONDS", -1)
     job = studio.run("trash_maintenance", project_id=project.id)
     assert job.result["counts"] == {"unfinished files removed": len(folders)}
     assert not any("photojobs-tmp" in name for name in studio.disk())

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.library import atomic_write
 from storage.library.atomic_write import (
     link_new,
     remove_stale_temporaries,
@@ -49,14 +50,17 @@ def test_a_writer_that_raises_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_dying_at_any_point_shows_the_old_or_the_new_file(tmp_path: Path, crash_points) -> None:
+def test_dying_at_any_point_shows_the_old_or_the_new_file(
+    tmp_path: Path, crash_points, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic_write, "STALE_TEMPORARY_SECONDS", -1)
     path = tmp_path / "a.webp"
     path.write_bytes(b"old")
     deaths = 0
     for _ in crash_points(lambda: write_atomically(path, b"new")):
         deaths += 1
         assert path.read_bytes() == b"old"
-        remove_stale_temporaries(tmp_path, older_than_seconds=-1)
+        remove_stale_temporaries(tmp_path, content_path=Path)
         assert [entry.name for entry in tmp_path.iterdir()] == ["a.webp"]
     assert deaths >= 4
     assert path.read_bytes() == b"new"
@@ -115,13 +119,14 @@ def test_without_hard_links_the_second_name_is_a_copy(tmp_path: Path, monkeypatc
     assert (tmp_path / "b").read_bytes() == b"x"
 
 
-def test_only_old_temporary_files_are_swept_up(tmp_path: Path) -> None:
+def test_only_old_temporary_files_are_swept_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stale = temporary_path(tmp_path / "a.webp")
     for path in (stale, tmp_path / "a.webp", tmp_path / ".photojobs-tmp-notes.txt"):
         path.write_bytes(b"x")
     (tmp_path / temporary_path(tmp_path / "b.webp").name).mkdir()
-    assert remove_stale_temporaries(tmp_path) == 0
-    assert remove_stale_temporaries(tmp_path, older_than_seconds=-1) == 1
+    assert remove_stale_temporaries(tmp_path, content_path=Path) == 0
+    monkeypatch.setattr(atomic_write, "STALE_TEMPORARY_SECONDS", -1)
+    assert remove_stale_temporaries(tmp_path, content_path=Path) == 1
     assert not stale.exists()
     assert len(list(tmp_path.iterdir())) == 3
-    assert remove_stale_temporaries(tmp_path / "nowhere") == 0
+    assert remove_stale_temporaries(tmp_path / "nowhere", content_path=Path) == 0

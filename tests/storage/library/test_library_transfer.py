@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from storage.library import exclusive_rename, transfer
+from storage.library import atomic_write, exclusive_rename, transfer
 from storage.library.atomic_write import remove_stale_temporaries
 from storage.library.errors import (
     Collision,
@@ -95,8 +95,14 @@ def test_a_file_can_change_the_case_of_its_own_name(photo: Path, project: Projec
 
 
 def test_a_move_that_dies_at_any_point_loses_nothing_and_can_be_repeated(
-    file_system: str, photo: Path, project: ProjectFolder, other_project: ProjectFolder, crash_points
+    file_system: str,
+    photo: Path,
+    project: ProjectFolder,
+    other_project: ProjectFolder,
+    crash_points,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(atomic_write, "STALE_TEMPORARY_SECONDS", -1)
     target = other_project.original("b.jpg")
     deaths = 0
     for _ in crash_points(lambda: move_without_overwrite(photo, target)):
@@ -107,7 +113,7 @@ def test_a_move_that_dies_at_any_point_loses_nothing_and_can_be_repeated(
             move_without_overwrite(photo, target)
         assert visible(project.path) == {}
         assert visible(other_project.path)["b.jpg"] == PICTURE
-        remove_stale_temporaries(other_project.path, older_than_seconds=-1)
+        remove_stale_temporaries(other_project.path, content_path=Path)
         assert visible(other_project.path) == {"b.jpg": PICTURE}
         target.unlink()
         take(photo)
