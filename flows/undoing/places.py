@@ -93,10 +93,9 @@ class Places:
         tenant = self._ctx.library.tenant(parts[0])
         owner, project = self.owner(parts[1]), self.project(project_id)
         if project is not None and (owner is None or owner.id != project.id):
-            literal = tenant.project(parts[1])
-            if owner is not None or not literal.exists():
-                return tenant.project(project.project_folder)
-            return literal
+            current, former = tenant.project(project.project_folder), tenant.project(parts[1])
+            # A user may have given the folder its former name back, and `folder_discovery` has not seen it yet.
+            return former if owner is None and former.exists() and not current.exists() else current
         if owner is not None and self._ctx.tenant_of(owner) != self._ctx.tenant_id:
             raise UnsafePath(
                 f"{path}: folder {parts[1]} now belongs to a project of another tenant, so the file stays where the "

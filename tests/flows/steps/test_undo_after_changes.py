@@ -230,6 +230,27 @@ def test_files_that_a_photo_got_since_go_back_with_it_and_forth(studio: Any) -> 
     assert studio.get_photo(photo_id).project_id == norway.id
 
 
+@pytest.mark.parametrize(
+    ("change", "place"), [(_removed_fox, "Renamed"), (_moved_fox, "Renamed"), (_removed_fox, "Iceland")]
+)
+def test_files_return_to_the_folder_that_their_project_has_now(
+    studio: Any, change: Callable[..., Any], place: str
+) -> None:
+    iceland, *_, photo_id = change(studio, "jpg")
+    folder = studio.folder(iceland).path
+    if place == "Renamed":
+        folder.rename(folder.with_name("Renamed"))
+        folder.mkdir()
+        (folder / "owl.jpg").write_bytes(b"another program put it here")
+    ProjectsRepository(studio.database).rename(iceland.id, project_folder="Renamed")
+
+    job = _undo(studio)
+
+    assert "cannot be restored" not in job.result["counts"]
+    assert studio.get_photo(photo_id).project_id == iceland.id
+    assert f"tenant/{place}/fox.jpg" in studio.disk()
+
+
 def test_folders_of_photos_of_several_batches_are_read_once(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     ids = [studio.photo(iceland, name, "jpg") for name in ("crow", "fox", "hare")]
