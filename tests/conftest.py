@@ -334,6 +334,12 @@ def postgresql_database(postgresql_url: str, clock: ManualClock) -> Iterator[Dat
 
 
 @pytest.fixture
+def unreadable_time(database: Database) -> str:
+    """A value that another program can store in a column of times, and that no datetime can have."""
+    return "infinity" if database.is_postgresql else "yesterday"
+
+
+@pytest.fixture
 def jobs(database: Database) -> JobsRepository:
     return JobsRepository(database)
 

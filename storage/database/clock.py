@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from storage.errors import InvalidValue
 from task_definitions.wording import shown
@@ -49,17 +50,17 @@ def format_timestamp(moment: datetime) -> str:
     return _in_utc(moment).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
-def parse_timestamp(text: str) -> datetime | None:
-    """Return the time in `text`, or None if `text` is not a valid time.
+def parse_timestamp(stored: Any) -> datetime | None:
+    """Return the time in a stored text, or None if the value is not a text of a valid time.
 
     Other programs write to the same columns, sometimes without milliseconds, time zone or `T`. A time without a zone is
-    read as UTC. For an invalid text the result is None, so that the row stays readable; `photojobs db check` reports
-    the text.
+    read as UTC. For a value that is not valid, the result is None, so that the row stays readable; `photojobs db check`
+    reports the value. On PostgreSQL, such values are `infinity` and times before year 1 or after year 9999.
     """
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(stored)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -52,11 +52,8 @@ class UtcTimestamp(types.TypeDecorator[datetime]):
 
     @override
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if isinstance(value, datetime):
-            return parse_timestamp(value.isoformat())
-        return parse_timestamp(value) if isinstance(value, str) else None
+        # A PostgreSQL session has parsed the text already.
+        return value if dialect.name == "postgresql" else parse_timestamp(value)
 
 
 class UnreadableJson(str):

@@ -105,12 +105,12 @@ _TO_POSTGRESQL: dict[type, Callable[[Any], Any]] = {datetime: to_milliseconds, d
 
 
 def _converter(column: Column[Any], dialect: str) -> Callable[[Any], Any] | None:
-    if not isinstance(column.type, UtcTimestamp | JsonDocument):
+    # On PostgreSQL, the session parses times and JSON.
+    if dialect != "sqlite":
         return None
-    if dialect == "sqlite" and isinstance(column.type, UtcTimestamp):
+    if isinstance(column.type, UtcTimestamp):
         return parse_timestamp
-    # On PostgreSQL the session's time zone is UTC, and psycopg parses JSON, so the values need no conversion.
-    return partial(column.type.process_result_value, dialect=_SQLITE) if dialect == "sqlite" else None
+    return partial(column.type.process_result_value, dialect=_SQLITE) if isinstance(column.type, JsonDocument) else None
 
 
 _SQLITE = sqlite.dialect()

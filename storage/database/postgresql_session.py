@@ -6,12 +6,19 @@ replace the user's options.
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine, event
+from typing_extensions import override
 
+from storage.database.clock import parse_timestamp
 from storage.database.database_url import shown_url
 from storage.errors import UnsuitableEncoding, UnsuitablePooler
+
+if TYPE_CHECKING:
+    from psycopg.abc import Buffer
+    from psycopg.adapt import Loader
 
 #: Options of libpq that end a connection if the server is silent (`keepalives`, in seconds) or does not acknowledge
 #: data (`tcp_user_timeout`, in milliseconds). Both times are shorter than the time after which a job counts as
@@ -70,6 +77,7 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
     )
 
     looked_at_pooler: list[bool] = []
+    timestamp_loader = _timestamp_loader()
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -83,6 +91,20 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
             _check_pooler(connection, engine.url)
             looked_at_pooler.append(True)
         connection.autocommit = False
+        connection.adapters.register_loader("timestamptz", timestamp_loader)
+
+
+def _timestamp_loader() -> type[Loader]:
+    from psycopg.adapt import Loader
+
+    class TimestampLoader(Loader):
+        """Reads times as `parse_timestamp` does. The loader of psycopg raises an error for times like `infinity`."""
+
+        @override
+        def load(self, data: Buffer) -> datetime | None:
+            return parse_timestamp(str(data, "ascii"))
+
+    return TimestampLoader
 
 
 def _check_encoding(connection: Any, url: URL) -> None:

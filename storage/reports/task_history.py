@@ -292,5 +292,5 @@ def changed_photos(
 
 def _seconds(connection: Connection, later: str, earlier: str) -> str:
     if connection.dialect.name == "postgresql":
-        return f"extract(epoch FROM {later} - {earlier})"
+        return f"extract(epoch FROM CASE WHEN isfinite({later}) AND isfinite({earlier}) THEN {later} - {earlier} END)"
     return f"(julianday({later}) - julianday({earlier})) * 86400"

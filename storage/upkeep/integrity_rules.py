@@ -229,16 +229,24 @@ def _reference_rules() -> Iterator[Rule]:
 def _timestamp_rules() -> Iterator[Rule]:
     for table in metadata.sorted_tables:
         for column in table.columns:
-            if isinstance(column.type, UtcTimestamp):
-                yield Rule(
-                    name="unreadable_timestamp",
-                    table=table.name,
-                    condition=f"""{column.name} IS NOT NULL AND (strftime('%s', {column.name}) IS NULL
-                        OR {column.name} NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')""",
-                    problem=f"{column.name} is not a time like 2025-10-01T12:00:00.000Z",
-                    remedy=_set_by_sql(column.name, "such a time or, if the column allows it, to NULL"),
-                    dialect="sqlite",
-                )
+            name = column.name
+            for dialect, condition in (
+                (
+                    "sqlite",
+                    f"""strftime('%s', {name}) IS NULL
+                        OR {name} NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'""",
+                ),
+                ("postgresql", f"NOT ({name} >= '0001-01-01' AND {name} < '10000-01-01')"),
+            ):
+                if isinstance(column.type, UtcTimestamp):
+                    yield Rule(
+                        name="unreadable_timestamp",
+                        table=table.name,
+                        condition=f"{name} IS NOT NULL AND ({condition})",
+                        problem=f"{name} is not a time like 2025-10-01T12:00:00.000Z",
+                        remedy=_set_by_sql(name, "such a time or, if the column allows it, to NULL"),
+                        dialect=dialect,
+                    )
 
 
 def _document_rules() -> Iterator[Rule]:

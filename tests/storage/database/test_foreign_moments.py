@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import text
 
 from storage import Database, JobsRepository
+from storage.queue.claims import next_due_at
 from storage.queue.rescue import rescue_stale
 from tests.conftest import START
 
 FORMS = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S.%f+00:00", "%Y-%m-%dT%H:%M:%S.%f"]
 
 
-def write(database: Database, job_id: int, column: str, value: str) -> None:
+def write(database: Database, job_id: int, column: str, value: str | bytes) -> None:
     with database.begin() as connection:
         cast = "CAST(:value AS timestamptz)" if database.is_postgresql else ":value"
         connection.execute(text(f"UPDATE jobs SET {column} = {cast} WHERE id = :id"), {"value": value, "id": job_id})
@@ -51,6 +52,19 @@ def test_a_delayed_job_is_due_when_its_moment_has_come_in_whatever_zone(
     assert jobs.claim_next("worker") is None
     clock.advance(seconds=1)
     assert jobs.claim_next("worker") is not None
+
+
+def test_a_time_that_cannot_be_read_is_none_and_keeps_its_row_readable(
+    database: Database, jobs: JobsRepository, clock: Any
+) -> None:
+    job = jobs.enqueue(tenant_id="t", type="x", run_after=START + timedelta(days=1))
+    for value in ("infinity", "10000-01-01", "0044-03-15 BC") if database.is_postgresql else ("yesterday", b"\0"):
+        for column in ("run_after", "created_at", "heartbeat_at"):
+            write(database, job.id, column, value)
+        assert next_due_at(database) is None
+        for read in (jobs.get_by_id(job.id), jobs.get_many([job.id])[job.id], *jobs.list_by_tenant("t")):
+            assert read is not None
+            assert (read.run_after, read.created_at, read.heartbeat_at) == (None, None, None)
 
 
 def test_pages_by_key_end_and_hold_every_job_once(database: Database, jobs: JobsRepository, clock: Any) -> None:

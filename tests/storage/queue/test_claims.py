@@ -67,14 +67,13 @@ def test_a_row_of_another_program_is_claimed_whatever_its_priority_and_loses_its
 
 @pytest.mark.parametrize("order", [{}, {"aging_seconds": 60}, {"fair_tenants": True}])
 def test_a_row_whose_time_cannot_be_read_keeps_no_job_from_being_claimed(
-    sqlite_database: Database, order: dict[str, Any]
+    database: Database, jobs: JobsRepository, unreadable_time: str, order: dict[str, Any]
 ) -> None:
-    jobs = JobsRepository(sqlite_database)
-    LanesRepository(sqlite_database).change("normal", **order)
+    LanesRepository(database).change("normal", **order)
     for tenant in ("a", "a", "b", "b"):
         jobs.enqueue(tenant_id=tenant, type="x")
-    with sqlite_database.begin() as connection:
-        connection.exec_driver_sql("UPDATE jobs SET created_at = 'yesterday' WHERE id IN (1, 3)")
+    with database.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE jobs SET created_at = '{unreadable_time}' WHERE id IN (1, 3)")
     claimed = jobs.claim("worker", Wanted(lanes=["normal"]), limit=4).claimed
     assert sorted(job.id for job in claimed) == [1, 2, 3, 4]
 

@@ -153,17 +153,27 @@ def test_a_result_of_another_shape_is_passed_over(database: Database, run_task: 
     assert first.report == {"counts": {}, "examples": {}, "projects": {}, "left": {}, "errors": {}}
 
 
-def test_times_that_are_no_times_are_passed_over(sqlite_database: Database, make_definition: Any, clock: Any) -> None:
-    jobs, tasks = JobsRepository(sqlite_database), TasksRepository(sqlite_database)
+def test_times_that_are_no_times_are_passed_over(
+    database: Database,
+    jobs: JobsRepository,
+    tasks: TasksRepository,
+    make_definition: Any,
+    clock: Any,
+    unreadable_time: str,
+) -> None:
     new = NewTask(id="task", tenant_id="t", definition=make_definition("library"), scope=Scope.GLOBAL)
     (first,) = tasks.start_with_jobs(new).job_ids
     for _ in range(3):
         jobs.fail(jobs.enqueue(tenant_id="t", type="x").id, "no")
     jobs.fail(first, "no")
     jobs.enqueue(tenant_id="t", type="x")
-    with sqlite_database.begin() as connection:
-        connection.execute(text("UPDATE jobs SET task_id = 'task', started_at = 'yesterday' WHERE status = 'failed'"))
-        connection.execute(text("UPDATE jobs SET created_at = 'long ago', finished_at = 'soon' WHERE type = 'x'"))
+    with database.begin() as connection:
+        times = {"time": unreadable_time}
+        cast = "CAST(:time AS timestamptz)" if database.is_postgresql else ":time"
+        started = f"UPDATE jobs SET task_id = 'task', started_at = {cast} WHERE status = 'failed'"
+        ended = f"UPDATE jobs SET created_at = {cast}, finished_at = {cast} WHERE type = 'x'"
+        connection.execute(text(started), times)
+        connection.execute(text(ended), times)
         assert step_times(connection, "task") == []
         assert job_spans(connection, tasks.get("task"), now=clock()) == []
         assert summarize_task(connection, "task").jobs == {"failed": 4}

@@ -344,14 +344,14 @@ def test_a_row_of_nothing_but_the_required_columns_is_explained(why: Why, databa
 @pytest.mark.parametrize("status", ["queued", "running"])
 @pytest.mark.parametrize("aging_seconds", [None, 60])
 def test_a_row_whose_time_cannot_be_read_is_explained(
-    sqlite_database: Database, status: str, aging_seconds: int | None
+    database: Database, unreadable_time: str, status: str, aging_seconds: int | None
 ) -> None:
-    LanesRepository(sqlite_database).change("normal", aging_seconds=aging_seconds)
-    job = JobsRepository(sqlite_database).enqueue(tenant_id="t", type="x")
-    with sqlite_database.begin() as connection:
-        connection.exec_driver_sql("UPDATE jobs SET created_at = 'yesterday', status = ?", (status,))
+    LanesRepository(database).change("normal", aging_seconds=aging_seconds)
+    job = JobsRepository(database).enqueue(tenant_id="t", type="x")
+    with database.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE jobs SET created_at = '{unreadable_time}', status = '{status}'")
 
-    explained = explain_job(sqlite_database, job.id, stale_seconds=60)
+    explained = explain_job(database, job.id, stale_seconds=60)
 
     assert explained.decisive.name == ("executor" if status == "queued" else "stale")
     assert any("an unknown time" in reason.says for reason in explained.reasons)

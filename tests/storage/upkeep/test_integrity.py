@@ -88,14 +88,16 @@ def test_a_database_in_use_is_sound(
         ("project_scope_without_project", "scope = 'project'"),
         ("unfinished_job_without_task", "task_id = 'gone'"),
         ("document_is_no_object", "payload_json = '[1]'"),
+        ("unreadable_timestamp", "run_after = '{unreadable_time}'"),
     ],
 )
-def test_an_impossible_job_is_found(database: Database, name: str, change: str) -> None:
+def test_an_impossible_job_is_found(database: Database, unreadable_time: str, name: str, change: str) -> None:
     jobs = JobsRepository(database)
     jobs.enqueue(tenant_id="tenant", type="x")
     bad = jobs.enqueue(tenant_id="tenant", type="x")
     with database.begin() as connection:
-        connection.execute(text(f"UPDATE jobs SET {change} WHERE id = :id"), {"id": bad.id})
+        set_by_sql = change.format(unreadable_time=unreadable_time)
+        connection.execute(text(f"UPDATE jobs SET {set_by_sql} WHERE id = :id"), {"id": bad.id})
     report = check(database)
     assert found(report) == {name: (str(bad.id),)}
     assert not report.is_sound
