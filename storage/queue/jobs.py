@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import func, literal_column, update
+from sqlalchemy import func, update
 
 from storage.database.clock import age
 from storage.database.column_types import MAX_COUNT, check_integer, check_text
@@ -42,6 +42,7 @@ from storage.lifecycle.state_machine import (
 from storage.queue.claims import ANY_PRIORITY
 from storage.queue.exchange import End, Exchanged, Wanted, exchange, settle_after
 from storage.queue.job_reading import JobReading
+from storage.queue.rescue import is_silent
 from storage.records import Job, JobItem, JobStatus
 from task_definitions import MAX_ITEMS_PER_JOB
 from task_definitions.wording import shown
@@ -372,12 +373,7 @@ class JobsRepository(JobReading):
         stale = age(stale_seconds, name="stale_seconds")
         with self._access.write() as connection:
             now = self._access.clock()
-            given_back = give_back(
-                connection,
-                jobs.c.status == literal_column("'running'"),
-                func.coalesce(jobs.c.heartbeat_at, jobs.c.started_at) < now - stale,
-                now=now,
-            )
+            given_back = give_back(connection, is_silent(now, stale), now=now)
         return sorted(job.id for job in given_back)
 
     def update_item_status(self, item_id: int, *, status: str, message: str | None = None) -> JobItem | None:

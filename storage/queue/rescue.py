@@ -41,8 +41,7 @@ def find_silent(database: Database, *, stale_seconds: float) -> dict[int, dateti
     back after their executor died.
     """
     with database.connect() as connection:
-        statement = select(jobs.c.id, _last_sign).where(text(RUNNING), _is_silent(database, stale_seconds))
-        return {row[0]: row[1] for row in connection.execute(statement)}
+        return _find_silent(connection, is_silent(database.clock(), timedelta(seconds=stale_seconds)))
 
 
 def rescue_stale(
@@ -66,20 +65,19 @@ def rescue_stale(
             look dead until their next heartbeat.
     """
     with database.begin() as connection:
-        now = database.clock()
-        found = connection.execute(
-            select(jobs.c.id, _last_sign).where(text(RUNNING), _is_silent(database, stale_seconds))
-        ).all()
-        silent = [row[0] for row in found if suspects is None or suspects.get(row[0]) == row[1]]
+        now, stale = database.clock(), timedelta(seconds=stale_seconds)
+        found = _find_silent(connection, is_silent(now, stale))
+        silent = [job_id for job_id, _ in (found.items() if suspects is None else found.items() & suspects.items())]
         if not silent:
             return Rescued(requeued=(), failed=())
         lock_tasks_of(connection, among(jobs.c.id, silent))
-        # A locked row is left out: an executor uses it, so the executor is alive.
+        # A locked row is left out: an executor uses it, so the executor is alive. The time is read again, because the
+        # locks of the tasks may have taken long.
         mine = among(
             jobs.c.id,
             connection.execute(
                 select(jobs.c.id)
-                .where(among(jobs.c.id, silent), jobs.c.status == "running", _is_silent(database, stale_seconds))
+                .where(among(jobs.c.id, silent), jobs.c.status == "running", is_silent(database.clock(), stale))
                 .with_for_update(skip_locked=True)
             )
             .scalars()
@@ -150,9 +148,13 @@ def _give_up_attempt(
     return Rescued(requeued=tuple(sorted(job.id for job in requeued)), failed=tuple(sorted(job.id for job in failed)))
 
 
+def is_silent(now: datetime, stale: timedelta) -> ColumnElement[bool]:
+    """Return the condition that a running job had its last heartbeat longer than `stale` before or after now."""
+    return (_last_sign < now - stale) | (_last_sign > now + stale)
+
+
 _last_sign = func.coalesce(jobs.c.heartbeat_at, jobs.c.started_at, jobs.c.created_at, type_=jobs.c.heartbeat_at.type)
 
 
-def _is_silent(database: Database, stale_seconds: float) -> ColumnElement[bool]:
-    now, stale = database.clock(), timedelta(seconds=stale_seconds)
-    return (_last_sign < now - stale) | (_last_sign > now + stale)
+def _find_silent(connection: Connection, condition: ColumnElement[bool]) -> dict[int, datetime]:
+    return {row[0]: row[1] for row in connection.execute(select(jobs.c.id, _last_sign).where(text(RUNNING), condition))}

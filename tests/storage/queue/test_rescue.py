@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import text
+
 from storage import Database, JobsRepository
 from storage.queue.rescue import WORKER_LOST, find_silent, rescue_stale
 
@@ -92,6 +94,19 @@ def test_requeue_stale_running_returns_the_ids_and_leaves_the_others(jobs: JobsR
     assert [jobs.get_by_id(job_id).status for job_id in ids] == ["queued", "running", "queued", "queued"]  # type: ignore[union-attr]
     assert [jobs.get_by_id(job_id).attempts for job_id in ids] == [1, 0, 1, 0]  # type: ignore[union-attr]
     assert jobs.requeue_stale_running(30) == []
+
+
+def test_both_ways_of_rescue_agree_on_which_jobs_are_abandoned(
+    database: Database, jobs: JobsRepository, clock: Any
+) -> None:
+    claimed, marked = jobs.enqueue_many([{"tenant_id": "t", "type": "x"}] * 2)
+    jobs.claim_next("worker")
+    with database.begin() as connection:
+        # Another program may set only the status.
+        connection.execute(text("UPDATE jobs SET status = 'running'"))
+    clock.advance(seconds=-3600)
+    silent = find_silent(database, stale_seconds=60)
+    assert jobs.requeue_stale_running(60) == sorted(silent) == [claimed.id, marked.id]
 
 
 def test_a_job_that_fails_by_rescue_moves_its_task_on(
