@@ -16,12 +16,12 @@ from storage.errors import InvalidValue
 from storage.lifecycle import job_items
 from storage.lifecycle.job_rows import insert_or_find
 from storage.lifecycle.notifications import notify
-from storage.lifecycle.spooled_items import SpooledItems
+from storage.lifecycle.spooled_items import ReadItems
 from storage.records import Job
 from task_definitions import MAX_ITEMS_PER_JOB
 
 
-def insert_chunks(connection: Connection, values: Mapping[str, Any], items: SpooledItems) -> Job | list[Job]:
+def insert_chunks(connection: Connection, values: Mapping[str, Any], items: ReadItems) -> Job | list[Job]:
     """Insert the items and their jobs; return the jobs in order, or the unfinished job with the same unique key.
 
     Args:

@@ -31,7 +31,7 @@ from task_definitions.wording import shown
 BATCH_SIZE = 5_000
 
 _COLUMNS = ("tenant_id", "job_id", "photo_id", "filename", "status", "message", "created_at", "updated_at")
-_ITEM_STATUSES = frozenset(ItemStatus)
+_ITEM_STATUSES = tuple(ItemStatus)
 _ALLOWED_KEYS = frozenset({"photo_id", "filename", "status", "message"})
 
 

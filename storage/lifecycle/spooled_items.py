@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import IO, Any
 
 from storage.batches import batched
+from storage.errors import InvalidValue
 
 #: The number of items that are written to the temporary file, or read from it, at once.
 _BATCH_SIZE = 5_000
@@ -16,42 +20,49 @@ _BATCH_SIZE = 5_000
 _MAX_BYTES_IN_MEMORY = 4_000_000
 
 
+@dataclass(frozen=True, slots=True)
 class SpooledItems:
-    """Items that can be read several times, in order. If they are not in a list or tuple, they are written to a file.
+    """Items in a temporary file, which can be read several times, in order."""
 
-    Use this as a context manager. The temporary file has no name and is deleted at the end of the block.
-    """
-
-    def __init__(self, items: Iterable[Mapping[str, Any]]) -> None:
-        self._sized = items if isinstance(items, list | tuple) else None
-        self._file: Any = None
-        self._count = 0
-        if self._sized is None:
-            self._spool(iter(items))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+    file: IO[bytes]
+    count: int
 
     def __len__(self) -> int:
-        return self._count if self._sized is None else len(self._sized)
+        return self.count
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        if self._sized is not None:
-            yield from self._sized
-            return
-        self._file.seek(0)
+        self.file.seek(0)
         read = 0
-        while read < self._count:
-            batch = pickle.load(self._file)  # noqa: S301 - this process wrote it, into a file without a name.
+        while read < self.count:
+            batch = pickle.load(self.file)  # noqa: S301 - this process wrote it, into a file without a name.
             read += len(batch)
             yield from batch
 
-    def _spool(self, items: Iterator[Mapping[str, Any]]) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=_MAX_BYTES_IN_MEMORY)  # noqa: SIM115 - closed with this.
-        for batch in batched(items, _BATCH_SIZE):
-            pickle.dump(batch, self._file, protocol=pickle.HIGHEST_PROTOCOL)
-            self._count += len(batch)
+
+ReadItems = Sequence[Mapping[str, Any]] | SpooledItems
+
+
+@contextmanager
+def read_items(items: Iterable[Mapping[str, Any]], *, limit: int | None = None) -> Iterator[ReadItems]:
+    """Read all items, and give them to the block: a list or tuple as it is, other items in a file without a name.
+
+    Of other items than a list or tuple, only the first `limit` are read.
+
+    Raises:
+        InvalidValue: `items` cannot be read one after another.
+    """
+    if isinstance(items, list | tuple):
+        yield items
+        return
+    try:
+        iterator = islice(items, limit)
+    except TypeError:
+        raise InvalidValue("items", f"must be a list of mappings like {{'photo_id': 1}}, not {items!r:.80}") from None
+    with tempfile.SpooledTemporaryFile(max_size=_MAX_BYTES_IN_MEMORY) as file:
+        count = 0
+        for batch in batched(iterator, _BATCH_SIZE):
+            # Some kinds of mappings cannot be pickled.
+            plain = [dict(item) if type(item) is not dict and isinstance(item, Mapping) else item for item in batch]
+            pickle.dump(plain, file, protocol=pickle.HIGHEST_PROTOCOL)
+            count += len(batch)
+        yield SpooledItems(file, count)

@@ -60,7 +60,7 @@ class JobFilter:
             raise InvalidValue(
                 "filter", f"is empty; give at least one of {', '.join(columns)}, ids, older_than_seconds"
             )
-        if self.status is not None and self.status not in frozenset(JobStatus):
+        if self.status is not None and self.status not in tuple(JobStatus):
             raise InvalidValue("status", f'"{self.status}" is not a job status. Allowed: {", ".join(JobStatus)}.')
         if self.project_id is not None:
             check_integer(self.project_id, name="project_id")

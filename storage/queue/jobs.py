@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import func, update
@@ -30,7 +29,7 @@ from storage.lifecycle.job_rows import (
     with_hold,
 )
 from storage.lifecycle.notifications import notify
-from storage.lifecycle.spooled_items import SpooledItems
+from storage.lifecycle.spooled_items import read_items
 from storage.lifecycle.state_machine import (
     QUEUED_ANEW,
     end_jobs,
@@ -127,9 +126,8 @@ class JobsRepository(JobReading):
             UnknownProject: the project does not exist, or it belongs to another tenant.
             UnknownPhoto: the photo of an item belongs to another tenant.
         """
-        if not auto_chunk and not isinstance(items, list | tuple):
-            items = list(islice(items, MAX_ITEMS_PER_JOB + 1))
-        with SpooledItems(items) as spooled, self._access.write() as connection:
+        limit = None if auto_chunk else MAX_ITEMS_PER_JOB + 1
+        with read_items(items, limit=limit) as given, self._access.write() as connection:
             now = self._access.clock()
             checked = new_job_values(
                 now=now,
@@ -147,13 +145,13 @@ class JobsRepository(JobReading):
             twin = find_twin(connection, values)
             if twin is not None:
                 return twin
-            if len(spooled) > MAX_ITEMS_PER_JOB:
+            if len(given) > MAX_ITEMS_PER_JOB:
                 if not auto_chunk:
-                    raise TooManyItems(len(spooled), MAX_ITEMS_PER_JOB)
-                return insert_chunks(connection, values, spooled)
-            job, is_new = insert_or_find(connection, values | {"progress_total": len(spooled)})
+                    raise TooManyItems(len(given), MAX_ITEMS_PER_JOB)
+                return insert_chunks(connection, values, given)
+            job, is_new = insert_or_find(connection, values | {"progress_total": len(given)})
             if is_new:
-                job_items.insert_items(connection, job.id, tenant_id, spooled, now=now)
+                job_items.insert_items(connection, job.id, tenant_id, given, now=now)
             return job
 
     def enqueue_many(self, specifications: Iterable[Mapping[str, Any]]) -> list[Job]:

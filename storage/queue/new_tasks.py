@@ -23,7 +23,7 @@ from storage.history.undo_entries import UNDO, UNDO_STEP
 from storage.lifecycle import job_items, state_machine
 from storage.lifecycle.job_rows import check_project_exists, checked_payload
 from storage.lifecycle.pinned_definition import PinnedDefinition
-from storage.lifecycle.spooled_items import SpooledItems
+from storage.lifecycle.spooled_items import ReadItems, read_items
 from storage.lifecycle.step_jobs import insert_step_jobs, of_tenant
 from storage.photos.photo_selection import PhotoSelection
 from storage.records import Task, TaskStatus
@@ -71,7 +71,7 @@ def write_task(access: Access, new: NewTask) -> WrittenTask:
     if new.items is not None and new.selection is not None:
         raise InvalidValue("items", "are given in addition to a selection; give only items or only a selection")
     payload = checked_payload(new.payload or {})
-    with SpooledItems(() if new.items is None else new.items) as items, access.write() as connection:
+    with read_items(() if new.items is None else new.items) as items, access.write() as connection:
         existing = state_machine.get_task(connection, new.id)
         if existing is not None:
             return _started(connection, task_of_tenant(existing, new.tenant_id))
@@ -171,7 +171,7 @@ def _check_undone(connection: Connection, payload: Mapping[str, Any], tenant_id:
         raise TaskConflict(f"task {task_id} is {task.status}. Cancel it or wait for its end, then undo it.")
 
 
-def _write_items(connection: Connection, new: NewTask, items: SpooledItems) -> None:
+def _write_items(connection: Connection, new: NewTask, items: ReadItems) -> None:
     if new.selection is not None:
         checked = new.selection.checked(connection, tenant_id=new.tenant_id)
         source = checked.statement(new.tenant_id).subquery("selected")

@@ -26,7 +26,7 @@ from storage.lifecycle.job_listings import check_page
 from storage.lifecycle.job_rows import checked_payload, insert_job
 from storage.lifecycle.lock_order import locked_jobs
 from storage.lifecycle.pinned_definition import PinnedDefinition
-from storage.lifecycle.spooled_items import SpooledItems
+from storage.lifecycle.spooled_items import read_items
 from storage.lifecycle.step_jobs import hold_on, insert_step_jobs
 from storage.queue.new_tasks import NewTask, WrittenTask, existing_task, task_of_tenant, unknown_task, write_task
 from storage.queue.project_claims import claims_of, pass_on_claims
@@ -270,7 +270,7 @@ class TasksRepository:
         the photos of the repeated steps are processed again. A photo that no longer exists is left out, too. New items
         are added to the last job until it has 2000 items, then to new jobs.
         """
-        with SpooledItems(items) as given, self._access.write() as connection:
+        with read_items(items) as given, self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)
             pinned = PinnedDefinition.from_json(task.definition_json)
             now = self._access.clock()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -154,6 +157,7 @@ def test_a_bad_item_among_thousands_leaves_nothing_behind(jobs: JobsRepository) 
         {"photo_id": 0},
         {"filename": ""},
         {"filename": "a", "status": "gone"},
+        {"filename": "a", "status": ["done"]},
         7,
     ],
 )
@@ -161,6 +165,32 @@ def test_an_item_that_cannot_be_one_is_refused_by_its_place(jobs: JobsRepository
     with pytest.raises(InvalidValue, match=r"items\[1\]"):
         jobs.enqueue_with_items(tenant_id="tenant", type="x", items=[{"filename": "good"}, item])
     assert jobs.list_by_tenant("tenant") == []
+
+
+@pytest.mark.parametrize("auto_chunk", [False, True])
+def test_items_may_be_mappings_of_any_kind_but_must_be_several(jobs: JobsRepository, auto_chunk: bool) -> None:
+    def of_another_kind() -> Iterator[Mapping[str, Any]]:
+        yield from map(MappingProxyType, _items(2))
+
+    job = jobs.enqueue_with_items(tenant_id="tenant", type="x", items=of_another_kind(), auto_chunk=auto_chunk)
+    assert not isinstance(job, list)
+    assert [{"filename": item.filename} for item in jobs.list_items(job.id)] == _items(2)
+    no_items: Any = 7
+    with pytest.raises(InvalidValue, match="items: must be"):
+        jobs.enqueue_with_items(tenant_id="tenant", type="x", items=no_items, auto_chunk=auto_chunk)
+
+
+def test_an_error_of_the_callers_iterable_is_raised_and_leaves_no_file_open(jobs: JobsRepository) -> None:
+    def broken() -> Iterator[dict[str, Any]]:
+        yield {"filename": "x" * 5_000_000}
+        raise RuntimeError
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        with pytest.raises(RuntimeError):
+            jobs.enqueue_with_items(tenant_id="tenant", type="x", items=broken(), auto_chunk=True)
+        gc.collect()
+    assert caught == []
 
 
 def test_many_jobs_are_queued_in_one_transaction_or_not_at_all(jobs: JobsRepository) -> None:

@@ -226,8 +226,10 @@ def test_the_next_pending_item_is_the_one_with_the_lowest_id(jobs: JobsRepositor
 
 
 def test_an_item_status_that_is_none_is_refused_and_no_item_is_none(jobs: JobsRepository) -> None:
-    with pytest.raises(InvalidValue, match="pending"):
-        jobs.update_item_status(1, status="finished")
+    no_status: Any
+    for no_status in ("finished", ["done"]):
+        with pytest.raises(InvalidValue, match="pending"):
+            jobs.update_item_status(1, status=no_status)
     assert jobs.update_item_status(4711, status="done") is None
     assert jobs.list_items(4711) == []
 
