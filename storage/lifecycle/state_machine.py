@@ -255,14 +255,8 @@ def cancel_task_row(connection: Connection, task: Task, *, now: datetime, reason
     """Cancel a task and its unfinished jobs."""
     # The task is canceled before its jobs, because the end of the jobs settles the task, and only a canceled task
     # starts no next step.
-    connection.execute(
-        update(tasks)
-        .where(tasks.c.id == task.id)
-        .values(status=str(TaskStatus.CANCELED), finished_at=now, updated_at=now, error_message=reason)
-    )
+    canceled = _end_task(connection, task, status=TaskStatus.CANCELED, now=now, error_message=reason)
     end_jobs(connection, jobs.c.task_id == task.id, status=JobStatus.CANCELED, now=now, error_message=reason)
-    canceled = get_task(connection, task.id)
-    assert canceled is not None  # noqa: S101 - its row is locked by this transaction.
     return canceled
 
 
@@ -393,7 +387,7 @@ def _release_waiting(connection: Connection, task: Task, step_index: int, *, now
         notify(connection)
 
 
-def _finish(connection: Connection, task: Task, *, now: datetime) -> Task | None:
+def _finish(connection: Connection, task: Task, *, now: datetime) -> Task:
     counts = _count_by_status(connection, task, of_step=False)
     failed = counts.get(JobStatus.FAILED, 0)
     if counts.get(JobStatus.CANCELED):
@@ -406,9 +400,9 @@ def _finish(connection: Connection, task: Task, *, now: datetime) -> Task | None
 
 def _end_task(
     connection: Connection, task: Task, *, status: TaskStatus, now: datetime, error_message: str | None = None
-) -> Task | None:
+) -> Task:
     values: dict[str, Any] = {"status": str(status), "finished_at": now, "updated_at": now}
     if error_message is not None:
         values["error_message"] = cut(error_message)
-    connection.execute(update(tasks).where(tasks.c.id == task.id).values(values))
-    return get_task(connection, task.id)
+    ended = update(tasks).where(tasks.c.id == task.id).values(values).returning(*tasks.columns)
+    return Task.from_row(connection.execute(ended).mappings().one())

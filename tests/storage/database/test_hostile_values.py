@@ -81,6 +81,18 @@ def test_an_error_message_is_kept_readable_whatever_it_holds(jobs: JobsRepositor
     assert ended.error_message.startswith("cannot read ")
 
 
+@pytest.mark.parametrize("value", [*REFUSED, pytest.param("x" * 2000, id="long")])
+def test_the_reason_of_a_cancel_is_kept_as_that_of_a_failure_is(
+    tasks: TasksRepository, make_task: Any, value: str
+) -> None:
+    canceled = tasks.cancel(make_task("library", scope="global").id, reason=f"no {value}")
+    [job] = tasks.list_jobs(canceled.id)
+    assert canceled.error_message == job.error_message
+    assert canceled.error_message is not None
+    assert canceled.error_message.startswith("no ")
+    assert len(canceled.error_message) <= 1000
+
+
 @pytest.mark.parametrize("value", REFUSED)
 def test_a_worker_or_a_result_that_cannot_be_stored_is_an_error_of_ours(jobs: JobsRepository, value: str) -> None:
     job = jobs.enqueue(tenant_id="t", type="x")
