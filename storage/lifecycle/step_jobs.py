@@ -11,12 +11,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, case, func, insert, literal, select, text
 
+from storage.batches import batched
 from storage.database.column_types import UtcTimestamp
 from storage.database.tables import holds, job_items, jobs, photos, projects, task_items, task_projects
 from storage.default_tenant import DEFAULT_TENANT
 from storage.lifecycle.notifications import notify
 from storage.lifecycle.pinned_definition import PinnedStep
 from storage.records import Task
+
+#: The number of jobs that one statement writes. Each has a copy of the task's payload, which may have a mebibyte.
+JOBS_PER_BATCH = 100
 
 
 def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, now: datetime) -> int:
@@ -113,33 +117,31 @@ HOLD_OF_JOB = (
 
 def _insert_jobs(connection: Connection, task: Task, step: PinnedStep, *, chunks: int, now: datetime) -> None:
     held_by = hold_on(connection, tenant_id=task.tenant_id, task_id=task.id)
-    connection.execute(
-        insert(jobs),
-        [
-            {
-                "tenant_id": task.tenant_id,
-                "project_id": task.project_id,
-                "type": step.type,
-                "status": "queued",
-                "scope": task.scope,
-                "priority": step.definition.priority,
-                "created_at": now,
-                "updated_at": now,
-                "progress_done": 0,
-                "attempts": 0,
-                "max_attempts": step.definition.max_attempts,
-                "payload_json": job_payload(task, chunk_index=chunk, total_chunks=chunks),
-                "task_id": task.id,
-                "task_type": task.type,
-                "step_index": step.index,
-                "chunk_index": chunk,
-                "total_chunks": chunks,
-                "flow_run_id": task.flow_run_id,
-                "held_by": held_by,
-            }
-            for chunk in range(chunks)
-        ],
-    )
+    common = {
+        "tenant_id": task.tenant_id,
+        "project_id": task.project_id,
+        "type": step.type,
+        "status": "queued",
+        "scope": task.scope,
+        "priority": step.definition.priority,
+        "created_at": now,
+        "updated_at": now,
+        "progress_done": 0,
+        "attempts": 0,
+        "max_attempts": step.definition.max_attempts,
+        "task_id": task.id,
+        "task_type": task.type,
+        "step_index": step.index,
+        "total_chunks": chunks,
+        "flow_run_id": task.flow_run_id,
+        "held_by": held_by,
+    }
+    for batch in batched(range(chunks), JOBS_PER_BATCH):
+        of_chunks = [
+            {"chunk_index": chunk, "payload_json": job_payload(task, chunk_index=chunk, total_chunks=chunks)}
+            for chunk in batch
+        ]
+        connection.execute(insert(jobs).values(common), of_chunks)
 
 
 def _insert_items(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -86,6 +87,17 @@ def test_a_task_of_very_many_jobs_is_canceled_and_retried(
     assert tasks.count_jobs(task.id) == {"canceled": MANY + 1}
     tasks.retry(task.id)
     assert tasks.count_jobs(task.id) == {"queued": MANY + 1}
+
+
+def test_the_jobs_of_a_step_are_never_all_in_memory(make_task: Any) -> None:
+    items = [{"filename": "a"}] * 400
+    tracemalloc.start()
+    try:
+        task = make_task({"unit": "items", "chunk_size": 1}, items=items, payload={"note": "x" * 20_000})
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+    assert task.item_count == 400
 
 
 def _slowly(database_url: str, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
