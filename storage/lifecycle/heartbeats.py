@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import ColumnElement, Select, select, update
+from sqlalchemy import select, update
 
 from storage.database.driver_statement import DriverStatement
 from storage.database.engine import ANSWER_SECONDS, Database
@@ -49,7 +49,7 @@ def write_heartbeats(database: Database, claims: Iterable[tuple[int, str]]) -> s
         jobs.c.claim_token.in_([token for _, token in pairs]),
         jobs.c.status == "running",
     )
-    free = _not_locked(database, *held)
+    free = select(jobs.c.id).where(*held).with_for_update(skip_locked=True)
     statement = update(jobs).where(jobs.c.id.in_(free)).values(heartbeat_at=database.clock())
     with database.begin_briefly(ANSWER_SECONDS) as connection:
         silent = {token for _, token in pairs} - set(
@@ -92,11 +92,6 @@ def job_states(database: Database, job_ids: Sequence[int]) -> dict[int, JobState
         columns = (jobs.c.id, jobs.c.status, jobs.c.run_after, jobs.c.held_by)
         rows = connection.execute(select(*columns).where(among(jobs.c.id, job_ids)))
         return {row.id: JobState(status=row.status, run_after=row.run_after, held_by=row.held_by) for row in rows}
-
-
-def _not_locked(database: Database, *conditions: ColumnElement[bool]) -> Select[tuple[int]]:
-    statement = select(jobs.c.id).where(*conditions)
-    return statement.with_for_update(skip_locked=True) if database.is_postgresql else statement
 
 
 @cache

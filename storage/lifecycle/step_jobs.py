@@ -89,30 +89,18 @@ def job_payload(task: Task, *, chunk_index: int, total_chunks: int) -> dict[str,
 
 def hold_on(connection: Connection, *, tenant_id: str, task_id: str | None) -> str | None:
     """Return the kind of the hold that applies to a new job of this tenant and task, or None."""
-    # On PostgreSQL, the shared lock makes a simultaneous release wait, so that the release sees the new job.
-    return connection.execute(
-        select(holds.c.kind)
-        .where(
-            ((holds.c.kind == "tenant") & (holds.c.name == tenant_id))
-            | ((holds.c.kind == "task") & (holds.c.name == task_id))
-        )
-        .limit(1)
-        .with_for_update(read=True)
-    ).scalar_one_or_none()
+    return connection.execute(_select_hold(tenant_id, task_id)).scalar_one_or_none()
 
 
-#: A subquery for the hold on the row of `jobs` that a statement changes. The subquery locks the hold as `hold_on` does.
-HOLD_OF_JOB = (
-    select(holds.c.kind)
-    .where(
-        ((holds.c.kind == "tenant") & (holds.c.name == jobs.c.tenant_id))
-        | ((holds.c.kind == "task") & (holds.c.name == jobs.c.task_id))
-    )
-    .limit(1)
-    .with_for_update(read=True)
-    .correlate(jobs)
-    .scalar_subquery()
-)
+def _select_hold(tenant_id: Any, task_id: Any) -> Select[tuple[str]]:
+    on_tenant = (holds.c.kind == "tenant") & (holds.c.name == tenant_id)
+    on_task = (holds.c.kind == "task") & (holds.c.name == task_id)
+    # On PostgreSQL, the shared lock makes a simultaneous release wait, so that the release sees the job.
+    return select(holds.c.kind).where(on_tenant | on_task).limit(1).with_for_update(read=True)
+
+
+#: A subquery for the kind of the hold on the row of `jobs` that a statement changes.
+HOLD_OF_JOB = _select_hold(jobs.c.tenant_id, jobs.c.task_id).correlate(jobs).scalar_subquery()
 
 
 def _insert_jobs(connection: Connection, task: Task, step: PinnedStep, *, chunks: int, now: datetime) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, select
 
 from storage.batches import pages
 from storage.database.clock import age
@@ -81,11 +82,7 @@ def cancel_jobs(database: Database, selected: JobFilter, *, batch_size: int = BA
     Raises:
         InvalidValue: the filter has no criterion or an impossible value.
     """
-
-    def cancel(connection: Connection, ids: Sequence[int]) -> list[Job]:
-        return end_jobs(connection, jobs.c.id.in_(ids), status=JobStatus.CANCELED, now=database.clock())
-
-    return _in_batches(database, selected, UNFINISHED, cancel, batch_size)
+    return _in_batches(database, selected, UNFINISHED, partial(end_jobs, status=JobStatus.CANCELED), batch_size)
 
 
 def retry_jobs(database: Database, selected: JobFilter, *, batch_size: int = BATCH_SIZE) -> int:
@@ -97,18 +94,14 @@ def retry_jobs(database: Database, selected: JobFilter, *, batch_size: int = BAT
     Raises:
         InvalidValue: the filter has no criterion or an impossible value.
     """
-
-    def retry(connection: Connection, ids: Sequence[int]) -> list[Job]:
-        return reopen_jobs(connection, jobs.c.id.in_(ids), now=database.clock())
-
-    return _in_batches(database, selected, RETRIED, retry, batch_size)
+    return _in_batches(database, selected, RETRIED, reopen_jobs, batch_size)
 
 
 def _in_batches(
     database: Database,
     selected: JobFilter,
     statuses: Sequence[JobStatus],
-    change: Callable[[Connection, Sequence[int]], list[Job]],
+    change: Callable[..., list[Job]],
     batch_size: int,
 ) -> int:
     check_integer(batch_size, name="batch_size", minimum=1, maximum=10_000)
@@ -117,7 +110,7 @@ def _in_batches(
     # The search locks no row, so `change` checks the status of each job again.
     for page in pages(database.connect, select(jobs.c.id).where(*conditions), jobs.c.id, batch_size):
         with database.begin() as connection:
-            done = change(connection, [row["id"] for row in page])
+            done = change(connection, jobs.c.id.in_([row["id"] for row in page]), now=database.clock())
         settle_after(Access(database), [job.id for job in done])
         changed += len(done)
     return changed

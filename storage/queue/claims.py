@@ -72,7 +72,7 @@ def claim_in_special_lane(
         ranked = rank_heads(connection, lane=lane, now=claimant.now, tenant_id=tenant_id)
         if not ranked:
             break
-        job = _take(connection, claimant, ranked[0].id)
+        job = claim_by_id(connection, claimant, ranked[0].id)
         claimed += [] if job is None else [job]
     return claimed
 
@@ -81,17 +81,20 @@ def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: 
     """Return the first ready job of each tenant and priority, best first by the lane's aging and fairness."""
     bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
     heads = connection.execute(_heads_statement(connection.dialect.name == "postgresql"), bounds).all()
-    return _ranked(
-        connection,
-        [head for head in heads if tenant_id in (None, head.tenant_id)],
-        lane=lane,
-        now=now,
+    running = _running_by_tenant(connection, lane)
+    return sorted(
+        (head for head in heads if tenant_id in (None, head.tenant_id)),
+        key=lambda head: _rank(head, running, lane=lane, now=now),
     )
 
 
 def claim_by_id(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
     """Claim a job if it is queued, regardless of better jobs and of the slots of its lane."""
-    return _take(connection, claimant, job_id)
+    taken = _TAKE_ONE.jobs(partial(run_on, connection), claimant.parameters() | {"id": job_id})
+    return taken[0] if taken else None
+
+
+_TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING {JOB_COLUMNS}")
 
 
 def promote_due(connection: Connection, *, now: datetime) -> int:
@@ -130,17 +133,9 @@ def _claim_awaited(
     claimed: list[Job] = []
     for candidate in islice(_in_turn(connection, candidates, lane=lane, now=claimant.now), free):
         if candidate.id in own and len(claimed) < limit:
-            job = _take(connection, claimant, candidate.id)
+            job = claim_by_id(connection, claimant, candidate.id)
             claimed += [] if job is None else [job]
     return claimed
-
-
-def _take(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
-    taken = _TAKE_ONE.jobs(partial(run_on, connection), claimant.parameters() | {"id": job_id})
-    return taken[0] if taken else None
-
-
-_TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING {JOB_COLUMNS}")
 
 
 @cache
@@ -222,11 +217,6 @@ def _place_in_time(job: Job | Row[Any]) -> datetime:
     # If another program wrote a text that is not a time, the job comes last.
     created_at: datetime | None = job.created_at
     return created_at or datetime.max.replace(tzinfo=UTC)
-
-
-def _ranked(connection: Connection, candidates: Sequence[Row[Any]], *, lane: Lane, now: datetime) -> list[Row[Any]]:
-    running = _running_by_tenant(connection, lane)
-    return sorted(candidates, key=lambda candidate: _rank(candidate, running, lane=lane, now=now))
 
 
 def _in_turn(

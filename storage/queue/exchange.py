@@ -142,8 +142,7 @@ def exchange(
             claimed += rest.claimed
             found.special_lane, found.unknown_lane, found.is_partial = rest.special_lane, rest.unknown_lane, False
         if found.stuck is None:
-            statement, values = _look(access, ended, claimant.now)
-            found.stuck = _task_ids(access.run(statement, values))
+            found.stuck = _task_ids(access.run(*_look(access, [end.job_id for end in ended], claimant.now)))
         for task_id in found.stuck:
             # The task gets the same end time as its last job.
             _settle(access, task_id, now=claimant.now)
@@ -190,9 +189,7 @@ def settle_after(access: Access, job_ids: Sequence[int]) -> None:
     see this. Does nothing if `access` belongs to the caller's transaction.
     """
     if job_ids and access.database is not None:
-        look = LOOK_POSTGRESQL if access.is_postgresql else LOOK_SQLITE
-        found = access.run(look, {"job_ids": list(job_ids), **fresh(access.clock())})
-        for task_id in _task_ids(found):
+        for task_id in _task_ids(access.run(*_look(access, job_ids, access.clock()))):
             _settle(access, task_id, now=access.clock())
 
 
@@ -202,9 +199,9 @@ def _settle(access: Access, task_id: str, *, now: datetime) -> None:
         notify_followers(connection, [task_id], now=now)
 
 
-def _look(access: Access, ended: Sequence[End], now: datetime) -> Step:
-    statement = LOOK_POSTGRESQL if access.is_postgresql else LOOK_SQLITE
-    return statement, {"job_ids": [end.job_id for end in ended], **fresh(now)}
+def _look(access: Access, job_ids: Sequence[int], now: datetime) -> Step:
+    """Return the query of the tasks that must be settled because these jobs have ended."""
+    return LOOK_POSTGRESQL if access.is_postgresql else LOOK_SQLITE, {"job_ids": list(job_ids), **fresh(now)}
 
 
 def _task_ids(looked: Sequence[Any]) -> list[str]:
@@ -257,7 +254,8 @@ def _on_postgresql(access: Access, claimant: Claimant, wanted: Wanted, limit: in
     is_counted = all(end.claim_token is not None for end in ended)
     if limit <= 0 or not is_counted:
         values["limit"] = 0
-        [answer], looked = access.run_together([(step, values)], [_look(access, ended, claimant.now)])
+        look = _look(access, [end.job_id for end in ended], claimant.now)
+        [answer], looked = access.run_together([(step, values)], [look])
         stuck = _task_ids(looked)
     elif limit <= len(ended):
         [answer] = access.run(step, values)
@@ -297,17 +295,13 @@ def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended:
             continue
         take = {**claimant.parameters(), "limit": room, "min_priority": bounds[0], "max_priority": bounds[1]}
         if wanted.job_ids is not None:
-            take |= {"free": free, **_awaited_parameters(claimant, wanted)}
+            take |= {"free": free, "job_ids": list(wanted.job_ids), **fresh(claimant.now)}
             done.claimed += _ranked(run(take_sqlite(is_awaited=True), take))
             continue
         if wanted.tenant_id is not None:
             take["tenant_id"] = wanted.tenant_id
         done.claimed += _ranked(run(take_sqlite(for_tenant=wanted.tenant_id is not None), take))
     return done
-
-
-def _awaited_parameters(claimant: Claimant, wanted: Wanted) -> dict[str, Any]:
-    return {"job_ids": list(wanted.job_ids or ()), **fresh(claimant.now)}
 
 
 def _open_lanes(run: Runs, wanted: Wanted, done: _Round) -> list[tuple[tuple[int, int], int]]:
