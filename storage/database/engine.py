@@ -147,17 +147,13 @@ class Database:
             with self._answers.within(limit_seconds, connection.connection.driver_connection):
                 yield connection
 
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
+    def connect(self) -> AbstractContextManager[Connection]:
         """Open a connection for reading. It does not wait for writers, and writers do not wait for it."""
-        with self._reader.connect() as connection:
-            yield connection
+        return self._reader.connect()
 
-    @contextmanager
-    def connect_to_look(self) -> Iterator[Connection]:
+    def connect_to_look(self) -> AbstractContextManager[Connection]:
         """Open a connection for a single statement that reads. PostgreSQL gets no BEGIN, which saves a round trip."""
-        with self._autocommitting_reader.connect() as connection:
-            yield connection
+        return self._autocommitting_reader.connect()
 
     def run(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
         """Run one statement as a transaction of its own, in the driver's fastest way, and return its rows."""
@@ -389,7 +385,7 @@ class Access:
             self.is_postgresql = source.dialect.name == "postgresql"
 
     def run(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
-        """Run one statement that may write, in a transaction of its own or in the caller's transaction."""
+        """Run one statement, in a transaction of its own or in the caller's transaction."""
         if isinstance(self._source, Database):
             return self._source.run(statement, parameters)
         return statement.on(self._source, parameters)
@@ -406,27 +402,10 @@ class Access:
             return self._source.run_in_transaction()
         return nullcontext(partial(run_on, self._source))
 
-    def look(self, statement: DriverStatement, parameters: Mapping[str, Any]) -> list[Any]:
-        """Run one statement that only reads."""
-        if isinstance(self._source, Database) and self._source.path is None and not self.is_postgresql:
-            with self.read() as connection:
-                return statement.on(connection, parameters)
-        return self.run(statement, parameters)
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self) -> AbstractContextManager[Connection]:
         """Open a connection in a transaction that may write, or use the caller's connection."""
-        if isinstance(self._source, Database):
-            with self._source.begin() as connection:
-                yield connection
-        else:
-            yield self._source
+        return self._source.begin() if isinstance(self._source, Database) else nullcontext(self._source)
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> AbstractContextManager[Connection]:
         """Open a connection for reading, or use the caller's connection."""
-        if isinstance(self._source, Database):
-            with self._source.connect_to_look() as connection:
-                yield connection
-        else:
-            yield self._source
+        return self._source.connect_to_look() if isinstance(self._source, Database) else nullcontext(self._source)

@@ -138,24 +138,6 @@ def write_rows(connection: Connection, table: str, columns: Sequence[str], rows:
             cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", rows)
 
 
-def list_items(connection: Connection, job_id: int) -> list[JobItem]:
-    """Return the items of a job in id order."""
-    statement = select(job_items).where(job_items.c.job_id == job_id).order_by(job_items.c.id)
-    return [JobItem.from_row(row) for row in connection.execute(statement).mappings()]
-
-
-def next_pending_item(connection: Connection, job_id: int) -> JobItem | None:
-    """Return the pending item with the lowest id, or None."""
-    statement = (
-        select(job_items)
-        .where(job_items.c.job_id == job_id, job_items.c.status == "pending")
-        .order_by(job_items.c.id)
-        .limit(1)
-    )
-    row = connection.execute(statement).mappings().one_or_none()
-    return None if row is None else JobItem.from_row(row)
-
-
 def update_item_status(
     connection: Connection,
     item_id: int,

@@ -1,7 +1,4 @@
-"""Lists jobs in pages: all jobs, newest first, or the jobs that may be claimed, best first.
-
-`RANK` in `storage.queue.exchange_statements` is the order of the jobs that may be claimed.
-"""
+"""Lists jobs in pages, newest first, and checks the limits of a page."""
 
 from __future__ import annotations
 
@@ -10,13 +7,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Select, select, text
-
 from storage.database.column_types import check_integer
 from storage.database.driver_statement import Runs
-from storage.database.tables import READY, jobs
 from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
-from storage.lifecycle.notifications import fresh
 from storage.records import Job
 
 #: The number of rows that a listing returns by default.
@@ -43,43 +36,13 @@ def list_newest(
     statement = _page(tuple(parameters), before is not None, limit, offset)
     if before is not None:
         parameters |= {"before_at": before[0], "before_id": before[1]}
-    return statement.jobs(run, parameters)
+    return run(statement, parameters)
 
 
 def check_page(*, limit: int, offset: int = 0) -> None:
     """Raise `InvalidValue` unless `limit` and `offset` are whole numbers from 0 that both databases accept."""
     check_integer(limit, name="limit", minimum=0)
     check_integer(offset, name="offset", minimum=0)
-
-
-def ready_jobs(
-    *,
-    now: datetime,
-    limit: int,
-    tenant_id: str | None,
-    min_priority: int | None,
-    max_priority: int | None,
-    standalone: bool,
-) -> Select[Any]:
-    """Return a query of the queued jobs that may be claimed now, best first; see `JobsRepository.list_ready`."""
-    check_page(limit=limit)
-    alive = fresh(now)
-    is_awaited = jobs.c.heartbeat_at.between(alive["fresh_since"], alive["fresh_until"])
-    statement = (
-        select(jobs)
-        .where(text(READY), jobs.c.heartbeat_at.is_(None) | ~is_awaited)
-        .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
-        .limit(limit)
-    )
-    if tenant_id is not None:
-        statement = statement.where(jobs.c.tenant_id == tenant_id)
-    if standalone:
-        statement = statement.where(jobs.c.task_id.is_(None))
-    if min_priority is not None:
-        statement = statement.where(jobs.c.priority >= min_priority)
-    if max_priority is not None:
-        statement = statement.where(jobs.c.priority <= max_priority)
-    return statement
 
 
 @lru_cache(maxsize=256)

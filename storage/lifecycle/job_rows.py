@@ -93,7 +93,7 @@ def with_hold(connection: Connection, values: Mapping[str, Any]) -> dict[str, An
 def insert_lone_job(run: Runs, values: Mapping[str, Any], *, is_postgresql: bool) -> Job:
     """Insert a queued job without project and unique key, and wake processes that wait for work, with one statement."""
     parameters = {name: value for name, value in values.items() if value is not None}
-    return _insertion(tuple(parameters), is_postgresql).jobs(run, parameters)[0]
+    return run(_insertion(tuple(parameters), is_postgresql), parameters)[0]  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=64)

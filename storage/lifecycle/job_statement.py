@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 from typing_extensions import override
 
-from storage.database.driver_statement import DriverStatement, Runs
+from storage.database.driver_statement import DriverStatement
 from storage.database.tables import jobs
 from storage.records import Job
 
@@ -58,7 +58,3 @@ class JobStatement(DriverStatement):
     def rows(self, found: Sequence[Sequence[Any]], dialect: str) -> list[Job]:
         readers = self._readers[dialect]
         return [Job.from_driver(values, readers) for values in found]
-
-    def jobs(self, run: Runs, parameters: Mapping[str, Any]) -> list[Job]:
-        """Run the statement and return its rows as records."""
-        return run(self, parameters)

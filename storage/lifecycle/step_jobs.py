@@ -92,7 +92,7 @@ def hold_on(connection: Connection, *, tenant_id: str, task_id: str | None) -> s
     return connection.execute(_select_hold(tenant_id, task_id)).scalar_one_or_none()
 
 
-def _select_hold(tenant_id: Any, task_id: Any) -> Select[tuple[str]]:
+def _select_hold(tenant_id: Any, task_id: Any) -> Select[Any]:
     on_tenant = (holds.c.kind == "tenant") & (holds.c.name == tenant_id)
     on_task = (holds.c.kind == "task") & (holds.c.name == task_id)
     # On PostgreSQL, the shared lock makes a simultaneous release wait, so that the release sees the job.

@@ -16,15 +16,15 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Executable, Row, TextClause, bindparam, text
 
 from storage.database.column_types import UtcTimestamp
-from storage.database.driver_statement import DriverStatement, run_on
-from storage.database.engine import Access, Database
+from storage.database.driver_statement import DriverStatement
+from storage.database.engine import Database
 from storage.database.tables import DELAYED, READY, RUNNING, jobs
 from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement, by_index
 from storage.lifecycle.notifications import fresh
@@ -90,7 +90,7 @@ def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: 
 
 def claim_by_id(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
     """Claim a job if it is queued, regardless of better jobs and of the slots of its lane."""
-    taken = _TAKE_ONE.jobs(partial(run_on, connection), claimant.parameters() | {"id": job_id})
+    taken = _TAKE_ONE.on(connection, claimant.parameters() | {"id": job_id})
     return taken[0] if taken else None
 
 
@@ -105,7 +105,7 @@ def promote_due(connection: Connection, *, now: datetime) -> int:
 
 def next_due_at(database: Database) -> datetime | None:
     """Return the time at which the first delayed job is due, which may be in the past; None if no job is delayed."""
-    found = Access(database).look(_next_due(database.is_postgresql), {})
+    found = database.run(_next_due(database.is_postgresql), {})
     return found[0][0] if found else None
 
 

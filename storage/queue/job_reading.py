@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import chain
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, TextClause, select, text
 
 from storage.database.engine import Access, Database
 from storage.database.given_values import among
-from storage.database.tables import jobs
-from storage.lifecycle import job_items
-from storage.lifecycle.job_listings import DEFAULT_LIMIT, list_newest, ready_jobs
+from storage.database.tables import READY, job_items, jobs
+from storage.lifecycle.job_listings import DEFAULT_LIMIT, check_page, list_newest
 from storage.lifecycle.job_statement import JOB_COLUMNS, JobStatement
+from storage.lifecycle.notifications import fresh
 from storage.photo_sets import iterate_items
 from storage.records import Job, JobItem
 
@@ -28,7 +28,7 @@ class JobReading:
 
     def get_by_id(self, id: int) -> Job | None:
         """Return the job with this id, or None."""
-        found = _BY_ID.jobs(self._access.look, {"id": id})
+        found = self._access.run(_BY_ID, {"id": id})
         return found[0] if found else None
 
     def get_many(self, ids: Sequence[int]) -> dict[int, Job]:
@@ -50,7 +50,7 @@ class JobReading:
     ) -> list[Job]:
         """Return the jobs of a project, newest first."""
         filters = {"project_id": project_id, "status": status, "type": type}
-        return list_newest(self._access.look, filters, limit=limit, offset=offset)
+        return list_newest(self._access.run, filters, limit=limit, offset=offset)
 
     def list_by_tenant(
         self,
@@ -69,7 +69,7 @@ class JobReading:
         time, while the time for `offset` grows with each page.
         """
         filters = {"tenant_id": tenant_id, "status": status, "type": type, "scope": scope}
-        return list_newest(self._access.look, filters, limit=limit, offset=offset, before=before)
+        return list_newest(self._access.run, filters, limit=limit, offset=offset, before=before)
 
     def list_ready(
         self,
@@ -85,21 +85,29 @@ class JobReading:
         These jobs are due, not on hold, and no live executor waits for them. With `standalone`, only jobs without a
         task are returned.
         """
-        statement = ready_jobs(
-            now=self._access.clock(),
-            limit=limit,
-            tenant_id=tenant_id,
-            min_priority=min_priority,
-            max_priority=max_priority,
-            standalone=standalone,
-        )
+        check_page(limit=limit)
+        alive = fresh(self._access.clock())
+        is_awaited = jobs.c.heartbeat_at.between(alive["fresh_since"], alive["fresh_until"])
+        conditions: list[ColumnElement[bool] | TextClause] = [text(READY), jobs.c.heartbeat_at.is_(None) | ~is_awaited]
+        if tenant_id is not None:
+            conditions.append(jobs.c.tenant_id == tenant_id)
+        if standalone:
+            conditions.append(jobs.c.task_id.is_(None))
+        if min_priority is not None:
+            conditions.append(jobs.c.priority >= min_priority)
+        if max_priority is not None:
+            conditions.append(jobs.c.priority <= max_priority)
+        # `RANK` in `storage.queue.exchange_statements` is the same order.
+        ranked = (jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
+        statement = select(jobs).where(*conditions).order_by(*ranked).limit(limit)
         with self._access.read() as connection:
             return [Job.from_row(row) for row in connection.execute(statement).mappings()]
 
     def list_items(self, job_id: int) -> list[JobItem]:
         """Return the items of a job in id order."""
+        statement = select(job_items).where(job_items.c.job_id == job_id).order_by(job_items.c.id)
         with self._access.read() as connection:
-            return job_items.list_items(connection, job_id)
+            return [JobItem.from_row(row) for row in connection.execute(statement).mappings()]
 
     def iterate_items(self, job_id: int) -> Iterator[JobItem]:
         """Return an iterator of the items of a job in id order. No transaction is open between two batches."""
@@ -107,5 +115,7 @@ class JobReading:
 
     def next_pending_item(self, job_id: int) -> JobItem | None:
         """Return the pending item with the lowest id, or None."""
+        pending = select(job_items).where(job_items.c.job_id == job_id, job_items.c.status == "pending")
         with self._access.read() as connection:
-            return job_items.next_pending_item(connection, job_id)
+            row = connection.execute(pending.order_by(job_items.c.id).limit(1)).mappings().one_or_none()
+        return None if row is None else JobItem.from_row(row)

@@ -115,7 +115,7 @@ class TasksRepository:
         # A task has the end time of its last job. If several jobs have this end time, the job with the highest id is
         # the last.
         ended = {"task_id": job.task_id, "finished_at": job.finished_at, "id": job.id}
-        return bool(self._access.look(_ENDED_WITH, ended))
+        return bool(self._access.run(_ENDED_WITH, ended))
 
     def list_newest(
         self,
