@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +27,9 @@ _STORED_BOUNDS = Bounds(max_bytes=16 * 1024 * 1024, max_depth=64)
 
 #: The largest integer in columns for counts, such as progress, attempts and slots.
 MAX_COUNT = 2**31 - 1
+
+#: Finds an escaped NUL character in JSON, but not an escaped backslash that comes before the text u0000.
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 #: Characters that are not allowed in a tenant's id, because the id is also the name of a folder in the library.
 _SEPARATORS = frozenset("/\\")
@@ -102,7 +106,7 @@ def encode_json(value: Any, *, name: str = "payload") -> str:
     except (TypeError, ValueError, RecursionError) as error:
         problem = f"cannot be stored as JSON ({error}); give text, numbers, true, false, null, lists and mappings only"
         raise InvalidValue(name, problem) from None
-    if "\\u0000" in text and "\0" in _all_text(value):
+    if "\\u0000" in text and _ESCAPED_NUL.search(text):
         raise InvalidValue(name, "contains a NUL character, which PostgreSQL cannot store; remove it")
     _check_encodable(text, name)
     return text
@@ -157,13 +161,3 @@ def _check_encodable(text: str, name: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise InvalidValue(name, "contains a lone surrogate, which is not valid Unicode text; remove it") from None
-
-
-def _all_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict):
-        return "".join(_all_text(key) + _all_text(inner) for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return "".join(map(_all_text, value))
-    return ""
