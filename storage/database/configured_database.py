@@ -27,7 +27,7 @@ def configured_database() -> Database:
         if _opened is not None and _opened[0] == key:
             return _opened[1]
         database = Database(url)
-        if _opened is not None:
-            _opened[1].engine.dispose(close=_opened[0][0] == os.getpid())
+        if _opened is not None and _opened[0][0] == os.getpid():
+            _opened[1].close()
         _opened = (key, database)
         return database

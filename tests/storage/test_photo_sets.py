@@ -185,8 +185,15 @@ def test_without_a_database_that_of_the_settings_is_used(
     job = _with_items(jobs, [{"filename": "a"}])
     assert resolve_job_targets(job) == []
     assert group_items_by_project(jobs.list_items(job.id)) == []
-    assert configured_database() is configured_database()
-    configured_database().close()
+    former = configured_database()
+    assert configured_database() is former
+    sqlite_database.close()
+    JobsRepository(former).enqueue(tenant_id="tenant", type="x")
+    monkeypatch.setenv("PHOTOJOBS_DATABASE_URL", f"{sqlite_url}-other")
+    assert configured_database() is not former
+    assert former.path is not None
+    # SQLite removes its log when the last connection is closed.
+    assert not former.path.with_name(f"{former.path.name}-wal").exists()
 
 
 @pytest.mark.parametrize(
