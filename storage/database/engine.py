@@ -31,9 +31,7 @@ from storage.database.dropped_connections import replace_dropped_connections
 from storage.database.kept_connections import KeptConnections
 from storage.database.postgresql_session import connect_arguments, prepare_sessions
 from storage.database.private_files import create_private
-from storage.errors import (
-    DatabaseUnavailable,
-)
+from storage.errors import DatabaseUnavailable
 
 #: The number of seconds that a statement waits for a lock before it fails with `DatabaseBusy`.
 BUSY_TIMEOUT_SECONDS = 30

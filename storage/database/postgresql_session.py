@@ -48,11 +48,9 @@ def connect_arguments(url: URL) -> dict[str, Any]:
 def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once: bool) -> None:
     """Set up each new connection of an engine before its first use.
 
-    Args:
-        engine: the engine of a PostgreSQL database.
-        lock_timeout_seconds: how long a statement waits for a lock.
-        plans_once: whether PostgreSQL plans every statement without its values, and reads rows in the order of indexes
-            whatever the statistics say. Statistics are out of date while a queue fills or empties.
+    A statement waits up to `lock_timeout_seconds` for a lock. If `plans_once`, PostgreSQL plans every statement without
+    its values, and reads rows in the order of indexes whatever the statistics say. Statistics are out of date while a
+    queue fills or empties.
     """
     settings = {
         "TimeZone": "UTC",

@@ -39,7 +39,9 @@ def insert_chunks(connection: Connection, values: Mapping[str, Any], items: Read
     rows = [
         {
             **values,
-            **_numbered(values, index, total),
+            "chunk_index": index,
+            "total_chunks": total,
+            "payload_json": {**(values["payload_json"] or {}), "chunk_index": index, "total_chunks": total},
             "progress_total": min(MAX_ITEMS_PER_JOB, count - index * MAX_ITEMS_PER_JOB),
             "unique_key": values["unique_key"] if index == 0 else None,
         }
@@ -59,8 +61,3 @@ def insert_chunks(connection: Connection, values: Mapping[str, Any], items: Read
         raise InvalidValue("items", f"changed while they were read: there were {count} at first; give a fixed list")
     notify(connection)
     return inserted
-
-
-def _numbered(values: Mapping[str, Any], index: int, total: int) -> dict[str, Any]:
-    payload = {**(values["payload_json"] or {}), "chunk_index": index, "total_chunks": total}
-    return {"chunk_index": index, "total_chunks": total, "payload_json": payload}

@@ -32,12 +32,7 @@ RETRIED = (JobStatus.FAILED, JobStatus.CANCELED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """Selects jobs that match all given criteria; at least one must be given.
-
-    Attributes:
-        ids: only jobs with these ids.
-        older_than_seconds: only jobs that were created more than this many seconds ago.
-    """
+    """Selects jobs that match all given criteria; at least one must be given. A job's age begins at its creation."""
 
     tenant_id: str | None = None
     project_id: int | None = None

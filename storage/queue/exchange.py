@@ -120,14 +120,7 @@ def exchange(
     """End jobs, claim up to `limit` jobs that match `wanted`, and settle the tasks of the ended jobs.
 
     If the result of a call was lost, the call can be repeated: jobs that have ended stay unchanged, and their tasks are
-    checked again.
-
-    Args:
-        access: access to a `Database`; inside the caller's transaction, `ended` must be empty.
-        worker_id: the executor that claims.
-        wanted: the jobs to claim; needed if `limit` is not 0.
-        limit: the maximum number of jobs to claim.
-        ended: the ends of jobs.
+    checked again. Inside the caller's transaction, `ended` must be empty.
 
     Raises:
         UnknownLane: a lane in `wanted` does not exist. No job was claimed.

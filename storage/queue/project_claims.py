@@ -36,12 +36,7 @@ def claim_projects(
 ) -> bool:
     """Claim all given projects for a running job; claim none and return False if another executor has claimed one.
 
-    Args:
-        database: the database of the projects.
-        project_ids: the projects.
-        job_id: the job.
-        claim_token: the claim token of the job.
-        stale_seconds: an executor without a heartbeat for this long counts as dead.
+    An executor without a heartbeat for `stale_seconds` counts as dead.
     """
     with database.begin() as connection:
         now, stale = database.clock(), timedelta(seconds=stale_seconds)

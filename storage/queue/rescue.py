@@ -53,16 +53,12 @@ def rescue_stale(
 ) -> Rescued:
     """Queue running jobs again that had no heartbeat for `stale_seconds`, and count one attempt.
 
-    A job without an attempt left fails with "worker lost" instead. A job with heartbeats is never changed, however long
-    it runs.
+    A job without an attempt left fails with "worker lost" instead; `max_attempts` is the maximum for jobs that have no
+    maximum of their own. A job with heartbeats is never changed, however long it runs.
 
-    Args:
-        database: the database of the jobs.
-        stale_seconds: an executor whose last heartbeat is older than this counts as dead.
-        max_attempts: the maximum for jobs that have no `max_attempts` of their own.
-        suspects: an earlier result of `find_silent`; only these jobs are rescued, and only if they had no heartbeat
-            since. Two looks are needed, because after a machine slept or the database was unavailable, live executors
-            look dead until their next heartbeat.
+    If `suspects`, an earlier result of `find_silent`, is given, only these jobs are rescued, and only if they had no
+    heartbeat since. Two looks are needed, because after a machine slept or the database was unavailable, live executors
+    look dead until their next heartbeat.
     """
     with database.begin() as connection:
         now, stale = database.clock(), timedelta(seconds=stale_seconds)
@@ -91,12 +87,8 @@ def rescue_stale(
 def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_attempts: int, reason: str) -> Rescued:
     """Queue a job again that this process began and cannot end, and count the attempt. If none is left, the job fails.
 
-    Args:
-        database: the database of the job.
-        job_id: the job.
-        claim_token: the token of the claim; if the job now has another token, nothing changes.
-        max_attempts: the maximum for a job that has no `max_attempts` of its own.
-        reason: the error message for the job.
+    If the job now has another claim token, nothing changes. `max_attempts` is the maximum for a job that has no maximum
+    of its own.
     """
     with database.begin() as connection:
         claimed = (jobs.c.id == job_id) & (jobs.c.claim_token == claim_token) & (jobs.c.status == "running")
@@ -113,13 +105,9 @@ def give_back_lost(
     Such jobs exist if the connection broke while a claim was committed, so that the result was lost. The executor has
     not begun such a job, so no attempt is counted. Use `give_up_attempt` for a job that the executor began.
 
-    Args:
-        database: the database of the jobs.
-        worker_id: the id of the executor.
-        known: the tokens of the claims that the executor knows.
-        older_than_seconds: the minimum age of the claims, because the result of a younger claim may still be on its way
-            to the executor. This age must be longer than the time for which an executor works on a claim without asking
-            the database whether the claim is still valid.
+    `known` has the tokens of the claims that the executor knows. `older_than_seconds` is the minimum age of the claims,
+    because the result of a younger claim may still be on its way to the executor. This age must be longer than the time
+    for which an executor works on a claim without asking the database whether the claim is still valid.
     """
     silent = (
         jobs.c.status == literal_column("'running'"),
