@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text, text
+from sqlalchemy import Column, Index, Integer, Table, Text, text
 
 from storage.database.column_types import Identifier, JsonDocument, UtcTimestamp
-from storage.database.tables.schema import metadata, partial_index
+from storage.database.tables.schema import integer, metadata, partial_index, reference
 
 #: Jobs that can be claimed now. The partial indexes and the claims must use exactly this text.
 READY = "status = 'queued' AND run_after IS NULL AND held_by IS NULL"
@@ -25,12 +25,7 @@ jobs = Table(
     metadata,
     Column("id", Identifier, primary_key=True, comment="The job's number."),
     Column("tenant_id", Text, nullable=False, comment="The tenant that the job works for."),
-    Column(
-        "project_id",
-        Identifier,
-        ForeignKey("projects.id", ondelete="SET NULL"),
-        comment="The project of the job, or NULL.",
-    ),
+    reference("project_id", "projects", ondelete="SET NULL", comment="The project of the job, or NULL."),
     Column("type", Text, nullable=False, comment="The step type, which determines the handler."),
     Column(
         "status",
@@ -69,21 +64,9 @@ jobs = Table(
         UtcTimestamp,
         comment="The last heartbeat of the executor that runs the job or, if the job is queued, waits for it.",
     ),
-    Column(
-        "priority",
-        Integer,
-        nullable=False,
-        server_default=text("0"),
-        comment="0 to 100; jobs from 90 up run in the lane `priority`.",
-    ),
+    integer("priority", default=0, comment="0 to 100; jobs from 90 up run in the lane `priority`."),
     Column("scope", Text, nullable=False, server_default=text("'project'"), comment="project, photo_set or global."),
-    Column(
-        "attempts",
-        Integer,
-        nullable=False,
-        server_default=text("0"),
-        comment="The number of attempts that failed or were lost, and led to a retry.",
-    ),
+    integer("attempts", default=0, comment="The number of attempts that failed or were lost, and led to a retry."),
     Column("max_attempts", Integer, comment="The maximum number of attempts; NULL if the setting decides."),
     Column("last_error_at", UtcTimestamp, comment="When an attempt last failed."),
     Column("updated_at", UtcTimestamp, comment="When the row was last changed."),
@@ -147,11 +130,11 @@ job_items = Table(
     metadata,
     Column("id", Identifier, primary_key=True, comment="The item's number; items are processed in this order."),
     Column("tenant_id", Text, nullable=False, comment="The photo's tenant."),
-    Column("job_id", Identifier, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, comment="The job."),
-    Column(
+    reference("job_id", "jobs", ondelete="CASCADE", comment="The job."),
+    reference(
         "photo_id",
-        Identifier,
-        ForeignKey("photos.id", ondelete="SET NULL"),
+        "photos",
+        ondelete="SET NULL",
         comment="The photo; NULL if its row was removed, or if only a name was given.",
     ),
     Column("filename", Text, comment="The photo's name when the item was written, for people."),
@@ -160,7 +143,7 @@ job_items = Table(
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
     Column("updated_at", UtcTimestamp, nullable=False, comment="When the row was last changed."),
     # Added by photojobs:
-    Column("attempts", Integer, nullable=False, server_default=text("0"), comment="How often the item was attempted."),
+    integer("attempts", default=0, comment="How often the item was attempted."),
     Column("error_type", Text, comment="The name of the error's class."),
     Index("idx_job_items_job", "job_id"),
     Index("idx_job_items_tenant", "tenant_id"),

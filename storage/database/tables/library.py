@@ -5,7 +5,6 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
-    ForeignKey,
     Index,
     Integer,
     PrimaryKeyConstraint,
@@ -16,7 +15,7 @@ from sqlalchemy import (
 )
 
 from storage.database.column_types import Identifier, JsonDocument, UtcTimestamp
-from storage.database.tables.schema import metadata, partial_index
+from storage.database.tables.schema import integer, metadata, partial_index, reference
 from storage.default_tenant import DEFAULT_TENANT
 
 #: The index that keeps folder names unique among the projects of a tenant.
@@ -66,13 +65,7 @@ photos = Table(
         primary_key=True,
         comment="The photo's number; `job_items.photo_id` and `task_items.photo_id` name it.",
     ),
-    Column(
-        "project_id",
-        Identifier,
-        ForeignKey("projects.id", ondelete="CASCADE"),
-        nullable=False,
-        comment="The project whose folder has the photo's files.",
-    ),
+    reference("project_id", "projects", ondelete="CASCADE", comment="The project whose folder has the photo's files."),
     Column("manifest_id", Text, unique=True, comment="A unique id that other programs use."),
     Column("filename", Text, nullable=False, comment="The base name of the photo's files, without extension."),
     Column("basename", Text, comment="The base name as other programs wrote it."),
@@ -80,41 +73,11 @@ photos = Table(
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
     Column("updated_at", UtcTimestamp, nullable=False, comment="When the row was last changed."),
     Column("date_time_original", Text, comment="When the photo was taken, from its metadata, as text."),
-    Column(
-        "jpg_available",
-        Integer,
-        nullable=False,
-        server_default=text("0"),
-        comment="1 if a JPEG is in the folder, else 0.",
-    ),
-    Column(
-        "raw_available",
-        Integer,
-        nullable=False,
-        server_default=text("0"),
-        comment="1 if a RAW file is in the folder, else 0.",
-    ),
-    Column(
-        "other_available",
-        Integer,
-        nullable=False,
-        server_default=text("0"),
-        comment="1 if a file of another accepted kind is in the folder, else 0.",
-    ),
-    Column(
-        "keep_jpg",
-        Integer,
-        nullable=False,
-        server_default=text("1"),
-        comment="0 if the next step file_removal removes the JPEG, else 1.",
-    ),
-    Column(
-        "keep_raw",
-        Integer,
-        nullable=False,
-        server_default=text("1"),
-        comment="0 if the next step file_removal removes the RAW file, else 1.",
-    ),
+    integer("jpg_available", default=0, comment="1 if a JPEG is in the folder, else 0."),
+    integer("raw_available", default=0, comment="1 if a RAW file is in the folder, else 0."),
+    integer("other_available", default=0, comment="1 if a file of another accepted kind is in the folder, else 0."),
+    integer("keep_jpg", default=1, comment="0 if the next step file_removal removes the JPEG, else 1."),
+    integer("keep_raw", default=1, comment="0 if the next step file_removal removes the RAW file, else 1."),
     Column(
         "thumbnail_status",
         Text,
@@ -147,13 +110,7 @@ tags = Table(
     "tags",
     metadata,
     Column("id", Identifier, primary_key=True, comment="The tag's number."),
-    Column(
-        "project_id",
-        Identifier,
-        ForeignKey("projects.id", ondelete="CASCADE"),
-        nullable=False,
-        comment="The project that the tag belongs to.",
-    ),
+    reference("project_id", "projects", ondelete="CASCADE", comment="The project that the tag belongs to."),
     Column("name", Text, nullable=False, comment="The tag's name, unique in the project."),
     UniqueConstraint("project_id", "name"),
     comment="A tag of a project.",
@@ -162,14 +119,8 @@ tags = Table(
 photo_tags = Table(
     "photo_tags",
     metadata,
-    Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False, comment="The photo."),
-    Column(
-        "tag_id",
-        Identifier,
-        ForeignKey("tags.id", ondelete="CASCADE"),
-        nullable=False,
-        comment="The tag, one of the photo's project.",
-    ),
+    reference("photo_id", "photos", ondelete="CASCADE", comment="The photo."),
+    reference("tag_id", "tags", ondelete="CASCADE", comment="The tag, one of the photo's project."),
     PrimaryKeyConstraint("photo_id", "tag_id"),
     Index("idx_photo_tags_tag", "tag_id"),
     comment="A tag on a photo.",
@@ -178,7 +129,7 @@ photo_tags = Table(
 photo_derivatives = Table(
     "photo_derivatives",
     metadata,
-    Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False, comment="The photo."),
+    reference("photo_id", "photos", ondelete="CASCADE", comment="The photo."),
     Column("kind", Text, nullable=False, comment="thumbnail, preview or metadata."),
     Column("source_name", Text, nullable=False, comment="The original that was read, also if reading it failed."),
     Column(
@@ -197,7 +148,7 @@ photo_derivatives = Table(
 photo_originals = Table(
     "photo_originals",
     metadata,
-    Column("photo_id", Identifier, ForeignKey("photos.id", ondelete="CASCADE"), nullable=False, comment="The photo."),
+    reference("photo_id", "photos", ondelete="CASCADE", comment="The photo."),
     Column("name", Text, nullable=False, comment="The file's name in the project's folder."),
     Column("kind", Text, nullable=False, comment="jpg, raw or other."),
     Column("size_bytes", BigInteger, comment="The file's size."),

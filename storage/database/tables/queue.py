@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, Text, text
+from sqlalchemy import Column, Index, Integer, PrimaryKeyConstraint, Table, Text
 
-from storage.database.column_types import Identifier, UtcTimestamp
-from storage.database.tables.schema import metadata
+from storage.database.column_types import UtcTimestamp
+from storage.database.tables.schema import integer, metadata, reference
 
 lanes = Table(
     "lanes",
@@ -24,11 +24,9 @@ lanes = Table(
         comment="A waiting job gains one priority in the order of jobs after each period of this number of seconds;"
         " NULL for no aging.",
     ),
-    Column(
+    integer(
         "fair_tenants",
-        Integer,
-        nullable=False,
-        server_default=text("0"),
+        default=0,
         comment="1 if, among jobs of equal priority, the tenant with the fewest running jobs comes first.",
     ),
     Column("updated_at", UtcTimestamp, comment="When the row was last changed."),
@@ -49,20 +47,8 @@ holds = Table(
 project_claims = Table(
     "project_claims",
     metadata,
-    Column(
-        "project_id",
-        Identifier,
-        ForeignKey("projects.id", ondelete="CASCADE"),
-        primary_key=True,
-        comment="The project.",
-    ),
-    Column(
-        "job_id",
-        Identifier,
-        ForeignKey("jobs.id", ondelete="CASCADE"),
-        nullable=False,
-        comment="The job that changes the project's files.",
-    ),
+    reference("project_id", "projects", ondelete="CASCADE", primary_key=True, comment="The project."),
+    reference("job_id", "jobs", ondelete="CASCADE", comment="The job that changes the project's files."),
     Column("claim_token", Text, nullable=False, comment="The claim token that the job had."),
     Column(
         "claimed_at",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, Text, text
 
 from storage.database.column_types import Identifier, JsonDocument, UtcTimestamp
-from storage.database.tables.schema import metadata, partial_index
+from storage.database.tables.schema import metadata, partial_index, reference
 
 #: The condition by which a sweep, the regular check of each worker, finds tasks. It must mean the same as the condition
 #: of the index `idx_tasks_unfinished`, so that the databases use this index.
@@ -21,11 +21,8 @@ tasks = Table(
     Column("type", Text, nullable=False, comment="The name of the task's definition."),
     Column("label", Text, nullable=False, comment="The definition's label, for people."),
     Column("scope", Text, nullable=False, comment="project, photo_set or global."),
-    Column(
-        "project_id",
-        Identifier,
-        ForeignKey("projects.id", ondelete="SET NULL"),
-        comment="The project that the task was started for, or NULL.",
+    reference(
+        "project_id", "projects", ondelete="SET NULL", comment="The project that the task was started for, or NULL."
     ),
     Column("status", Text, nullable=False, comment="queued, running, completed, failed or canceled."),
     Column(
@@ -91,9 +88,7 @@ task_projects = Table(
     "task_projects",
     metadata,
     Column("task_id", Text, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False, comment="The task."),
-    Column(
-        "project_id", Identifier, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, comment="The project."
-    ),
+    reference("project_id", "projects", ondelete="CASCADE", comment="The project."),
     PrimaryKeyConstraint("task_id", "project_id"),
     Index("idx_task_projects_project", "project_id"),
     sqlite_with_rowid=False,
