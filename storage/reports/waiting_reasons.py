@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 
 from sqlalchemy import Connection, select
 
@@ -152,7 +153,7 @@ class WaitingReasons:
 
     def _ended(self, job: Job) -> Reason:
         moment = "" if job.finished_at is None else f" {self._ago(job.finished_at)}"
-        reason = printable(job.error_message or NO_REASON)
+        reason = job.error_message or NO_REASON
         again = f"`photojobs retry {job.task_id}`" if job.task_id else f"`photojobs jobs retry {job.id}`"
         if job.status == "failed":
             attempts = f" at attempt {job.attempts + 1}"
@@ -199,7 +200,7 @@ class WaitingReasons:
     def _scope(self, job: Job) -> Iterator[Reason]:
         problem = ""
         if job.scope not in frozenset(Scope):
-            problem = f'Its scope "{printable(job.scope)}" is not one of {listed(Scope)}.'
+            problem = f'Its scope "{job.scope}" is not one of {listed(Scope)}.'
         elif job.scope == Scope.PROJECT and job.project_id is None:
             problem = "Its scope is project, but it names no project: the project was removed or never given."
         elif job.scope == Scope.GLOBAL and job.project_id is not None:
@@ -235,25 +236,25 @@ class WaitingReasons:
             name = {"tenant": job.tenant_id, "task": job.task_id}.get(job.held_by)
             yield _blocked(
                 "held",
-                f'Its column held_by is "{printable(job.held_by)}", but no such hold exists.',
+                f'Its column held_by is "{job.held_by}", but no such hold exists.',
                 f"Set this column of job {job.id} to NULL by SQL."
                 if name is None
                 else f"`photojobs release {job.held_by} {name}` clears this column.",
             )
 
     def _hold(self, hold: Hold) -> Reason:
-        because = f" ({printable(hold.reason)})" if hold.reason else ""
+        because = f" ({hold.reason})" if hold.reason else ""
         return _blocked(
             "held",
-            f"The {hold.kind} {printable(hold.name)} has been held for {self._age(hold.created_at)}{because}.",
-            f"`photojobs release {hold.kind} {printable(hold.name)}` ends the hold.",
+            f"The {hold.kind} {hold.name} has been held for {self._age(hold.created_at)}{because}.",
+            f"`photojobs release {hold.kind} {hold.name}` ends the hold.",
         )
 
     def _delay(self, job: Job) -> Reason:
         failed = "" if not job.attempts else f", after {quantity(job.attempts, 'failed attempt')}"
         if job.run_after is None or job.run_after <= self._now:
             return _fine("run_after", f"It may start now{failed}.")
-        because = f": {printable(job.error_message).rstrip('.')}" if failed and job.error_message else ""
+        because = f": {job.error_message.rstrip('.')}" if failed and job.error_message else ""
         return _waits(
             "run_after",
             f"It may not start before {job.run_after:%Y-%m-%d %H:%M:%S} UTC (in "
@@ -263,7 +264,7 @@ class WaitingReasons:
     def _handler(self, job: Job) -> Reason:
         problem = self._why_not_run(job.type)
         if problem is None:
-            return _fine("handler", f"This installation can run its type {printable(job.type)}.")
+            return _fine("handler", f"This installation can run its type {job.type}.")
         return _blocked(
             "handler",
             problem,
@@ -339,7 +340,7 @@ class WaitingReasons:
                 yield _waits(
                     "fairness",
                     f"Its tenant runs {quantity(mine, 'job')} in this lane; "
-                    f"{', '.join(map(printable, before[:MAX_NAMED_JOBS]))} "
+                    f"{', '.join(before[:MAX_NAMED_JOBS])} "
                     f"{'runs fewer and goes' if len(before) == 1 else 'run fewer and go'} first at equal priority.",
                 )
 
@@ -358,7 +359,7 @@ class WaitingReasons:
 
     def _executor(self, job: Job) -> Reason:
         activity = self.activity
-        asks = f"tenant {printable(job.tenant_id)} and priority {job.priority}"
+        asks = f"tenant {job.tenant_id} and priority {job.priority}"
         if job.heartbeat_at is not None and self._distance(job.heartbeat_at) < WAITER_STALE_SECONDS:
             return _fine(
                 "executor", f"A flow run waits for this job; its last heartbeat was {self._ago(job.heartbeat_at)}."
@@ -408,13 +409,11 @@ def _is_known(moment: datetime | None) -> bool:
     return moment is not None
 
 
-def _fine(name: str, says: str) -> Reason:
-    return Reason(name=name, standing=Standing.FINE, says=says)
+def _reason(standing: Standing, name: str, says: str, remedy: str = "", *job_ids: int) -> Reason:
+    # Both texts can have names that other programs chose.
+    return Reason(name=name, standing=standing, says=printable(says), remedy=printable(remedy), job_ids=job_ids)
 
 
-def _waits(name: str, says: str, remedy: str = "", *job_ids: int) -> Reason:
-    return Reason(name=name, standing=Standing.WAITS, says=says, remedy=remedy, job_ids=job_ids)
-
-
-def _blocked(name: str, says: str, remedy: str, *job_ids: int) -> Reason:
-    return Reason(name=name, standing=Standing.BLOCKED, says=says, remedy=remedy, job_ids=job_ids)
+_fine = partial(_reason, Standing.FINE)
+_waits = partial(_reason, Standing.WAITS)
+_blocked = partial(_reason, Standing.BLOCKED)

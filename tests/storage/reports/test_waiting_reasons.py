@@ -18,6 +18,7 @@ from storage.queue.holds import HoldsRepository
 from storage.queue.project_claims import claim_projects
 from storage.reports.waiting_reasons import JobExplanation, Reason, Standing, explain_job
 from task_definitions.model import MAX_PRIORITY
+from tests.conftest import START
 
 Why = Callable[..., JobExplanation]
 
@@ -277,6 +278,23 @@ def test_a_running_job_says_who_runs_it_and_one_that_is_silent_that_it_counts_as
         clock.advance(seconds=seconds)
         stale = why(job.id).decisive
         assert (stale.name, stale.standing, silence in stale.says) == ("stale", Standing.BLOCKED, True)
+
+
+def test_names_that_another_program_chose_send_nothing_to_the_terminal(
+    why: Why, database: Database, queue: JobsRepository
+) -> None:
+    hostile = "red \x1b[31m\nand more"
+    LanesRepository(database).change("normal", slots=1)
+    HoldsRepository(database).hold("tenant", hostile, hostile)
+    with database.begin() as connection:
+        row = {"tenant_id": hostile, "type": hostile, "scope": hostile, "created_at": START}
+        for status in ("running", "failed", "queued"):
+            connection.execute(insert(jobs).values(**row, status=status, worker_id=hostile, error_message=hostile))
+    texts = [
+        text for job in queue.list_by_tenant(hostile) for one in why(job.id).reasons for text in (one.says, one.remedy)
+    ]
+    assert sum("red" in text for text in texts) > 6
+    assert [text for text in texts if not text.isprintable()] == []
 
 
 def test_what_has_ended_says_how_and_how_to_run_it_again(why: Why, queue: JobsRepository) -> None:
