@@ -39,12 +39,14 @@ class AnswerWatch:
     def within(self, seconds: float, connection: Any) -> Iterator[None]:
         """Limit the time of the block: if it takes longer than `seconds`, shut down the psycopg connection."""
         with self._lock:
+            if self._pid != os.getpid():
+                # A forked process inherits this object, but neither its thread nor the statements that wait.
+                self._pid, self._thread = os.getpid(), None
+                self._waits.clear()
             self._numbers += 1
             number = self._numbers
             self._waits[number] = (time.monotonic() + seconds, connection)
-            if self._thread is None or self._pid != os.getpid():
-                # A forked process inherits this object, but not its thread, so the process starts its own thread.
-                self._pid = os.getpid()
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="photojobs-answer-watch", daemon=True)
                 self._thread.start()
         try:

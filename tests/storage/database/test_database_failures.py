@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import queue
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import pytest
 from sqlalchemy import event, make_url, text
 
 from storage import Database, JobsRepository, LanesRepository
+from storage.database import answer_watch
 from storage.database.database_url import sqlite_url
 from storage.database.driver_errors import storage_error
 from storage.errors import (
@@ -277,6 +280,18 @@ def test_a_connection_cut_between_two_calls_costs_at_most_one_of_them(
             found = call()
         assert found is not None
         assert found.id == job.id
+
+
+def test_a_forked_process_cuts_no_connection_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(answer_watch, "_shut_down", cut.put)
+    watch = answer_watch.AnswerWatch()
+    monkeypatch.setattr(answer_watch, "LOOK_SECONDS", 1000)
+    with watch.within(0, "the parent's"):
+        monkeypatch.setattr(answer_watch, "LOOK_SECONDS", 0.001)
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        with watch.within(0, "its own"):
+            assert cut.get(timeout=30) == "its own"
 
 
 def test_a_broken_rule_of_a_table_is_an_error_of_ours(database: Database, make_project: Any) -> None:
