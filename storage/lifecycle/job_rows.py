@@ -72,7 +72,7 @@ def new_job_values(
         "progress_done": 0,
         "attempts": 0,
         "max_attempts": max_attempts,
-        "run_after": None if run_after is None else _checked_moment(run_after, "run_after"),
+        "run_after": None if run_after is None else checked_start(run_after),
         "unique_key": unique_key,
         "created_at": now,
         "updated_at": now,
@@ -204,10 +204,15 @@ def check_project_exists(connection: Connection, project_id: int, *, tenant_id: 
         )
 
 
-def _checked_moment(moment: datetime, name: str) -> datetime:
-    if not isinstance(moment, datetime):
-        raise InvalidValue(name, f"must be a datetime, not {shown(moment)}")
+def checked_start(run_after: datetime) -> datetime:
+    """Return the time before which a job does not start, as both databases store it.
+
+    Raises:
+        InvalidValue: it is not a datetime with a time zone, or it cannot be a time in UTC.
+    """
+    if not isinstance(run_after, datetime):
+        raise InvalidValue("run_after", f"must be a datetime, not {shown(run_after)}")
     try:
-        return to_milliseconds(moment)
+        return to_milliseconds(run_after)
     except (ValueError, OverflowError) as error:
-        raise InvalidValue(name, str(error)) from None
+        raise InvalidValue("run_after", str(error)) from None

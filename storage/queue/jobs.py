@@ -21,6 +21,7 @@ from storage.lifecycle.enqueued_chunks import insert_chunks
 from storage.lifecycle.job_rows import (
     checked_payload,
     checked_result,
+    checked_start,
     find_twin,
     insert_job,
     insert_lone_job,
@@ -303,13 +304,17 @@ class JobsRepository(JobReading):
         """Queue a running job again after a failed attempt, to start at `run_after` at the earliest.
 
         Returns the job, or None if it is not running or has another claim token.
+
+        Raises:
+            InvalidValue: `run_after` is not a datetime with a time zone, or it cannot be a time in UTC.
         """
         conditions = [jobs.c.id == id]
         if claim_token is not None:
             conditions.append(jobs.c.claim_token == claim_token)
+        start = checked_start(run_after)
         with self._access.write() as connection:
             given_back = give_back(
-                connection, *conditions, now=self._access.clock(), run_after=run_after, error_message=error_message
+                connection, *conditions, now=self._access.clock(), run_after=start, error_message=error_message
             )
         return given_back[0] if given_back else None
 

@@ -209,6 +209,8 @@ def test_a_moment_of_any_year_comes_back_to_the_millisecond(jobs: JobsRepository
 def test_a_moment_that_is_none_in_utc_is_refused_by_name(jobs: JobsRepository, database: Database, moment: Any) -> None:
     with pytest.raises(InvalidValue, match="run_after"):
         jobs.enqueue(tenant_id="t", type="x", run_after=moment)
+    with pytest.raises(InvalidValue, match="run_after"):
+        jobs.retry_later(1, "no", run_after=moment)
     assert _count_jobs(database) == 0
 
 
