@@ -103,7 +103,7 @@ def project_figures(database: Database, *, tenant_id: str | None, archived: bool
 
 def list_jobs(database: Database, filters: Mapping[str, Any], *, limit: int, offset: int = 0) -> list[Job]:
     """Return jobs, the newest first; `filters` maps columns to wanted values, and a value of None filters nothing."""
-    return list_newest(Access(database).look, filters, limit=limit, offset=offset)
+    return list_newest(database.run, filters, limit=limit, offset=offset)
 
 
 def list_items(database: Database, job_id: int, *, status: str | None, limit: int) -> list[JobItem]:
