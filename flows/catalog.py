@@ -10,15 +10,16 @@ from prefect import Flow
 
 from flows.orchestration.compiler import compile_task
 from flows.orchestration.drain_flow import drain_queue_flow
+from flows.starting.known_definitions import known_definitions
 from storage.settings import Settings
-from task_definitions import Definitions, load_definitions
+from task_definitions import Definitions
 from task_definitions.errors import UnknownDefinition
 
 
 @cache
 def definitions() -> Definitions:
     """Return the built-in definitions and the valid definitions of the files that the setting `definitions` names."""
-    return load_definitions(Settings.load().definitions, strict=False)
+    return known_definitions(Settings.load())
 
 
 @cache
