@@ -75,6 +75,9 @@ def write_availability(connection: Connection, changes: Sequence[Availability], 
     ordered = sorted(changes, key=lambda change: (change.flags, change.photo_id))
     for (jpg, raw, other), group in groupby(ordered, key=lambda change: change.flags):
         ids = [change.photo_id for change in group]
+        flags = {"jpg": jpg, "raw": raw, "other": other}
+        originals = OriginalsRepository(connection)
+        originals.mark_missing(ids, [kind for kind, flag in flags.items() if not flag], now=now)
         connection.execute(
             update(photos)
             .where(photos.c.id.in_(ids))
@@ -87,17 +90,13 @@ def write_availability(connection: Connection, changes: Sequence[Availability], 
                 updated_at=now,
             )
         )
-        originals = OriginalsRepository(connection)
-        flags = {"jpg": jpg, "raw": raw, "other": other}
         originals.mark_found(ids, [kind for kind, flag in flags.items() if flag])
-        originals.mark_missing(ids, [kind for kind, flag in flags.items() if not flag], now=now)
 
 
 def _is_new_kind(kind: str) -> Any:
     was_known = exists().where(
         photo_originals.c.photo_id == photos.c.id,
-        # A row without a size was written for a missing file of unknown kind, so the file may be of this kind.
-        (photo_originals.c.kind == kind) | photo_originals.c.size_bytes.is_(None),
+        photo_originals.c.kind == kind,
         photo_originals.c.missing_since.is_not(None),
     )
     return (photos.c[f"{kind}_available"] == 0) & ~was_known

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, select
 from storage.batches import batched
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photos
+from storage.photos.availability import AVAILABILITY_COLUMNS
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
 from storage.photos.upsert import upsert
@@ -64,7 +65,8 @@ class ProcessedPhoto:
 
     Attributes:
         photo: the photo as it was when the work began.
-        values: new values for columns of the photo's row.
+        values: new values for columns of the photo's row. Those of `AVAILABILITY_COLUMNS` are written only if none of
+            these columns has changed meanwhile.
         meta: new values for keys of `meta_json`; keys with None are removed.
     """
 
@@ -108,7 +110,7 @@ class DerivativesRepository:
             for batch in batched(processed):
                 # The photos are locked, so that none changes before the rows that refer to it are written.
                 statement = (
-                    select(photos.c.id, photos.c.project_id, photos.c.filename, photos.c.meta_json)
+                    select(*photos.c["id", "project_id", "filename", "meta_json", *AVAILABILITY_COLUMNS])
                     .where(photos.c.id.in_([one.photo.id for one in batch]))
                     .order_by(photos.c.id)
                     .with_for_update()
@@ -123,6 +125,10 @@ class DerivativesRepository:
                         continue
                     current.append(one)
                     values = dict(one.values)
+                    if any(getattr(row, name) != getattr(one.photo, name) for name in AVAILABILITY_COLUMNS):
+                        # A file has been added or removed since the work began. If its new keep flag were replaced by
+                        # an outdated 0, the next removal would move the file to the trash.
+                        values = {name: value for name, value in values.items() if name not in AVAILABILITY_COLUMNS}
                     if one.meta is not None:
                         merged = merged_meta(row.meta_json, one.meta)
                         if merged not in (row.meta_json, row.meta_json or {}):

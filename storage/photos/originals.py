@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, bindparam, case, delete, exists, func, insert, literal, or_, select, update
 
 from storage.batches import batched
 from storage.database.column_types import UtcTimestamp
@@ -101,13 +101,19 @@ class OriginalsRepository:
         """Mark the files of these kinds as missing from now on; a file that is already missing keeps its time.
 
         If all kinds are given, a photo without rows of originals gets a row, so that the time is stored. This row has
-        the photo's name, but no size and times.
+        the photo's name, but no size and times. Its kind is that of a file which a user marked for removal, if any, so
+        that the mark stays when the file is back; so the photo's row must still have the availability from before.
         """
         if not kinds:
             return
         with self._access.write() as connection:
             own = photo_originals.c.photo_id == photos.c.id
-            placeholder = select(photos.c.id, photos.c.filename, literal("other"), literal(now, UtcTimestamp())).where(
+            kind = case(
+                ((photos.c.jpg_available == 1) & (photos.c.keep_jpg == 0), "jpg"),
+                ((photos.c.raw_available == 1) & (photos.c.keep_raw == 0), "raw"),
+                else_="other",
+            )
+            placeholder = select(photos.c.id, photos.c.filename, kind, literal(now, UtcTimestamp())).where(
                 photos.c.id.in_(photo_ids), ~exists().where(own)
             )
             if len(kinds) == len(ORIGINAL_KINDS):

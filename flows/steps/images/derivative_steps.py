@@ -17,12 +17,11 @@ from flows.imaging.metadata import PhotoMetadata
 from flows.steps.images.metadata_steps import add_metadata
 from flows.steps.images.observation import OriginalComparison, fingerprint_of, first_seen, with_fingerprint
 from flows.steps.images.photo_processing import PhotoResult, process_items
-from flows.steps.targets.photo_files import PhotoFiles, PhotoTask
+from flows.steps.targets.photo_files import PhotoTask
 from storage.library.errors import UnsafePath
 from storage.library.naming.kinds import FileKind
 from storage.photos.derivatives import UNKNOWN, DerivativeKind
 from storage.photos.originals import Original
-from storage.records import Photo
 
 GENERATED = "generated"
 FAILED = "failed"
@@ -46,7 +45,7 @@ def upload_postprocess(ctx: StepContext) -> None:
         derivatives = _DerivativeWork(task, comparison, force=force, with_metadata=True)
         result = derivatives.run()
         add_metadata(result, task, comparison, derivatives.metadata)
-        result.values |= keep_flag_values(task.photo, task.files)
+        result.values |= keep_flag_values(task)
         return result
 
     process_items(ctx, work)
@@ -56,12 +55,13 @@ def _is_forced(ctx: StepContext) -> bool:
     return bool(ctx.payload.get("force", ctx.params.get("force", False)))
 
 
-def keep_flag_values(photo: Photo, files: PhotoFiles) -> dict[str, int]:
+def keep_flag_values(task: PhotoTask) -> dict[str, int]:
     """Return the availability and keep flags of a photo that agree with its files on disk.
 
-    The keep flag of a missing file becomes 0, and the keep flag of a new file becomes 1. A file whose keep flag a user
-    has cleared stays marked for deletion.
+    The keep flag of a new file becomes 1, and that of a kind which the photo has never had becomes 0. Other keep flags
+    stay: a file whose keep flag a user has cleared stays marked for deletion, and a missing file may come back.
     """
+    photo, files = task.photo, task.files
     untouchable = {file.kind for file in files.untouchable}
     wanted: dict[str, int] = {}
     for kind in (FileKind.JPG, FileKind.RAW, FileKind.OTHER):
@@ -69,8 +69,9 @@ def keep_flag_values(photo: Photo, files: PhotoFiles) -> dict[str, int]:
             continue
         was_there, is_there = bool(getattr(photo, f"{kind}_available")), files.has(kind)
         wanted[f"{kind}_available"] = int(is_there)
-        if kind is not FileKind.OTHER:
-            wanted[f"keep_{kind}"] = getattr(photo, f"keep_{kind}") if was_there and is_there else int(is_there)
+        has_had = any(one.kind == kind for one in task.originals.values())
+        if kind is not FileKind.OTHER and (not was_there if is_there else not has_had):
+            wanted[f"keep_{kind}"] = int(is_there)
     return wanted
 
 
