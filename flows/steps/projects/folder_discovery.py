@@ -280,6 +280,8 @@ class _Discovery:
         """Give a project's row the name of another folder. If the folder exists, it gets the project's manifest."""
         ctx = self._ctx
         with ctx.exclusively([project.id]):
+            # A user may have given the project another name since the step began.
+            project = ctx.reload(project) or project
             # The project's name changes with the folder's name only if both were equal before. If not, a user chose the
             # project's name, so it stays.
             was_aligned = sanitize_folder_name(project.project_name) == project.project_folder

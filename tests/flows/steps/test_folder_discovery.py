@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from flows.handlers import announced_moves
+from flows.handlers import announced_moves, project_claim
 from flows.planning.plan import plan_task
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
@@ -485,3 +485,19 @@ class TestInAFileOfAnotherProgram:
 
         deaths.check(prepare)
         assert "tenant/Iceland_2/fox.jpg" in studio.outcome()
+
+
+def test_a_name_that_a_user_gives_a_project_while_the_step_waits_for_it_stays(studio, known, monkeypatch):
+    project = known("Iceland")
+    studio.folder(project).path.rename(studio.root / "tenant" / "Island")
+    claim_projects = project_claim.claim_projects
+
+    def claim_later(database, *arguments, **options):
+        ProjectsRepository(database).rename(project.id, project_name="Summer")
+        return claim_projects(database, *arguments, **options)
+
+    monkeypatch.setattr(project_claim, "claim_projects", claim_later)
+    assert _discover(studio).status == "completed"
+    [found] = _projects(studio)
+    assert (found.project_name, found.project_folder) == ("Summer", "Island")
+    assert read_manifest(studio.folder(found)).name == "Summer"
