@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from flows.starting.new_task import new_task
+from flows.steps.following.arrivals import Arrivals
 from storage import ProjectsRepository, TasksRepository
 from storage.database.tables import photo_originals, photos
 from storage.library.content_hash import hash_contents
@@ -577,3 +578,23 @@ def test_a_death_at_any_change_ends_like_an_undisturbed_run(deaths: Any, step: s
     assert len(ends) > 5
     for end in ends:
         assert end == ends[-1]
+
+
+def test_a_project_that_is_removed_during_the_run_does_not_stop_the_others(
+    album: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = album.studio.project("three")
+    album.studio.write_manifest(three)
+    moved = album.add(album.one, "Q")
+    (album.source / "P.jpg").rename(album.target / "P.jpg")
+    (album.source / "Q.jpg").rename(album.studio.folder(three).path / "Q.jpg")
+    follow_moves = Arrivals.follow_moves
+
+    def follow_later(self: Arrivals, **options: Any) -> None:
+        shutil.rmtree(album.target)
+        ProjectsRepository(album.studio.database).remove(album.two.id)
+        follow_moves(self, **options)
+
+    monkeypatch.setattr(Arrivals, "follow_moves", follow_later)
+    album.check()
+    assert album.places() == {"one/P": album.photo_id, "three/Q": moved}
