@@ -146,9 +146,9 @@ def run_new(new: NewTask, runtime: Runtime) -> TaskSummary:
     """Start a task whose arguments `new_task` has checked, and run its flow; see `run_task`."""
     from flows.orchestration.compiler import compile_task
 
+    flow = compile_task(new.definition.definition)
     # The task is written before the flow starts, so that Prefect gets only the task's id and not the list of items.
     task = TasksRepository(runtime.database).start(new)
-    flow = compile_task(new.definition.definition)
     parameters: dict[str, Any] = {"tenant_id": new.tenant_id, "source": new.source, "task_id": task.id}
     if new.project_id is not None:
         parameters["project_id"] = new.project_id

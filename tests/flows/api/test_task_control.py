@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 import flows
+from flows.errors import MissingDask
 from flows.process.runtime import Runtime
 from flows.starting import outbox
 from storage import Database, JobsRepository, Task, TasksRepository
@@ -192,3 +193,15 @@ def test_a_retried_task_has_no_flow_run_until_prefect_gave_it_one(
     flows.retry_task(task_id)
 
     assert TasksRepository(runtime.database).get(task_id).flow_run_id is None
+
+
+def test_a_task_whose_flow_cannot_be_made_is_not_written(
+    runtime: Runtime, define: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime.settings = runtime.settings.model_copy(update={"task_runner": "dask"})
+    monkeypatch.setattr("flows.orchestration.task_runner_choice.find_spec", lambda name: None)
+
+    with pytest.raises(MissingDask):
+        flows.run_task(type=define("one", {"type": "count"}, scope="global"), tenant_id="user_0", task_id="one")
+
+    assert TasksRepository(runtime.database).get_by_id("one") is None
