@@ -301,17 +301,17 @@ class StepContext:
         if step_type is not None and not step_type.modifies_files:
             yield
             return
-        with claimed_projects(self, project_ids):
-            intents = interrupted(self.database, project_ids)
-            if not intents:
-                yield
-                return
-        concerned = {one for intent in intents for one in (intent.project_id, intent.target_project_id)}
-        all_ids = sorted({*project_ids, *(one for one in concerned if one is not None)})
-        with claimed_projects(self, all_ids):
-            count = take_back(self.database, self.library, interrupted(self.database, project_ids))
-            self.report.count("interrupted moves reverted", count)
-            yield
+        claimed = set(project_ids)
+        while True:
+            with claimed_projects(self, sorted(claimed)):
+                intents = interrupted(self.database, project_ids)
+                concerned = {one for intent in intents for one in (intent.project_id, intent.target_project_id)}
+                if concerned <= {*claimed, None}:
+                    count = take_back(self.database, self.library, intents) if intents else 0
+                    self.report.count("interrupted moves reverted", count)
+                    yield
+                    return
+            claimed |= {one for one in concerned if one is not None}
 
     def item_batches(self, *, size: int = OUTCOME_BATCH_SIZE) -> Iterator[list[TargetItem]]:
         """Yield the job's open items with their photos and projects, in batches. Each batch is one query.

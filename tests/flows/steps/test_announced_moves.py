@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
-from flows.handlers import announced_moves
+from flows.handlers import announced_moves, project_claim, step_context
 from flows.handlers.announced_moves import (
     FileMove,
     MoveGroup,
@@ -18,7 +19,7 @@ from flows.handlers.announced_moves import (
     take_back,
 )
 from storage import JobsRepository
-from storage.database.tables import move_intents, projects
+from storage.database.tables import move_intents, project_claims, projects
 from storage.history.move_intents import MoveIntent, write_intents
 from storage.library.errors import FolderMissing
 from storage.library.naming.folder_names import FolderNames
@@ -313,3 +314,30 @@ def test_a_file_that_has_both_names_as_two_files_keeps_them_and_the_others_retur
     assert _take_back(studio, iceland.id) == 1
     assert _where(announced) == ["s", "st", "st"]
     assert {move.target.read_bytes() for move in others} == {b"other 7"}
+
+
+def test_a_step_returns_files_only_while_it_has_claimed_all_their_projects(
+    studio: Any, announced: MoveGroup, iceland: Any, norway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweden = studio.project("Sweden")
+    move = FileMove(studio.folder(iceland).path / "owl.jpg", studio.folder(sweden).path / "owl.jpg", size_bytes=7)
+    claim_projects, claims = project_claim.claim_projects, []
+
+    def claim(database: Any, project_ids: Any, **options: Any) -> bool:
+        claims.append(list(project_ids))
+        if claims[-1] == [iceland.id, norway.id]:
+            # Another job had claimed Iceland in between, and died during a move to a third project.
+            _announce(studio, MoveGroup([move], project_id=iceland.id, target_project_id=sweden.id))
+        return claim_projects(database, project_ids, **options)
+
+    def return_files(database: Any, library: Any, intents: list[MoveIntent]) -> int:
+        with database.connect() as connection:
+            claimed = set(connection.execute(select(project_claims.c.project_id)).scalars())
+        assert {one.target_project_id for one in intents} | {iceland.id} <= claimed
+        return take_back(database, library, intents)
+
+    monkeypatch.setattr(project_claim, "claim_projects", claim)
+    monkeypatch.setattr(step_context, "take_back", return_files)
+    assert studio.run("manifest_check", project_id=iceland.id).status == "completed"
+    assert claims == [[iceland.id], [iceland.id, norway.id], [iceland.id, norway.id, sweden.id]]
+    assert interrupted(studio.database, [iceland.id]) == []
