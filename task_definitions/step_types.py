@@ -19,7 +19,7 @@ from task_definitions.wording import listed, shown
 Unit = Literal["items", "projects", "library"]
 DefaultItems = Literal["all", "pending_deletions"]
 
-#: The entry-point group in which installed packages declare their own step types.
+#: The entry-point group in which installed packages declare their own step types: `type = "package.module:function"`.
 STEP_ENTRY_POINT_GROUP = "photojobs.steps"
 
 

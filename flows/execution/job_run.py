@@ -178,8 +178,8 @@ def _run_handler(context: StepContext) -> None:
             if not context.claim.lost.is_set():
                 context.finish()
         finally:
-            context.emit_item_event()
-    context.raise_failures()
+            context.outcomes.emit_event()
+    context.failures.raise_if_any()
 
 
 def _fail_or_retry(

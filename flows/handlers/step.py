@@ -17,9 +17,6 @@ from flows.errors import MissingHandler, PluginError, classed_reason_of
 if TYPE_CHECKING:
     from flows.handlers.step_context import StepContext
 
-#: The entry-point group in which installed packages declare their handlers: `type = "package.module:function"`.
-ENTRY_POINT_GROUP = "photojobs.steps"
-
 #: The type of handlers, functions that run one job. The return value is ignored.
 Handler = Callable[["StepContext"], None]
 
@@ -186,9 +183,11 @@ def load_steps() -> None:
 def _load_all() -> None:
     from importlib.metadata import entry_points
 
+    from task_definitions.step_types import STEP_ENTRY_POINT_GROUP
+
     for module in _BUILTIN_MODULES:
         import_module(module)
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+    for entry_point in entry_points(group=STEP_ENTRY_POINT_GROUP):
         try:
             loaded = entry_point.load()
             if _registry.handlers.get(entry_point.name) is not loaded:

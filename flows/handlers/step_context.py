@@ -58,6 +58,8 @@ class StepContext:
         database: the database. To write, use `transaction`, which checks the claim.
         settings: the settings of this process.
         report: the counts of the handler's work, with the names of a few photos, files or projects for each count.
+        outcomes: the outcomes of the items that have ended, until they are written.
+        failures: the number of items and projects that failed.
         logger: a logger that adds the task, job and tenant to each line.
     """
 
@@ -80,9 +82,9 @@ class StepContext:
         self.report = Report.continued(claim.job.report) if self._keeps_report else Report()
         self.logger = logger or logging.getLogger(f"photojobs.steps.{claim.job.type}")
         self._runtime = runtime
-        self._outcomes = ItemOutcomes(self, runtime, self._store_report)
+        self.outcomes = ItemOutcomes(self, runtime, self._store_report)
         self._progress = JobProgress(claim, runtime, on_progress)
-        self._failures = Failures()
+        self.failures = Failures()
         self._unsafe_projects: set[int] = set()
 
     @property
@@ -243,7 +245,7 @@ class StepContext:
             except LibraryError as error:
                 if project.id not in self._unsafe_projects:
                     self._unsafe_projects.add(project.id)
-                    self._failures.count_tried("project")
+                    self.failures.count_tried("project")
                     self._note_failed_project(project, error)
             else:
                 workable.append(project)
@@ -264,7 +266,7 @@ class StepContext:
             ClaimLost, StepTimeout, StopRequested: raised by `checkpoint`, during the wait or in the block.
             LibraryError, OSError: files of an interrupted move could not be moved back. This failure is recorded too.
         """
-        self._failures.count_tried("project")
+        self.failures.count_tried("project")
         self.report.enter_project(project.project_name)
         is_entered = False
         try:
@@ -285,7 +287,7 @@ class StepContext:
             self.report.enter_project(None)
 
     def _note_failed_project(self, project: Project, error: Exception) -> None:
-        self._failures.add("project", error, name=project.project_name)
+        self.failures.add("project", error, name=project.project_name)
         self.report.fail(project.project_name, reason_of(error))
         self.logger.warning("project %s: %s", project.project_name, reason_of(error), exc_info=_unexpected(error))
 
@@ -321,16 +323,16 @@ class StepContext:
         batch are written before the next batch is read.
         """
         for batch, left_out in self.targets.open_items(size=size):
-            self._outcomes.add(*left_out)
+            self.outcomes.add(*left_out)
             for outcome in left_out:
                 self.report.count(str(outcome.status), example=f"item {outcome.item_id}: {outcome.message}")
                 if outcome.status == ItemStatus.FAILED:
                     error = PermanentStepError(outcome.message or "")
-                    self._failures.add("photo", error, name=f"item {outcome.item_id}")
-            self._failures.count_tried("photo", len(left_out))
+                    self.failures.add("photo", error, name=f"item {outcome.item_id}")
+            self.failures.count_tried("photo", len(left_out))
             if batch:
                 yield batch
-            self.write_outcomes()
+            self.outcomes.write()
 
     @contextmanager
     def item(self, item: TargetItem) -> Iterator[None]:
@@ -341,31 +343,23 @@ class StepContext:
         next item. `StepTimeout` is raised to the caller, and the item stays unfinished.
         """
         self.checkpoint()
-        self._failures.count_tried("photo")
+        self.failures.count_tried("photo")
         try:
             with self.report.timing(item.name):
                 yield
         except SkipItem as error:
-            self._outcomes.add(ItemOutcome(item.id, ItemStatus.SKIPPED, reason_of(error)))
+            self.outcomes.add(ItemOutcome(item.id, ItemStatus.SKIPPED, reason_of(error)))
             self.report.count("skipped", example=named(item.name, reason_of(error)))
         except StepTimeout:
             raise
         except Exception as error:
-            self._failures.add("photo", error, name=item.name)
-            self._outcomes.add(ItemOutcome(item.id, ItemStatus.FAILED, reason_of(error), type(error).__name__))
+            self.failures.add("photo", error, name=item.name)
+            self.outcomes.add(ItemOutcome(item.id, ItemStatus.FAILED, reason_of(error), type(error).__name__))
             self.report.fail(item.name, reason_of(error))
             self.logger.warning("%s", named(item.name, reason_of(error)), exc_info=_unexpected(error))
         else:
-            self._outcomes.add(ItemOutcome(item.id, ItemStatus.DONE))
-        self._outcomes.write_if_due()
-
-    def write_outcomes(self) -> None:
-        """Write the progress, and the outcomes of the items that have ended since the last write."""
-        self._outcomes.write()
-
-    def emit_item_event(self) -> None:
-        """Emit one event for the items whose outcomes were written since the last event about items."""
-        self._outcomes.emit_event()
+            self.outcomes.add(ItemOutcome(item.id, ItemStatus.DONE))
+        self.outcomes.write_if_due()
 
     def enqueue(
         self,
@@ -409,7 +403,7 @@ class StepContext:
 
     def finish(self) -> None:
         """Write the remaining outcomes and the progress. Call this method when the handler has returned or raised."""
-        self.write_outcomes()
+        self.outcomes.write()
         self._progress.write()
 
     def keep_report(self) -> None:
@@ -417,10 +411,6 @@ class StepContext:
         # The write is not repeated, because returning the job to the queue is more important.
         with suppress(StorageError), self.database.begin() as connection:
             self._store_report(connection)
-
-    def raise_failures(self) -> None:
-        """Raise one error for all failed items and projects, as `Failures.raise_if_any` does."""
-        self._failures.raise_if_any()
 
     def _store_report(self, connection: Connection) -> None:
         if self._keeps_report:

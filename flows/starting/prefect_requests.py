@@ -62,6 +62,8 @@ def has_server() -> bool:
 def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str, work: str) -> str | None:
     if not has_server():
         return None
+    import httpx
+
     give_up_at = time.monotonic() + ASK_SECONDS
     unanswered: set[str] = set()
     failures = 0
@@ -71,22 +73,13 @@ def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str, wor
         except Exception as error:  # noqa: BLE001 - whatever the reason, the task is stored and will run.
             failures += 1
             wait_seconds = backoff_seconds(failures, first_seconds=0.25, longest_seconds=5.0)
-            if not _is_there(error) or not may_pass(error) or time.monotonic() + wait_seconds > give_up_at:
-                logger.warning(
-                    "Prefect started no run of %s for %s (%s); `photojobs up` or a worker runs %s",
-                    path,
-                    work,
-                    error,
-                    work,
-                )
+            # If nothing listens at the address, the server is off, and asking again would only delay the caller.
+            is_off = isinstance(error, httpx.ConnectError)
+            problem = f"Prefect started no run of {path} for {work} ({error})"
+            if is_off or not may_pass(error) or time.monotonic() + wait_seconds > give_up_at:
+                logger.warning("%s; `photojobs up` or a worker runs %s", problem, work)
                 return None
-            logger.info(
-                "Prefect started no run of %s for %s (%s); asking again in %.1f seconds",
-                path,
-                work,
-                error,
-                wait_seconds,
-            )
+            logger.info("%s; asking again in %.1f seconds", problem, wait_seconds)
             threading.Event().wait(wait_seconds)
 
 
@@ -132,9 +125,3 @@ def _deployment_at(client: "SyncPrefectClient", path: str) -> "DeploymentRespons
             return deployment
     # A flow run of the paused deployment waits until the definition is back.
     return named if named is not None else client.read_deployment_by_name(path)
-
-
-def _is_there(error: Exception) -> bool:
-    import httpx
-
-    return not isinstance(error, httpx.ConnectError)

@@ -13,7 +13,7 @@ from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.imaging.errors import ImagingError
 from flows.steps.images.observation import OriginalComparison, is_other
-from flows.steps.images.photo_processing import in_parallel
+from flows.steps.images.photo_processing import answers_and_pauses
 from flows.steps.targets.target_projects import each_project
 from storage.batches import batched
 from storage.comparison.derivative_scan import DerivativeScan, mark_changed, mark_missing
@@ -78,7 +78,7 @@ def _update_originals(ctx: StepContext, folder: ProjectFolder, files: Sequence[t
 
     originals: list[Original] = []
     changed: list[Original] = []
-    for (photo_id, name), original in in_parallel(ctx, files, look):
+    for (photo_id, name), original in filter(None, answers_and_pauses(ctx, files, look)):
         if isinstance(original, Exception):
             ctx.report.count("skipped", example=named(name, reason_of(original)))
         elif original is not None:

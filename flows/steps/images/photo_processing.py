@@ -113,21 +113,9 @@ def process_photos(ctx: StepContext, work: PhotoWork, folder: ProjectFolder, pho
         if len(finished) >= BATCH_SIZE or (finished and time.monotonic() - written_at >= WRITE_SECONDS):
             yield from _write(ctx, folder, finished)
             # The caller may have recorded outcomes of items meanwhile, so they are written with the results.
-            ctx.write_outcomes()
+            ctx.outcomes.write()
             finished, written_at = [], time.monotonic()
     yield from _write(ctx, folder, finished)
-
-
-def in_parallel(
-    ctx: StepContext, arguments: Iterable[Argument], function: Callable[[Argument], Answer]
-) -> Iterator[tuple[Argument, Answer]]:
-    """Call a function for each argument in several threads, and yield each argument with its answer when it arrives.
-
-    If the caller stops early, calls that have not begun are dropped, and the generator waits for the running calls.
-    """
-    for answer in answers_and_pauses(ctx, arguments, function):
-        if answer is not None:
-            yield answer
 
 
 def answers_and_pauses(
@@ -137,7 +125,11 @@ def answers_and_pauses(
     *,
     threads: int | None = None,
 ) -> Iterator[tuple[Argument, Answer] | None]:
-    """Yield the same as `in_parallel`, and None each time that no answer has arrived for `WRITE_SECONDS`."""
+    """Call a function for each argument in several threads, and yield each argument with its answer when it arrives.
+
+    None is yielded each time that no answer has arrived for `WRITE_SECONDS`. If the caller stops early, calls that have
+    not begun are dropped, and the generator waits for the running calls.
+    """
     threads = threads or _processes(ctx)
     waiting: dict[Future[Answer], Argument] = {}
     executor = ThreadPoolExecutor(threads, thread_name_prefix="photojobs-images")

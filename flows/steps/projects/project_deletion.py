@@ -7,8 +7,6 @@ missing.
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection
-
 from flows.errors import PermanentStepError
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
@@ -17,7 +15,7 @@ from flows.steps.targets.journal_changes import folder_change, relative_path
 from flows.steps.targets.target_projects import compared, each_project
 from storage.database.tables import projects as projects_table
 from storage.history.foreign_rows import removal_refusals
-from storage.history.journal import FileAction, last_entry, withdraw_entry
+from storage.history.journal import FileAction, JournalEntry, last_entry, withdraw_entry
 from storage.history.row_snapshots import removed_project, snapshot_project
 from storage.library.paths import ProjectFolder
 from storage.library.removal import finish_removal, remove_project_folder
@@ -145,39 +143,32 @@ def _remove_row(ctx: StepContext, project: Project, folder: ProjectFolder) -> No
 
 def _remove_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     ctx.checkpoint()
+    entry = _own_removal(ctx, project)
     # If an earlier attempt has begun the removal, a folder at this place is a new folder, which stays.
-    if _is_journaled(ctx, project) and folder.tenant.path.is_dir() and finish_removal(folder):
+    if entry is not None and folder.tenant.path.is_dir() and finish_removal(folder):
         ctx.report.count("folders removed", example=relative_path(folder))
         return
-    entry_id: int | None = None
-    if folder.exists():
+    if entry is None and folder.exists():
         # The journal is written first, because a removal cannot be undone and may be interrupted.
         with ctx.transaction(durable=True) as connection:
-            entry_id = _journal_folder(ctx, connection, project, folder)
+            row = snapshot_project(connection, project.id)
+            ctx.journal(connection, [folder_change(FileAction.REMOVED, folder, project.id, row=row)])
+        entry = _own_removal(ctx, project)
     try:
         removed = remove_project_folder(folder)
     except Exception:
-        if entry_id is not None and folder.exists():
+        if entry is not None and folder.exists():
             with ctx.transaction() as connection:
-                withdraw_entry(connection, entry_id)
+                withdraw_entry(connection, entry.id)
         raise
     ctx.report.count("folders removed", int(removed), example=relative_path(folder))
 
 
-def _is_journaled(ctx: StepContext, project: Project) -> bool:
+def _own_removal(ctx: StepContext, project: Project) -> JournalEntry | None:
+    """Return the journal's entry about the removal of the project's folder, if this job has written it."""
     with ctx.read() as connection:
         known = last_entry(connection, project_id=project.id, action=FileAction.REMOVED)
-    return known is not None and known.job_id == ctx.job.id
-
-
-def _journal_folder(ctx: StepContext, connection: Connection, project: Project, folder: ProjectFolder) -> int | None:
-    known = last_entry(connection, project_id=project.id, action=FileAction.REMOVED)
-    if known is not None and known.job_id == ctx.job.id:
-        return known.id
-    row = snapshot_project(connection, project.id)
-    ctx.journal(connection, [folder_change(FileAction.REMOVED, folder, project.id, row=row)])
-    written = last_entry(connection, project_id=project.id, action=FileAction.REMOVED)
-    return None if written is None else written.id
+    return known if known is not None and known.job_id == ctx.job.id else None
 
 
 def _reason_to_keep(ctx: StepContext, project: Project, folder: ProjectFolder) -> str | None:
