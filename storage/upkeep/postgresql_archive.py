@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, bindparam, inspect, text
+from sqlalchemy.exc import ProgrammingError
 
 from storage.database.clock import format_timestamp
 from storage.database.engine import Database
@@ -26,11 +27,12 @@ _FORMAT = "photojobs-postgresql-1"
 _MANIFEST = "manifest.json"
 _BLOCK_BYTES = 1 << 20
 #: The errors that a damaged archive causes: the errors of `zipfile`, and the errors of a `manifest.json` without the
-#: expected keys and types. `zipfile` raises a RuntimeError if a damaged header names an unknown compression, or marks a
-#: file of the archive as encrypted.
+#: expected keys and types, such as a `ProgrammingError` for a text that is not a type of PostgreSQL. `zipfile` raises a
+#: RuntimeError if a damaged header names an unknown compression, or marks a file of the archive as encrypted.
 _DAMAGES = (
     zipfile.BadZipFile,
     zlib.error,
+    ProgrammingError,
     AttributeError,
     LookupError,
     RuntimeError,
@@ -134,19 +136,18 @@ def _fill(connection: Connection, archive: zipfile.ZipFile, table: dict[str, Any
     if not our_tables([name]):
         raise DamagedArchive(f"has a table {name!r} that photojobs does not know. Use another backup.")
     known = {column for column, _ in _columns(connection, name)}
+    cursor = connection.connection.cursor()
     for column, type_ in table["columns"]:
         if column not in known:
-            checked = connection.execute(
-                text("SELECT format_type(to_regtype(:type), NULL)"), {"type": type_.partition("(")[0]}
-            ).scalar_one()
-            if checked is None:
+            # `to_regtype` accepts only the text of a type, so that a changed manifest cannot run other statements.
+            known_type = connection.execute(text("SELECT to_regtype(:type)"), {"type": type_}).scalar_one()
+            if known_type is None:
                 raise DamagedArchive(
                     f"has a column {name}.{column} of the type {type_!r}, which the server lacks. "
                     "Create the type on the server first."
                 )
-            connection.execute(text(f"ALTER TABLE {quote(name)} ADD COLUMN {quote(column)} {checked}"))
+            cursor.execute(f"ALTER TABLE {quote(name)} ADD COLUMN {quote(column)} {type_}")
     names = ", ".join(quote(column) for column, _ in table["columns"])
-    cursor = connection.connection.cursor()
     with archive.open(f"{name}.copy") as file, cursor.copy(f"COPY {quote(name)} ({names}) FROM STDIN") as copy:
         while block := file.read(_BLOCK_BYTES):
             copy.write(block)

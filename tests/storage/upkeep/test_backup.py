@@ -230,20 +230,36 @@ def test_an_archive_with_a_damaged_header_is_refused(
 
 
 @pytest.mark.postgres
-def test_an_archive_of_a_newer_schema_is_refused(
-    postgresql_database: Database, empty_postgresql_url: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        (f'"revision": "{head_revision()}"', '"revision": "9999"', (SchemaMismatch, "9999")),
+        ('"mood"', '"temper"', (RestoreFailed, "'temper', which the server lacks")),
+        ('"mood"', '"int; DROP TABLE photos"', (RestoreFailed, "invalid type name")),
+    ],
+)
+def test_an_archive_whose_manifest_does_not_fit_is_refused(
+    postgresql_database: Database,
+    empty_postgresql_url: str,
+    tmp_path: Path,
+    old: str,
+    new: str,
+    error: tuple[type[Exception], str],
 ) -> None:
+    with postgresql_database.begin() as connection:
+        connection.execute(text("CREATE DOMAIN mood AS text"))
+        connection.execute(text("ALTER TABLE jobs ADD COLUMN rating mood"))
     copy = backup(postgresql_database, tmp_path / "copy")
-    newer = tmp_path / "newer"
-    with zipfile.ZipFile(copy) as old, zipfile.ZipFile(newer, "w") as new:
-        for name in old.namelist():
-            content = old.read(name)
-            new.writestr(
-                name, content.replace(head_revision().encode(), b"9999") if name == "manifest.json" else content
-            )
+    changed = tmp_path / "changed"
+    with zipfile.ZipFile(copy) as source, zipfile.ZipFile(changed, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            target.writestr(name, content.replace(old.encode(), new.encode()) if name == "manifest.json" else content)
     database = Database(empty_postgresql_url)
-    with pytest.raises(SchemaMismatch, match="9999"):
-        restore(database, newer)
+    with pytest.raises(error[0], match=error[1]):
+        restore(database, changed)
+    with database.connect() as connection:
+        assert current_revision(connection) is None
     database.close()
 
 
@@ -251,18 +267,27 @@ def test_an_archive_of_a_newer_schema_is_refused(
 def test_columns_that_others_added_on_postgresql_are_restored(
     postgresql_database: Database, empty_postgresql_url: str, tmp_path: Path
 ) -> None:
+    values = {
+        "varchar(10)": "kept",
+        "character(2)": "AT",
+        "bit(3)": "101",
+        "numeric(6,2)": "12.50",
+        "character varying(5)[]": "{a,b}",
+        "timestamp(3) with time zone": "2025-10-01 14:00:00.25+02",
+        "interval day to second(1)": "1 day 00:00:01.5",
+    }
+    read = text("SELECT to_jsonb(jobs) FROM jobs")
+    types = text("SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'jobs'::regclass")
     with postgresql_database.begin() as connection:
-        connection.execute(text('ALTER TABLE jobs ADD COLUMN "odd name" varchar(10)'))
-        connection.execute(
-            text(
-                'INSERT INTO jobs (tenant_id, type, status, created_at, "odd name") '
-                "VALUES ('t', 'x', 'queued', now(), 'kept')"
-            )
-        )
+        cursor = connection.connection.cursor()
+        for type_, value in values.items():
+            cursor.execute(f"""ALTER TABLE jobs ADD COLUMN "50% :{type_}" {type_} DEFAULT '{value}'""")
+        JobsRepository(connection).enqueue(tenant_id="t", type="x")
     database = Database(empty_postgresql_url)
     restore(database, backup(postgresql_database, tmp_path / "copy"))
-    with database.connect() as connection:
-        assert connection.execute(text('SELECT "odd name" FROM jobs')).scalars().all() == ["kept"]
+    for query in (read, types):
+        with postgresql_database.connect() as before, database.connect() as after:
+            assert after.execute(query).all() == before.execute(query).all()
     database.close()
 
 
