@@ -222,17 +222,21 @@ class Worker:
             ImagingError, FolderMissing, OSError, ValueError: the operation raised this error in the process.
         """
         request = json.dumps({"operation": operation, "arguments": arguments}).encode()
-        process = self._send(request, name)
-        clock = _Clock(process)
-        content = self._receive(process, clock, name=name, timeout_seconds=timeout_seconds)
         try:
-            answer: _Answer[Any] = _Answer[result_type].model_validate_json(content)  # type: ignore[valid-type]
-        except ValidationError as error:
+            process = self._send(request, name)
+            clock = _Clock(process)
+            content = self._receive(process, clock, name=name, timeout_seconds=timeout_seconds)
+            try:
+                answer: _Answer[Any] = _Answer[result_type].model_validate_json(content)  # type: ignore[valid-type]
+            except ValidationError as error:
+                raise DecoderCrashed(
+                    f"{name}: the process that decoded it gave no valid answer. The file is probably damaged; open it "
+                    "in another program to check it."
+                ) from error
+        except BaseException:
+            # The process is stopped, because the next call would otherwise receive the late answer of this call.
             self.stop(at_once=True)
-            raise DecoderCrashed(
-                f"{name}: the process that decoded it gave no valid answer. The file is probably damaged; open it in "
-                "another program to check it."
-            ) from error
+            raise
         if answer.resident_bytes > MAX_RESIDENT_BYTES and self._successor is None:
             self._successor = self._new_process()
         if answer.failure is not None:
@@ -299,18 +303,12 @@ class Worker:
                 "memory ran out. Open the file in another program; if it is sound, lower the setting concurrency and "
                 "run the step again."
             ) from error
-        except BaseException:
-            # The process is stopped, because the next call would otherwise receive the late answer of this call.
-            self.stop(at_once=True)
-            raise
-        late = clock.blamed(
+        raise clock.blamed(
             ImageTimeout(
                 f"{name}: decoding took longer than {timeout_seconds:g} seconds and was stopped. "
                 "Raise the setting image_seconds if the file is a real picture."
             )
         )
-        self.stop(at_once=True)
-        raise late
 
     def _ending(self) -> str:
         """Stop the process, and return how it ended, in a few words."""

@@ -155,18 +155,23 @@ def test_a_killed_writer_leaves_no_temporary_file(photo: Path, tmp_path: Path, m
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
 
-def test_an_interrupted_wait_does_not_leave_its_answer_to_the_next_caller(
-    shared_pool: ImagePool, photo: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moment", ["send_bytes", "poll"])
+def test_an_interrupted_call_does_not_leave_its_answer_to_the_next_caller(
+    shared_pool: ImagePool, photo: Path, picture: Any, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
+    other = photo.with_name("b.jpg")
+    picture(200, 80).jpegsave(str(other))
     shared_pool.read_metadata(photo)
+    original = getattr(worker.Connection, moment)
 
-    def interrupt(self: object, timeout: float) -> bool:
+    def interrupt(self: object, *arguments: Any) -> bool:
+        original(self, *arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker.Connection, "poll", interrupt)
+        patch.setattr(worker.Connection, moment, interrupt)
         with pytest.raises(KeyboardInterrupt):
-            shared_pool.run("process_id", int, name="a.jpg")
+            shared_pool.read_metadata(other)
     assert shared_pool.read_metadata(photo).width == 120
 
 
