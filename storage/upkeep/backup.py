@@ -21,6 +21,7 @@ from storage.library.atomic_write import fsync_file, fsync_folder, temporary_pat
 from storage.library.exclusive_rename import rename_exclusively
 from storage.upkeep import postgresql_archive
 from storage.upkeep.revisions import wait_for_other_changes
+from storage.upkeep.sqlite_schema import open_read_only
 
 
 class BackupFailed(StorageError):
@@ -135,8 +136,8 @@ def _default_target(database: Database) -> Path:
 
 
 def _copy_sqlite(database: Database, target: Path) -> None:
-    with contextlib.closing(_open_source(database)) as source:
-        try:
+    try:
+        with contextlib.closing(_open_source(database)) as source:
             create_private(target)
             with contextlib.closing(sqlite3.connect(target)) as copy:
                 # The file is copied in one step. A write of another program between two steps would restart the copy.
@@ -144,10 +145,10 @@ def _copy_sqlite(database: Database, target: Path) -> None:
                 # A database in WAL mode has several files, but a backup must be one complete file.
                 copy.execute("PRAGMA journal_mode = DELETE")
                 problem = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        except sqlite3.Error as error:
-            raise BackupFailed(
-                f"{database.url}: the backup cannot be made: {error}. Nothing was changed. Check the disk and the file."
-            ) from error
+    except sqlite3.Error as error:
+        raise BackupFailed(
+            f"{database.url}: the backup cannot be made: {error}. Nothing was changed. Check the disk and the file."
+        ) from error
     if problem != "ok":
         raise BackupFailed(
             f"{database.url}: the file is damaged, so no sound backup can be made: {problem}. Nothing was changed. "
@@ -156,20 +157,15 @@ def _copy_sqlite(database: Database, target: Path) -> None:
 
 
 def _open_source(database: Database) -> sqlite3.Connection:
-    if database.path is None:
-        raw = database.engine.raw_connection().driver_connection
-        assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - only called for SQLite.
-        memory = sqlite3.connect(":memory:")
-        raw.backup(memory)
-        return memory
-    if not database.path.is_file():
-        raise DatabaseUnavailable(
-            f"{database.path}: the file does not exist. Name the database in PHOTOJOBS_DATABASE_URL."
-        )
-    # A new connection is used, because a pooled one may have the open transaction of the upgrade that needs the backup.
-    source = sqlite3.connect(f"{database.path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
-    source.execute("PRAGMA busy_timeout = 30000")
-    return source
+    if database.path is not None:
+        # A new connection is used, because a pooled one may have the open transaction of the upgrade that needs the
+        # backup.
+        return open_read_only(database.path)
+    raw = database.engine.raw_connection().driver_connection
+    assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - only called for SQLite.
+    memory = sqlite3.connect(":memory:")
+    raw.backup(memory)
+    return memory
 
 
 def _is_sqlite_file(path: Path) -> bool:
@@ -178,9 +174,9 @@ def _is_sqlite_file(path: Path) -> bool:
 
 
 def _fill_sqlite(database: Database, archive: Path) -> None:
-    uri = f"{archive.absolute().as_uri()}?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True)) as source:
+    with contextlib.ExitStack() as opened:
         try:
+            source = opened.enter_context(contextlib.closing(open_read_only(archive)))
             problem = source.execute("PRAGMA integrity_check(1)").fetchone()[0]
         except sqlite3.Error as error:
             problem = str(error)

@@ -4,12 +4,9 @@ An SQLite file is opened read-only, so that a file can be checked before its fir
 `storage.upkeep.integrity_rules` decides which rows are faulty.
 """
 
-import os
-import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.pool import NullPool
@@ -27,6 +24,7 @@ from storage.upkeep.sqlite_schema import (
     foreign_key_violations,
     integrity_problems,
     list_objects,
+    open_read_only,
     read_table,
 )
 from storage.upkeep.table_definition import quote
@@ -162,34 +160,13 @@ def _opened(database: Database) -> Iterator[Connection]:
         with snapshot(database) as connection:
             yield connection
         return
-    engine = create_engine("sqlite://", creator=lambda: _open_read_only(path), poolclass=NullPool)
+    engine = create_engine("sqlite://", creator=lambda: open_read_only(path), poolclass=NullPool)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     event.listen(
         engine, "handle_error", lambda context: storage_error(context.original_exception, database.engine), retval=True
     )
     with engine.connect() as connection:
         yield connection
-
-
-def _open_read_only(path: Path) -> sqlite3.Connection:
-    if not path.is_file():
-        raise DatabaseUnavailable(f"{path}: the file does not exist. Name the database in PHOTOJOBS_DATABASE_URL.")
-    uri = path.absolute().as_uri()
-    # In WAL mode, a read-only connection leaves its -wal and -shm files behind. A writable connection removes them, so
-    # a file that may be written and has no -wal file is opened as writable.
-    is_at_rest = os.access(path, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
-    connection = sqlite3.connect(f"{uri}?mode={'rw' if is_at_rest else 'ro'}", uri=True, isolation_level=None)
-    try:
-        connection.execute("PRAGMA query_only = ON")
-        connection.execute("PRAGMA busy_timeout = 30000")
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
-        connection.close()
-        # In a read-only folder, a file in WAL mode can only be opened as an immutable file.
-        if not str(getattr(error, "sqlite_errorname", "")).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
-            raise
-        connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None)
-    return connection
 
 
 def _error(name: str, problem: str, remedy: str) -> Finding:

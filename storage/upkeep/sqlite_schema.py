@@ -1,11 +1,15 @@
-"""Reads the tables, indexes, triggers and views of an SQLite file from its schema."""
+"""Opens an SQLite file for reading, and reads its tables, indexes, triggers and views from its schema."""
 
+import os
+import sqlite3
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from storage.errors import DatabaseUnavailable
 from storage.upkeep.table_definition import TableDefinition, quote
 
 
@@ -84,6 +88,36 @@ class SchemaObject:
     def is_table_of_rows(self) -> bool:
         """Whether the object is an ordinary table. A virtual table is not: its module may not be installed."""
         return self.type == "table" and not self.sql.upper().startswith("CREATE VIRTUAL")
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open an SQLite file so that it cannot be changed.
+
+    Raises:
+        DatabaseUnavailable: the file does not exist.
+        sqlite3.Error: the file cannot be read, for example because it is not a database.
+    """
+    if not path.is_file():
+        raise DatabaseUnavailable(f"{path}: the file does not exist. Name the database in PHOTOJOBS_DATABASE_URL.")
+    uri = path.absolute().as_uri()
+    wal, journal = (path.with_name(f"{path.name}-{suffix}") for suffix in ("wal", "journal"))
+    # In WAL mode, a read-only connection leaves its -wal and -shm files behind. A writable connection removes them, so
+    # a file that may be written and has no -wal file is opened as writable.
+    is_at_rest = os.access(path, os.W_OK) and not wal.exists()
+    connection = sqlite3.connect(f"{uri}?mode={'rw' if is_at_rest else 'ro'}", uri=True, isolation_level=None)
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA busy_timeout = 30000")
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        # In a read-only folder, a file in WAL mode can only be opened as an immutable file. SQLite then ignores commits
+        # in the -wal file, and a journal of an interrupted transaction.
+        is_complete = not any(other.exists() and other.stat().st_size for other in (wal, journal))
+        if not (is_complete and error.sqlite_errorname.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))):
+            raise
+        connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    return connection
 
 
 def list_objects(connection: Connection) -> list[SchemaObject]:

@@ -63,6 +63,25 @@ def test_what_is_restored_is_what_was_there(filled: Database, empty_database: Da
         assert current_revision(connection) == head_revision()
 
 
+def test_a_file_in_wal_mode_is_restored_from_a_place_where_nothing_can_be_written(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    copy = backup(sqlite_database, tmp_path / "copy")
+    with contextlib.closing(sqlite3.connect(copy)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    # On a read-only disk, SQLite cannot create the file with the index of the WAL.
+    (tmp_path / "copy-shm").symlink_to("/missing/index")
+    restored = Database(tmp_path / "restored.db")
+    restore(restored, copy)
+    assert rows(restored) == rows(sqlite_database)
+    restored.close()
+    assert backup(Database(copy), tmp_path / "second").is_file()
+    # A WAL with commits cannot be left out.
+    (tmp_path / "copy-wal").write_bytes(b"commits")
+    with pytest.raises(BackupFailed, match="unable to open"):
+        backup(Database(copy), tmp_path / "third")
+
+
 def test_a_restored_database_goes_on_giving_out_new_ids(
     filled: Database, empty_database: Database, tmp_path: Path
 ) -> None:
