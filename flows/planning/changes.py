@@ -15,7 +15,7 @@ from storage.library.paths import DERIVATIVE_EXTENSION, PREVIEW_FOLDER, THUMB_FO
 from storage.library.trash import parse_trash_name
 from storage.library.tree import TreeChange
 from storage.shadow.row_changes import RowChange
-from task_definitions.foreign_documents import parse_json
+from task_definitions.foreign_documents import Bounds, parse_json
 
 #: The possible actions of a change, in the order in which a report lists them, with the words that it shows.
 ACTIONS: Final[Mapping[str, str]] = {
@@ -33,6 +33,10 @@ ACTIONS: Final[Mapping[str, str]] = {
     "change_row": "rows to change",
     "remove_row": "rows to remove",
 }
+
+#: Limits for one line of a saved plan. They are high because a line may have the ids of all photos, or a large value of
+#: a row.
+LINE_BOUNDS: Final = Bounds(max_bytes=256 * 1024 * 1024, max_depth=64)
 
 _ROW_ACTIONS: Final = {"added": "add_row", "changed": "change_row", "removed": "remove_row"}
 
@@ -114,7 +118,7 @@ class Change:
         Raises:
             UnreadableDocument, AttributeError, TypeError, ValueError: the line is not a change.
         """
-        document = parse_json(line, source="the plan")
+        document = parse_json(line, source="the plan", bounds=LINE_BOUNDS)
         columns = {name: (old, new) for name, (old, new) in document.pop("columns", {}).items()}
         # `to_json` leaves out values that are None, so a missing project id is None.
         return cls(**{"project_id": None, **document}, columns=columns)

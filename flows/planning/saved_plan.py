@@ -18,7 +18,7 @@ from typing import IO, Any, Final, Self
 from pydantic import ValidationError
 
 from flows.errors import FlowsError
-from flows.planning.changes import Change
+from flows.planning.changes import LINE_BOUNDS, Change
 from flows.process.runtime import Runtime
 from storage.database.clock import format_timestamp, parse_timestamp
 from storage.errors import StorageError
@@ -29,13 +29,10 @@ from storage.photos.photo_selection import PhotoSelection
 from storage.queue.new_tasks import NewTask
 from storage.settings import Settings
 from task_definitions import Scope
-from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json
+from task_definitions.foreign_documents import UnreadableDocument, parse_json
 
 FORMAT: Final = "photojobs plan"
 VERSION: Final = 1
-
-#: Limits for one line. They are high because the first line has the ids of all photos.
-_LINE_BOUNDS: Final = Bounds(max_bytes=256 * 1024 * 1024, max_depth=64)
 
 #: The settings that affect the changes of a run. A plan is outdated if one of them has changed.
 _SETTINGS_THAT_MATTER: Final = (
@@ -160,7 +157,7 @@ class SavedPlan:
         first = last = b""
         try:
             with path.open("rb") as file:
-                while line := file.readline(_LINE_BOUNDS.max_bytes + 1):
+                while line := file.readline(LINE_BOUNDS.max_bytes + 1):
                     if count:
                         digest.update(last)
                     first, last = first or line, line
@@ -271,7 +268,7 @@ def _settings(settings: Settings) -> dict[str, Any]:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        document = parse_json(line, source="the plan", bounds=_LINE_BOUNDS)
+        document = parse_json(line, source="the plan", bounds=LINE_BOUNDS)
     except UnreadableDocument:
         return {}
     return document if isinstance(document, dict) else {}

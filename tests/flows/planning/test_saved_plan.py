@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flows.planning.changes import Change
 from flows.planning.saved_plan import VERSION, DamagedPlan, PlanOutdated, PlanWriter, SavedPlan
 from flows.process.runtime import Runtime
 from storage.lifecycle.pinned_definition import PinnedDefinition
@@ -73,6 +74,13 @@ def test_the_plan_of_another_version_of_photojobs_is_refused(plan: SavedPlan, ve
     plan.path.write_text(header.replace(f'"version": {VERSION}', f'"version": {version}') + "".join(rest))
     with pytest.raises(DamagedPlan, match=f"was saved by {age} version of photojobs"):
         SavedPlan.read(plan.path)
+
+
+def test_a_change_of_a_large_value_is_read_back() -> None:
+    change = Change(
+        step=0, type="x", action="add_row", project_id=1, project="Iceland", columns={"meta_json": (None, "x" * 2**20)}
+    )
+    assert Change.from_json(change.to_json()) == change
 
 
 def test_no_other_setting_outdates_a_plan(plan: SavedPlan) -> None:
