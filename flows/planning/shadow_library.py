@@ -71,26 +71,29 @@ class _Shadow:
         waiting = [(self._real_root, self._root, 0)]
         while waiting:
             real, shadow, depth = waiting.pop()
+            try:
+                listed = os.scandir(real)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except PermissionError:
+                # The steps cannot list this folder either, so its shadow is an empty folder.
+                listed = os.scandir(self._nowhere / "folder")
             shadow.mkdir()
             yield shadow.lstat(), real
             self._modes.append((shadow, _own_mode(real)))
-            try:
-                with os.scandir(real) as entries:
-                    for entry in entries:
-                        path = Path(entry.path)
-                        try:
-                            status = entry.stat(follow_symlinks=False)
-                        except FileNotFoundError:
-                            continue
-                        if stat.S_ISDIR(status.st_mode):
-                            if self._is_shown(path, depth):
-                                waiting.append((path, shadow / entry.name, depth + 1))
-                        elif self._is_shown(path, depth):
-                            self._make_file(path, shadow / entry.name, status, depth)
-                            yield (shadow / entry.name).lstat(), path
-            except PermissionError:
-                # The steps cannot list this folder either.
-                continue
+            with listed as entries:
+                for entry in entries:
+                    path = Path(entry.path)
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except (FileNotFoundError, PermissionError):
+                        continue
+                    if stat.S_ISDIR(status.st_mode):
+                        if self._is_shown(path, depth):
+                            waiting.append((path, shadow / entry.name, depth + 1))
+                    elif self._is_shown(path, depth):
+                        self._make_file(path, shadow / entry.name, status, depth)
+                        yield (shadow / entry.name).lstat(), path
 
     def _is_shown(self, path: Path, depth: int) -> bool:
         """Return whether the shadow has a copy of `path`, whose folder is `depth` levels below the root."""
@@ -127,9 +130,11 @@ class _Shadow:
             shadow.write_bytes(content)
 
     def _link_target(self, link: Path) -> Path:
-        if link.is_dir():
-            return self._nowhere / "folder"
-        return self._nowhere / ("file" if link.exists() else "missing")
+        try:
+            return self._nowhere / ("folder" if link.is_dir() else "file" if link.exists() else "missing")
+        except OSError:
+            # The target is in a folder that this process cannot open, or is not a possible path.
+            return self._nowhere / "missing"
 
 
 def _own_mode(real: Path) -> int:

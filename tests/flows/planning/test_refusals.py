@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
@@ -96,3 +97,20 @@ def test_what_the_clock_does_not_affect_is_run_after_it_was_set_back(clocked: _C
     clocked.save("undo", payload={"undo": "task"})
     clocked.now += timedelta(hours=1)
     assert clocked.refusals() == {}
+
+
+def test_a_folder_that_another_program_removes_meanwhile_is_planned_as_removed(
+    clocked: _ClockedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed, scandir = clocked.world.root / "tenant" / "Norway", os.scandir
+
+    def remove_first(path: Any) -> Any:
+        if str(path) == str(removed) and removed.exists():
+            shutil.rmtree(removed)
+        return scandir(path)
+
+    new = new_task(load_definitions()["maintenance_global"], tenant_id="tenant")
+    monkeypatch.setattr(os, "scandir", remove_first)
+    plan = make_plan(clocked.world.runtime, new)
+    assert not removed.exists()
+    assert not plan.would_fail
