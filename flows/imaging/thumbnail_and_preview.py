@@ -42,8 +42,6 @@ class Derivatives:
     Attributes:
         status: `generated`, or `not_supported` if no installed decoder supports the original and no file was written.
         reason: the reason why the original is not supported; None if it is supported.
-        orientation: the EXIF orientation, 1 to 8, of the original. The derivatives are upright.
-        width, height: the size of the upright original in pixels; 0 if it is not supported.
         source: the fingerprint of the original when it was opened. It has a hash if a hash was requested and the file
             did not change while it was read.
         thumbnail, preview: the written files; None if they were not requested.
@@ -52,29 +50,10 @@ class Derivatives:
 
     status: Literal["generated", "not_supported"]
     reason: str | None
-    orientation: int
-    width: int
-    height: int
     source: Fingerprint
     thumbnail: WrittenImage | None = None
     preview: WrittenImage | None = None
     metadata: PhotoMetadata | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """An original whose header was read, with its upright size in pixels.
-
-    Attributes:
-        image: the picture. For a RAW file, it is the embedded preview, or None if the preview is not a JPEG.
-        raw: the header of a RAW file; None for other files.
-    """
-
-    image: OpenImage | None
-    raw: RawFile | None
-    orientation: int
-    width: int
-    height: int
 
 
 def make_derivatives(
@@ -154,26 +133,22 @@ def write_derivatives(
             # If the metadata cannot be read, the caller calls `read_metadata`, which raises the error.
             with contextlib.suppress(UnreadableImage):
                 metadata = metadata_of(file)
-        opened: _Opened | None = None
         try:
-            opened = _open(file, options.limits)
-            pixels = _decode(opened, long_edge_pixels=edge, max_seconds=options.limits.max_seconds)
+            image, raw = _open(file, options.limits)
+            pixels = _decode(image, raw, long_edge_pixels=edge, max_seconds=options.limits.max_seconds)
         except (NoEmbeddedPreview, UnsupportedCodec) as error:
-            opened, reason = None, str(error)
+            reason = str(error)
         fingerprint = fingerprint_with_hash(file) if with_hash else fingerprint_of(file)
-    if opened is None:
-        return Derivatives("not_supported", reason, 1, 0, 0, fingerprint, metadata=metadata)
+    if reason is not None:
+        return Derivatives("not_supported", reason, fingerprint, metadata=metadata)
     written = _write_all(pixels, wanted)
     return Derivatives(
-        status="generated",
-        reason=None,
-        orientation=opened.orientation,
-        width=opened.width,
-        height=opened.height,
-        source=fingerprint,
-        metadata=metadata,
+        "generated",
+        None,
+        fingerprint,
         thumbnail=None if thumbnail is None else written[thumbnail],
         preview=None if preview is None else written[preview],
+        metadata=metadata,
     )
 
 
@@ -192,15 +167,19 @@ def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Deri
     with open_source(source) as file:
         fingerprint = fingerprint_of(file)
         try:
-            opened = _open(file, limits)
-            if opened.image is not None and opened.raw is None:
-                decode.check_codec(opened.image, max_seconds=limits.max_seconds)
+            image, raw = _open(file, limits)
+            if image is not None and raw is None:
+                decode.check_codec(image, max_seconds=limits.max_seconds)
         except (NoEmbeddedPreview, UnsupportedCodec) as error:
-            return Derivatives("not_supported", str(error), 1, 0, 0, fingerprint)
-    return Derivatives("generated", None, opened.orientation, opened.width, opened.height, fingerprint)
+            return Derivatives("not_supported", str(error), fingerprint)
+    return Derivatives("generated", None, fingerprint)
 
 
-def _open(file: SourceFile, limits: ImageLimits) -> _Opened:
+def _open(file: SourceFile, limits: ImageLimits) -> tuple[OpenImage | None, RawFile | None]:
+    """Return the picture of an original, and the header of a RAW file or None for other files.
+
+    The picture of a RAW file is its embedded preview, or None if the preview is not a JPEG.
+    """
     raw = read_raw(file, with_preview=True) if has_raw_name(file) else None
     if raw is None:
         image: OpenImage | None = open_image(file)
@@ -209,14 +188,10 @@ def _open(file: SourceFile, limits: ImageLimits) -> _Opened:
         image = None if raw.jpeg is None else open_memory(raw.jpeg, file.name)
     if image is not None:
         limits.check(image.width, image.height, name=image.name, whole_bytes=image.whole_bytes)
-    sized = raw or image
-    assert sized is not None  # noqa: S101 - a file that is not RAW has an image.
-    orientation = sized.orientation or 1
-    return _Opened(image, raw, orientation, *upright_size(sized.width, sized.height, orientation))
+    return image, raw
 
 
-def _decode(opened: _Opened, *, long_edge_pixels: int, max_seconds: float) -> Any:
-    image, raw = opened.image, opened.raw
+def _decode(image: OpenImage | None, raw: RawFile | None, *, long_edge_pixels: int, max_seconds: float) -> Any:
     if image is None:
         assert raw is not None  # noqa: S101 - only a RAW file has no image.
         stored = vips.load_vips().Image.new_from_memory(raw.pixels, raw.pixels_width, raw.pixels_height, 3, "uchar")
@@ -236,11 +211,6 @@ def _decode(opened: _Opened, *, long_edge_pixels: int, max_seconds: float) -> An
 def _lies_as_the_sensor(image: Any, raw: RawFile) -> bool:
     is_quarter_turn = raw.orientation >= 5
     return not is_quarter_turn or (image.width >= image.height) == (raw.width >= raw.height)
-
-
-def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """Return the width and height of a picture after it is turned upright by an EXIF orientation."""
-    return (height, width) if orientation >= 5 else (width, height)
 
 
 def _write_all(pixels: Any, wanted: list[tuple[Path, Rendition]]) -> dict[Path, WrittenImage]:

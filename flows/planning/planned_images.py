@@ -50,7 +50,7 @@ class PlannedImages(ImageProcessing):
         for path in (thumbnail, preview):
             if path is not None:
                 write_atomically(path, _PLACEHOLDER)
-        written = WrittenImage(made.width, made.height, len(_PLACEHOLDER))
+        written = WrittenImage(0, 0, len(_PLACEHOLDER))
         return replace(
             made,
             thumbnail=None if thumbnail is None else written,

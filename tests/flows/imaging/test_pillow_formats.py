@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from PIL import Image
@@ -17,7 +18,7 @@ from flows.imaging.limits import ImageLimits, ImageOptions
 from flows.imaging.metadata import read_metadata
 from flows.imaging.pixels import decode, pillow
 from flows.imaging.pixels.open_image import OpenImage, without_decoder
-from flows.imaging.thumbnail_and_preview import inspect_image, make_derivatives
+from flows.imaging.thumbnail_and_preview import WrittenImage, inspect_image, make_derivatives
 from tests.flows.imaging.conftest import QUARTERS
 from tests.flows.imaging.test_containers import SEEN, box, jxl
 
@@ -71,7 +72,7 @@ KINDS = ["heic", "jp2", "zstd", "avis"]
 def test_the_picture_is_shown_in_its_size_and_colors(kind: str, picture: Any, tmp_path: Path) -> None:
     path = make(kind, picture, tmp_path)
     made = make_derivatives(path, preview=tmp_path / "a.webp", thumbnail=tmp_path / "t.webp")
-    assert (made.status, made.width, made.height, made.orientation) == ("generated", 64, 96, 1)
+    assert (made.status, made.preview) == ("generated", WrittenImage(64, 96, ANY))
     for seen, color in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
         assert seen == pytest.approx(color, abs=25)
     assert inspect_image(path).status == "generated"
@@ -87,7 +88,7 @@ def test_a_tiff_whose_pixels_pillow_reads_is_turned_once(picture: Any, tmp_path:
 
     made = make_derivatives(tmp_path / "a.tif", preview=tmp_path / "a.webp")
 
-    assert (made.status, made.width, made.height, made.orientation) == ("generated", 64, 96, orientation)
+    assert (made.status, made.preview) == ("generated", WrittenImage(64, 96, ANY))
     with Image.open(tmp_path / "a.webp") as shown:
         assert shown.size == (64, 96)
     for seen, color in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
@@ -114,7 +115,7 @@ def test_an_avif_whose_pixels_pillow_reads_is_turned_once(
 
     made = make_derivatives(tmp_path / "a.avif", preview=tmp_path / "a.webp")
 
-    assert (made.status, made.width, made.height) == ("generated", 64, 96)
+    assert (made.status, made.preview) == ("generated", WrittenImage(64, 96, ANY))
     for seen, color in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
         assert seen == pytest.approx(color, abs=25)
 
@@ -250,7 +251,7 @@ def test_a_jpeg_that_lacks_only_its_end_is_shown(jpeg: bytes, tmp_path: Path) ->
     assert jpeg.endswith(b"\xff\xd9")
     (tmp_path / "a.jpg").write_bytes(jpeg[:-2])
     made = make_derivatives(tmp_path / "a.jpg", preview=tmp_path / "a.webp")
-    assert (made.status, made.width) == ("generated", 120)
+    assert (made.status, made.preview) == ("generated", WrittenImage(120, 80, ANY))
     for seen, color in zip(quarters_of(tmp_path / "a.webp"), QUARTERS, strict=True):
         assert seen == pytest.approx(color, abs=25)
 
