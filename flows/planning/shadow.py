@@ -18,6 +18,8 @@ from flows.planning.planned_images import PlannedImages
 from flows.planning.shadow_library import cast_shadow
 from flows.process.runtime import Runtime
 from flows.steps.targets.folder_owner import manifest_id
+from flows.telemetry.events import Events
+from flows.telemetry.span_makers import NoTracing
 from storage.database.engine import Database
 from storage.database.snapshot import snapshot
 from storage.history.undo_entries import UNDO
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 class ShadowRuntime(Runtime):
     """A runtime whose database and library are a shadow. It reads images from the real library.
 
+    It writes no log lines and creates no spans for jobs, because the jobs of a plan are not jobs of the real database.
+
     Args:
         database: the shadow's database.
         settings: the settings, with the root of the shadow library.
@@ -47,6 +51,7 @@ class ShadowRuntime(Runtime):
 
     def __init__(self, database: Database, *, settings: Settings, tree: LibraryTree, is_thorough: bool) -> None:
         super().__init__(database, settings=settings)
+        self.events, self.tracing = Events(), NoTracing()
         self._tree = tree
         self._is_thorough = is_thorough
         self._images_lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -10,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flows.api.saved_plan_run import prepare_run
 from flows.planning.plan import make_plan
 from flows.planning.saved_plan import PlanWriter, SavedPlan
 from flows.starting.new_task import new_task
+from flows.telemetry.spans import Spans
 from storage import Database
 from storage.photos.projects import ProjectsRepository
 from task_definitions import load_definitions
 from tests.flows.planning.worlds import NOW, LibrarySpec, PhotoSpec, ProjectSpec, World
+from tests.flows.telemetry.test_spans import provider_to
 from tests.flows.undoing.looking import run, start
 
 _FOX, _ELK = PhotoSpec("fox"), PhotoSpec("elk", keep_jpg=1)
@@ -114,3 +118,18 @@ def test_a_folder_that_another_program_removes_meanwhile_is_planned_as_removed(
     plan = make_plan(clocked.world.runtime, new)
     assert not removed.exists()
     assert not plan.would_fail
+
+
+def test_the_jobs_of_a_plan_are_in_no_log_and_no_trace(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(_LIBRARY, log_format="json")
+    exporter = InMemorySpanExporter()
+    spans = Spans(provider_to(exporter))
+    monkeypatch.setattr("flows.process.runtime.open_tracing", lambda: spans)
+    with caplog.at_level(logging.INFO, logger="photojobs.log"):
+        assert not make_plan(
+            world.runtime, new_task(load_definitions()["maintenance_global"], tenant_id="tenant")
+        ).is_empty
+    assert [record.message for record in caplog.records if record.name == "photojobs.log"] == []
+    assert exporter.get_finished_spans() == ()
