@@ -74,4 +74,4 @@ def _offset_text(offset: str) -> str:
     found = _OFFSET.fullmatch(offset)
     if found is None or int(found[2]) > 14 or int(found[3]) > 59:
         return ""
-    return f"{found[1]}{found[2]}:{found[3]}"
+    return f"{found[1]}{int(found[2]):02}:{int(found[3]):02}"
