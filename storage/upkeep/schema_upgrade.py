@@ -79,8 +79,9 @@ class DowngradeReport:
 def upgrade(database: Database) -> UpgradeReport:
     """Upgrade the database to the newest schema, in one transaction. This includes SQLite files of earlier programs.
 
-    An SQLite file with rows is first copied by `storage.upkeep.backup`. PostgreSQL is not copied, because our revisions
-    remove no rows from its tables. If the schema is the newest, nothing is changed.
+    An SQLite file with rows is first copied by `storage.upkeep.backup`; the copy is removed if a migration fails.
+    PostgreSQL is not copied, because our revisions remove no rows from its tables. If the schema is the newest, nothing
+    is changed.
 
     Raises:
         SchemaMismatch: a newer version of photojobs wrote the database, or tables of another program have the names of
@@ -109,7 +110,7 @@ def downgrade(
     The columns and tables of newer revisions are dropped. By default, the result is the schema that other programs use.
     `force` is needed if tasks are unfinished; their jobs stay as standalone jobs. `force` is also needed if files of
     interrupted moves were not moved back. The backup is the file `backup_to`; by default it is next to the SQLite file,
-    or in the working folder.
+    or in the working folder. It is removed if a migration fails.
 
     Raises:
         UnfinishedTasks: tasks are unfinished, or files were not moved back, and `force` is not set.
@@ -128,7 +129,7 @@ def downgrade(
         _check_downgrade(connection, database, revision, force=force)
     copy = None if database.path is None and not database.is_postgresql else backup(database, backup_to)
     transaction = database.begin() if database.is_postgresql else _without_foreign_keys(database)
-    with _wrapping_errors(database), transaction as connection:
+    with _wrapping_errors(database), transaction as connection, _removing_on_error(copy):
         wait_for_other_changes(connection)
         current = _check_downgrade(connection, database, revision, force=force)
         with nullcontext() if database.is_postgresql else _without_views_and_triggers(connection):
@@ -173,17 +174,17 @@ def _upgrade_sqlite(database: Database) -> UpgradeReport:
         plan = legacy.read_plan(connection, database.url) if revision in (None, BASELINE) else None
         before = legacy_upgrade.count_all_rows(connection)
         copy = backup(database) if before and database.path is not None else None
-        gained: dict[str, int] = {}
-        if plan is not None:
-            violations = foreign_key_violations(connection)
-            triggers = legacy_upgrade.take_triggers(connection)
-            gained = legacy_upgrade.adopt(connection, plan, format_timestamp(database.clock()))
-            stamp(connection, BASELINE)
-            migrate_to(connection, "head")
-            legacy_upgrade.put_triggers_back(connection, triggers)
-            legacy_upgrade.verify(connection, before=before, gained=gained, violations=violations)
-        else:
-            migrate_to(connection, "head")
+        with _removing_on_error(copy):
+            if plan is None:
+                migrate_to(connection, "head")
+            else:
+                violations = foreign_key_violations(connection)
+                triggers = legacy_upgrade.take_triggers(connection)
+                gained = legacy_upgrade.adopt(connection, plan, format_timestamp(database.clock()))
+                stamp(connection, BASELINE)
+                migrate_to(connection, "head")
+                legacy_upgrade.put_triggers_back(connection, triggers)
+                legacy_upgrade.verify(connection, before=before, gained=gained, violations=violations)
         return UpgradeReport(
             from_revision=revision,
             to_revision=head_revision(),
@@ -276,6 +277,17 @@ def _unwritable_tables(connection: Connection) -> set[str]:
         if any(read_table(connection, key.table) is None for key in table.foreign_keys):
             unwritable.add(table.name)
     return unwritable
+
+
+@contextmanager
+def _removing_on_error(copy: Path | None) -> Iterator[None]:
+    """Remove the copy if the block fails inside the transaction, so that repeated failures do not fill the disk."""
+    try:
+        yield
+    except Exception:
+        if copy is not None:
+            copy.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

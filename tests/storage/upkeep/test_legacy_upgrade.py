@@ -632,6 +632,16 @@ def test_a_column_that_ours_would_take_over_is_refused(file: LegacyFile) -> None
         file.upgrade()
 
 
+def test_a_reference_that_cannot_be_an_id_is_refused_and_no_copy_stays(file: LegacyFile) -> None:
+    create_tables(file, job_columns=JOB_MORE)
+    file.photo(1, project_id="alps")
+    before = file.rows()
+    with pytest.raises(SchemaMismatch, match=r"photos.project_id: 'alps' cannot be an id in projects"):
+        file.upgrade()
+    assert file.rows() == before
+    assert file.backups() == []
+
+
 def test_what_is_no_database_is_refused_and_not_changed(file: LegacyFile) -> None:
     file.path.write_bytes(b"this is a letter, not a database" * 100)
     before = file.path.read_bytes()
@@ -845,6 +855,7 @@ def test_a_downgrade_after_which_other_programs_could_not_write_is_refused(file:
         with pytest.raises(SchemaMismatch, match=f"no longer write to {'notes' if 'TABLE' in object_ else 'jobs'}, b"):
             downgrade(database)
         assert file.execute("SELECT * FROM sqlite_schema") == before
+        assert len(file.backups()) == 1
         downgrade(database, "0008")
     assert file.execute("SELECT 1 FROM sqlite_schema WHERE sql = ?", object_) != []
 
