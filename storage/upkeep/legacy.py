@@ -329,10 +329,10 @@ def is_outdated_check(constraint: TableConstraint, reference: TableSchema) -> bo
 
 
 def _is_row_id(table: TableSchema) -> bool:
-    column = table.columns["id"]
-    keys = [other for other in table.columns.values() if other.key_position]
-    without_row_id = any(option.upper() == "WITHOUT ROWID" for option in table.definition.options)
-    return keys == [column] and column.type.upper() == "INTEGER" and not without_row_id
+    # SQLite creates an index for each primary key that is not the row id.
+    keys = [name for name, column in table.columns.items() if column.key_position]
+    indexes = [[name for name, _ in index.columns] for index in table.indexes if index.sql is None]
+    return keys == ["id"] and [table.columns["id"].name] not in indexes
 
 
 def _count_null(connection: Connection, table: TableSchema, column: str) -> int:

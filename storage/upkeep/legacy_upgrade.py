@@ -137,7 +137,7 @@ def _new_definition(plan: TablePlan, existing: TableSchema) -> TableDefinition:
         if column.name.lower() in plan.replaced:
             column = ColumnDefinition(column.name, _definition_text(plan.reference, column.name.lower()))
         elif column.name.lower() in plan.nullable:
-            column = ColumnDefinition(column.name, column.text_without_not_null)
+            column = ColumnDefinition(column.name, column.text_with_null)
         elif column.name.lower() in plan.defaulted:
             default = _neutral_value(existing.columns[column.name.lower()])
             column = ColumnDefinition(column.name, f"{column.text} DEFAULT {default}")

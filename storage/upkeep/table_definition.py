@@ -34,14 +34,18 @@ class ColumnDefinition:
         return any(kind == "word" and token.upper() == "CHECK" for kind, token in _tokens(self.text))
 
     @property
-    def text_without_not_null(self) -> str:
-        """The column's text without NOT NULL."""
-        pieces = [(match.lastgroup, match.group()) for match in _TOKEN.finditer(self.text)]
-        words = [place for place, (kind, _) in enumerate(pieces) if kind != "space"]
+    def text_with_null(self) -> str:
+        """The column's text with NULL in place of NOT NULL."""
+        matches = list(_TOKEN.finditer(self.text))
+        pieces = [match.group() for match in matches]
+        depth = 0
+        words = [place for place, match in enumerate(matches) if match.lastgroup != "space"]
         for first, second in pairwise(words):
-            if (pieces[first][1].upper(), pieces[second][1].upper()) == ("NOT", "NULL"):
-                pieces[first] = pieces[second] = ("space", "")
-        return "".join(text for _, text in pieces)
+            depth += (pieces[first] == "(") - (pieces[first] == ")")
+            # Inside parentheses, as in a CHECK, NOT NULL is a part of a condition.
+            if depth == 0 and (pieces[first].upper(), pieces[second].upper()) == ("NOT", "NULL"):
+                pieces[first] = ""
+        return "".join(pieces)
 
 
 @dataclass(frozen=True, slots=True)

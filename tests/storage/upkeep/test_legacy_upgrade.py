@@ -509,6 +509,8 @@ def test_tables_written_in_another_hand_are_understood(file: LegacyFile) -> None
             payload_json TEXT, label TEXT GENERATED ALWAYS AS (type || ', ' || status) STORED, -- b, (
             CONSTRAINT pk PRIMARY KEY (id), CONSTRAINT fk FOREIGN KEY (project_id) REFERENCES projects (id),
             CHECK (length(type) > 0)) WITHOUT ROWID""",
+        # SQLite gives no numbers to the rows of such a table.
+        "CREATE TABLE tags (id INTEGER PRIMARY KEY DESC, project_id INTEGER NOT NULL, name TEXT NOT NULL)",
         f"INSERT INTO projects VALUES (2, 'f2', 'n', '{T}', '{T}'), (1, 'f1', 'n', '{T}', '{T}')",
     )
     file.job(3, project_id=2, type="a")
@@ -518,6 +520,7 @@ def test_tables_written_in_another_hand_are_understood(file: LegacyFile) -> None
         (3, 2, "a, queued", "project")
     ]
     assert file.enqueue(project_id=1, tenant_id="user_0").id == 4
+    assert file.insert("tags", project_id=1, name="sunset") == file.execute("SELECT id FROM tags")[0]["id"]
     file.execute("UPDATE jobs SET status = 'canceled'")
     with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
         file.execute("UPDATE jobs SET type = ''")
@@ -916,7 +919,11 @@ def test_a_check_of_the_table_on_states_goes_and_a_unique_column_of_another_prog
 ) -> None:
     create_tables(
         file,
-        job_columns=JOB_MORE | {"ticket": "TEXT NOT NULL UNIQUE", "CHECK": "(status IN ('queued', 'running'))"},
+        job_columns=JOB_MORE
+        | {
+            "ticket": "TEXT NOT NULL UNIQUE CHECK (type IS NOT NULL AND 1)",
+            "CHECK": "(status IN ('queued', 'running'))",
+        },
     )
     file.project(1, project_folder="f1")
     file.job(3, scope="project", ticket="t3")
