@@ -12,13 +12,12 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Pipe
 from typing import Any, Final, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -134,27 +133,24 @@ class _Process:
     """A running process and the connection to it."""
 
     def __init__(self, *, threads: int, options: ImageOptions) -> None:
-        ours, theirs = socket.socketpair()
-        lifeline_end, self._lifeline = os.pipe()
-        self.connection = Connection(ours.detach())
+        self.connection, theirs = Pipe()
+        their_lifeline, self._lifeline = Pipe(duplex=False)
         self._is_ready = False
         given = json.dumps({"threads": threads, **asdict(options)})
         # With -P, modules in the working folder cannot replace the modules of photojobs.
         program = (sys.executable, "-P", "-c", f"from {PROGRAM} import main; main()")
-        try:
+        with theirs, their_lifeline:
+            ends = (theirs.fileno(), their_lifeline.fileno())
             self.popen = subprocess.Popen(  # noqa: S603 - our own interpreter with our own module.
-                (*command_without_network(), *program, str(theirs.fileno()), str(lifeline_end), given),
+                (*command_without_network(), *program, *map(str, ends), given),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=_MALLOC
                 | _passed_on(os.environ)
                 | {"PYTHONPATH": os.pathsep.join(sys.path), "VIPS_CONCURRENCY": str(threads), "DO_NOT_TRACK": "1"},
-                pass_fds=(theirs.fileno(), lifeline_end),
+                pass_fds=ends,
                 process_group=0,
             )
-        finally:
-            theirs.close()
-            os.close(lifeline_end)
 
     def is_ready(self, *, wait_seconds: float = 0.0) -> bool:
         """Wait up to `wait_seconds` for the start of the process, and return whether it has started."""
@@ -181,7 +177,7 @@ class _Process:
     def stop(self, *, at_once: bool = False) -> None:
         """End the process; with `at_once`, kill it. Call this method only once."""
         self.connection.close()
-        os.close(self._lifeline)
+        self._lifeline.close()
         if at_once:
             self.popen.kill()
         try:

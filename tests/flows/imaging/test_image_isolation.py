@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import signal
@@ -8,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -162,17 +164,29 @@ def test_an_interrupted_call_does_not_leave_its_answer_to_the_next_caller(
     other = photo.with_name("b.jpg")
     picture(200, 80).jpegsave(str(other))
     shared_pool.read_metadata(photo)
-    original = getattr(worker.Connection, moment)
+    original = getattr(Connection, moment)
 
     def interrupt(self: object, *arguments: Any) -> bool:
         original(self, *arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker.Connection, moment, interrupt)
+        patch.setattr(Connection, moment, interrupt)
         with pytest.raises(KeyboardInterrupt):
             shared_pool.read_metadata(other)
     assert shared_pool.read_metadata(photo).width == 120
+
+
+def test_a_process_that_cannot_be_started_leaves_no_open_files(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    command_without_network()
+    monkeypatch.setattr(worker.subprocess, "Popen", refuse)
+    before = os.listdir("/dev/fd")
+    with ImagePool(processes=1) as pool, pytest.raises(OSError, match="temporarily"):
+        pool.read_metadata(photo)
+    assert len(os.listdir("/dev/fd")) == len(before)
 
 
 def test_an_error_that_cannot_travel_arrives_as_its_text(shared_pool: ImagePool) -> None:
