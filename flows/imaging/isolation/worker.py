@@ -234,7 +234,9 @@ class Worker:
             self.stop(at_once=True)
             raise
         if answer.resident_bytes > MAX_RESIDENT_BYTES and self._successor is None:
-            self._successor = self._new_process()
+            # This process continues if the system cannot start another one now.
+            with contextlib.suppress(OSError):
+                self._successor = self._new_process()
         if answer.failure is not None:
             failure = answer.failure.error()
             raise clock.blamed(failure) if isinstance(failure, ImageTimeout) else failure

@@ -177,12 +177,16 @@ def test_an_interrupted_call_does_not_leave_its_answer_to_the_next_caller(
     assert shared_pool.read_metadata(photo).width == 120
 
 
-def test_a_process_that_cannot_be_started_leaves_no_open_files(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_be_started_leaves_no_open_files_and_takes_no_result(
+    shared_pool: ImagePool, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    command_without_network()
+    shared_pool.read_metadata(photo)
     monkeypatch.setattr(worker.subprocess, "Popen", refuse)
+    monkeypatch.setattr(worker, "MAX_RESIDENT_BYTES", 0)
+    assert shared_pool.read_metadata(photo).width == 120
     before = os.listdir("/dev/fd")
     with ImagePool(processes=1) as pool, pytest.raises(OSError, match="temporarily"):
         pool.read_metadata(photo)
