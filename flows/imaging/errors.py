@@ -39,4 +39,4 @@ class DecoderKilled(DecoderCrashed):
 
 
 class PoolClosed(ImagingError):
-    """An image pool was used after it had been closed."""
+    """No image can be decoded now: the image pool was closed, or its process could not be started."""

@@ -29,6 +29,7 @@ from flows.imaging.errors import (
     ImageTimeout,
     ImageTooLarge,
     ImagingError,
+    PoolClosed,
     SlowMachine,
     UnreadableImage,
 )
@@ -215,6 +216,7 @@ class Worker:
             ImageTimeout: the operation took too long. It is a `SlowMachine` if the process got too little processor
                 time.
             DecoderCrashed: the process died. It is a `DecoderKilled` if another process or the system killed it.
+            PoolClosed: the process could not be started.
             ImagingError, FolderMissing, OSError, ValueError: the operation raised this error in the process.
         """
         request = json.dumps({"operation": operation, "arguments": arguments}).encode()
@@ -260,21 +262,17 @@ class Worker:
         return _Process(threads=self._threads, options=self._options)
 
     def _send(self, request: bytes, name: str) -> _Process:
-        for is_last in (False, True):
+        for _ in range(2):
             process = self._ready_process(name)
             try:
                 process.connection.send_bytes(request)
-            except OSError as error:
+            except OSError:
                 # The process died after its last call, so it did not get this request. The request is sent once more,
                 # to a new process.
                 ending = self._ending()
-                if is_last:
-                    raise DecoderCrashed(
-                        f"{name}: the image process died before it got the file ({ending}). Run the step again."
-                    ) from error
             else:
                 return process
-        raise AssertionError("unreachable")
+        raise PoolClosed(f"{name}: the image process died before it got the file ({ending}). Run the step again.")
 
     def _ready_process(self, name: str) -> _Process:
         if self._process is not None and self._successor is not None and self._successor.is_ready():
@@ -283,7 +281,7 @@ class Worker:
         if self._process is None:
             self._process, self._successor = self._successor or self._new_process(), None
             if not self._process.is_ready(wait_seconds=START_SECONDS):
-                raise DecoderCrashed(
+                raise PoolClosed(
                     f"{name}: the image process did not start ({self._ending()}). The standard error of photojobs "
                     "shows the reason. Remove this cause, then run the step again."
                 )

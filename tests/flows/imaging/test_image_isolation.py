@@ -193,6 +193,14 @@ def test_a_process_that_cannot_be_started_leaves_no_open_files_and_takes_no_resu
     assert len(os.listdir("/dev/fd")) == len(before)
 
 
+def test_a_process_that_ends_at_its_start_is_no_fault_of_the_image(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "PROGRAM", "sys")
+    with ImagePool(processes=1) as pool, pytest.raises(PoolClosed, match=r"did not start \(exit code 1\)"):
+        pool.read_metadata(photo)
+
+
 def test_an_error_that_cannot_travel_arrives_as_its_text(shared_pool: ImagePool) -> None:
     with pytest.raises(Exception, match="invalid start byte"):
         shared_pool.run("decode_text", str, name="a.jpg")
