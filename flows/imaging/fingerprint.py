@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flows.imaging.errors import UnreadableImage
 from flows.imaging.source_file import SourceFile, open_source
 from storage.library.content_hash import ContentHasher, blocks
 from storage.library.scan import storable_ns
@@ -62,7 +61,8 @@ def take_fingerprint(path: Path) -> Fingerprint:
 
     Raises:
         ImageMissing: the file does not exist.
-        UnreadableImage: the file cannot be read.
+        UnreadableImage: the file is empty, not a regular file, or may not be opened.
+        OSError: the disk failed.
     """
     with open_source(path) as source:
         return fingerprint_with_hash(source)
@@ -76,7 +76,8 @@ def read_source(path: Path, known: Fingerprint, *, on_bytes: Callable[[int], Non
 
     Raises:
         ImageMissing: the file does not exist.
-        UnreadableImage: the file cannot be read.
+        UnreadableImage: the file is empty, not a regular file, or may not be opened.
+        OSError: the disk failed.
     """
     with open_source(path) as source:
         hasher = ContentHasher(known.content_hash)
@@ -91,11 +92,11 @@ def fingerprint_with_hash(
     """Return the fingerprint of an open original. The hash in it is None if the file changed since it was opened.
 
     Raises:
-        UnreadableImage: the file cannot be read.
+        OSError: the disk failed.
     """
     hasher = hasher or ContentHasher()
     before = fingerprint_of(source)
-    try:
+    with source.naming_errors():
         # The position may be anywhere, because decoders have read the file.
         os.lseek(source.descriptor, 0, os.SEEK_SET)
         with os.fdopen(source.descriptor, "rb", buffering=0, closefd=False) as file:
@@ -103,10 +104,6 @@ def fingerprint_with_hash(
                 hasher.update(block)
                 on_bytes(len(block))
         status = os.fstat(source.descriptor)
-    except OSError as error:
-        raise UnreadableImage(
-            f"{source.name}: the file cannot be read to its end ({error.strerror}). Check the disk."
-        ) from error
     if before != Fingerprint(status.st_size, storable_ns(status.st_mtime_ns), storable_ns(status.st_ctime_ns)):
         return before
     return replace(before, content_hash=hasher.content_hash)

@@ -1,4 +1,7 @@
-"""Opens originals safely: only regular files, never through a symlink, and without blocking on a pipe."""
+"""Opens originals safely: only regular files, never through a symlink, and without blocking on a pipe.
+
+An `OSError` means that the disk or the system failed. It says nothing about the file, and another attempt may succeed.
+"""
 
 import contextlib
 import errno
@@ -7,9 +10,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from flows.imaging.errors import ImageMissing, UnreadableImage
 from storage.library.scan import storable_ns
+
+#: The errors of `open` that are a fault of the file: missing permissions, a symlink, a socket or a missing device.
+_FAULTS_OF_FILES: Final = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,16 @@ class SourceFile:
         """Return the bytes from an offset on, at most `size_bytes`; fewer or none at the end of the file."""
         # A damaged file may contain offsets or lengths that the system call does not accept, so they are checked first.
         is_readable = 0 <= offset < self.size_bytes and size_bytes > 0
-        return os.pread(self.descriptor, size_bytes, offset) if is_readable else b""
+        with self.naming_errors():
+            return os.pread(self.descriptor, size_bytes, offset) if is_readable else b""
+
+    @contextlib.contextmanager
+    def naming_errors(self) -> Iterator[None]:
+        """Add the path to an `OSError` of the block, because the system does not name an open file."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 @contextlib.contextmanager
@@ -47,17 +63,20 @@ def open_source(path: Path) -> Iterator[SourceFile]:
 
     Raises:
         ImageMissing: the file does not exist.
-        UnreadableImage: the file is empty, a symlink, not a regular file, or cannot be opened.
+        UnreadableImage: the file is empty, a symlink, not a regular file, or may not be opened.
+        OSError: the disk or the system failed.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise missing(path) from error
     except OSError as error:
+        if error.errno not in _FAULTS_OF_FILES:
+            raise
         if error.errno == errno.ELOOP:
             raise UnreadableImage(f"{path.name}: it is a symlink. Replace it with the file.") from error
         raise UnreadableImage(
-            f"{path.name}: the file cannot be opened ({error.strerror}). Check the disk and the file's permissions."
+            f"{path.name}: the file cannot be opened ({error.strerror}). Check the file and its permissions."
         ) from error
     try:
         status = os.fstat(descriptor)

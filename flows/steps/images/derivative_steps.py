@@ -9,7 +9,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from flows.errors import SkipItem, named
+from flows.errors import SkipItem, named, reason_of
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
 from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
@@ -211,5 +211,5 @@ class _DerivativeWork:
                 if seen is None:
                     seen = self._comparison.compare(task.photo.id, file, path, task.originals.get(file.name))
                 originals[file.name] = self._comparison.with_hash(seen, path)
-            except (ImagingError, UnsafePath) as error:
-                self._result.counts.append(("originals not hashed", str(error)))
+            except (ImagingError, UnsafePath, OSError) as error:
+                self._result.counts.append(("originals not hashed", reason_of(error)))

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from blake3 import blake3
 
 from flows.imaging.errors import ImageMissing, UnreadableImage
 from flows.imaging.fingerprint import Fingerprint, read_source, take_fingerprint
+from flows.imaging.metadata import read_metadata
 
 
 @pytest.fixture
@@ -66,3 +68,13 @@ def test_what_cannot_be_read_has_no_fingerprint(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(UnreadableImage):
         read_source(tmp_path / "pipe.jpg", Fingerprint(0, 0))
+
+
+@pytest.mark.parametrize("call", ["open", "lseek", "pread"])
+def test_a_failing_disk_says_nothing_about_the_file(photo: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def fail(place: Path | int, *_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), *([] if isinstance(place, int) else [str(place)]))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match=rf"Input/output error: '{photo}'"):
+        (read_metadata if call == "pread" else take_fingerprint)(photo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -631,15 +632,28 @@ def test_every_original_of_a_photo_is_hashed_and_read_once_for_it(studio, jpeg, 
     assert len(read) == len(contents)
 
 
-def test_a_file_beside_the_shown_one_that_cannot_be_read_is_named_and_costs_nothing_else(studio, jpeg, monkeypatch):
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "fox.nef: the file is empty"), (b"lost", "fox.nef: Input/output error")]
+)
+def test_a_file_beside_the_shown_one_that_cannot_be_read_is_named_and_costs_nothing_else(
+    studio, jpeg, monkeypatch, content, reason
+):
     iceland = studio.project("Iceland")
     photo_id = studio.photo(iceland, "fox", "jpg", contents={"jpg": jpeg()})
-    (studio.folder(iceland).path / "fox.nef").write_bytes(b"")
+    (studio.folder(iceland).path / "fox.nef").write_bytes(content)
+    blocks = fingerprint.blocks
+
+    def failing(file):
+        if os.fstat(file.fileno()).st_size == len(b"lost"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return blocks(file)
+
+    monkeypatch.setattr(fingerprint, "blocks", failing)
     job = _generate(studio, photo_id)
     assert job.status == "completed"
     assert _statuses(studio, photo_id) == ("generated", "generated")
     assert job.result["counts"]["originals not hashed"] == 1
-    assert "fox.nef: the file is empty" in str(job.result["examples"])
+    assert reason in str(job.result["examples"])
 
 
 def test_what_was_hashed_by_an_earlier_version_still_shows_its_original(studio, picture, clock):
