@@ -1,9 +1,9 @@
-"""Finds tasks whose flow run died, and standalone jobs that no flow run runs, and asks Prefect to run them.
+"""Finds tasks whose flow run died, and asks Prefect to run them.
 
 The module also reports to Prefect the end of tasks whose flow run died, and ends canceled flow runs. It runs no job
 itself. Each call of `recover_flow_runs` reads the database again.
 `storage.queue.rescue` queues the jobs of dead processes again. `deployments.serving.up` decides how often
-`recover_flow_runs` is called.
+`recover_flow_runs` is called. `deployments.serving.drain_requests` asks for runs of standalone jobs.
 """
 
 from __future__ import annotations
@@ -20,31 +20,25 @@ from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
     FlowRunFilter,
-    FlowRunFilterDeploymentId,
-    FlowRunFilterEndTime,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from deployments.deploying.definitions_on_server import all_deployments
+from deployments.serving.our_flow_runs import PAGE_SIZE, all_flow_runs, in_state, is_due, our_runs
 from flows.execution.sweep import DOUBT_HEARTBEATS
 from flows.orchestration.task_flow import RESTARTED, final_state
 from flows.process.retry_delay import backoff_seconds
 from flows.process.runtime import Runtime
-from flows.starting.deployment_names import DRAIN_PATH, MISSING_TAG, TAG
-from flows.starting.prefect_requests import request_drain, request_flow_run
+from flows.starting.deployment_names import MISSING_TAG, TAG
+from flows.starting.prefect_requests import request_flow_run
 from flows.telemetry.log_fields import about_task
 from storage.batches import batched
 from storage.database.engine import Database
 from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
-from storage.queue.jobs import JobsRepository
 from storage.queue.pauses import pause_task
 from storage.queue.tasks import TasksRepository
 from storage.records import Task
@@ -52,16 +46,13 @@ from storage.reports.task_summary import summarize_task
 
 logger = logging.getLogger("photojobs.recovery")
 
-#: How many flow runs Prefect's server returns in one page, at most.
-_PAGE_SIZE = 200
-
 #: A run that died before it wrote its task is restarted at most `MAX_RESTARTS` times, and only if it died less than
 #: `RESTART_WITHIN` ago.
 MAX_RESTARTS = 3
 RESTART_WITHIN = timedelta(days=1)
 
 #: If the flow run of an unfinished task was restarted more than `MAX_RESTARTS` times within this time, its next restart
-#: is delayed. After a crash of Drain Queue within this time, its next run is delayed, too.
+#: is delayed. After a crash of Drain Queue within this time, its next run is delayed, too; see `drain_requests`.
 RECENTLY = timedelta(hours=1)
 #: The shortest and the longest of these delays, in seconds. The delay doubles with each further restart or crash.
 RESTART_DELAYS = (30.0, 600.0)
@@ -82,15 +73,13 @@ START_SECONDS = 60
 #: The same for a run of a work pool. It is longer, because the image of the container may have to be downloaded first.
 POOL_START_SECONDS = 900
 
-_UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
-
 #: The tasks that `recover_flow_runs` found without a recent heartbeat. A key is the task's id with its last heartbeat,
 #: and its value is the monotonic time of the first look that found this heartbeat.
 SilentTasks = dict[tuple[str, datetime | None], float]
 
 
 def recover_flow_runs(runtime: Runtime, *, silent: SilentTasks | None = None) -> None:
-    """Restart dead flow runs, request missing ones, and request a run of Drain Queue if standalone jobs are ready.
+    """Restart dead flow runs, and request missing ones.
 
     Args:
         runtime: the runtime of this process.
@@ -104,8 +93,6 @@ def recover_flow_runs(runtime: Runtime, *, silent: SilentTasks | None = None) ->
         restart_dead_runs(client, tasks, begun)
         report_ended_tasks(client, runtime.database, begun)
         end_canceled_runs(client, tasks)
-        if JobsRepository(runtime.database).list_ready(limit=1, standalone=True) and not _drains(client, begun):
-            request_drain()
         _recover_tasks(client, runtime, _unfollowed_tasks(runtime, silent))
 
 
@@ -132,7 +119,7 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
     """
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
-        begun = _our_runs(client, StateType.PENDING, StateType.RUNNING)
+        begun = our_runs(client, StateType.PENDING, StateType.RUNNING)
         ours = [run for run in begun if run.work_pool_name is None]
         left = [run for run in ours if _has_begun_nothing(tasks.get_by_id(_task_id(run)), run.state)]
         served = _served(client, left)
@@ -151,8 +138,8 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
 
 def begun_runs(client: SyncPrefectClient) -> list[FlowRun]:
     """Return our flow runs that are `Pending`, `Running`, `Paused`, or `Crashed` and young enough to be restarted."""
-    crashed = _our_runs(client, StateType.CRASHED, ended_within=RESTART_WITHIN)
-    return [*_our_runs(client, StateType.PENDING, StateType.RUNNING, StateType.PAUSED), *crashed]
+    crashed = our_runs(client, StateType.CRASHED, ended_within=RESTART_WITHIN)
+    return [*our_runs(client, StateType.PENDING, StateType.RUNNING, StateType.PAUSED), *crashed]
 
 
 def restart_dead_runs(client: SyncPrefectClient, tasks: TasksRepository, begun: Iterable[FlowRun]) -> int:
@@ -234,32 +221,6 @@ def _last_start(states: Iterable[State]) -> State | None:
     return max(begun, key=lambda state: state.timestamp, default=None)
 
 
-def _our_runs(client: SyncPrefectClient, *types: StateType, ended_within: timedelta | None = None) -> list[FlowRun]:
-    """Return our flow runs in a state of these types; with `ended_within`, only runs that ended so recently."""
-    ended = None if ended_within is None else FlowRunFilterEndTime(after_=datetime.now(UTC) - ended_within)  # type: ignore[arg-type]
-    ours = FlowRunFilterTags(all_=[TAG])
-    return all_flow_runs(client, FlowRunFilter(tags=ours, state=in_state(*types), end_time=ended))
-
-
-def in_state(*types: StateType) -> FlowRunFilterState:
-    """Return the filter of flow runs whose state has one of these types."""
-    return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
-
-
-def all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
-    """Return all flow runs that match a filter; Prefect's server returns one page at a time."""
-    found: dict[UUID, FlowRun] = {}
-    offset = 0
-    while page := client.read_flow_runs(
-        flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=_PAGE_SIZE, offset=offset
-    ):
-        found.update({run.id: run for run in page})
-        offset += len(page)
-        if len(page) < _PAGE_SIZE:
-            break
-    return list(found.values())
-
-
 def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None:
     """End flow runs that a user canceled while no process ran them; Prefect would leave them in `Cancelling`.
 
@@ -267,13 +228,13 @@ def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None
     function cancels the run's task.
     """
     long_ago = datetime.now(UTC) - timedelta(seconds=CANCELING_SECONDS)
-    for run in _our_runs(client, StateType.CANCELLING):
+    for run in our_runs(client, StateType.CANCELLING):
         # If a runner has a process for this run, the runner ends the run within seconds. A process that is just
         # starting would start a `Cancelled` run in spite of the user, but not one in `Cancelling`. So a run is ended
         # here only if it has been in `Cancelling` for long.
         if run.state is not None and run.state.timestamp < long_ago:
             _end_as_canceled(client, tasks, run)
-    for run in _our_runs(client, StateType.CANCELLED, ended_within=CANCELED_WITHIN):
+    for run in our_runs(client, StateType.CANCELLED, ended_within=CANCELED_WITHIN):
         if _is_left_unended(tasks.get_by_id(_task_id(run)), run):
             _end_as_canceled(client, tasks, run)
 
@@ -335,13 +296,7 @@ def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
     due = FlowRunFilterExpectedStartTime(before_=datetime.now(UTC))  # type: ignore[arg-type]
     ours = FlowRunFilterTags(all_=[TAG])
     found = all_flow_runs(client, FlowRunFilter(tags=ours, state=states, expected_start_time=due))
-    return [run for run in found if run.work_pool_name is None and _is_due(run)]
-
-
-def _is_due(run: FlowRun) -> bool:
-    """Return False if a flow run is scheduled for a later time."""
-    # A run keeps its first `expected_start_time` when it is scheduled again.
-    return run.next_scheduled_start_time is None or run.next_scheduled_start_time <= datetime.now(UTC)
+    return [run for run in found if run.work_pool_name is None and is_due(run)]
 
 
 def _will_begin(run: FlowRun, served: Collection[UUID]) -> bool:
@@ -420,10 +375,11 @@ def _restart_delay(states: Iterable[State]) -> float:
     now = datetime.now(UTC)
     # Restarts are counted and not starts, because a process may also die before the run is `Running`.
     restarts = sum(state.message == RESTARTED and state.timestamp > now - RECENTLY for state in states)
-    return 0 if restarts <= MAX_RESTARTS else _delay(restarts - MAX_RESTARTS)
+    return 0 if restarts <= MAX_RESTARTS else delay_after(restarts - MAX_RESTARTS)
 
 
-def _delay(failures: int) -> float:
+def delay_after(failures: int) -> float:
+    """Return the seconds until the next start after so many restarts or crashes in a short time."""
     first, longest = RESTART_DELAYS
     return backoff_seconds(failures, first_seconds=first, longest_seconds=longest)
 
@@ -434,29 +390,5 @@ def _flow_runs(client: SyncPrefectClient, unfollowed: Iterable[Task]) -> dict[st
     for task in unfollowed:
         with suppress(TypeError, ValueError):
             ids.append(UUID(task.flow_run_id))
-    filters = [FlowRunFilter(id=FlowRunFilterId(any_=page)) for page in batched(ids, _PAGE_SIZE)]
+    filters = [FlowRunFilter(id=FlowRunFilterId(any_=page)) for page in batched(ids, PAGE_SIZE)]
     return {str(run.id): run for wanted in filters for run in all_flow_runs(client, wanted)}
-
-
-def _drains(client: SyncPrefectClient, begun: Iterable[FlowRun]) -> bool:
-    """Return True if no run of Drain Queue may be requested now.
-
-    That is so if such a run for all jobs is unfinished and due, if the last one has just crashed, or if no such
-    deployment exists.
-    """
-    try:
-        deployment = client.read_deployment_by_name(DRAIN_PATH)
-    except ObjectNotFound:
-        return True
-    now = datetime.now(UTC)
-    crashed_at = [
-        run.end_time
-        for run in begun
-        if run.deployment_id == deployment.id and run.end_time is not None and run.end_time > now - RECENTLY
-    ]
-    if crashed_at and max(crashed_at) + timedelta(seconds=_delay(len(crashed_at))) > now:
-        return True
-    of_drain = FlowRunFilterDeploymentId(any_=[deployment.id])
-    runs = all_flow_runs(client, FlowRunFilter(deployment_id=of_drain, state=in_state(*_UNFINISHED)))
-    # A run for one lane or tenant leaves the other jobs in the queue.
-    return any(_is_due(run) and not any(run.parameters.values()) for run in runs)

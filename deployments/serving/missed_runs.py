@@ -15,7 +15,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterExpectedS
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelled
 
-from deployments.serving.flow_run_recovery import all_flow_runs, in_state
+from deployments.serving.our_flow_runs import all_flow_runs, in_state
 from flows.starting.deployment_names import TAG
 
 #: A scheduled run that is late by this much counts as missed: no runner was running when it was due.

@@ -8,7 +8,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType, FlowRunFilterTags
 from prefect.client.schemas.objects import StateType
 
-from deployments.serving.flow_run_recovery import all_flow_runs
+from deployments.serving.our_flow_runs import all_flow_runs
 from flows.starting.deployment_names import TAG, flow_run_name
 
 #: The tag of runs that Prefect's scheduler planned.

@@ -213,6 +213,7 @@ def _prepare_runs(runtime: Runtime) -> None:
 
 @contextmanager
 def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
+    from deployments.serving.drain_requests import request_needed_drain
     from deployments.serving.flow_run_recovery import SilentTasks, recover_flow_runs
     from deployments.serving.scheduled_run_names import name_scheduled_runs
 
@@ -226,6 +227,8 @@ def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
             failed = "flow runs of dead processes could not be searched for"
             try:
                 recover_flow_runs(runtime, silent=silent)
+                failed = "no run of Drain Queue could be requested for standalone jobs"
+                request_needed_drain(runtime.database)
                 if number % NAMING_ROUNDS == 0:
                     failed = "planned flow runs could not be renamed"
                     name_scheduled_runs()

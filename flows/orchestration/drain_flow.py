@@ -1,6 +1,6 @@
 """The Prefect flow that runs the queued standalone jobs, which belong to no task.
 
-`deployments.serving.flow_run_recovery` asks for a run of it when standalone jobs wait.
+`deployments.serving.drain_requests` decides when a run of it is requested for standalone jobs that wait.
 """
 
 from collections import Counter

@@ -22,7 +22,7 @@ from prefect.states import AwaitingRetry, Running, Scheduled
 
 from deployments.deploying.registration import pause_missing
 from deployments.deploying.runner_deployments import deployment_of
-from deployments.serving import flow_run_recovery
+from deployments.serving import our_flow_runs
 from deployments.serving.missed_runs import skip_missed_runs
 from storage.settings import Settings
 from task_definitions import load_definitions
@@ -39,7 +39,7 @@ def test_of_the_runs_that_were_missed_only_the_latest_of_each_tenant_remains(
     prefect_url: str, prefect_databases: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # More runs than Prefect's server returns in one page.
-    monkeypatch.setattr(flow_run_recovery, "_PAGE_SIZE", 2)
+    monkeypatch.setattr(our_flow_runs, "PAGE_SIZE", 2)
     deployment_id = deployment_of(load_definitions()["regenerate_metadata"], Settings.load(schedules={})).apply()
     assert isinstance(deployment_id, UUID)
     now = datetime.now(UTC)
