@@ -213,7 +213,7 @@ def _prepare_runs(runtime: Runtime) -> None:
 
 @contextmanager
 def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
-    from deployments.serving.drain_requests import request_needed_drain
+    from deployments.serving.drain_requests import DrainRequests
     from deployments.serving.flow_run_recovery import SilentTasks, recover_flow_runs
     from deployments.serving.scheduled_run_names import name_scheduled_runs
 
@@ -221,6 +221,7 @@ def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
 
     def run() -> None:
         silent: SilentTasks = {}
+        drain_requests = DrainRequests(runtime.database)
         for number in count():
             if stopped.wait(RECOVERY_SECONDS):
                 return
@@ -228,7 +229,7 @@ def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
             try:
                 recover_flow_runs(runtime, silent=silent)
                 failed = "no run of Drain Queue could be requested for standalone jobs"
-                request_needed_drain(runtime.database)
+                drain_requests.request_if_needed()
                 if number % NAMING_ROUNDS == 0:
                     failed = "planned flow runs could not be renamed"
                     name_scheduled_runs()
