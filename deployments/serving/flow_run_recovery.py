@@ -271,9 +271,12 @@ def _recover_tasks(client: SyncPrefectClient, runtime: Runtime, unfollowed: list
         for run in active
     )
     most = runtime.settings.max_flow_runs
+    refused = set[str]()
     for task in unfollowed:
         run = runs.get(task.flow_run_id)
-        under_way += _recover_task(client, runtime.database, task, run, served=served, may_start=under_way < most)
+        under_way += _recover_task(
+            client, runtime.database, task, run, served=served, may_start=under_way < most, refused=refused
+        )
 
 
 def _served(client: SyncPrefectClient, runs: Iterable[FlowRun]) -> set[UUID]:
@@ -318,20 +321,22 @@ def _recover_task(
     *,
     served: Collection[UUID],
     may_start: bool,
+    refused: set[str],
 ) -> bool:
     """Restart or request the flow run of a task that no process follows, or cancel or hold the task.
 
-    Return True if a flow run starts; without `may_start`, none starts.
+    Return True if a flow run starts; without `may_start`, none starts. `refused` has the types of tasks for which
+    Prefect started no flow run: it is not asked again for another task of the type.
     """
     state = None if run is None else run.state
     if run is None or state is None or state.type == StateType.COMPLETED:
-        return may_start and _continue_in_new_run(client, database, task, None)
+        return may_start and _continue_in_new_run(client, database, task, None, refused)
     if state.type in (StateType.CANCELLED, StateType.CANCELLING):
         _end_as_canceled(client, TasksRepository(database), run)
     elif state.type == StateType.PAUSED:
         pause_task(database, task.id)
     elif may_start and run.deployment_id not in served:
-        return _continue_in_new_run(client, database, task, run)
+        return _continue_in_new_run(client, database, task, run, refused)
     elif may_start and not _will_begin(run, served):
         # The process of the flow run died: Prefect restarts the same flow run, which continues the same task.
         delay = _restart_delay(client.read_flow_run_states(run.id))
@@ -343,9 +348,13 @@ def _recover_task(
     return False
 
 
-def _continue_in_new_run(client: SyncPrefectClient, database: Database, task: Task, dead: FlowRun | None) -> bool:
+def _continue_in_new_run(
+    client: SyncPrefectClient, database: Database, task: Task, dead: FlowRun | None, refused: set[str]
+) -> bool:
     """Request another flow run for a task, and show its dead one as `Crashed`; return True if a flow run starts."""
-    flow_run_id = request_flow_run(task)
+    flow_run_id = None if task.type in refused else request_flow_run(task)
+    if flow_run_id is None:
+        refused.add(task.type)
     if flow_run_id is None or flow_run_id == task.flow_run_id:
         return False
     TasksRepository(database).link_flow_run(task.id, flow_run_id)

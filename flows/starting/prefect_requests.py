@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import uuid
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flows.process.retry_delay import backoff_seconds
@@ -73,13 +74,11 @@ def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str, wor
         except Exception as error:  # noqa: BLE001 - whatever the reason, the task is stored and will run.
             failures += 1
             wait_seconds = backoff_seconds(failures, first_seconds=0.25, longest_seconds=5.0)
-            # If nothing listens at the address, the server is off, and asking again would only delay the caller.
-            is_off = isinstance(error, httpx.ConnectError)
-            problem = f"Prefect started no run of {path} for {work} ({error})"
-            if is_off or not may_pass(error) or time.monotonic() + wait_seconds > give_up_at:
-                logger.warning("%s; `photojobs up` or a worker runs %s", problem, work)
+            if not _is_there(error) or not may_pass(error) or time.monotonic() + wait_seconds > give_up_at:
+                _warn_once(path, work, _reason_of(error))
                 return None
-            logger.info("%s; asking again in %.1f seconds", problem, wait_seconds)
+            problem = "Prefect started no run of %s for %s (%s); asking again in %.1f seconds"
+            logger.info(problem, path, work, error, wait_seconds)
             threading.Event().wait(wait_seconds)
 
 
@@ -97,11 +96,27 @@ def _ask(path: str, parameters: dict[str, Any], *, idempotency_key: str, unanswe
             )
             unanswered.discard(key)
             # Prefect may return a flow run that has ended. It belongs to an earlier run of the task, unless an earlier
-            # request of this call created it and the answer was lost. The next request has another key, so that Prefect
-            # creates a new flow run.
-            if is_repeated or run.state is None or not run.state.is_final():
+            # request of this call created it and the answer was lost. A flow run of another deployment cannot start,
+            # because that deployment was deleted or its definition is missing. In both cases, the next request has
+            # another key, so that Prefect creates a new flow run.
+            is_open = run.state is None or not run.state.is_final()
+            if is_repeated or (is_open and run.deployment_id == deployment.id):
                 return str(run.id)
             key = f"{idempotency_key}:{run.id}"
+
+
+@lru_cache(maxsize=1_000)
+def _warn_once(path: str, work: str, reason: str) -> None:
+    # The cache keeps `photojobs up`, which asks again and again, from filling its log.
+    logger.warning(
+        "Prefect started no run of %s for %s (%s); `photojobs up` or a worker runs %s", path, work, reason, work
+    )
+
+
+def _reason_of(error: Exception) -> str:
+    from prefect.exceptions import ObjectNotFound
+
+    return "it has no such deployment" if isinstance(error, ObjectNotFound) else str(error)
 
 
 def _deployment_at(client: "SyncPrefectClient", path: str) -> "DeploymentResponse":

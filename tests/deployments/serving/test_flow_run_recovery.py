@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -89,7 +89,7 @@ def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
 
 
 def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
-    prefect_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefect_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = Settings.load(
         database_url=f"sqlite:///{tmp_path}/photojobs.db",
@@ -122,6 +122,17 @@ def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
         without = begun(client.create_flow_run(compile_task(definition)), definition)
         of_deleted = begun(client.create_flow_run_from_deployment(deleted), definition)
         of_relabeled = begun(client.create_flow_run_from_deployment(before), relabeled)
+        # `photojobs up` requested the run of this task.
+        asked = tasks.start(new_task(definition, task_id=str(uuid4()), tenant_id="t")).id
+        dead = client.create_flow_run_from_deployment(
+            deleted, parameters={"task_id": asked, "tenant_id": "t"}, idempotency_key=asked
+        )
+        tasks.link_flow_run(asked, str(dead.id))
+        tasks.heartbeat([asked])
+        client.set_flow_run_state(dead.id, Running(), force=True)
+        unserved = relabeled.model_copy(update={"name": "unserved"})
+        for number in range(2):
+            tasks.start(new_task(unserved, task_id=f"unserved-{number}", tenant_id="t"))
         client.delete_deployment(deleted)
         deployment_id, now = served(definition), served(relabeled.model_copy(update={"label": "Now"}))
         assert pause_missing(client, client.read_deployment(before))
@@ -141,11 +152,18 @@ def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
         # The machine slept: the process of the last run writes its heartbeat after the first look.
         tasks.heartbeat([slept])
         recover_flow_runs(runtime, silent=silent)
-        for task_id, wanted in ((without, deployment_id), (of_deleted, deployment_id), (of_relabeled, now)):
+        for task_id, first, wanted in (
+            (without, without, deployment_id),
+            (of_deleted, of_deleted, deployment_id),
+            (of_relabeled, of_relabeled, now),
+            (asked, str(dead.id), deployment_id),
+        ):
             flow_run_id = tasks.get(task_id).flow_run_id
-            assert flow_run_id not in (None, task_id)
+            assert flow_run_id not in (None, first)
             assert client.read_flow_run(UUID(flow_run_id)).deployment_id == wanted
-            assert client.read_flow_run(UUID(task_id)).state_name == "Crashed"
+            assert client.read_flow_run(UUID(first)).state_name == "Crashed"
+        # This is logged once, and not at each search.
+        assert sum("unserved/Before" in record.getMessage() for record in caplog.records) == 1
         assert client.read_flow_run(UUID(slept)).state_name == "Running"
         # A worker of a pool starts a container, which first needs its image.
         client.create_work_pool(WorkPoolCreate(name="slow", type="process"))
