@@ -30,6 +30,7 @@ from prefect.states import AwaitingRetry, Cancelled, Crashed
 from deployments.deploying.definitions_on_server import all_deployments
 from deployments.serving.our_flow_runs import PAGE_SIZE, all_flow_runs, in_state, is_due, our_runs
 from flows.execution.sweep import DOUBT_HEARTBEATS
+from flows.orchestration.server_clock import server_lead
 from flows.orchestration.task_flow import RESTARTED, final_state
 from flows.process.retry_delay import backoff_seconds
 from flows.process.runtime import Runtime
@@ -87,12 +88,11 @@ def recover_flow_runs(runtime: Runtime, *, silent: SilentTasks | None = None) ->
             if two looks, more than one heartbeat interval apart, find the same last heartbeat. After the machine has
             slept, or the database was unavailable, no task has a recent heartbeat until its process writes one.
     """
-    tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
         begun = begun_runs(client)
-        restart_dead_runs(client, tasks, begun)
+        restart_dead_runs(client, runtime.database, begun)
         report_ended_tasks(client, runtime.database, begun)
-        end_canceled_runs(client, tasks)
+        end_canceled_runs(client, runtime.database)
         _recover_tasks(client, runtime, _unfollowed_tasks(runtime, silent))
 
 
@@ -119,9 +119,10 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
     """
     tasks = TasksRepository(runtime.database)
     with get_client(sync_client=True) as client:
+        lead = server_lead(client, runtime.database)
         begun = our_runs(client, StateType.PENDING, StateType.RUNNING)
         ours = [run for run in begun if run.work_pool_name is None]
-        left = [run for run in ours if _has_begun_nothing(tasks.get_by_id(_task_id(run)), run.state)]
+        left = [run for run in ours if _has_begun_nothing(tasks.get_by_id(_task_id(run)), run.state, lead)]
         served = _served(client, left)
         for run in left:
             if run.deployment_id in served:
@@ -142,13 +143,14 @@ def begun_runs(client: SyncPrefectClient) -> list[FlowRun]:
     return [*our_runs(client, StateType.PENDING, StateType.RUNNING, StateType.PAUSED), *crashed]
 
 
-def restart_dead_runs(client: SyncPrefectClient, tasks: TasksRepository, begun: Iterable[FlowRun]) -> int:
+def restart_dead_runs(client: SyncPrefectClient, database: Database, begun: Iterable[FlowRun]) -> int:
     """Restart runs whose process died before it wrote or retried their task; return how many were restarted.
 
     Prefect shows such a run as `Crashed`; or as `Pending`, if the runner could not report the death to Prefect's
     server. `recover_flow_runs` restarts runs of unfinished tasks, and `report_ended_tasks` reports the end of ended
     tasks. Runs of work pools are left to their workers.
     """
+    tasks, lead = TasksRepository(database), server_lead(client, database)
     restarted = 0
     left = [
         run for run in begun if run.state_type in (StateType.PENDING, StateType.CRASHED) and run.work_pool_name is None
@@ -163,7 +165,7 @@ def restart_dead_runs(client: SyncPrefectClient, tasks: TasksRepository, begun: 
         states = client.read_flow_run_states(run.id)
         crashes = sum(state.type == StateType.CRASHED for state in states)
         started = run.state if run.state_type == StateType.PENDING else _last_start(states)
-        if crashes <= MAX_RESTARTS and _has_begun_nothing(task, started):
+        if crashes <= MAX_RESTARTS and _has_begun_nothing(task, started, lead):
             logger.info("flow run %s died before it began; it is restarted", run.name)
             _restart(client, run)
             restarted += 1
@@ -176,7 +178,7 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database, begun: Ite
     Prefect shows a flow run that died as `Crashed`, or as `Running` if its runner died as well. A suspended run has
     no process; its task may have been canceled, or released from its hold and run by a worker.
     """
-    tasks = TasksRepository(database)
+    tasks, lead = TasksRepository(database), server_lead(client, database)
     reported = 0
     for run in begun:
         task = tasks.get_by_id(_task_id(run))
@@ -186,12 +188,12 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database, begun: Ite
             continue
         if run.state.type == StateType.RUNNING:
             # The run's own process may still report the end.
-            is_silent = task.finished_at < datetime.now(UTC) - timedelta(seconds=REPORT_SECONDS)
-            is_dead = is_silent and not _is_after_end(run.state, task)
+            is_silent = task.finished_at < database.clock() - timedelta(seconds=REPORT_SECONDS)
+            is_dead = is_silent and not _is_after_end(run.state, task, lead)
         elif run.state.type == StateType.PAUSED:
             is_dead = True
         else:
-            is_dead = not _is_after_end(_last_start(client.read_flow_run_states(run.id)), task)
+            is_dead = not _is_after_end(_last_start(client.read_flow_run_states(run.id)), task, lead)
         if is_dead:
             logger.info(
                 "flow run %s could not report the end of task %s; this process reports it to Prefect now",
@@ -203,16 +205,16 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database, begun: Ite
     return reported
 
 
-def _has_begun_nothing(task: Task | None, started: State | None) -> bool:
+def _has_begun_nothing(task: Task | None, started: State | None, lead: timedelta) -> bool:
     """Return True if a dead flow run has no task yet, or its task had ended before the flow run could begin."""
-    if task is None or _is_after_end(started, task):
+    if task is None or _is_after_end(started, task, lead):
         return True
     return task.is_final and started is not None and started.type == StateType.PENDING
 
 
-def _is_after_end(state: State | None, task: Task) -> bool:
+def _is_after_end(state: State | None, task: Task, lead: timedelta) -> bool:
     """Return True if a flow run entered this state after its task had ended."""
-    return state is not None and task.finished_at is not None and state.timestamp > task.finished_at
+    return state is not None and task.finished_at is not None and state.timestamp > task.finished_at + lead
 
 
 def _last_start(states: Iterable[State]) -> State | None:
@@ -221,12 +223,13 @@ def _last_start(states: Iterable[State]) -> State | None:
     return max(begun, key=lambda state: state.timestamp, default=None)
 
 
-def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None:
+def end_canceled_runs(client: SyncPrefectClient, database: Database) -> None:
     """End flow runs that a user canceled while no process ran them; Prefect would leave them in `Cancelling`.
 
     Such a run had not begun, was paused, or had lost its process. If Prefect's server has ended a run itself, this
     function cancels the run's task.
     """
+    tasks, lead = TasksRepository(database), server_lead(client, database)
     long_ago = datetime.now(UTC) - timedelta(seconds=CANCELING_SECONDS)
     for run in our_runs(client, StateType.CANCELLING):
         # If a runner has a process for this run, the runner ends the run within seconds. A process that is just
@@ -235,15 +238,15 @@ def end_canceled_runs(client: SyncPrefectClient, tasks: TasksRepository) -> None
         if run.state is not None and run.state.timestamp < long_ago:
             _end_as_canceled(client, tasks, run)
     for run in our_runs(client, StateType.CANCELLED, ended_within=CANCELED_WITHIN):
-        if _is_left_unended(tasks.get_by_id(_task_id(run)), run):
+        if _is_left_unended(tasks.get_by_id(_task_id(run)), run, lead):
             _end_as_canceled(client, tasks, run)
 
 
-def _is_left_unended(task: Task | None, run: FlowRun) -> bool:
+def _is_left_unended(task: Task | None, run: FlowRun, lead: timedelta) -> bool:
     """Return True if the task of a canceled flow run has not ended, and has not changed since the cancellation."""
     if task is None or task.is_final or task.flow_run_id != str(run.id) or run.state is None:
         return False
-    return max(task.updated_at, task.attended_at or task.updated_at) < run.state.timestamp
+    return max(task.updated_at, task.attended_at or task.updated_at) + lead < run.state.timestamp
 
 
 def _end_as_canceled(client: SyncPrefectClient, tasks: TasksRepository, run: FlowRun) -> None:

@@ -33,6 +33,7 @@ from flows.orchestration.artifacts import await_publication, publish_step
 from flows.orchestration.cancellation_watch import CancellationWatch
 from flows.orchestration.job_task import task_for
 from flows.orchestration.prefect_events import emit_to_prefect
+from flows.orchestration.server_clock import server_lead
 from flows.orchestration.supervision import end_within
 from flows.orchestration.task_runner_choice import raise_if_none_ran
 from flows.process.database_retry import retry_while_unavailable
@@ -61,7 +62,7 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
     """Follow a task from its current step to its end, and return the final state of the flow run."""
     tasks = TasksRepository(runtime.database)
     task = tasks.get(task_id)
-    if task.status in ("failed", "canceled") and _is_retried(task):
+    if task.status in ("failed", "canceled") and _is_retried(task, runtime):
         # The user pressed "Retry": only the failed jobs run again.
         task = tasks.retry(task_id)
     flow_run_id = flow_run.id
@@ -89,16 +90,16 @@ def resume_task(task_id: str, runtime: Runtime) -> State[Any]:
     return final_state(summary)
 
 
-def _is_retried(task: Task) -> bool:
+def _is_retried(task: Task, runtime: Runtime) -> bool:
     """Return whether a user has scheduled the current flow run again after its task had ended.
 
     `photojobs up` restarts flow runs whose process died. If the task was canceled meanwhile, it stays canceled.
     """
-    ended_at = task.finished_at
-    if ended_at is None or (flow_run.run_count or 1) == 1:
+    if task.finished_at is None or (flow_run.run_count or 1) == 1:
         return False
     with get_client(sync_client=True) as client:
         states = client.read_flow_run_states(UUID(flow_run.id))
+        ended_at = task.finished_at + server_lead(client, runtime.database)
     by_users = (state for state in states if state.is_scheduled() and state.message != RESTARTED)
     return any(state.timestamp > ended_at for state in by_users)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -11,6 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed, Pending, Running, Scheduled, Suspended
+from sqlalchemy import update
 
 from deployments.deploying.runner_deployments import deployment_of
 from deployments.serving import flow_run_recovery
@@ -25,6 +27,8 @@ from deployments.serving.scheduled_run_names import PLANNED_TAG, name_scheduled_
 from flows.api.start import start_task
 from flows.execution.worker import drain_queue
 from flows.process.runtime import Runtime
+from storage.database import tables
+from storage.database.clock import system_clock
 from storage.queue.tasks import TasksRepository
 from storage.settings import Settings
 from task_definitions import load_definitions
@@ -65,7 +69,7 @@ def test_runs_without_a_task_go_on_and_those_with_one_are_left_to_it(
         assert revive_runs_left_behind(runtime) == 3
         assert revive_runs_left_behind(runtime) == 0
         # No runner starts the run of a deployment that was deleted.
-        assert restart_dead_runs(client, TasksRepository(runtime.database), begun_runs(client)) == 0
+        assert restart_dead_runs(client, runtime.database, begun_runs(client)) == 0
 
         pages = (pending, with_ended, running, with_task, of_deleted)
         names = [client.read_flow_run(run_id).state_name for run_id in pages]
@@ -80,7 +84,6 @@ def test_a_run_whose_process_died_before_it_wrote_its_task_is_started_again_thre
     deployment_id = deployment_of(load_definitions()["project_scavenge_global"], settings).apply()
     assert isinstance(deployment_id, UUID)
     with Runtime.open(settings) as runtime, runtime.as_current(), get_client(sync_client=True) as client:
-        tasks = TasksRepository(runtime.database)
         task_id = start_task(type="folder_discovery", tenant_id="user_0").task_id
 
         def crash(run_id: UUID) -> UUID:
@@ -91,20 +94,20 @@ def test_a_run_whose_process_died_before_it_wrote_its_task_is_started_again_thre
         died = crash(client.create_flow_run_from_deployment(deployment_id).id)
         with_task = crash(client.create_flow_run_from_deployment(deployment_id, parameters={"task_id": task_id}).id)
         restarts = [
-            restart_dead_runs(client, tasks, begun_runs(client)),
-            restart_dead_runs(client, tasks, begun_runs(client)),
+            restart_dead_runs(client, runtime.database, begun_runs(client)),
+            restart_dead_runs(client, runtime.database, begun_runs(client)),
         ]
         names = [client.read_flow_run(run_id).state_name for run_id in (died, with_task)]
         for _ in range(3):
             crash(died)
-            restarts.append(restart_dead_runs(client, tasks, begun_runs(client)))
+            restarts.append(restart_dead_runs(client, runtime.database, begun_runs(client)))
         last = client.read_flow_run(died).state_name
         # The runner could not report to Prefect that the process died.
         pending = client.create_flow_run_from_deployment(deployment_id).id
         client.set_flow_run_state(pending, Pending(), force=True)
         for seconds, wanted in ((60, "Pending"), (-1, "AwaitingRetry")):
             monkeypatch.setattr(flow_run_recovery, "START_SECONDS", seconds)
-            restart_dead_runs(client, tasks, begun_runs(client))
+            restart_dead_runs(client, runtime.database, begun_runs(client))
             assert client.read_flow_run(pending).state_name == wanted
         client.delete_deployment(deployment_id)
     assert names == ["AwaitingRetry", "Crashed"]
@@ -154,7 +157,14 @@ def test_the_end_of_a_task_is_reported_if_its_flow_run_died_before_it_could(
         report_ended_tasks(client, runtime.database, begun_runs(client))
         late = names()
         message = client.read_flow_run(crashed).state.message
-        restart_dead_runs(client, tasks, begun_runs(client))
+        # The clock that dates tasks is an hour ahead of the clock of Prefect's server.
+        monkeypatch.setattr(runtime.database, "clock", lambda: system_clock() + timedelta(hours=1))
+        ended_at = runtime.database.clock() - timedelta(minutes=2)
+        with runtime.database.begin() as connection:
+            is_canceled = tables.tasks.c.status == "canceled"
+            connection.execute(update(tables.tasks).where(is_canceled).values(finished_at=ended_at))
+        report_ended_tasks(client, runtime.database, begun_runs(client))
+        restart_dead_runs(client, runtime.database, begun_runs(client))
         revive_runs_left_behind(runtime)
         restarted = names()
         client.delete_deployment(deployment_id)
@@ -201,7 +211,7 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
         tasks.retry(again)
         planned, plan = run(Scheduled()), run(Scheduled(), plan=True, project_id="Alps (#7)")
 
-        end_canceled_runs(client, tasks)
+        end_canceled_runs(client, runtime.database)
         report_ended_tasks(client, runtime.database, begun_runs(client))
         name_scheduled_runs()
 
@@ -213,7 +223,7 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
         names = [client.read_flow_run(run_id).name for run_id in (planned, plan)]
         # A minute later.
         monkeypatch.setattr(flow_run_recovery, "CANCELING_SECONDS", -1)
-        end_canceled_runs(client, tasks)
+        end_canceled_runs(client, runtime.database)
         ended = [client.read_flow_run(run_id).state_name for run_id in (starting, at_work)]
         client.delete_deployment(deployment_id)
         statuses = [tasks.get(task_id).status for task_id in (held, waiting, again)]

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from prefect.runtime import flow_run
 from prefect.states import AwaitingRetry, Running
+from sqlalchemy import update
 
 from flows import arun_task, catalog, plan_task, run_saved_plan, run_task, start_task
 from flows.execution.worker import drain_queue
@@ -27,6 +29,8 @@ from flows.process.runtime import Runtime
 from flows.starting.deployment_names import SCHEDULE_SOURCE
 from flows.testing import run_step
 from storage import JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository, TaskSummary
+from storage.database import tables
+from storage.database.clock import system_clock
 from task_definitions import load_definitions
 from tests.flows.conftest import add_photos
 from tests.prefect_api import PrefectApi
@@ -398,7 +402,7 @@ def test_the_flow_run_is_the_task_when_prefect_started_it(api: Api, runtime: Run
 
 
 def test_a_canceled_task_runs_again_if_its_user_retries_the_flow_run_and_not_if_the_dead_run_is_restarted(
-    api: Api, runtime: Runtime, stage: Any, define: Any
+    api: Api, runtime: Runtime, stage: Any, define: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     definition = define("restarted", {"type": "count", "priority": 95}, scope="global")
     flow, tasks = compile_task(definition), TasksRepository(runtime.database)
@@ -412,14 +416,24 @@ def test_a_canceled_task_runs_again_if_its_user_retries_the_flow_run_and_not_if_
             state: Any = run_flow(flow, flow_run=run, parameters=parameters, return_type="state")
             return [state.type.value, tasks.get(task_id).status]
 
+        def clock_differs(hours: int, *, ended_seconds_ago: int) -> None:
+            """Let the clock of the tasks differ from that of Prefect's server, and set when the task ended."""
+            monkeypatch.setattr(runtime.database, "clock", lambda: system_clock() + timedelta(hours=hours))
+            ended_at = runtime.database.clock() - timedelta(seconds=ended_seconds_ago)
+            with runtime.database.begin() as connection:
+                connection.execute(update(tables.tasks).values(finished_at=ended_at))
+
         for state in (Running(), AwaitingRetry()):
             client.set_flow_run_state(run_id, state, force=True)
         tasks.cancel(task_id)
+        # The task was canceled a while after the user had pressed Retry.
+        clock_differs(-1, ended_seconds_ago=-60)
         assert states_of_second_process() == ["CANCELLED", "canceled"]
         # The search for dead flow runs has not seen yet that the task was canceled.
         client.set_flow_run_state(run_id, AwaitingRetry(message=RESTARTED), force=True)
         assert states_of_second_process() == ["CANCELLED", "canceled"]
 
+        clock_differs(1, ended_seconds_ago=60)
         client.set_flow_run_state(run_id, AwaitingRetry(), force=True)
         assert states_of_second_process() == ["COMPLETED", "completed"]
 

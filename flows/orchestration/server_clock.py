@@ -1,0 +1,26 @@
+"""Compares the clock of Prefect's server, which dates the states of flow runs, with the clock that dates tasks.
+
+`deployments.doctor.surroundings` reports clocks that differ.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+
+from prefect.client.orchestration import SyncPrefectClient
+
+from storage.database.engine import Database
+
+#: A smaller difference counts as none, because the server states its time in whole seconds.
+TOLERATED = timedelta(seconds=2)
+
+
+def server_lead(client: SyncPrefectClient, database: Database) -> timedelta:
+    """Return by how much the clock of Prefect's server is ahead of the clock that dates tasks; negative if behind.
+
+    To compare a moment of a task with the timestamp of a state, add the result to the moment.
+    """
+    date = client.request("GET", "/health").headers.get("Date")
+    lead = timedelta() if date is None else parsedate_to_datetime(date) - database.clock()
+    return lead if abs(lead) > TOLERATED else timedelta()
