@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -39,6 +40,7 @@ from flows.starting.prefect_requests import request_flow_run
 from flows.telemetry.log_fields import about_task
 from storage.batches import batched
 from storage.database.engine import Database
+from storage.errors import CorruptDefinition
 from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
 from storage.queue.pauses import pause_task
 from storage.queue.tasks import TasksRepository
@@ -277,9 +279,17 @@ def _recover_tasks(client: SyncPrefectClient, runtime: Runtime, unfollowed: list
     refused = set[str]()
     for task in unfollowed:
         run = runs.get(task.flow_run_id)
-        under_way += _recover_task(
-            client, runtime.database, task, run, served=served, may_start=under_way < most, refused=refused
-        )
+        try:
+            under_way += _recover_task(
+                client, runtime.database, task, run, served=served, may_start=under_way < most, refused=refused
+            )
+        except CorruptDefinition as error:
+            _warn_once(task.id, str(error))
+
+
+@lru_cache(maxsize=1_000)
+def _warn_once(task_id: str, reason: str) -> None:
+    logger.warning("task %s: no flow run can be requested: %s Then cancel this task.", task_id, reason)
 
 
 def _served(client: SyncPrefectClient, runs: Iterable[FlowRun]) -> set[UUID]:

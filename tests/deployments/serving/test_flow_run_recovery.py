@@ -11,6 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed, Crashed, Pending, Running
+from sqlalchemy import update
 
 from deployments.deploying.registration import pause_missing
 from deployments.deploying.runner_deployments import deployment_of
@@ -20,6 +21,7 @@ from flows.orchestration.compiler import compile_task
 from flows.process.runtime import Runtime
 from flows.starting.new_task import new_task
 from storage import Database, TasksRepository
+from storage.database import tables
 from storage.database.clock import system_clock
 from storage.settings import Settings
 from task_definitions import TaskDefinition, load_definitions
@@ -118,6 +120,10 @@ def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
             assert isinstance(deployment_id, UUID)
             return deployment_id
 
+        # Another program has damaged this row.
+        corrupt = tasks.start(new_task(definition, task_id="corrupt", tenant_id="t")).id
+        with later.begin() as connection:
+            connection.execute(update(tables.tasks).values(definition_json={}))
         deleted, before = served(definition), served(relabeled)
         without = begun(client.create_flow_run(compile_task(definition)), definition)
         of_deleted = begun(client.create_flow_run_from_deployment(deleted), definition)
@@ -163,7 +169,9 @@ def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
             assert client.read_flow_run(UUID(flow_run_id)).deployment_id == wanted
             assert client.read_flow_run(UUID(first)).state_name == "Crashed"
         # This is logged once, and not at each search.
-        assert sum("unserved/Before" in record.getMessage() for record in caplog.records) == 1
+        for text in ("unserved/Before", "task corrupt: "):
+            assert sum(text in record.getMessage() for record in caplog.records) == 1
+        assert tasks.get(corrupt).status == "queued"
         assert client.read_flow_run(UUID(slept)).state_name == "Running"
         # A worker of a pool starts a container, which first needs its image.
         client.create_work_pool(WorkPoolCreate(name="slow", type="process"))
