@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from flows.process.database_retry import retry_while_unavailable
@@ -272,7 +273,8 @@ class Executor:
                     extra=about_job(job),
                 )
                 self._leave(thread)
-                self._source.give_back(job)
+                # If the job stayed claimed without a thread, nothing would end it, and the next jobs would not start.
+                retry_while_unavailable(partial(self._source.give_back, job), unless=lambda: self._is_draining)
                 self._rest(self._settings.poll_seconds)
         return len(claimed)
 

@@ -217,9 +217,8 @@ class FollowedJobs:
 
     def give_back(self, job: Job) -> None:
         """Queue a claimed job again, and wait for it."""
-        followed = self._claimed.pop(str(job.claim_token))
         self._hand_back(job)
-        self._wait(followed, job)
+        self._wait(self._claimed.pop(str(job.claim_token)), job)
 
     def stop_running(self) -> None:
         """Make running handlers stop at their next checkpoint; their jobs go back to the queue."""

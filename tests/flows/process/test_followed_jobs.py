@@ -17,6 +17,7 @@ from flows.execution.followed_run import FollowedRun
 from flows.process.followed_jobs import FollowedJobs
 from flows.process.runtime import Runtime
 from storage import Database, JobsRepository, LanesRepository
+from storage.errors import DatabaseBusy
 from storage.lifecycle import heartbeats
 from storage.queue.exchange import Exchanged
 from storage.records import Job, JobStatus
@@ -289,20 +290,27 @@ def test_a_thread_that_cannot_be_started_costs_the_job_nothing(
     runtime: Runtime, stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors = [RuntimeError("can't start new thread")]
-    start = threading.Thread.start
+    faults = [DatabaseBusy("not now")]
+    start, hand_back = threading.Thread.start, JobsRepository.hand_back
 
     def start_or_fail(thread: threading.Thread) -> None:
         if errors and thread.name.startswith("photojobs-job-"):
             raise errors.pop()
         start(thread)
 
+    def hand_back_or_fail(*arguments: Any, **named: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return hand_back(*arguments, **named)
+
     monkeypatch.setattr(threading.Thread, "start", start_or_fail)
+    monkeypatch.setattr(JobsRepository, "hand_back", hand_back_or_fail)
     job = JobsRepository(runtime.database).enqueue(tenant_id="t", type="count", scope="global")
 
     ended = runtime.followed.follow(job.id, FollowedRun(runtime)).result(60)
 
     assert ended is not None
-    assert (ended.status, ended.attempts, errors) == ("completed", 0, [])
+    assert (ended.status, ended.attempts, errors, faults) == ("completed", 0, [], [])
     assert stage.started == [("count", job.id)]
 
 
