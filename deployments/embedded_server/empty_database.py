@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sqlite3
 import tempfile
 from contextlib import closing, suppress
@@ -45,9 +44,9 @@ def prepare_database(home: Path) -> Path:
     except OSError:
         # The file system has no hard links.
         if not file.exists():
-            shutil.copyfile(name, file)
+            Path(name).replace(file)
     finally:
-        Path(name).unlink()
+        Path(name).unlink(missing_ok=True)
     return file
 
 

@@ -153,8 +153,18 @@ def test_a_history_that_cannot_be_written_does_not_keep_a_task_from_running(
     assert "Prefect's pages do not show this task" in ran.err
 
 
-def test_a_database_that_exists_is_left_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_hard_links", [True, False])
+def test_a_new_database_is_private_and_one_that_exists_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_hard_links: bool
+) -> None:
+    if not has_hard_links:
+
+        def refuse(*_: Any) -> None:
+            raise PermissionError("no hard links here")
+
+        monkeypatch.setattr(os, "link", refuse)
     file = empty_database.prepare_database(tmp_path)
+    assert file.stat().st_mode & 0o777 == 0o600
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("INSERT INTO flow (name) VALUES ('kept')")
 
