@@ -67,7 +67,10 @@ def announced(home: Path, running: RunningUp) -> Iterator[None]:
         try:
             yield
         finally:
-            file.unlink(missing_ok=True)
+            # Another `up` with another folder may have replaced the file.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(file.stat(), os.fstat(opened.fileno())):
+                    file.unlink()
 
 
 def find_running_up(database: Database) -> RunningUp | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,14 @@ def test_a_running_up_is_found_as_long_as_it_runs(
 ) -> None:
     with announced(tmp_path / "home", running):
         assert find_running_up(sqlite_database) == running
+    assert find_running_up(sqlite_database) is None
+    # Two can run with two folders.
+    second = replace(running, api_url="http://127.0.0.1:4201/api")
+    first = announced(tmp_path / "home", running)
+    first.__enter__()
+    with announced(tmp_path / "home", second):
+        first.__exit__(None, None, None)
+        assert find_running_up(sqlite_database) == second
     assert find_running_up(sqlite_database) is None
 
 
