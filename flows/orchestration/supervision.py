@@ -119,7 +119,7 @@ def withdraw_stop(folder: Path) -> None:
 def running_processes(folder: Path) -> list[int]:
     """Return the ids of the registered flow-run processes that are alive. Files of dead processes are deleted."""
     alive = []
-    for entry in folder.glob("*.run"):
+    for entry in folder.glob("[0-9]*.run"):
         process_id = int(entry.stem)
         if is_locked(entry) and _is_alive(process_id):
             alive.append(process_id)
