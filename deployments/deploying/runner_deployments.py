@@ -95,10 +95,10 @@ def _with_form(deployment: Any, form: ParameterSchema) -> RunnerDeployment:
     return cast("RunnerDeployment", deployment)
 
 
-def update_form(client: SyncPrefectClient, path: str, deployment: RunnerDeployment) -> None:
+def update_form(client: SyncPrefectClient, deployment: RunnerDeployment) -> None:
     """Give a registered deployment the form of `deployment`; change nothing else."""
     began_at = datetime.now(UTC)
-    registered = client.read_deployment_by_name(path)
+    registered = client.read_deployment_by_name(deployment.full_name)
     form = deployment._parameter_openapi_schema.model_dump(exclude_unset=True)
     client.update_deployment(registered.id, DeploymentUpdate(parameter_openapi_schema=form))
     if registered.schedules and not registered.paused:

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -112,10 +113,13 @@ class Serving:
 
     def _update_forms(self) -> None:
         with get_client(sync_client=True) as client:
-            for definition in self._served.values():
-                update_form(client, deployment_path(definition), self._deployment(definition))
-            if self._served:
-                update_form(client, DRAIN_PATH, self._drain_deployment())
+            deployments = [self._deployment(definition) for definition in self._served.values()]
+            if deployments:
+                deployments.append(self._drain_deployment())
+            for deployment in deployments:
+                # A deployment that a user deleted is registered again at the next start.
+                with suppress(ObjectNotFound):
+                    update_form(client, deployment)
 
     async def serve_drain(self) -> None:
         """Serve the deployment that runs standalone jobs."""

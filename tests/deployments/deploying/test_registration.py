@@ -26,6 +26,7 @@ from prefect.states import Scheduled
 
 from deployments.cli.commands.definitions import deploy
 from deployments.deploying import runner_deployments
+from deployments.deploying.forms import Choices
 from deployments.deploying.registration import begin_registration, finish_registration
 from deployments.deploying.runner_deployments import deployment_of, schedule_slug, update_form
 from deployments.serving import runner
@@ -295,6 +296,24 @@ def test_a_definition_that_changed_while_the_server_was_away_is_served_later(
     assert len(attempts) == 2
 
 
+def test_a_deployment_that_a_user_deleted_keeps_no_other_form_from_new_choices(
+    client: SyncPrefectClient, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner, "load_definitions", partial(load_definitions, builtin=False))
+    file.write_text(DECLARED + OTHER)
+    served = Serving(Runner(name="test"), Settings.load(definitions=file))
+    asyncio.run(served.update())
+    client.delete_deployment(registered(client).id)
+    monkeypatch.setattr(Choices, "of_settings", lambda _settings: Choices(tenants=("anna",)))
+
+    asyncio.run(served.update_choices())
+
+    form = registered(client, "other/Other").parameter_openapi_schema
+    assert form is not None
+    assert "anna" in str(form["properties"]["tenant_id"])
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("joins", ["before it is served", "while it is served"])
 def test_a_deployment_of_a_work_pool_is_left_to_its_workers(
     client: SyncPrefectClient, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joins: str
@@ -388,7 +407,7 @@ def test_what_is_due_while_a_deployment_is_registered_or_its_form_renewed_is_not
     client.resume_deployment(ours)
 
     began_at = datetime.now(UTC)
-    update_form(client, "often/Often", deployment_of(definition, Settings.load()))
+    update_form(client, deployment_of(definition, Settings.load()))
     ended_at = datetime.now(UTC)
 
     after = planned(client, ours)
