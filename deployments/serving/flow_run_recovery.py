@@ -21,21 +21,26 @@ from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
     FlowRunFilter,
-    FlowRunFilterExpectedStartTime,
     FlowRunFilterId,
-    FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from deployments.deploying.definitions_on_server import all_deployments
-from deployments.serving.our_flow_runs import PAGE_SIZE, all_flow_runs, in_state, is_due, our_runs
+from deployments.serving.our_flow_runs import (
+    PAGE_SIZE,
+    all_flow_runs,
+    has_ended_within,
+    is_due,
+    our_runs,
+    was_due_before,
+)
 from flows.execution.sweep import DOUBT_HEARTBEATS
 from flows.orchestration.server_clock import server_lead
-from flows.orchestration.task_flow import RESTARTED, final_state
+from flows.orchestration.task_flow import RESTARTED, final_state, task_id_of
 from flows.process.retry_delay import backoff_seconds
 from flows.process.runtime import Runtime
-from flows.starting.deployment_names import MISSING_TAG, TAG
+from flows.starting.deployment_names import MISSING_TAG
 from flows.starting.prefect_requests import request_flow_run
 from flows.telemetry.log_fields import about_task
 from storage.batches import batched
@@ -124,7 +129,7 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
         lead = server_lead(client, runtime.database)
         begun = our_runs(client, StateType.PENDING, StateType.RUNNING)
         ours = [run for run in begun if run.work_pool_name is None]
-        left = [run for run in ours if _has_begun_nothing(tasks.get_by_id(_task_id(run)), run.state, lead)]
+        left = [run for run in ours if _has_begun_nothing(tasks.get_by_id(task_id_of(run)), run.state, lead)]
         served = _served(client, left)
         for run in left:
             if run.deployment_id in served:
@@ -141,7 +146,7 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
 
 def begun_runs(client: SyncPrefectClient) -> list[FlowRun]:
     """Return our flow runs that are `Pending`, `Running`, `Paused`, or `Crashed` and young enough to be restarted."""
-    crashed = our_runs(client, StateType.CRASHED, ended_within=RESTART_WITHIN)
+    crashed = our_runs(client, StateType.CRASHED, end_time=has_ended_within(RESTART_WITHIN))
     return [*our_runs(client, StateType.PENDING, StateType.RUNNING, StateType.PAUSED), *crashed]
 
 
@@ -159,7 +164,7 @@ def restart_dead_runs(client: SyncPrefectClient, database: Database, begun: Iter
     ]
     served = _served(client, left)
     for run in left:
-        task = tasks.get_by_id(_task_id(run))
+        task = tasks.get_by_id(task_id_of(run))
         if run.deployment_id not in served or _will_begin(run, served):
             continue
         if task is not None and not task.is_final:
@@ -183,7 +188,7 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database, begun: Ite
     tasks, lead = TasksRepository(database), server_lead(client, database)
     reported = 0
     for run in begun:
-        task = tasks.get_by_id(_task_id(run))
+        task = tasks.get_by_id(task_id_of(run))
         if task is None or task.finished_at is None or not task.is_final:
             continue
         if run.state is None or run.state.type == StateType.PENDING:
@@ -239,8 +244,8 @@ def end_canceled_runs(client: SyncPrefectClient, database: Database) -> None:
         # here only if it has been in `Cancelling` for long.
         if run.state is not None and run.state.timestamp < long_ago:
             _end_as_canceled(client, tasks, run)
-    for run in our_runs(client, StateType.CANCELLED, ended_within=CANCELED_WITHIN):
-        if _is_left_unended(tasks.get_by_id(_task_id(run)), run, lead):
+    for run in our_runs(client, StateType.CANCELLED, end_time=has_ended_within(CANCELED_WITHIN)):
+        if _is_left_unended(tasks.get_by_id(task_id_of(run)), run, lead):
             _end_as_canceled(client, tasks, run)
 
 
@@ -253,16 +258,12 @@ def _is_left_unended(task: Task | None, run: FlowRun, lead: timedelta) -> bool:
 
 def _end_as_canceled(client: SyncPrefectClient, tasks: TasksRepository, run: FlowRun) -> None:
     reason = "its flow run was canceled"
-    if tasks.get_by_id(_task_id(run)) is not None:
-        tasks.cancel(_task_id(run), reason=reason)
+    if tasks.get_by_id(task_id_of(run)) is not None:
+        tasks.cancel(task_id_of(run), reason=reason)
     if run.state is not None and run.state.type != StateType.CANCELLED:
         client.set_flow_run_state(
             run.id, Cancelled(message="canceled while no process executed the flow run"), force=True
         )
-
-
-def _task_id(run: FlowRun) -> str:
-    return run.parameters.get("task_id") or str(run.id)
 
 
 def _recover_tasks(client: SyncPrefectClient, runtime: Runtime, unfollowed: list[Task]) -> None:
@@ -308,10 +309,8 @@ def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
 
     The process of such a run may be dead, and its deployment may be missing.
     """
-    states = in_state(StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
-    due = FlowRunFilterExpectedStartTime(before_=datetime.now(UTC))  # type: ignore[arg-type]
-    ours = FlowRunFilterTags(all_=[TAG])
-    found = all_flow_runs(client, FlowRunFilter(tags=ours, state=states, expected_start_time=due))
+    states = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
+    found = our_runs(client, *states, expected_start_time=was_due_before(datetime.now(UTC)))
     return [run for run in found if run.work_pool_name is None and is_due(run)]
 
 

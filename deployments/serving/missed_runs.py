@@ -11,12 +11,10 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterExpectedStartTime, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelled
 
-from deployments.serving.our_flow_runs import all_flow_runs, in_state
-from flows.starting.deployment_names import TAG
+from deployments.serving.our_flow_runs import our_runs, was_due_before
 
 #: A scheduled run that is late by this much counts as missed: no runner was running when it was due.
 MISSED_SECONDS = 60
@@ -28,16 +26,8 @@ def skip_missed_runs() -> int:
     A run that has begun before and waits for its restart was not missed. Runs of work pools are left to their workers.
     """
     with get_client(sync_client=True) as client:
-        missed = all_flow_runs(
-            client,
-            FlowRunFilter(
-                tags=FlowRunFilterTags(all_=[TAG]),
-                state=in_state(StateType.SCHEDULED),
-                expected_start_time=FlowRunFilterExpectedStartTime(
-                    before_=datetime.now(UTC) - timedelta(seconds=MISSED_SECONDS)  # type: ignore[arg-type]
-                ),
-            ),
-        )
+        due = was_due_before(datetime.now(UTC) - timedelta(seconds=MISSED_SECONDS))
+        missed = our_runs(client, StateType.SCHEDULED, expected_start_time=due)
         by_schedule: dict[object, list[FlowRun]] = defaultdict(list)
         for run in missed:
             if run.auto_scheduled and not run.run_count and run.work_pool_name is None:

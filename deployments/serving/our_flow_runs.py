@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterEndTime,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
@@ -22,11 +25,10 @@ from flows.starting.deployment_names import TAG
 PAGE_SIZE = 200
 
 
-def our_runs(client: SyncPrefectClient, *types: StateType, ended_within: timedelta | None = None) -> list[FlowRun]:
-    """Return our flow runs in a state of these types; with `ended_within`, only runs that ended so recently."""
-    ended = None if ended_within is None else has_ended_within(ended_within)
-    ours = FlowRunFilterTags(all_=[TAG])
-    return all_flow_runs(client, FlowRunFilter(tags=ours, state=in_state(*types), end_time=ended))
+def our_runs(client: SyncPrefectClient, *types: StateType, tags: Sequence[str] = (), **more: Any) -> list[FlowRun]:
+    """Return our flow runs in a state of these types that also have these tags, and match further filters by name."""
+    ours = FlowRunFilterTags(all_=[TAG, *tags])
+    return all_flow_runs(client, FlowRunFilter(tags=ours, state=in_state(*types), **more))
 
 
 def all_flow_runs(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
@@ -51,6 +53,11 @@ def in_state(*types: StateType) -> FlowRunFilterState:
 def has_ended_within(age: timedelta) -> FlowRunFilterEndTime:
     """Return the filter of flow runs that ended so recently."""
     return FlowRunFilterEndTime(after_=datetime.now(UTC) - age)  # type: ignore[arg-type]
+
+
+def was_due_before(moment: datetime) -> FlowRunFilterExpectedStartTime:
+    """Return the filter of flow runs that were first scheduled for an earlier moment."""
+    return FlowRunFilterExpectedStartTime(before_=moment)  # type: ignore[arg-type]
 
 
 def is_due(run: FlowRun) -> bool:

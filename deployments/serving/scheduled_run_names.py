@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType, FlowRunFilterTags
 from prefect.client.schemas.objects import StateType
 
-from deployments.serving.our_flow_runs import all_flow_runs
-from flows.starting.deployment_names import TAG, flow_run_name
+from deployments.serving.our_flow_runs import our_runs
+from flows.starting.deployment_names import flow_run_name
 
 #: The tag of runs that Prefect's scheduler planned.
 PLANNED_TAG = "auto-scheduled"
@@ -20,11 +19,7 @@ def name_scheduled_runs() -> int:
     named = 0
     with get_client(sync_client=True) as client:
         flow_name = cache(lambda flow_id: client.read_flow(flow_id).name)
-        planned = FlowRunFilter(
-            tags=FlowRunFilterTags(all_=[TAG, PLANNED_TAG]),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        )
-        for run in all_flow_runs(client, planned):
+        for run in our_runs(client, StateType.SCHEDULED, tags=[PLANNED_TAG]):
             name = flow_run_name(flow_name(run.flow_id), run.parameters)
             if run.name != name:
                 client.update_flow_run(run.id, name=name)

@@ -17,22 +17,18 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterDeploymentId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.states import Completed, Failed
 
 from deployments.errors import ForeignDeployment, ScheduleOverlap
+from deployments.serving.our_flow_runs import in_state
 from flows.starting.deployment_names import CATALOG
 
 #: States in which a run has a process, or will soon have one.
-_AT_WORK = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+_AT_WORK = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 
 def checked_start(start: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -85,7 +81,7 @@ async def _skip_overlapping(client: PrefectClient, run: FlowRun) -> None:
     at_work = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             deployment_id=FlowRunFilterDeploymentId(any_=[run.deployment_id]),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_AT_WORK)),
+            state=in_state(*_AT_WORK),
         )
     )
     earlier = next((other for other in at_work if _precedes(other, run)), None)
