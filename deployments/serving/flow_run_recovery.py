@@ -37,7 +37,7 @@ from deployments.serving.our_flow_runs import (
 )
 from flows.execution.sweep import DOUBT_HEARTBEATS
 from flows.orchestration.server_clock import server_lead
-from flows.orchestration.task_flow import RESTARTED, final_state, task_id_of
+from flows.orchestration.task_flow import BY_FLOW_RUN, RESTARTED, final_state, task_of
 from flows.process.retry_delay import backoff_seconds
 from flows.process.runtime import Runtime
 from flows.starting.deployment_names import MISSING_TAG
@@ -129,7 +129,7 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
         lead = server_lead(client, runtime.database)
         begun = our_runs(client, StateType.PENDING, StateType.RUNNING)
         ours = [run for run in begun if run.work_pool_name is None]
-        left = [run for run in ours if _has_begun_nothing(tasks.get_by_id(task_id_of(run)), run.state, lead)]
+        left = [run for run in ours if _has_begun_nothing(task_of(run, tasks), run.state, lead)]
         served = _served(client, left)
         for run in left:
             if run.deployment_id in served:
@@ -164,7 +164,7 @@ def restart_dead_runs(client: SyncPrefectClient, database: Database, begun: Iter
     ]
     served = _served(client, left)
     for run in left:
-        task = tasks.get_by_id(task_id_of(run))
+        task = task_of(run, tasks)
         if run.deployment_id not in served or _will_begin(run, served):
             continue
         if task is not None and not task.is_final:
@@ -188,7 +188,7 @@ def report_ended_tasks(client: SyncPrefectClient, database: Database, begun: Ite
     tasks, lead = TasksRepository(database), server_lead(client, database)
     reported = 0
     for run in begun:
-        task = tasks.get_by_id(task_id_of(run))
+        task = task_of(run, tasks)
         if task is None or task.finished_at is None or not task.is_final:
             continue
         if run.state is None or run.state.type == StateType.PENDING:
@@ -243,10 +243,11 @@ def end_canceled_runs(client: SyncPrefectClient, database: Database) -> None:
         # starting would start a `Cancelled` run in spite of the user, but not one in `Cancelling`. So a run is ended
         # here only if it has been in `Cancelling` for long.
         if run.state is not None and run.state.timestamp < long_ago:
-            _end_as_canceled(client, tasks, run)
+            _end_as_canceled(client, tasks, run, task_of(run, tasks))
     for run in our_runs(client, StateType.CANCELLED, end_time=has_ended_within(CANCELED_WITHIN)):
-        if _is_left_unended(tasks.get_by_id(task_id_of(run)), run, lead):
-            _end_as_canceled(client, tasks, run)
+        task = task_of(run, tasks)
+        if _is_left_unended(task, run, lead):
+            _end_as_canceled(client, tasks, run, task)
 
 
 def _is_left_unended(task: Task | None, run: FlowRun, lead: timedelta) -> bool:
@@ -256,10 +257,9 @@ def _is_left_unended(task: Task | None, run: FlowRun, lead: timedelta) -> bool:
     return max(task.updated_at, task.attended_at or task.updated_at) + lead < run.state.timestamp
 
 
-def _end_as_canceled(client: SyncPrefectClient, tasks: TasksRepository, run: FlowRun) -> None:
-    reason = "its flow run was canceled"
-    if tasks.get_by_id(task_id_of(run)) is not None:
-        tasks.cancel(task_id_of(run), reason=reason)
+def _end_as_canceled(client: SyncPrefectClient, tasks: TasksRepository, run: FlowRun, task: Task | None) -> None:
+    if task is not None:
+        tasks.cancel(task.id, reason=BY_FLOW_RUN)
     if run.state is not None and run.state.type != StateType.CANCELLED:
         client.set_flow_run_state(
             run.id, Cancelled(message="canceled while no process executed the flow run"), force=True
@@ -344,7 +344,7 @@ def _recover_task(
     if run is None or state is None or state.type == StateType.COMPLETED:
         return may_start and _continue_in_new_run(client, database, task, None, refused)
     if state.type in (StateType.CANCELLED, StateType.CANCELLING):
-        _end_as_canceled(client, TasksRepository(database), run)
+        _end_as_canceled(client, TasksRepository(database), run, task)
     elif state.type == StateType.PAUSED:
         pause_task(database, task.id)
     elif may_start and run.deployment_id not in served:

@@ -200,18 +200,19 @@ def _interrupted_at_once(task_id: str) -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def task_id_of(flow_run: FlowRun) -> str:
-    """Return the id of the task that a flow run follows or will write."""
-    return str(flow_run.parameters.get("task_id") or flow_run.id)
+def task_of(flow_run: FlowRun, tasks: TasksRepository) -> Task | None:
+    """Return the task that a flow run follows; None if it has written none yet, or names a task of another tenant."""
+    task = tasks.get_by_id(str(flow_run.parameters.get("task_id") or flow_run.id))
+    is_own = task is not None and task.tenant_id == flow_run.parameters.get("tenant_id", DEFAULT_TENANT)
+    return task if is_own else None
 
 
 def cancel_with_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Cancel the task of a flow run that was canceled in the UI or by the API. Prefect calls this hook."""
     runtime = Runtime.current()
     tasks = TasksRepository(runtime.database)
-    task = tasks.get_by_id(task_id_of(flow_run))
-    # A run with another tenant's task id was refused, so it must not cancel that task either.
-    if task is not None and task.tenant_id == flow_run.parameters.get("tenant_id", DEFAULT_TENANT):
+    task = task_of(flow_run, tasks)
+    if task is not None:
         tasks.cancel(task.id, reason=BY_FLOW_RUN)
 
 
