@@ -1,9 +1,9 @@
 """Finds tasks whose flow run died, and asks Prefect to run them.
 
-The module also reports to Prefect the end of tasks whose flow run died, and ends canceled flow runs. It runs no job
-itself. Each call of `recover_flow_runs` reads the database again.
-`storage.queue.rescue` queues the jobs of dead processes again. `deployments.serving.up` decides how often
-`recover_flow_runs` is called. `deployments.serving.drain_requests` asks for runs of standalone jobs.
+The module also reports to Prefect the end of tasks whose flow run died. It runs no job itself. Each call of
+`recover_flow_runs` reads the database again. `deployments.serving.up` decides how often it is called.
+`deployments.serving.canceled_runs` ends canceled flow runs, `deployments.serving.drain_requests` asks for runs of
+standalone jobs, and `storage.queue.rescue` queues the jobs of dead processes again.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.states import AwaitingRetry, Cancelled, Crashed
+from prefect.states import AwaitingRetry, Crashed
 
 from deployments.deploying.definitions_on_server import all_deployments
+from deployments.serving.canceled_runs import end_as_canceled, end_canceled_runs
 from deployments.serving.our_flow_runs import (
     PAGE_SIZE,
     all_flow_runs,
@@ -37,7 +38,7 @@ from deployments.serving.our_flow_runs import (
 )
 from flows.execution.sweep import DOUBT_HEARTBEATS
 from flows.orchestration.server_clock import server_lead
-from flows.orchestration.task_flow import BY_FLOW_RUN, RESTARTED, final_state, task_of
+from flows.orchestration.task_flow import RESTARTED, final_state, task_of
 from flows.process.retry_delay import backoff_seconds
 from flows.process.runtime import Runtime
 from flows.starting.deployment_names import MISSING_TAG
@@ -65,15 +66,8 @@ RECENTLY = timedelta(hours=1)
 #: The shortest and the longest of these delays, in seconds. The delay doubles with each further restart or crash.
 RESTART_DELAYS = (30.0, 600.0)
 
-#: After this long in Prefect's state `Cancelling`, a run has no process that could end it.
-CANCELING_SECONDS = 45
-
 #: The time after the end of its task in which a live flow run must report that end to Prefect.
 REPORT_SECONDS = 60
-
-#: After Prefect's server itself has canceled a run, the run's task is checked for this long. Later, the task is found
-#: because no process follows it.
-CANCELED_WITHIN = timedelta(minutes=10)
 
 #: How long a run of a runner may be `Pending` before a second process is started for it.
 START_SECONDS = 60
@@ -87,7 +81,7 @@ SilentTasks = dict[tuple[str, datetime | None], float]
 
 
 def recover_flow_runs(runtime: Runtime, *, silent: SilentTasks | None = None) -> None:
-    """Restart dead flow runs, and request missing ones.
+    """Restart dead flow runs, end canceled ones, and request missing ones.
 
     Args:
         runtime: the runtime of this process.
@@ -230,42 +224,6 @@ def _last_start(states: Iterable[State]) -> State | None:
     return max(begun, key=lambda state: state.timestamp, default=None)
 
 
-def end_canceled_runs(client: SyncPrefectClient, database: Database) -> None:
-    """End flow runs that a user canceled while no process ran them; Prefect would leave them in `Cancelling`.
-
-    Such a run had not begun, was paused, or had lost its process. If Prefect's server has ended a run itself, this
-    function cancels the run's task.
-    """
-    tasks, lead = TasksRepository(database), server_lead(client, database)
-    long_ago = datetime.now(UTC) - timedelta(seconds=CANCELING_SECONDS)
-    for run in our_runs(client, StateType.CANCELLING):
-        # If a runner has a process for this run, the runner ends the run within seconds. A process that is just
-        # starting would start a `Cancelled` run in spite of the user, but not one in `Cancelling`. So a run is ended
-        # here only if it has been in `Cancelling` for long.
-        if run.state is not None and run.state.timestamp < long_ago:
-            _end_as_canceled(client, tasks, run, task_of(run, tasks))
-    for run in our_runs(client, StateType.CANCELLED, end_time=has_ended_within(CANCELED_WITHIN)):
-        task = task_of(run, tasks)
-        if _is_left_unended(task, run, lead):
-            _end_as_canceled(client, tasks, run, task)
-
-
-def _is_left_unended(task: Task | None, run: FlowRun, lead: timedelta) -> bool:
-    """Return True if the task of a canceled flow run has not ended, and has not changed since the cancellation."""
-    if task is None or task.is_final or task.flow_run_id != str(run.id) or run.state is None:
-        return False
-    return max(task.updated_at, task.attended_at or task.updated_at) + lead < run.state.timestamp
-
-
-def _end_as_canceled(client: SyncPrefectClient, tasks: TasksRepository, run: FlowRun, task: Task | None) -> None:
-    if task is not None:
-        tasks.cancel(task.id, reason=BY_FLOW_RUN)
-    if run.state is not None and run.state.type != StateType.CANCELLED:
-        client.set_flow_run_state(
-            run.id, Cancelled(message="canceled while no process executed the flow run"), force=True
-        )
-
-
 def _recover_tasks(client: SyncPrefectClient, runtime: Runtime, unfollowed: list[Task]) -> None:
     if not unfollowed:
         return
@@ -344,7 +302,7 @@ def _recover_task(
     if run is None or state is None or state.type == StateType.COMPLETED:
         return may_start and _continue_in_new_run(client, database, task, None, refused)
     if state.type in (StateType.CANCELLED, StateType.CANCELLING):
-        _end_as_canceled(client, TasksRepository(database), run, task)
+        end_as_canceled(client, TasksRepository(database), run, task)
     elif state.type == StateType.PAUSED:
         pause_task(database, task.id)
     elif may_start and run.deployment_id not in served:

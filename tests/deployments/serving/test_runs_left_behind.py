@@ -15,10 +15,10 @@ from prefect.states import Cancelling, Crashed, Pending, Running, Scheduled, Sus
 from sqlalchemy import update
 
 from deployments.deploying.runner_deployments import deployment_of
-from deployments.serving import flow_run_recovery
+from deployments.serving import canceled_runs, flow_run_recovery
+from deployments.serving.canceled_runs import end_canceled_runs
 from deployments.serving.flow_run_recovery import (
     begun_runs,
-    end_canceled_runs,
     report_ended_tasks,
     restart_dead_runs,
     revive_runs_left_behind,
@@ -224,7 +224,7 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
         ]
         names = [client.read_flow_run(run_id).name for run_id in (planned, plan)]
         # A minute later.
-        monkeypatch.setattr(flow_run_recovery, "CANCELING_SECONDS", -1)
+        monkeypatch.setattr(canceled_runs, "CANCELING_SECONDS", -1)
         end_canceled_runs(client, runtime.database)
         ended = [client.read_flow_run(run_id).state_name for run_id in (starting, at_work)]
         client.delete_deployment(deployment_id)
