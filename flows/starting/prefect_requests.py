@@ -140,3 +140,9 @@ def _deployment_at(client: "SyncPrefectClient", path: str) -> "DeploymentRespons
             return deployment
     # A flow run of the paused deployment waits until the definition is back.
     return named if named is not None else client.read_deployment_by_name(path)
+
+
+def _is_there(error: Exception) -> bool:
+    import httpx
+
+    return not isinstance(error, httpx.ConnectError)

@@ -59,6 +59,8 @@ def test_every_built_in_definition_is_an_importable_flow() -> None:
 
 
 def test_the_catalog_has_nothing_else() -> None:
+    # Another name that begins with a small letter would hide the definition of this name.
+    assert [name for name in vars(catalog) if name[0].islower()] == ["drain_queue"]
     with pytest.raises(AttributeError, match="no_such_flow"):
         _ = catalog.no_such_flow
 
