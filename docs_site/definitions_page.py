@@ -17,7 +17,7 @@ _INTRODUCTION = """# Definitions
 A definition file is YAML or JSON with one definition, or with a mapping of names to definitions. The setting
 `definitions` names the file, or a folder of such files. The built-in definitions below are always there.
 
-An unknown key, step type or parameter, or a value that is not allowed is an error. The message names the file, the
+An unknown key, an unknown step type or a value that is not allowed is an error. The message names the file, the
 definition and the field, and says what is allowed. Definitions without an error stay usable. `photojobs definitions
 lint` shows all errors at once. With [the JSON Schema](schema.md) an editor completes and checks the files.
 """

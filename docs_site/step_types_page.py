@@ -7,7 +7,6 @@ from html import escape
 from docs_site.markdown import code, table
 from task_definitions.loader import load_definitions
 from task_definitions.step_types import BUILTIN_STEP_TYPES
-from task_definitions.wording import listed
 
 _INTRODUCTION = """# Step types
 
@@ -40,8 +39,6 @@ def step_types_page() -> str:
             rows.append(("the task's project", "the destination of the photos; a task with a photo set must have it"))
         if found.takes_archived:
             rows.append(("archived projects", "works on them"))
-        if found.params:
-            rows.append(("`params` in a definition", listed(map(code, found.params), last="and")))
         if found.default_items == "pending_deletions":
             rows.append(("without items", "the photos with a file on disk whose keep flag is 0"))
         if using:

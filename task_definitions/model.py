@@ -108,8 +108,7 @@ class StepDefinition(BaseModel):
         default=None, description="The name of a flag; if an earlier step sets it to false, this step is skipped."
     )
     params: Annotated[dict[str, JsonValue], AfterValidator(_plain_params)] = Field(
-        default_factory=dict,
-        description="Parameters for the handler. `photojobs steps show` lists those of a step type.",
+        default_factory=dict, description="Parameters for the handler."
     )
 
     def __hash__(self) -> int:

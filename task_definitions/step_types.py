@@ -7,7 +7,7 @@ errors of packages whose steps cannot be loaded.
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -44,7 +44,6 @@ class StepType:
             project if no step has this property.
         reads_other_projects: Whether a step also reads projects of the tenant that do not belong to its task, so that a
             plan must have their rows.
-        params: The names that the `params` of a step may have in a definition; None if they are not checked.
     """
 
     name: str
@@ -57,7 +56,6 @@ class StepType:
     takes_destination: bool = False
     takes_archived: bool = False
     reads_other_projects: bool = False
-    params: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(STEP_TYPE_PATTERN, self.name) or len(self.name) > MAX_NAME_CHARACTERS:
@@ -143,7 +141,6 @@ _BUILTIN = (
         "A corrupt file fails only its own item.",
         modifies_files=False,
         takes_force=True,
-        params=("force",),
     ),
     StepType(
         name="upload_postprocess",
@@ -152,7 +149,6 @@ _BUILTIN = (
         description="Processes a photo after it was added to a project.",
         modifies_files=False,
         takes_force=True,
-        params=("force",),
     ),
     StepType(
         name="metadata",
@@ -203,7 +199,6 @@ _BUILTIN = (
         "changed, but not its size and times, the job fails and names the original and the time at which it was last "
         "correct. An edited file is not a failure. Changes no file.",
         modifies_files=False,
-        params=("bytes_per_run", "megabytes_per_second"),
     ),
     StepType(
         name="project_stop_processes",
@@ -241,10 +236,8 @@ _BUILTIN = (
         "with their ids and tags. Nothing is overwritten; changes that cannot be reverted are reported.",
     ),
 )
-#: The built-in step types by name. Those that declare no `params` read none.
-BUILTIN_STEP_TYPES: Mapping[str, StepType] = MappingProxyType(
-    {step_type.name: replace(step_type, params=step_type.params or ()) for step_type in _BUILTIN}
-)
+#: The built-in step types by name.
+BUILTIN_STEP_TYPES: Mapping[str, StepType] = MappingProxyType({step_type.name: step_type for step_type in _BUILTIN})
 
 _registered: dict[str, StepType] = {}
 _registering = threading.Lock()

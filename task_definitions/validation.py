@@ -1,8 +1,8 @@
 """Turns the body of one definition into a `TaskDefinition`, or into a list of all its problems.
 
-pydantic finds the problems, except unknown step types and params. This module writes the messages, which name the field
-and what is allowed. `task_definitions.loader` reads files, and passes the step types that are known
-(`known_step_type_names` in `task_definitions.step_types`).
+pydantic finds the problems. This module writes the messages, which name the field and what is allowed.
+`task_definitions.loader` reads files, and passes the step types that are known (`known_step_type_names` in
+`task_definitions.step_types`).
 """
 
 import re
@@ -30,7 +30,6 @@ from task_definitions.model import (
 from task_definitions.plain import plain
 from task_definitions.schedule import MAX_SECONDS, Schedule, did_you_mean_timezone
 from task_definitions.scope import Scope
-from task_definitions.step_types import step_types
 from task_definitions.wording import did_you_mean, listed, shown
 
 #: The source in errors about a pinned definition, which is the definition that is stored with a task.
@@ -73,7 +72,7 @@ def read_definition(
     """Return the definition called `name`, which `body` declares.
 
     `source` names the file or mapping in errors. The body may repeat the name as its `name`. Steps may only have types
-    of `known_step_types`, and only the params that their types declare; if it is None, every type and param is allowed.
+    of `known_step_types`; if it is None, every type is allowed.
 
     Raises:
         DefinitionErrors: the body is not a valid definition; the error lists all problems.
@@ -96,7 +95,7 @@ def read_definition(
         text = f"{shown(own_name)} differs from the key of the definition: leave the name out, or give {shown(name)}."
         errors.append(wrong(text, field="name"))
     if known_step_types is not None:
-        errors += _unknown_names(copy.value, known_step_types, source=source, name=name)
+        errors += _unknown_step_types(copy.value, known_step_types, source=source, name=name)
     reported = {error.field for error in errors}
     try:
         definition = TaskDefinition.model_validate({**copy.value, "name": name})
@@ -114,8 +113,7 @@ def read_definition(
 def read_pinned_definition(pinned: str | Mapping[str, Any]) -> TaskDefinition:
     """Return the definition that `TaskDefinition.to_json` or `to_mapping` wrote.
 
-    Step types and their params are not checked, because a task keeps its definition even if a handler is no longer
-    installed.
+    Step types are not checked, because a task keeps its definition even if a handler is no longer installed.
 
     Raises:
         DefinitionErrors: `pinned` is not such a definition; the error lists all problems.
@@ -134,31 +132,19 @@ def read_pinned_definition(pinned: str | Mapping[str, Any]) -> TaskDefinition:
     return read_definition(name, body, source=PINNED_SOURCE)
 
 
-def _unknown_names(
+def _unknown_step_types(
     body: Mapping[str, JsonValue], known: Collection[str], *, source: str, name: str
 ) -> list[DefinitionError]:
-    """Return the errors about step types that are not known, and about params that the type of a step does not have."""
     steps = body.get("steps")
-    described = step_types()
     errors: list[DefinitionError] = []
     for index, step in enumerate(steps if isinstance(steps, list) else ()):
-        type_name, params = (step.get("type"), step.get("params")) if isinstance(step, dict) else (None, None)
-        if not isinstance(type_name, str):
-            continue
-        if type_name not in known:
+        type_name = step.get("type") if isinstance(step, dict) else None
+        if isinstance(type_name, str) and type_name not in known:
             text = (
                 f"{shown(type_name)} is not a step type.{did_you_mean(type_name, known)} "
                 f"`photojobs steps list` shows all {len(known)}."
             )
             errors.append(UnknownStepType(text, source=source, definition=name, field=f"steps[{index}].type"))
-        declared = described[type_name].params if type_name in described else None
-        if declared is None or not isinstance(params, dict):
-            continue
-        allowed = f"Allowed are {listed(declared, last='and')}." if declared else f"{type_name} has no parameters."
-        for key in params:
-            if key not in declared:
-                text = f"is not a parameter of {type_name}.{did_you_mean(key, declared)} {allowed}"
-                errors.append(UnknownKey(text, source=source, definition=name, field=f"steps[{index}].params.{key}"))
     return errors
 
 

@@ -40,7 +40,6 @@ from deployments.deploying.scheduled_definitions import schedules_without_effect
 from deployments.serving.spare_process import use_spare_process
 from deployments.serving.start_checks import foreign_reason
 from flows.errors import MissingHandler
-from flows.handlers.step import load_steps
 from flows.orchestration.supervision import stop_runs_when_orphaned
 from flows.orchestration.task_flow import END_SECONDS
 from flows.starting.deployment_names import DRAIN_PATH, deployment_path
@@ -133,8 +132,6 @@ class Serving:
 
     async def update(self) -> None:
         """Serve new and changed definitions, and pause removed ones; each error is reported once."""
-        # Only the loaded handlers of other packages declare their parameters.
-        await asyncio.to_thread(load_steps)
         definitions = load_definitions(self._settings.definitions, strict=False)
         self._report(definitions)
         for difference in compare_definitions(self._served, definitions):

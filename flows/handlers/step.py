@@ -6,7 +6,7 @@ loop over projects, `each_project` of `flows.steps.targets.target_projects`.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import MappingProxyType
@@ -61,7 +61,6 @@ def step(
     modifies_files: bool = True,
     takes_destination: bool = False,
     takes_archived: bool = False,
-    params: Sequence[str] | None = None,
 ) -> Callable[[Handler], Handler]:
     """Register a function as the handler of a step type.
 
@@ -75,8 +74,6 @@ def step(
             must then name a project.
         takes_archived: whether the handler works on archived projects, which `ctx.projects(archived=True)` returns.
             Commands refuse a task that names an archived project if none of its steps does.
-        params: the names that the handler reads from `ctx.params`. A definition file whose step has another name in its
-            `params` is refused; by default, the names are not checked.
 
     Raises:
         PluginError: the name already has another handler, or was declared before with another unit.
@@ -108,7 +105,6 @@ def step(
                     modifies_files=modifies_files,
                     takes_destination=takes_destination,
                     takes_archived=takes_archived,
-                    params=None if params is None else tuple(params),
                 )
             )
         elif step_types()[name].unit != unit:

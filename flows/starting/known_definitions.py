@@ -3,9 +3,7 @@
 `task_definitions.loader` decides which files are read.
 """
 
-from flows.handlers.step import load_steps
 from flows.process.runtime import Runtime
-from storage.settings import Settings
 from task_definitions import Definitions, TaskDefinition, load_definitions
 
 
@@ -17,11 +15,9 @@ def find_definition(type: str | TaskDefinition) -> TaskDefinition:
     """
     if isinstance(type, TaskDefinition):
         return type
-    return known_definitions(Runtime.current().settings).get_or_raise(type)
+    return known_definitions().get_or_raise(type)
 
 
-def known_definitions(settings: Settings) -> Definitions:
+def known_definitions() -> Definitions:
     """Return the built-in definitions and the valid definitions in the files that the setting `definitions` names."""
-    # Only the loaded handler of another package declares its parameters, and all starts must refuse the same ones.
-    load_steps()
-    return load_definitions(settings.definitions, strict=False)
+    return load_definitions(Runtime.current().settings.definitions, strict=False)

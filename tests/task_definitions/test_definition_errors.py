@@ -21,7 +21,6 @@ from task_definitions import (
 )
 
 STEP = {"type": "metadata", "priority": 90}
-VERIFY = {"type": "verify_originals"}
 DEFINITION_KEYS = "name, label, user_relevant, scope, description, schedule and steps"
 STEP_KEYS = (
     "type, priority, max_attempts, retry_delay_seconds, timeout_seconds, chunk_size, on_failure, run_if and params"
@@ -101,37 +100,24 @@ VALUE_ERRORS: list[ValueCase] = [
     of_step(f'"Not A Flag" is not allowed: give the name of a flag: {NAME}.', run_if="Not A Flag"),
     of_step("a list is not allowed: give a mapping.", params=[1]),
     (
-        with_step(**VERIFY, params={"bytes_per_run": [1, float("inf")]}),
+        with_step(params={"sizes": [1, float("inf")]}),
         InvalidDefinition,
-        "steps[2].params.bytes_per_run[1]",
+        "steps[2].params.sizes[1]",
         "inf is not allowed: give a finite number.",
     ),
     (
-        with_step(**VERIFY, params={"bytes_per_run": "a\x00b"}),
+        with_step(params={"path": "a\x00b"}),
         InvalidDefinition,
-        "steps[2].params.bytes_per_run",
+        "steps[2].params.path",
         '"a\\u0000b" is not allowed: it holds a NUL character, which a database cannot keep. Remove it.',
     ),
     (
-        with_step(**VERIFY, params={"bytes_per_run": object()}),
+        with_step(params={"at": object()}),
         InvalidDefinition,
-        "steps[2].params.bytes_per_run",
+        "steps[2].params.at",
         "a Python object is not allowed: give text, a number, true, false, null, a list or a mapping.",
     ),
     of_step("7 is not a key: keys are text. Put it in quotes.", params={7: "x"}),
-    (
-        with_step(**VERIFY, params={"bytes_per_rum": 10**9}),
-        UnknownKey,
-        "steps[2].params.bytes_per_rum",
-        'is not a parameter of verify_originals. Did you mean "bytes_per_run"? Allowed are bytes_per_run and '
-        "megabytes_per_second.",
-    ),
-    (
-        with_step(params={"force": True}),
-        UnknownKey,
-        "steps[2].params.force",
-        "is not a parameter of metadata. metadata has no parameters.",
-    ),
     (
         with_step(prioritiy=95),
         UnknownKey,
@@ -401,8 +387,8 @@ def test_aliases_that_would_grow_without_bound_are_refused_before_they_grow(tmp_
 
 def test_a_python_mapping_that_holds_itself_is_refused() -> None:
     params: dict[str, Any] = {}
-    params["bytes_per_run"] = params
-    error = only_problem_of({"nightly_check": with_step(**VERIFY, params=params)})
+    params["again"] = params
+    error = only_problem_of({"nightly_check": with_step(params=params)})
     assert error.problem == "is nested too deeply: at most 32 levels are allowed. Flatten it."
 
 

@@ -1,6 +1,5 @@
 """Step types are registered by name, and wrong registrations are refused."""
 
-from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -33,21 +32,6 @@ def test_a_definition_may_use_a_step_type_once_it_is_registered() -> None:
     register_step_type(WATERMARK)
     assert step_types()["acme.water-mark"] is WATERMARK
     assert "mark" in load_definitions(DEFINITION)
-
-
-def test_only_declared_parameters_are_checked() -> None:
-    step = {"type": "acme.water-mark", "priority": 50, "params": {"opacty": 0.5}}
-    definition = {"mark": {"label": "Mark", "steps": [step]}}
-    register_step_type(WATERMARK)
-    assert load_definitions(definition)["mark"].steps[0].params == {"opacty": 0.5}
-
-    registry._registered["acme.water-mark"] = replace(WATERMARK, params=("opacity", "text"))
-    with pytest.raises(DefinitionErrors) as raised:
-        load_definitions(definition)
-    assert str(raised.value) == (
-        "<mapping>: mark: steps[0].params.opacty: is not a parameter of acme.water-mark. "
-        'Did you mean "opacity"? Allowed are opacity and text.'
-    )
 
 
 def test_registering_the_same_step_type_again_changes_nothing() -> None:

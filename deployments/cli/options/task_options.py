@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from deployments.cli.options.errors import BadInput
 from deployments.cli.options.parameters import Flag, WholeNumber
-from flows.starting.known_definitions import known_definitions
 from flows.starting.new_task import new_task
 from storage.lifecycle.job_rows import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, checked_payload
 from storage.photos.photo_selection import PhotoSelection
@@ -23,7 +22,7 @@ from storage.photos.project_labels import read_reference
 from storage.photos.projects import ProjectsRepository
 from storage.queue.new_tasks import NewTask
 from storage.settings import Settings
-from task_definitions import MissingProject, Scope, TaskDefinition, UnexpectedProject, detect_scope
+from task_definitions import MissingProject, Scope, TaskDefinition, UnexpectedProject, detect_scope, load_definitions
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json, read_foreign_file
 from task_definitions.step_types import takes_destination
 from task_definitions.wording import shown
@@ -116,7 +115,7 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
         BadInput: an option cannot be used.
         MissingHandler: a step has no handler in this installation.
     """
-    definition = known_definitions(settings).get_or_raise(name)
+    definition = load_definitions(settings.definitions, strict=False).get_or_raise(name)
     tenant_id = settings.tenant if options.tenant is None else options.tenant
     named = [*([] if options.project is None else [options.project]), *(options.in_project or ())]
     ids = dict(zip(named, _project_ids(named, tenant_id, settings), strict=True))

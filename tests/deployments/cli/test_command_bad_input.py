@@ -19,7 +19,6 @@ from flows.errors import RunBroken
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.errors import DatabaseUnavailable
 from storage.settings import InvalidSettings
-from task_definitions import StepType, register_step_type
 from tests.deployments.conftest import PHOTOJOBS
 
 Command = Callable[..., Any]
@@ -273,21 +272,6 @@ def test_every_problem_of_a_definition_file_has_a_line_of_its_own(command: Comma
     assert ran.code == 2
     assert len(ran.complaints) == 3
     assert all("own.yaml: nightly" in line for line in ran.complaints)
-
-
-def test_the_parameters_of_steps_of_installed_packages_are_checked(
-    command: Command, place: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mark = StepType(name="acme.mark", unit="items", summary="Puts a mark on each photo.", params=("opacity",))
-    for module in ("flows.handlers.step", "flows.starting.known_definitions"):
-        monkeypatch.setattr(f"{module}.load_steps", lambda: register_step_type(mark))
-    file = place.folder / "own.yaml"
-    file.write_text("mark: {label: Mark, scope: global, steps: [{type: acme.mark, params: {opacty: 1}}]}\n")
-    monkeypatch.setenv("PHOTOJOBS_DEFINITIONS", str(file))
-
-    for line in (("definitions", "lint"), ("run", "mark")):
-        monkeypatch.setattr("task_definitions.step_types._registered", {})
-        assert 'steps[0].params.opacty: is not a parameter of acme.mark. Did you mean "opacity"?' in command(*line).err
 
 
 def test_a_fault_of_ours_shows_no_traceback_unless_it_is_asked_for(

@@ -5,11 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
-from flows import StepContext, step
-from task_definitions import DefinitionErrors, load_definitions
-
 _MANY_AT_ONCE = """
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -32,16 +27,3 @@ def test_a_thread_that_comes_while_handlers_are_loaded_waits_for_them() -> None:
 
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "{'project_delete_files'}\n"
-
-
-def test_a_handler_declares_which_parameters_a_definition_may_give_it() -> None:
-    @step("take_parameters", unit="library", modifies_files=False, params=["depth"])
-    def _take_parameters(ctx: StepContext) -> None:
-        """Read a parameter."""
-
-    def with_params(**params: int) -> dict[str, object]:
-        return {"deep": {"label": "Deep", "steps": [{"type": "take_parameters", "params": params}]}}
-
-    assert load_definitions(with_params(depth=1))["deep"].steps[0].params == {"depth": 1}
-    with pytest.raises(DefinitionErrors, match='Did you mean "depth"'):
-        load_definitions(with_params(dept=1))

@@ -63,7 +63,6 @@ HARMLESS = {
     "takes_archived": "declares a step type",
     "summary": "declares a step type",
     "modifies_files": "declares a step type",
-    "params": "declares a step type",
 }
 
 #: What a function needs besides, so that it comes as far as the parameter at hand.

@@ -29,7 +29,7 @@ from flows.execution.worker import drain_queue
 from storage import TasksRepository
 
 with Runtime.open() as runtime, runtime.as_current():
-    definition = known_definitions(runtime.settings).get_or_raise("count_everything")
+    definition = known_definitions().get_or_raise("count_everything")
     TasksRepository(runtime.database).start(new_task(definition, task_id="counted", tenant_id="ann"))
     drain_queue(runtime=runtime)
 """

@@ -46,11 +46,7 @@ def deploy(
         dry_run: Only show what would be done.
         write_prefect_yaml: Only write the deployments to this file, for `prefect deploy --all`; deploy nothing.
     """
-    from flows.handlers.step import load_steps
-
     settings = Settings.load()
-    # Only the loaded handlers of other packages declare their parameters.
-    load_steps()
     definitions = load_definitions(settings.definitions)
     if write_prefect_yaml is not None:
         _write_prefect_yaml(write_prefect_yaml, definitions, settings, pool, names)

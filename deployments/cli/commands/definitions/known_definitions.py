@@ -115,11 +115,7 @@ def lint_definitions(path: Path | None = None, /, *, json: Json = False) -> None
     Args:
         path: The file or folder to check; by default the one that PHOTOJOBS_DEFINITIONS names.
     """
-    from flows.handlers.step import load_steps
-
     source = path or Settings.load().definitions
-    # Only the loaded handlers of other packages declare their parameters.
-    load_steps()
     checked = load_definitions(source)
     own = [name for name, place in checked.sources.items() if not place.startswith("built-in")]
     if json:

@@ -58,7 +58,6 @@ def show_step(name: str, /, *, json: Json = False) -> None:
             if found.default_items == "pending_deletions"
             else None,
             "changes files": found.modifies_files,
-            "params": ", ".join(found.params or ()) or None,
             "handler": f"{available[name].__module__}.{available[name].__name__}"
             if name in available
             else "not installed here",
