@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,89 +16,81 @@ from task_definitions.errors import PhotojobsError
 
 logger = logging.getLogger("photojobs.kept_process")
 
+#: How long a start may take. A newer Prefect first migrates the server's database, which takes long on a slow disk.
+START_SECONDS = 120.0
+
 #: The shortest and the longest wait before a restart; the wait doubles after each failed start.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 
 
-@contextmanager
-def kept_process(
-    name: str,
-    *,
-    launch: Callable[[], subprocess.Popen[bytes]],
-    wait_until_ready: Callable[[subprocess.Popen[bytes]], None],
-    stop: Callable[[subprocess.Popen[bytes]], None],
-    log_path: Path,
-) -> Iterator[None]:
-    """Start a process, keep it running during the block, and stop it at the end of the block.
+@dataclass(kw_only=True)
+class KeptProcess:
+    """A child process that is started again each time it ends.
 
-    Args:
-        name: the process's name in the log, such as "Prefect's server".
+    Attributes:
+        name: the process's name in messages, such as "Prefect's server".
         launch: starts the process; a thread calls this again after the process ended.
-        wait_until_ready: returns when the process can be used; raises a `PhotojobsError` if it cannot be used.
+        is_ready: returns whether the process can be used. It is called until then, at most for `START_SECONDS`.
+        failed: the class of the error if the process does not become ready.
         stop: ends the process, which may have ended already.
         log_path: where the process writes its log, for messages.
-
-    Raises:
-        PhotojobsError: the first start failed; later failures are logged, and the start is repeated.
     """
-    kept = _KeptProcess(name, launch, wait_until_ready, stop, log_path)
-    thread = threading.Thread(target=kept.keep, name=f"photojobs-keeps-{name}", daemon=True)
-    try:
-        kept.start()
-        thread.start()
-        yield
-    finally:
-        process = kept.let_go()
-        if process is not None:
-            stop(process)
-        if thread.ident is not None:
-            thread.join()
 
-
-def end_process(process: subprocess.Popen[bytes], signal_number: int, limit_seconds: float) -> None:
-    """End a process by a signal; kill it if it still runs after this time."""
-    if process.poll() is None:
-        process.send_signal(signal_number)
-        try:
-            process.wait(limit_seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-@dataclass
-class _KeptProcess:
     name: str
     launch: Callable[[], subprocess.Popen[bytes]]
-    wait_until_ready: Callable[[subprocess.Popen[bytes]], None]
+    is_ready: Callable[[], bool]
+    failed: type[PhotojobsError]
     stop: Callable[[subprocess.Popen[bytes]], None]
     log_path: Path
     _process: subprocess.Popen[bytes] | None = None
     _let_go: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self) -> None:
-        """Start the process and wait until it is ready; do nothing after the end of the block."""
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Start the process, keep it running during the block, and stop it at the end of the block.
+
+        Raises:
+            PhotojobsError: the first start failed; later failures are logged, and the start is repeated.
+        """
+        thread = threading.Thread(target=self._keep, name=f"photojobs-keeps-{self.name}", daemon=True)
+        try:
+            self._start()
+            thread.start()
+            yield
+        finally:
+            with self._lock:
+                self._let_go.set()
+            if self._process is not None:
+                self.stop(self._process)
+            if thread.ident is not None:
+                thread.join()
+
+    def _start(self) -> None:
         with self._lock:
             if self._let_go.is_set():
                 return
-            self._process = self.launch()
-        self.wait_until_ready(self._process)
+            self._process = process = self.launch()
+        give_up_at = time.monotonic() + START_SECONDS
+        while True:
+            if process.poll() is not None:
+                reason = f"ended with code {process.returncode}"
+            elif self.is_ready():
+                return
+            elif time.monotonic() > give_up_at:
+                reason = f"was not ready within {START_SECONDS:g} s"
+            else:
+                time.sleep(0.05)
+                continue
+            raise self.failed(f"{self.name} {reason}. Look for the reason in {self.log_path}")
 
-    def keep(self) -> None:
-        """Start the process again each time it ends, until the end of the block."""
+    def _keep(self) -> None:
         while self._process is not None:
             code = self._process.wait()
             if self._let_go.is_set():
                 return
             logger.error("%s ended with code %d; it is started again. Its log is %s", self.name, code, self.log_path)
             self._start_again()
-
-    def let_go(self) -> subprocess.Popen[bytes] | None:
-        """Stop restarting the process; return the process that was started last; None if none was."""
-        with self._lock:
-            self._let_go.set()
-            return self._process
 
     def _start_again(self) -> None:
         failures = 0
@@ -106,7 +99,7 @@ class _KeptProcess:
                 if self._process is not None:
                     # Children of a dead process may still run, and so may a process that did not become ready.
                     self.stop(self._process)
-                self.start()
+                self._start()
             except Exception as error:
                 # Every error is caught: if this thread ended, the process would stay down.
                 failures += 1
@@ -123,3 +116,14 @@ class _KeptProcess:
     @staticmethod
     def _pause_seconds(failures: int) -> float:
         return backoff_seconds(failures, first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
+
+
+def end_process(process: subprocess.Popen[bytes], signal_number: int, limit_seconds: float) -> None:
+    """End a process by a signal; kill it if it still runs after this time."""
+    if process.poll() is None:
+        process.send_signal(signal_number)
+        try:
+            process.wait(limit_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

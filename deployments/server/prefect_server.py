@@ -14,25 +14,22 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 
 from deployments.embedded_server.empty_database import database_is_elsewhere, prepare_database
 from deployments.embedded_server.password import auth_string_of, note_address
 from deployments.errors import AddressNotUsable, PortInUse, PrefectHomeTooNew, PrefectServerFailed
-from deployments.server.kept_process import end_process, kept_process
+from deployments.server.kept_process import KeptProcess, end_process
 from deployments.server.server_log import SERVER_LOG
 from deployments.server.telemetry_off import NO_TELEMETRY
 from deployments.server.without_proxy import direct_environment
 from storage.database.private_files import make_private_folder, open_private_log
-
-#: How long a start may take. A newer Prefect first migrates the server's database, which takes long on a slow disk.
-START_TIMEOUT_SECONDS = 120.0
 
 #: How long a server may take to stop before it is killed.
 STOP_TIMEOUT_SECONDS = 15.0
@@ -113,15 +110,16 @@ def embedded_server(
                 preexec_fn=die_with_parent if sys.platform == "linux" else None,
             )
 
-        server = kept_process(
-            "Prefect's server",
+        server = KeptProcess(
+            name="Prefect's server",
             launch=launch,
-            wait_until_ready=partial(_wait_until_healthy, url=url, log_path=log_path),
+            is_ready=partial(_is_healthy, url),
+            failed=PrefectServerFailed,
             stop=partial(end_process, signal_number=signal.SIGINT, limit_seconds=STOP_TIMEOUT_SECONDS),
             log_path=log_path,
         )
         try:
-            stack.enter_context(server)
+            stack.enter_context(server.running())
         except PrefectServerFailed:
             if _is_too_new(log_path, log_begins_at):
                 raise PrefectHomeTooNew(_too_new(home)) from None
@@ -196,23 +194,12 @@ def _server_environment(url: str, auth_string: str, *, is_open: bool) -> dict[st
     }
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Path) -> None:
-    give_up_at = time.monotonic() + START_TIMEOUT_SECONDS
-    while time.monotonic() < give_up_at:
-        if process.poll() is not None:
-            raise PrefectServerFailed(
-                f"Prefect's server ended with code {process.returncode}. Look for the reason in {log_path}"
-            )
-        try:
-            with _direct.open(f"{url}/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            pass
-        time.sleep(0.1)
-    raise PrefectServerFailed(
-        f"Prefect's server did not answer within {START_TIMEOUT_SECONDS:g} s. Look for the reason in {log_path}"
-    )
+def _is_healthy(url: str) -> bool:
+    try:
+        with _direct.open(f"{url}/health", timeout=2) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except (OSError, HTTPException):
+        return False
 
 
 def _is_too_new(log_path: Path, since: int) -> bool:

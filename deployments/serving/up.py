@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from deployments.embedded_server.password import AUTH_FILE, login_link
 from deployments.errors import AlreadyUp, RunnerFailed
 from deployments.import_outside_gc import imported_outside_gc, launched
 from deployments.metrics.endpoint import metrics_endpoint
-from deployments.server.kept_process import end_process, kept_process
+from deployments.server.kept_process import KeptProcess, end_process
 from deployments.server.prefect_server import LOOPBACK, die_with_parent, prefect_server
 from deployments.server.running_up import SERVER_FOLDER, RunningUp, announced, prefect_home
 from deployments.server.server_log import SERVER_LOG, errors_shown
@@ -47,9 +46,6 @@ RECOVERY_SECONDS = 5.0
 
 #: Planned runs get readable names once in this many searches, which is often enough: Prefect plans once a minute.
 NAMING_ROUNDS = 6
-
-#: How long the runner may take to start.
-RUNNER_TIMEOUT_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,24 +157,16 @@ def _runner(home: Path, runs: Path, runtime: Runtime, *, is_own_server: bool) ->
         _end_runs(runs, drain_seconds)
         end_process(process, signal.SIGTERM, limit_seconds=10)
 
-    wait_until_ready = partial(_wait_until_ready, ready=ready, log_path=log_path)
-    with (
-        open_private_log(log_path) as log,
-        kept_process("the runner", launch=launch, wait_until_ready=wait_until_ready, stop=stop, log_path=log_path),
-    ):
+    runner = KeptProcess(
+        name="the runner",
+        launch=launch,
+        is_ready=ready.exists,
+        failed=RunnerFailed,
+        stop=stop,
+        log_path=log_path,
+    )
+    with open_private_log(log_path) as log, runner.running():
         yield
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], *, ready: Path, log_path: Path) -> None:
-    give_up_at = time.monotonic() + RUNNER_TIMEOUT_SECONDS
-    while not ready.exists():
-        if process.poll() is not None:
-            raise RunnerFailed(f"the runner ended with code {process.returncode}. Look for the reason in {log_path}")
-        if time.monotonic() > give_up_at:
-            raise RunnerFailed(
-                f"the runner was not ready within {RUNNER_TIMEOUT_SECONDS:g} s. Look for the reason in {log_path}"
-            )
-        time.sleep(0.05)
 
 
 def _prepare_runs(runtime: Runtime) -> None:

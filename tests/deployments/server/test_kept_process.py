@@ -14,7 +14,7 @@ import pytest
 
 from deployments.errors import RunnerFailed
 from deployments.server import kept_process as module
-from deployments.server.kept_process import kept_process
+from deployments.server.kept_process import KeptProcess
 from tests.waiting import wait_until
 
 
@@ -32,9 +32,10 @@ class Children:
         self.launched.append(process)
         return process
 
-    def wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def is_ready(self) -> bool:
         if self.coming:
             raise RunnerFailed(self.coming.pop(0))
+        return True
 
     @staticmethod
     def stop(process: subprocess.Popen[bytes]) -> None:
@@ -55,13 +56,14 @@ def children() -> Iterator[Children]:
 
 def keep(stack: ExitStack, children: Children) -> None:
     stack.enter_context(
-        kept_process(
-            "the child",
+        KeptProcess(
+            name="the child",
             launch=children.launch,
-            wait_until_ready=children.wait_until_ready,
+            is_ready=children.is_ready,
+            failed=RunnerFailed,
             stop=children.stop,
             log_path=Path("child.log"),
-        )
+        ).running()
     )
 
 
