@@ -236,6 +236,7 @@ def test_what_cannot_come_back_is_said_beforehand_and_left(
 
     looked = command("undo", task_id, "--dry-run")
 
+    assert looked == command("undo", task_id, "--dry-run", "--yes")
     assert looked.code == 1
     assert any("Alps" in line and "already exists there" in line for line in looked.err.splitlines()), looked.err
     undone = command("undo", task_id, "--yes", PREFECT_API_URL=prefect_url)

@@ -62,7 +62,7 @@ def undo(
         task = TasksRepository(runtime.database).whole_id(task, tenant_id=tenant)
         with removing_temporary_files():
             arguments = undo_arguments(task, tenant_id=tenant)
-            made = None if yes else plan_task(**arguments)
+            made = None if yes and not dry_run else plan_task(**arguments)
         if made is not None and (dry_run or not json):
             _show(made, json=json)
         if dry_run:
