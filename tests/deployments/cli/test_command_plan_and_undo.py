@@ -190,6 +190,22 @@ def test_of_a_photo_set_a_photo_that_has_changed_is_refused_and_the_others_are_d
     assert photos.get_by_id(1).thumbnail_status is None  # type: ignore[union-attr]
 
 
+def test_of_a_selection_a_project_that_was_archived_since_is_refused_and_the_others_are_done(
+    command: Command, two_projects: Database, place: Any
+) -> None:
+    PhotosRepository(two_projects).create_many(
+        [{"project_id": project_id, "filename": "photo_0", "ext": "jpg", "jpg_available": 1} for project_id in (1, 2)]
+    )
+    command("plan", "generate_derivatives", "--in-project", "1", "2", "--save", "made.plan")
+    ProjectsRepository(two_projects).archive(2)
+
+    ran = command("run", "--plan", "made.plan")
+
+    assert ran.code == 1
+    assert "photojobs: refused photo_0 of Alps 2024: " in ran.err
+    assert {path.parent.parent.name for path in place.library.rglob("*.webp")} == {"Iceland"}
+
+
 @pytest.mark.parametrize("content", ["", "no plan\n", '{"format": "photojobs plan", "version": 99}\n'])
 def test_a_file_that_is_no_plan_is_named_and_starts_nothing(
     command: Command, two_projects: Database, place: Any, content: str

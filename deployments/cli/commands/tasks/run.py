@@ -40,44 +40,45 @@ def run(
     """
     settings = Settings.load()
     check_named_server()
-    saved, request = None, None
     if plan is not None:
-        saved = _read_plan(plan, name, options)
-    elif name is None:
+        return _run(_read_plan(plan, name, options), settings, json=json)
+    if name is None:
         raise BadInput(
             "run what? Give the NAME of a definition, or a saved plan with --plan. `photojobs definitions list` lists "
             "the definitions."
         )
-    else:
-        request = read_request(name, options or TaskOptions(), settings)
-    return _run(request, saved, settings, json=json)
+    return _run(read_request(name, options or TaskOptions(), settings), settings, json=json)
 
 
-def _run(request: TaskRequest | None, saved: SavedPlan | None, settings: Settings, *, json: bool) -> int:
+def _run(asked: TaskRequest | SavedPlan, settings: Settings, *, json: bool) -> int:
     from deployments.cli.commands.tasks.running import run_here
     from deployments.cli.options.opening import opened_runtime
     from deployments.cli.options.signals import removing_temporary_files
     from deployments.cli.output.progress import BY_CTRL_C
     from deployments.cli.output.summary import print_result
+    from flows.api.saved_plan_run import prepare_run
+    from flows.starting.start_targets import check_targets
     from flows.telemetry.log_lines import structure_logs
 
     structure_logs(settings)
-    refusals: tuple[Refusal, ...] = ()
-    with opened_runtime(settings, create=request is not None and not request.needs_rows, needs_library=True) as runtime:
-        if saved is not None:
-            from flows.api.saved_plan_run import prepare_run
-
+    refusals: tuple[Refusal, ...] | None = None
+    creates = isinstance(asked, TaskRequest) and not asked.needs_rows
+    with opened_runtime(settings, create=creates, needs_library=True) as runtime:
+        if isinstance(asked, TaskRequest):
+            request = asked
+            check_targets(request.new, runtime.database)
+        else:
+            # Archived projects of a saved plan are among the refusals.
             with removing_temporary_files():
-                prepared = prepare_run(saved, runtime)
+                prepared = prepare_run(asked, runtime)
             refusals = prepared.refusals
             for refusal in refusals:
                 warn(f"refused {refusal.name}: {refusal.reason}")
             if prepared.new is None:
                 return _nothing_left(refusals, json=json)
             request = TaskRequest(definition=prepared.new.definition.definition, new=prepared.new)
-        assert request is not None  # noqa: S101 - one of both was given.
         summary = run_here(request, runtime, is_shown=not json)
-    print_result(summary, json=json, refusals=None if saved is None else refusals)
+    print_result(summary, json=json, refusals=refusals)
     if summary.task.status == "completed":
         return TASK_FAILED if refusals else 0
     return CANCELED if summary.task.error_message == BY_CTRL_C else TASK_FAILED

@@ -18,7 +18,6 @@ from deployments.server.prefect_server import prefect_server
 from deployments.server.running_up import server_home
 from flows.errors import RunBroken
 from flows.process.runtime import Runtime
-from flows.starting.start_targets import check_targets
 from storage.errors import StorageError
 from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary
@@ -37,9 +36,7 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
         RunBrokenOff: the run ended, although the task had not ended. The task was canceled, if possible.
     """
     tasks = TasksRepository(runtime.database)
-    # These calls report unknown tenants, projects and photos at once, so they precede the start of the server, which
-    # takes long.
-    check_targets(request.new, runtime.database)
+    # This call reports unknown projects and photos at once, so it precedes the start of the server, which takes long.
     tasks.start(request.new)
     if is_shown:
         remark(f"task {request.new.id} begins")
