@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from deployments.errors import DeploymentsError
+from storage.library.naming.ignored_names import IgnoredNames
 from storage.library.naming.kinds import MANIFEST_NAME, AcceptedExtensions
 from storage.library.naming.names import printable, unsafe_reason
 from storage.library.paths import absolute_path
@@ -39,6 +40,9 @@ class Layout(StrEnum):
 
 #: The depth of the photographs below the folder, for each layout.
 _DEPTHS = {Layout.PROJECT: 0, Layout.TENANT: 1, Layout.LIBRARY: 2}
+
+#: Folders and files of storage systems, such as recycle bins, which are no projects and no photographs.
+_IGNORED = IgnoredNames()
 
 #: If several layouts fit equally well, the first of them here is chosen: the most common one.
 _PREFERENCE = (Layout.TENANT, Layout.LIBRARY, Layout.PROJECT)
@@ -225,7 +229,8 @@ def _names(folder: Path, *, is_folder: bool, unreadable: list[str]) -> Iterator[
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False) if is_folder else entry.is_file(follow_symlinks=False):
+                is_wanted = entry.is_dir(follow_symlinks=False) if is_folder else entry.is_file(follow_symlinks=False)
+                if is_wanted and entry.name not in _IGNORED:
                     yield entry.name
     except OSError as error:
         shown = f"{printable(str(folder))}: {error.strerror}"

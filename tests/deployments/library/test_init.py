@@ -83,13 +83,23 @@ def test_what_would_be_overlooked_is_said(tmp_path: Path) -> None:
     folder = put(
         tmp_path / "above" / "Mine", "Iceland/1.jpg", "Iceland/2.jpg", "Iceland/raw/3.nef", "loose.jpg", ".hidden/4.jpg"
     )
+    put(folder, "#recycle/5.jpg", "Iceland/@eaDir/1.jpg/SYNOPHOTO_THUMB_XL.jpg", "Iceland/Thumbs.db")
     (folder / "Elsewhere").symlink_to(tmp_path)
 
     survey = survey_library(folder, DEFAULT_EXTENSIONS)
 
     assert [Path(each).name for each in survey.loose] == ["loose.jpg"]
     assert [Path(each).name for each in survey.deeper] == ["3.nef"]
-    assert [one.folder for one in survey.projects] == ["Iceland"]
+    assert [(one.folder, one.photos, one.other_files) for one in survey.projects] == [("Iceland", 2, 0)]
+
+
+def test_the_folders_of_a_storage_system_do_not_decide_the_layout(tmp_path: Path) -> None:
+    thumbnails = [f"@eaDir/{number}.jpg/SYNOPHOTO_THUMB_{size}.jpg" for number in (1, 2) for size in ("M", "XL")]
+    folder = put(tmp_path / "above" / "Mine", "Iceland/1.jpg", *thumbnails)
+
+    survey = survey_library(folder, DEFAULT_EXTENSIONS)
+
+    assert (survey.layout, survey.tenant_ids) == (Layout.TENANT, ("Mine",))
 
 
 def test_pictures_that_share_a_base_name_are_named(command: Command, site: Path, place: Any) -> None:
