@@ -120,7 +120,7 @@ def build_app() -> App:
 
         set_up_logs(is_verbose=verbose)
         if quiet and verbose:
-            raise BadInput("--quiet and --verbose: give only one of them.")
+            raise BadInput("--quiet cannot be used with --verbose. Leave out one of them.")
         set_loudness(quiet=quiet, verbose=verbose)
         _check_command(command)
         return app(command, exit_on_error=False, print_error=False, result_action="return_value")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from cyclopts import CoercionError, Parameter, Token
 from cyclopts.validators import Number
 
+from deployments.cli.options.errors import BadInput
 from task_definitions.plain import MAX_INTEGER
-from task_definitions.wording import shown
+from task_definitions.wording import listed, shown
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 Json = Annotated[Flag, Parameter(name="--json", help="Print JSON.")]
@@ -43,3 +44,16 @@ JobTenant = Annotated[str | None, Parameter(help="The tenant that the job must b
 
 TaskId = Annotated[str, Parameter(help="The task's id, or the first characters of its id.")]
 TaskTenant = Annotated[str | None, Parameter(help="The tenant that the task must belong to; by default any tenant.")]
+
+
+def refuse_beside(option: str, others: Mapping[str, object]) -> None:
+    """Refuse options that have no effect beside `option`, which is given.
+
+    `others` has the value of each of these options by its name; a value that is false was not given.
+
+    Raises:
+        BadInput: one of these options is given.
+    """
+    given = [name for name, value in others.items() if value]
+    if given:
+        raise BadInput(f"{option} cannot be used with {listed(given)}. Leave out one of them.")

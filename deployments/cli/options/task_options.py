@@ -131,9 +131,12 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
         raise BadInput(f"{name} works on all projects of a tenant; leave --project out.") from None
     payload = _payload(options.payload)
     in_project = [ids[project] for project in options.in_project or ()]
-    if project_id is not None and not in_project and not takes_destination(definition):
+    is_move = takes_destination(definition)
+    if project_id is not None and not in_project and not is_move:
         in_project = [project_id]
     items, selection = _items(options), _selection(options, in_project)
+    if is_move and project_id is None:
+        raise BadInput(f"{name} moves photos. Give the project that receives them with --project.")
     if items is not None and selection is not None:
         raise BadInput(
             f"{name}: give the photos with --item or --items-file, or select them with other options, but not both."
@@ -154,7 +157,7 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
         tenant_id=tenant_id,
         scope=options.scope,
         # With a selection, the project is one of the criteria, unless it is the destination of the photos.
-        project_id=None if selection is not None and not takes_destination(definition) else project_id,
+        project_id=None if selection is not None and not is_move else project_id,
         items=items,
         selection=selection,
         payload=payload,

@@ -10,7 +10,7 @@ from cyclopts import App
 
 from deployments.cli.options.errors import BadInput
 from deployments.cli.options.opening import opened_database
-from deployments.cli.options.parameters import Json
+from deployments.cli.options.parameters import Json, refuse_beside
 from deployments.cli.output.terminal import output as console
 from deployments.cli.output.terminal import print_json, write_file
 from deployments.graph.definition_graph import DefinitionGraph, graph_of_definition, graph_of_task
@@ -61,6 +61,8 @@ def draw(
             "definitions graph: give the NAME of a definition, or a task with --task, but not both. "
             "`photojobs definitions list` lists the definitions."
         )
+    if json:
+        refuse_beside("--json", {"--output": output, "--form": form})
     graph = _of_task(task) if task is not None else _of_definition(name or "")
     if json:
         print_json(graph)

@@ -10,7 +10,7 @@ from pathlib import Path
 from cyclopts import App
 
 from deployments.cli.options.named_server import named_server_client
-from deployments.cli.options.parameters import Flag, Json
+from deployments.cli.options.parameters import Flag, Json, refuse_beside
 from deployments.cli.output.terminal import print_json, print_table, remark, say, write_file
 from storage.settings import Settings
 from task_definitions import Definitions, load_definitions
@@ -49,6 +49,8 @@ def deploy(
     settings = Settings.load()
     definitions = load_definitions(settings.definitions)
     if write_prefect_yaml is not None:
+        others = {"--create-pool": create_pool, "--image": image, "--database-secret": database_secret}
+        refuse_beside("--write-prefect-yaml", {**others, "--dry-run": dry_run, "--json": json})
         _write_prefect_yaml(write_prefect_yaml, definitions, settings, pool, names)
         return
     with named_server_client() as client:

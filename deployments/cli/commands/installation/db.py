@@ -8,19 +8,23 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from deployments.cli.options.exit_codes import TASK_FAILED
 from deployments.cli.options.opening import opened_database
 from deployments.cli.options.parameters import Flag, Json
 from deployments.cli.output.terminal import confirm, print_fields, print_json, print_outcome, print_table, remark, say
 from storage.database.engine import Database
-from storage.settings import Settings
+from storage.settings import MAX_AGE_SECONDS, Settings
 
 app = App(name="db", help="Upgrade, check, back up, restore, downgrade and prune the database.")
 
 SECONDS_PER_DAY = 86_400
+
+Days = Annotated[float, Parameter(validator=Number(gte=0, lte=MAX_AGE_SECONDS // SECONDS_PER_DAY))]
 
 
 @app.command(name="upgrade")
@@ -159,7 +163,7 @@ def downgrade_database(
 
 
 @app.command(name="prune")
-def prune_database(*, older_than_days: float, dry_run: Flag = False, json: Json = False) -> None:
+def prune_database(*, older_than_days: Days, dry_run: Flag = False, json: Json = False) -> None:
     """Remove the history of tasks and jobs that ended long ago.
 
     The command keeps unfinished tasks and jobs, and tasks whose files can still be restored from the trash. It does not

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from deployments.cli.options.opening import opened_database, use_password
 from deployments.cli.options.parameters import Flag, Json, Several, WholeNumber
@@ -29,11 +30,13 @@ up_app = App(name="up")
 serve_app = App(name="serve")
 worker_app = App(name="worker")
 
+Port = Annotated[WholeNumber, Parameter(validator=Number(gte=0, lte=65_535))]
+
 _END = (signal.SIGINT, signal.SIGTERM)
 
 
 @up_app.default
-def up(*, port: WholeNumber = 4200, host: str = "127.0.0.1", folder: Path | None = None) -> None:
+def up(*, port: Port = 4200, host: str = "127.0.0.1", folder: Path | None = None) -> None:
     """Start Prefect's server and everything that runs tasks.
 
     The command serves every definition, runs the schedules, and continues work that a dead process left behind. If

@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from deployments.cli.commands.queue.lanes import lane_section
+from deployments.cli.options.errors import BadInput
 from deployments.cli.options.opening import opened_database
 from deployments.cli.options.parameters import Count, Flag, Json
 from deployments.cli.options.signals import ctrl_c_pressed
@@ -58,6 +59,8 @@ def show_status(
         interval: Seconds between two updates.
         times: End after this many updates.
     """
+    if times is not None and not watch:
+        raise BadInput("status: --times needs --watch. Add --watch, or leave --times out.")
     settings = Settings.load()
     definitions = load_definitions(settings.definitions, strict=False)
     with opened_database(settings=settings) as database:

@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 
 from deployments.cli.options.errors import BadInput, UnwritableFile
 from deployments.cli.options.opening import opened_database
-from deployments.cli.options.parameters import Json, WholeNumber
+from deployments.cli.options.parameters import Json, WholeNumber, refuse_beside
 from deployments.cli.options.signals import removing_temporary_files
 from deployments.cli.output.terminal import print_json, say
 from deployments.report.contact_sheet import DEFAULT_PHOTOS
@@ -48,6 +48,8 @@ def write_report(
         output: The file to write; an existing file is replaced. By default report-TASK.html in the working folder.
         photos: How many changed photos the contact sheet shows at most.
     """
+    if json:
+        refuse_beside("--json", {"--output": output})
     settings = Settings.load()
     with removing_temporary_files(), opened_database(settings=settings) as database:
         if task is None:
