@@ -33,7 +33,7 @@ def check_targets(new: NewTask, source: Database | Connection) -> None:
     Archived projects are accepted if a step of the definition takes them, and if the task exists already.
 
     Raises:
-        UnknownTenant: the tenant has neither a project nor a folder.
+        UnknownTenant, LibraryUnavailable: as for `check_tenant`.
         ArchivedProject: the task's project, or a project of its selection, is archived.
         InvalidValue: the id of the tenant or of the project cannot be stored.
     """
@@ -62,18 +62,22 @@ def check_tenant(new: NewTask, source: Database | Connection) -> None:
 
     Raises:
         UnknownTenant: the tenant has neither a project nor a folder.
+        LibraryUnavailable: the tenant has no project, and the library's disk is missing.
         InvalidValue: the id of the tenant cannot be stored.
     """
     tenant_id = check_tenant_id(new.tenant_id)
     projects = ProjectsRepository(source)
     if projects.has_tenant(tenant_id) or any(step.type == UNDO_STEP for step in new.definition.steps):
         return
-    known = {*projects.list_tenants(limit=MAX_SIMILAR_TENANTS)}
-    # A missing library is no error here, because the steps report it.
+    library, known = Runtime.current().library, {*projects.list_tenants(limit=MAX_SIMILAR_TENANTS)}
+    has_projects = bool(known)
     with suppress(LibraryUnavailable):
-        known |= {*Runtime.current().library.tenant_ids()}
+        known |= {*library.tenant_ids()}
     if tenant_id in known or (not known and tenant_id == DEFAULT_TENANT) or _exists(new, source):
         return
+    if has_projects or not library.root.is_dir():
+        # Without the library's disk, nothing shows whether the tenant has a folder. Only a new library may be empty.
+        library.check_available()
     raise UnknownTenant(
         f"{shown(tenant_id)} has neither a project nor a folder in the library.{did_you_mean(tenant_id, known)} "
         "Name another tenant, or create its first project with `photojobs library add-project`."

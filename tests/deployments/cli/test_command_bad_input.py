@@ -214,6 +214,7 @@ def test_what_does_not_exist_is_named_and_no_row_is_written(
 ) -> None:
     projects = ProjectsRepository(place_database)
     project = projects.create(project_name="Iceland", project_folder="Iceland")
+    (place.library / "user_0" / "Iceland").mkdir(parents=True)
     PhotosRepository(place_database).create_many([{"project_id": project.id, "filename": "one"}])
     projects.archive(projects.create(project_name="Old", project_folder="Old").id)
 

@@ -16,6 +16,7 @@ from flows.starting.new_task import new_task
 from flows.starting.start_targets import check_targets
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.errors import ArchivedProject, UnknownTenant
+from storage.library.errors import LibraryUnavailable
 from storage.photos.photo_selection import PhotoSelection
 from task_definitions import PhotojobsError, load_definitions
 from tests.flows.conftest import quick_settings
@@ -112,6 +113,19 @@ def test_a_command_refuses_a_tenant_without_a_project_and_a_folder_except_to_und
         asked_by_a_command(runtime, "maintenance_global", tenant_id="anna")
     asked_by_a_command(runtime, "maintenance_global", tenant_id="anna", task_id="upkeep")
     asked_by_a_command(runtime, "undo", tenant_id="anna", payload={"undo": "upkeep"})
+
+
+def test_without_the_disk_of_the_library_no_tenant_is_called_unknown(runtime: Runtime, tmp_path: Path) -> None:
+    ProjectsRepository(runtime.database).remove(1)
+    asked_by_a_command(runtime, "maintenance_global", tenant_id="anna")
+
+    root = runtime.library.root
+    root.rename(tmp_path / "disk")
+    for _ in ("the root is missing", "the root is an empty mount point"):
+        with pytest.raises(LibraryUnavailable, match="is missing or empty"):
+            asked_by_a_command(runtime, "maintenance_global", tenant_id="anna")
+        asked_by_a_command(runtime, "maintenance_global", tenant_id="ben")
+        root.mkdir(exist_ok=True)
 
 
 def test_a_command_refuses_an_archived_project_unless_a_step_works_on_it_or_the_task_exists(runtime: Runtime) -> None:
