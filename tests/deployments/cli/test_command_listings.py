@@ -73,6 +73,8 @@ def test_jobs_are_filtered_by_every_column_that_a_user_may_name(command: Command
     assert [job["id"] for job in command("jobs", "list", "--tenant", "ben", "--json").document] == [other.id]
     assert len(command("jobs", "list", "--json").document) == 5
     assert command("jobs", "list", "--limit", 1, "--offset", 1).out.splitlines()[1].split()[0] == "4"
+    for line in ("jobs list --offset 5", "tasks list --offset 5", "jobs list --status failed"):
+        assert "match these options" in command(*line.split()).err
 
 
 def test_items_that_failed_are_shown_with_their_reasons(command: Command, place_database: Database) -> None:
@@ -114,7 +116,10 @@ def test_a_started_task_is_seen_held_released_and_canceled(
     assert "wait for the backup" in command("status").out
     assert JobsRepository(place_database).claim_next("worker") is None
     assert command("release", "task", task_id).code == 0
+    assert command("hold", "tenant", "user_0").err == ""
+    assert command("release", "tenant", "user_0").code == 0
     assert HoldsRepository(place_database).list() == []
+    assert 'Did you mean "user_0"?' in command("hold", "tenant", "user_1").complaints[0]
 
     assert command("cancel", task_id).code == 0
     assert TasksRepository(place_database).get(task_id).status == "canceled"
@@ -243,6 +248,7 @@ def test_many_jobs_are_canceled_and_queued_again_by_what_they_have_in_common(
     assert command("jobs", "retry", "--project", "Iceland", "--json").document == {"queued": 3}
     assert statuses() == dict.fromkeys([*here, other], "queued")
     assert "1 job is canceled" in command("jobs", "cancel", other).out
+    assert command("jobs", "cancel", "--status", "running").out == "No jobs match these options.\n"
     assert "only a job that is queued or running can be canceled" in command("jobs", "cancel", other).complaints[0]
     assert "no project of tenant user_0" in command("jobs", "cancel", "--project", "Icland").complaints[0]
     assert [job["id"] for job in command("jobs", "list", "--project", "Iceland", "--json").document] == here[::-1]

@@ -12,9 +12,12 @@ from sqlalchemy import Connection
 
 from deployments.cli.options.opening import opened_database
 from deployments.cli.options.parameters import Json
-from deployments.cli.output.terminal import print_outcome
+from deployments.cli.output.terminal import print_outcome, warn
 from flows.api import task_control
+from flows.starting.start_targets import MAX_SIMILAR_TENANTS
+from storage.photos.projects import ProjectsRepository
 from storage.queue.tasks import TasksRepository
+from task_definitions.wording import did_you_mean, shown
 
 hold_app = App(name="hold")
 release_app = App(name="release")
@@ -37,6 +40,10 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | N
     """
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)
+        projects = ProjectsRepository(connection)
+        if kind == "tenant" and not projects.has_tenant(name):
+            similar = did_you_mean(name, projects.list_tenants(limit=MAX_SIMILAR_TENANTS))
+            warn(f"{shown(name)} has no project.{similar} The hold applies to its jobs, if there are any.")
         task_control.hold(kind, name, reason=reason, tenant_id=tenant, connection=connection)
     print_outcome(
         f"{kind} {name} is held; `photojobs release {kind} {name}` ends the hold",

@@ -41,6 +41,8 @@ app = App(name="jobs")
 JobStatusName = Literal["queued", "running", "completed", "failed", "canceled"]
 ItemStatusName = Literal["pending", "running", "done", "failed", "skipped"]
 
+_NONE_MATCH = "No jobs match these options."
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ def list_all(*, options: JobOptions | None = None, limit: Count = 50, offset: Of
             return
         counts = item_counts(database, [job.id for job in found])
     if not found:
-        remark("There are no jobs." if not any(filters.values()) else "No jobs match these options.")
+        remark(_NONE_MATCH if any(filters.values()) or offset else "There are no jobs.")
         return
     rows = [
         (
@@ -217,7 +219,7 @@ def retry(*ids: WholeNumber, options: JobOptions | None = None, json: Json = Fal
     """
     count = _change("retry", retry_jobs, ids, options, statuses=RETRIED, does="run again")
     text = f"{_are(count)} queued again; `photojobs up` or a worker runs {'it' if count == 1 else 'them'}"
-    print_outcome(text, {"queued": count}, json=json)
+    print_outcome(text if count else _NONE_MATCH, {"queued": count}, json=json)
 
 
 @app.command(name="cancel")
@@ -228,7 +230,8 @@ def cancel(*ids: WholeNumber, options: JobOptions | None = None, json: Json = Fa
         ids: The jobs' ids; without them, all jobs that the options select.
     """
     count = _change("cancel", cancel_jobs, ids, options, statuses=UNFINISHED, does="canceled")
-    print_outcome(f"{_are(count)} canceled; running jobs stop before their next change", {"canceled": count}, json=json)
+    text = f"{_are(count)} canceled; running jobs stop before their next change"
+    print_outcome(text if count else _NONE_MATCH, {"canceled": count}, json=json)
 
 
 def _change(

@@ -57,8 +57,7 @@ def list_tasks(
         print_json(found)
         return
     if not found:
-        is_filtered = (status, type, tenant) != (None, None, None)
-        remark("No tasks match these options." if is_filtered else "There are no tasks.")
+        remark("No tasks match these options." if status or type or tenant or offset else "There are no tasks.")
         return
     print_table(
         TASK_COLUMNS,
