@@ -159,11 +159,18 @@ def print_section(section: Section) -> None:
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """Print names with their values, one on each line; None values are left out."""
-    known = {name: value for name, value in fields.items() if value is not None}
+    """Print names with their values, one on each line; None values are left out. A terminal folds long values."""
+    known = {name: shown(value) for name, value in fields.items() if value is not None}
+    if output().is_terminal:
+        grid = Table.grid(padding=(0, GAP_COLUMNS, 0, 0))
+        grid.add_column(no_wrap=True)
+        for name, text in known.items():
+            grid.add_row(Text(name), Text(text, overflow="fold"))
+        output().print(grid)
+        return
     width = max(map(len, known), default=0)
-    for name, value in known.items():
-        say(f"{name.ljust(width)}  {shown(value)}")
+    for name, text in known.items():
+        say(f"{name.ljust(width)}  {text}")
 
 
 def print_json(value: Any) -> None:

@@ -26,10 +26,13 @@ ROWS = [(TASK, "completed", 12, "All four slots of the lane normal are taken by 
 def printed(monkeypatch: pytest.MonkeyPatch):
     """A function that prints a table as on a terminal with this number of columns."""
 
-    def at(width: int, *, spared: tuple[str, ...] = ()) -> str:
+    def at(width: int, *, spared: tuple[str, ...] = (), as_fields: bool = False) -> str:
         console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, highlight=False)
         monkeypatch.setattr(terminal, "output", lambda: console)
-        terminal.print_table(COLUMNS, ROWS, numbers=("jobs",), spared=spared)
+        if as_fields:
+            terminal.print_fields(dict(zip(COLUMNS, ROWS[0], strict=True)))
+        else:
+            terminal.print_table(COLUMNS, ROWS, numbers=("jobs",), spared=spared)
         return console.file.getvalue()
 
     return at
@@ -43,6 +46,10 @@ def test_ids_and_words_stay_whole_at_any_width(printed, width: int) -> None:
     assert TASK in text
     words = text.split()
     assert {"completed", "12", "slots", "normal"} <= set(words)
+    fields = [line.rstrip() for line in printed(max(width, 60), as_fields=True).splitlines()]
+    assert fields[:3] == [f"task    {TASK}", "status  completed", "jobs    12"]
+    assert " ".join(fields[3:]).split() == ["why", *ROWS[0][3].split()]
+    assert all(line.startswith(" " * 8) for line in fields[4:])
 
 
 def test_a_table_that_fits_stays_a_table_and_one_that_does_not_names_its_values(printed) -> None:

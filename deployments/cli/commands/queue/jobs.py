@@ -34,7 +34,7 @@ from storage.queue.tasks import TasksRepository
 from storage.records import Job
 from storage.reports.waiting_reasons import explain_job
 from storage.settings import Settings
-from task_definitions.wording import listed, quantity
+from task_definitions.wording import listed, quantity, tally
 
 app = App(name="jobs")
 
@@ -144,11 +144,12 @@ def show_job(id: JobId, /, *, tenant: JobTenant = None, json: Json = False) -> N
             "heartbeat": job.heartbeat_at,
             "flow run": job.flow_run_id,
             "payload": job.payload_json or None,
-            "did": job.report.get("counts"),
+            "did": tally(job.report.get("counts", {})) or None,
         }
     )
     examples = job.report.get("examples")
     if examples:
+        say("")
         print_table(
             ("did", "first names"),
             [(what, "; ".join(str(name).rstrip(".") for name in names)) for what, names in examples.items()],
