@@ -15,7 +15,7 @@ TASK_FAILED, BAD_INPUT, FAULT_OF_OURS, CANCELED, PIPE_CLOSED = 1, 2, 70, 130, 14
 MEANINGS: Mapping[int, str] = {
     0: "done",
     TASK_FAILED: "the command worked, but a task failed or something is wrong",
-    BAD_INPUT: "the input, a setting, a file or the database cannot be used; the message says what to do",
+    BAD_INPUT: "bad input, setting, file or database; the message says what to do",
     FAULT_OF_OURS: "a bug in photojobs itself; --verbose shows where",
     CANCELED: "stopped by Ctrl-C",
     PIPE_CLOSED: "the output pipe was closed",
@@ -43,7 +43,7 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
     },
     "demo": {
         0: "everything worked as expected",
-        TASK_FAILED: "a photo failed that should not fail, a photo did not fail that should fail, or a run broke off",
+        TASK_FAILED: "other photos failed than expected, or a run broke off",
     },
     "init": {
         0: "the files were written or shown, or you answered no",

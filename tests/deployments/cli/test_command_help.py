@@ -55,6 +55,9 @@ def test_every_command_and_group_has_a_page_with_examples_of_itself() -> None:
         assert page.examples, f"{name}: give it an example in deployments/cli/output/examples.py"
         assert all(f"photojobs {name}".rstrip() in line for line in page.examples.values()), name
         assert all(option.says for option in page.options), name
+        # These lines have no hanging indent, so a terminal of 80 columns must not fold them.
+        assert all(len(f"  130  {text}") <= 80 for text in (*page.examples, *page.exit_codes.values())), name
+        assert all(len(f"  {line}") <= 80 for line in page.examples.values()), name
     assert EXAMPLES.keys() | OF_COMMANDS.keys() <= pages.keys(), "examples of a command that does not exist"
 
 
