@@ -15,7 +15,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from sqlalchemy import text
 
 from deployments.cli.commands.tasks.running import run_followed
@@ -59,8 +59,8 @@ FAILED_ITEMS = (
 )
 
 QUERIES = (
-    """SELECT task_type, type, status, priority, scope, count(*) AS jobs, sum(progress_total) AS items
-FROM jobs GROUP BY 1, 2, 3, 4, 5 ORDER BY min(id)""",
+    """SELECT task_type, type, status, priority, count(*) AS jobs, sum(progress_total) AS items
+FROM jobs GROUP BY 1, 2, 3, 4 ORDER BY min(id)""",
     """SELECT id, tenant_id, type, chunk_index, total_chunks, progress_done, progress_total, status
 FROM jobs WHERE total_chunks > 1 ORDER BY id""",
     "SELECT status, count(*) AS items FROM job_items GROUP BY status",
@@ -123,7 +123,7 @@ def demo(
 
 def _make(place: DemoFolder, database: Database, photos: int) -> None:
     large = DEFAULT_LARGE_PHOTOS if photos >= SMALL_DEMO else 1
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     if not messages().is_terminal:
         remark("Drawing photos …")
     with Progress(*columns, console=messages(), transient=True, disable=not messages().is_terminal) as progress:
@@ -221,7 +221,7 @@ def _print_library(place: DemoFolder, made: DemoLibrary, *, large: int) -> None:
         f"{made.jpegs} JPEGs ({large} of 24 megapixels), {made.pngs} PNGs; its rows in {place.database_path}"
     )
     _title("Faults in the library")
-    print_table(("number", "what"), [(number, what) for what, number in made.faults.items()], numbers=("number",))
+    print_table(("fault", "number"), list(made.faults.items()), numbers=("number",))
 
 
 def _print_repaired(database: Database, nights: Sequence[TaskSummary]) -> None:
@@ -235,11 +235,11 @@ def _print_repaired(database: Database, nights: Sequence[TaskSummary]) -> None:
                 examples.setdefault((job.type, what), []).extend(job.result.get("examples", {}).get(what, []))
     _title("What two nights of upkeep found and repaired")
     rows = [
-        (step, number, what, "; ".join(dict.fromkeys(examples[step, what][:EXAMPLES])))
+        (step, f"{what}: {number}", "; ".join(dict.fromkeys(examples[step, what][:EXAMPLES])))
         for (step, what), number in counts.items()
         if what != "unchanged"
     ]
-    print_table(("step", "number", "what", "for example"), rows, numbers=("number",))
+    print_table(("step", "did", "for example"), rows)
 
 
 def _print_sameness(before: Snapshot, after: Snapshot) -> None:
@@ -285,5 +285,8 @@ def _print_query(database: Database, statement: str) -> None:
     say("")
     for line in statement.splitlines():
         say(f"  {line}")
+    if not rows:
+        say("no rows")
+        return
     numbers = [name for index, name in enumerate(columns) if any(isinstance(row[index], int) for row in rows)]
     print_table(columns, rows, numbers=numbers)
