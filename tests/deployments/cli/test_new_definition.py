@@ -67,6 +67,8 @@ def test_it_goes_where_the_settings_look_for_definitions_and_the_schema_is_not_t
         folder / "weekly_look.yaml"
     )
     assert command("definitions", "lint").code == 0
+    assert command("definitions", "new", "other", "--output", "definitions/other.yaml").err == ""
+    assert "set PHOTOJOBS_DEFINITIONS to" in command("definitions", "new", "third", "--output", "third.yaml").err
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def new(
     _write_new(file, commented_definition(name, label=label, scope=scope, steps=step or DEFAULT_STEPS))
     say(str(file))
     _write_schema(file.parent / SCHEMA_FILE)
-    if folder is None or not (folder == file or folder == file.parent):
+    if folder is None or folder.resolve() not in (file.resolve(), file.resolve().parent):
         remark(f"To use the definition, set PHOTOJOBS_DEFINITIONS to {file} or its folder.")
 
 
