@@ -55,7 +55,8 @@ class QueueStatus:
     """The state of the queue at the moment `at` of the database's clock; long lists are cut off.
 
     Attributes:
-        jobs: the number of jobs in each status.
+        tenant_id: the tenant of the listed jobs and tasks; None for all tenants.
+        jobs: the number of jobs of all tenants in each status.
         delayed: the number of queued jobs that must not start yet.
         corrupt_originals: the number of originals that are recorded as corrupt.
         scheduler_errors: the number of errors that the scheduler has logged since `photojobs up` started the server.
@@ -63,6 +64,7 @@ class QueueStatus:
 
     at: datetime
     database: str
+    tenant_id: str | None
     jobs: Mapping[str, int]
     delayed: int
     activity: Activity
@@ -108,6 +110,7 @@ def read_status(
         return QueueStatus(
             at=now,
             database=database.url,
+            tenant_id=tenant_id,
             jobs=statistics.count_by_status(),
             delayed=statistics.count_delayed(),
             activity=reasons.activity,

@@ -51,7 +51,7 @@ def show_status(
     by reason, tasks, holds and schedules.
 
     Args:
-        tenant: Only jobs and tasks of this tenant.
+        tenant: Only jobs and tasks of this tenant; lanes, holds and schedules are those of all tenants.
         limit: The most rows in the tables of running jobs, waiting jobs, failures and tasks; unfinished tasks come
             first.
         watch: Update the display until Ctrl-C. Without a terminal, print one line for each update; with --json, print
@@ -124,7 +124,9 @@ def _line(status: QueueStatus) -> str:
 def _head(status: QueueStatus) -> Iterator[str]:
     counts = ", ".join(f"{number} {name}" for name, number in status.jobs.items())
     yield f"Database  {status.database}"
-    yield f"Jobs      {counts}" + (f"; {status.delayed} of the queued jobs start later" if status.delayed else "")
+    start = "starts" if status.delayed == 1 else "start"
+    delayed = f"; {status.delayed} of the queued jobs {start} later" if status.delayed else ""
+    yield f"Jobs      {counts}{delayed}{'' if status.tenant_id is None else ' (all tenants)'}"
     yield f"At work   {_at_work(status)}"
     if status.corrupt_originals:
         yield f"Originals {status.corrupt_originals} corrupt: see `photojobs library verify`"
