@@ -7,9 +7,10 @@ from pathlib import Path
 from deployments.errors import DeploymentsError
 from storage.database.clock import format_timestamp
 from storage.database.engine import Database
+from storage.library.errors import LibraryUnavailable
 from storage.library.manifest import Manifest, write_manifest
 from storage.library.naming.names import sanitize_folder_name
-from storage.library.paths import Library
+from storage.library.paths import Library, TenantFolder
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 from storage.settings import Settings
@@ -28,13 +29,14 @@ def add_project(
 
     Raises:
         FolderTaken: the folder exists, or belongs to another project.
-        LibraryUnavailable: the library's root does not exist.
+        LibraryUnavailable: the library's root does not exist, or the disk of existing projects is not mounted.
         UnsafePath: `tenant_id` or `folder` cannot be the name of a folder.
     """
     folder = sanitize_folder_name(name) if folder is None else folder
     place = Library(settings.library_root).project(tenant_id, folder)
     with database.begin() as connection:
         projects = ProjectsRepository(connection)
+        _check_mounted(place.tenant, projects)
         if any(project.project_folder == folder for project in projects.list_beside(tenant_id)):
             raise FolderTaken(f'"{folder}" is the folder of another project; name another folder with --folder.')
         if place.exists():
@@ -47,3 +49,17 @@ def add_project(
         manifest = Manifest(name=name, id=project.id, created_at=format_timestamp(project.created_at))
         write_manifest(place, manifest, at=database.clock())
     return project, place.path
+
+
+def _check_mounted(tenant: TenantFolder, projects: ProjectsRepository) -> None:
+    # A folder in an empty mount point would make the library look available, and upkeep would then remove the rows of
+    # all projects on the missing disk.
+    if projects.list(archived=False):
+        tenant.library.check_available()
+    active = projects.list(tenant_id=tenant.tenant_id, archived=False)
+    # As in `orphaned_project_cleanup`: a user may have removed the only folder.
+    if len(active) > 1 and tenant.library.is_missing_or_empty(tenant.path):
+        raise LibraryUnavailable(
+            f"Folder {tenant.path} is missing or empty, although its tenant has {len(active)} projects. Mount its "
+            "disk. If the folders were removed on purpose, delete each project with `photojobs run project_delete`."
+        )

@@ -41,14 +41,15 @@ def test_projects_are_listed_with_what_their_photos_lack(command: Command, icela
     assert (document[0]["photos"], document[0]["without_derivatives"], document[0]["failed"]) == (3, 1, 1)
 
 
-def test_projects_of_two_tenants_have_folders_of_one_name(command: Command, iceland: int) -> None:
-    place = command("library", "add-project", "Iceland", "--tenant", "ben", "--json").document
+def test_projects_of_two_tenants_have_folders_of_one_name(command: Command, iceland: int, place: Any) -> None:
+    (place.library / "user_0" / "Iceland").mkdir(parents=True)
+    added = command("library", "add-project", "Iceland", "--tenant", "ben", "--json").document
     found = command("library", "list", "--json").document
     assert [(one["project"]["tenant_id"], one["project"]["project_folder"], one["photos"]) for one in found] == [
         (None, "Iceland", 3),
         ("ben", "Iceland", 0),
     ]
-    assert place["project"]["id"] == found[1]["project"]["id"]
+    assert added["project"]["id"] == found[1]["project"]["id"]
     again = command("library", "add-project", "Iceland", "--tenant", "ben")
     assert again.code == 2
     assert '"Iceland" is the folder of another project' in again.err
@@ -183,6 +184,23 @@ def test_a_new_project_has_a_row_a_folder_and_a_manifest(
     assert (folder / ".project.yaml").is_file()
     assert command("library", "add-project", "Summer / 2025", "--tenant", "anna").code == 2
     assert len(ProjectsRepository(place_database).list()) == 1
+
+
+@pytest.mark.parametrize("mount_point", ["", "user_0"], ids=["of the library", "of a tenant"])
+def test_no_project_is_added_on_the_mount_point_of_a_missing_disk(
+    command: Command, place_database: Database, place: Any, mount_point: str
+) -> None:
+    projects = ProjectsRepository(place_database)
+    for name in ("Alps", "Peru"):
+        projects.create(project_name=name, project_folder=name)
+    (place.library / mount_point).mkdir(exist_ok=True)
+
+    ran = command("library", "add-project", "Summer")
+
+    assert (ran.code, len(ran.complaints)) == (2, 1)
+    assert "is missing or empty" in ran.complaints[0]
+    assert len(projects.list()) == 2
+    assert not any(path.is_dir() for path in (place.library / mount_point).iterdir())
 
 
 def test_definitions_and_steps_are_shown_as_text_and_as_json(command: Command, place: Any) -> None:
