@@ -121,6 +121,7 @@ def test_it_tells_what_became_of_the_task_and_of_the_library(report: TaskReport,
     assert "failed : 1 job failed" in page.text
     assert (report.library.before.thumbnails, report.library.after.thumbnails) == (0, 2)
     assert re.search(r"thumbnails 0 2 \+2", page.text)
+    assert "failed: 1, previews made: 2, thumbnails made: 2" in page.text
     assert "1 photo generate_derivatives" in page.text
     assert "it is not an image of an accepted format" in page.text
     assert [frame.picture is not None for frame in report.frames] == [True, True, False]
