@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -24,28 +24,19 @@ MAX_WORKERS = 12
 MAX_ROWS_OF_WORKER = 8
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    lane: str
-    worker: str
-
-
 def timeline(
     spans: Sequence[JobSpan], lanes: Sequence[Lane], colors: Mapping[str, str], *, begin: datetime, end: datetime
 ) -> str:
     """Draw jobs as bars, grouped by lane and worker; jobs that a worker ran at the same time are in separate rows."""
-    groups = _grouped(spans, lanes)
-    rows: list[tuple[_Group, list[list[JobSpan]]]] = [
-        (group, _packed(groups[group], end)) for group in sorted(groups, key=lambda g: (_rank(g.lane, lanes), g.worker))
-    ]
-    count = sum(len(packed) for _, packed in rows)
+    rows = {group: _packed(members, end) for group, members in sorted(_grouped(spans, lanes).items())}
+    count = sum(map(len, rows.values()))
     scale, unit = _time_scale((end - begin).total_seconds())
     with house_style():
         figure, axes = new_figure(height=min(12.0, 1.1 + 0.26 * count + 0.12 * len(rows)))
         at, ticks, labels = 0.0, [], []
-        for group, packed in rows:
+        for (_, lane, worker), packed in rows.items():
             ticks.append(at + (len(packed) - 1) / 2)
-            labels.append(short(f"{group.lane} · {group.worker}"))
+            labels.append(short(f"{lane} · {worker}"))
             for row in packed:
                 for span in row:
                     left = (span.started_at - begin).total_seconds() / scale
@@ -143,18 +134,20 @@ def _legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=1.2, columnspacing=1.4)
 
 
-def _grouped(spans: Sequence[JobSpan], lanes: Sequence[Lane]) -> dict[_Group, list[JobSpan]]:
-    busy: dict[str, int] = {}
+def _grouped(spans: Sequence[JobSpan], lanes: Sequence[Lane]) -> dict[tuple[int, str, str], list[JobSpan]]:
+    """Return the spans by the place of their lane, the name of the lane, and the worker."""
+    busy = Counter[str]()
     for span in spans:
-        busy[span.worker_id] = busy.get(span.worker_id, 0) + span.jobs
-    named = sorted(busy, key=lambda worker: -busy[worker])[:MAX_WORKERS]
-    groups: dict[_Group, list[JobSpan]] = {}
+        busy[span.worker_id] += span.jobs
+    named = {worker for worker, _ in busy.most_common(MAX_WORKERS)}
+    groups: dict[tuple[int, str, str], list[JobSpan]] = {}
     for span in spans:
         worker = span.worker_id or "unknown"
         if span.worker_id not in named:
             worker = quantity(len(busy) - len(named), "other")
-        lane = found.name if (found := lane_of(span.priority, lanes)) else "no lane"
-        groups.setdefault(_Group(lane, worker), []).append(span)
+        lane = lane_of(span.priority, lanes)
+        place = (len(lanes), "no lane") if lane is None else (lanes.index(lane), lane.name)
+        groups.setdefault((*place, worker), []).append(span)
     return groups
 
 
@@ -170,11 +163,6 @@ def _packed(spans: Sequence[JobSpan], end: datetime) -> list[list[JobSpan]]:
         else:
             free.append(span)
     return rows
-
-
-def _rank(lane: str, lanes: Sequence[Lane]) -> int:
-    names = [one.name for one in lanes]
-    return names.index(lane) if lane in names else len(names)
 
 
 def _time_scale(seconds: float) -> tuple[float, str]:
