@@ -1,10 +1,11 @@
-"""Formats values of jobs and tasks for the cells of tables."""
+"""Formats jobs and tasks for tables: the cells of both, and the table of tasks."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
-from deployments.cli.output.terminal import duration
+from deployments.cli.output.terminal import Section, duration
 from storage.records import Job, Task
 
 #: How many characters of an id a table shows.
@@ -47,3 +48,25 @@ def beginning(message: str | None) -> str | None:
     """Return the first line of a message, shortened for a cell."""
     line = next(iter((message or "").splitlines()), "")
     return line if len(line) <= MESSAGE_CHARACTERS else f"{line[:MESSAGE_CHARACTERS]}…"
+
+
+def task_section(tasks: Sequence[Task]) -> Section:
+    """Return the table of tasks."""
+    return Section(
+        ("task", "definition", "status", "tenant", "project", "source", "created", "took"),
+        [
+            (
+                short_id(task.id),
+                task.type,
+                task.status,
+                task.tenant_id,
+                task.project_id,
+                task.source,
+                task.created_at,
+                took(task),
+            )
+            for task in tasks
+        ],
+        numbers=("project", "took"),
+        spared=("source", "tenant", "project"),
+    )

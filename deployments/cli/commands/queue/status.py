@@ -23,7 +23,7 @@ from deployments.cli.options.errors import BadInput
 from deployments.cli.options.opening import opened_database
 from deployments.cli.options.parameters import Count, Flag, Json
 from deployments.cli.options.signals import ctrl_c_pressed
-from deployments.cli.output.job_cells import beginning, progress_of, short_id, took
+from deployments.cli.output.job_cells import beginning, progress_of, short_id, task_section
 from deployments.cli.output.terminal import Section, duration, output, plain, print_json, print_section, say, table
 from deployments.status.queue_status import QueueStatus, RunningJob, read_status
 from storage.settings import Settings
@@ -187,23 +187,7 @@ def _sections(status: QueueStatus) -> Iterator[Section]:
             ("jobs", "job"),
         )
     if status.tasks:
-        yield Section(
-            ("task", "definition", "status", "tenant", "project", "created", "took"),
-            [
-                (
-                    short_id(task.id),
-                    task.type,
-                    task.status,
-                    task.tenant_id,
-                    task.project_id,
-                    task.created_at,
-                    took(task),
-                )
-                for task in status.tasks
-            ],
-            ("project", "took"),
-            spared=("tenant", "project"),
-        )
+        yield task_section(status.tasks)
     if status.holds:
         yield Section(
             ("held", "name", "since", "reason"),

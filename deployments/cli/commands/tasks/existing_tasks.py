@@ -11,9 +11,9 @@ from cyclopts import App
 
 from deployments.cli.options.opening import opened_database, opened_runtime
 from deployments.cli.options.parameters import Count, Json, Offset, TaskId, TaskTenant
-from deployments.cli.output.job_cells import short_id, took
+from deployments.cli.output.job_cells import task_section, took
 from deployments.cli.output.summary import print_summary, print_summary_json
-from deployments.cli.output.terminal import confirm, print_fields, print_json, print_table, remark, say
+from deployments.cli.output.terminal import confirm, print_fields, print_json, print_section, remark, say
 from flows.api import task_control
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.queue.tasks import TasksRepository
@@ -22,8 +22,6 @@ from storage.settings import Settings
 from task_definitions.wording import quantity
 
 TaskStatusName = Literal["queued", "running", "completed", "failed", "canceled"]
-
-TASK_COLUMNS = ("task", "definition", "status", "tenant", "project", "source", "created", "took")
 
 app = App(name="tasks")
 cancel_app = App(name="cancel")
@@ -59,24 +57,7 @@ def list_tasks(
     if not found:
         remark("No tasks match these options." if status or type or tenant or offset else "There are no tasks.")
         return
-    print_table(
-        TASK_COLUMNS,
-        [
-            (
-                short_id(task.id),
-                task.type,
-                task.status,
-                task.tenant_id,
-                task.project_id,
-                task.source,
-                task.created_at,
-                took(task),
-            )
-            for task in found
-        ],
-        numbers=("project", "took"),
-        spared=("source", "tenant", "project"),
-    )
+    print_section(task_section(found))
 
 
 @app.command(name="show")
