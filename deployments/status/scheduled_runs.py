@@ -82,7 +82,7 @@ def scheduled_runs(
     standing = Standing.NOT_SERVED
     try:
         found = [] if server is None else list(_on_server(server))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         server, found = None, []
     if server is None:
         standing = Standing.NO_SERVER

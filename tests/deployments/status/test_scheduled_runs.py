@@ -145,3 +145,15 @@ def test_a_run_that_is_still_planned_for_a_schedule_that_is_switched_off_is_wron
     (run,) = scheduled_runs(definitions("0 3 * * *"), Settings.load(), server)
 
     assert (run.standing, run.next_at, run.standing.is_wrong) == (Standing.STILL_PLANNED, next_at, True)
+
+
+@pytest.mark.parametrize("answer", [{"detail": "signed out"}, [{"id": 1}], [1], True])
+def test_another_program_at_the_url_of_the_server_counts_as_no_server(
+    answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ServerApi("http://nowhere/api")
+    monkeypatch.setattr(ServerApi, "post", lambda *_: answer)
+
+    (run,) = scheduled_runs(definitions("0 3 * * *"), Settings.load(), server)
+
+    assert run.standing is Standing.NO_SERVER
