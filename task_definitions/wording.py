@@ -83,9 +83,12 @@ def tally(counts: Mapping[str, int]) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """Return a duration as text for people: `0.4 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    """Return a duration as text for people: `0.4 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.
+
+    A negative duration is that of something that ended after its clock was set back; it counts as 0.
+    """
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{max(0.0, seconds):.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours >= 48:

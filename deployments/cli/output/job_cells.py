@@ -45,8 +45,8 @@ def took(ended: Job | Task) -> str:
 
 
 def beginning(message: str | None) -> str | None:
-    """Return the first line of a message, shortened for a cell."""
-    line = next(iter((message or "").splitlines()), "")
+    """Return the first line of a message that is not blank, shortened for a cell."""
+    line = next(iter((message or "").strip().splitlines()), "")
     return line if len(line) <= MESSAGE_CHARACTERS else f"{line[:MESSAGE_CHARACTERS]}…"
 
 

@@ -81,6 +81,19 @@ def test_rows_with_times_that_are_no_times_are_shown(
         assert str(job_id) in command("jobs", "show", str(job_id)).out
 
 
+def test_a_clock_that_was_set_back_and_a_message_that_begins_with_a_line_break_are_shown_as_usual(
+    command: Command, busy: dict[str, int], place_database: Database
+) -> None:
+    values = {"started": "2025-01-02T00:00:00.000Z", "finished": "2025-01-01T00:00:00.000Z", "id": busy["failed"]}
+    with place_database.begin() as connection:
+        statement = "UPDATE jobs SET error_message = '\n\n' || error_message, started_at = :started"
+        connection.execute(text(f"{statement}, finished_at = :finished WHERE id = :id"), values)
+
+    line = command("jobs", "list", "--status", "failed").out.splitlines()[1]
+
+    assert line.endswith("  0.0 s  the share is away")
+
+
 def test_of_one_tenant_other_tenants_jobs_are_left_out(command: Command, busy: dict[str, int]) -> None:
     document = command("status", "--tenant", "anna", "--json").document
 
