@@ -16,7 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deployments.cli.options.errors import UnwritableFile
+from deployments.cli.options.errors import BadInput, UnwritableFile
 from deployments.cli.output.loudness import is_quiet
 from storage.database.clock import format_timestamp
 from task_definitions.wording import lasting, printable
@@ -26,6 +26,11 @@ UNFOLDED_COLUMNS = 10_000
 
 #: The number of spaces between two columns.
 GAP_COLUMNS = 2
+
+#: The suffixes of files that commands write. A file with another suffix may be a photograph, or belong to one.
+REPLACED_SUFFIXES = frozenset(
+    {"", ".html", ".htm", ".svg", ".mmd", ".mermaid", ".txt", ".md", ".json", ".yaml", ".yml"}
+)
 
 #: A cell with several words and more characters than this is a long text, which a narrow terminal folds to this width.
 PROSE_COLUMNS = 24
@@ -193,16 +198,20 @@ def print_outcome(text: str, document: Any, *, json: bool) -> None:
 
 
 def write_file(file: Path, text: str) -> None:
-    """Write a result to a file, which is replaced if it exists.
+    """Write a result to a file. An existing file is replaced if its suffix is in `REPLACED_SUFFIXES`.
 
     Raises:
+        BadInput: the existing file has another suffix.
         UnwritableFile: the file cannot be written.
     """
+    if file.is_file() and file.suffix.lower() not in REPLACED_SUFFIXES:
+        raise BadInput(
+            f"{file} exists, and is not replaced, because its name is not that of a result. Name another file."
+        )
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UnwritableFile(file, error) from None
-    remark(f"{file}: written")
 
 
 def shown(value: Any) -> str:

@@ -210,7 +210,7 @@ def test_a_command_with_an_empty_value_writes_nothing(command: Command, place: A
     ],
 )
 def test_what_does_not_exist_is_named_and_no_row_is_written(
-    command: Command, place_database: Database, line: str, said: str
+    command: Command, place_database: Database, place: Any, line: str, said: str
 ) -> None:
     projects = ProjectsRepository(place_database)
     project = projects.create(project_name="Iceland", project_folder="Iceland")
@@ -245,6 +245,31 @@ def test_a_file_of_items_that_cannot_be_read_is_refused_by_its_line(
 
     assert ran.code == 2
     assert said in ran.complaints[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "report --output",
+        "definitions graph maintenance --output",
+        "definitions schema --output",
+        "deploy --pool p --write-prefect-yaml",
+    ],
+)
+def test_a_result_replaces_no_photograph_and_is_written_through_a_link(
+    command: Command, place_database: Database, place: Any, line: str
+) -> None:
+    command("start", "folder_discovery")
+    photograph, link = place.folder / "lake.jpg", place.folder / "link.html"
+    photograph.write_bytes(b"the only copy")
+    link.symlink_to("page.html")
+
+    refused, written = (command(*line.split(), file) for file in (photograph, link))
+
+    assert (refused.code, photograph.read_bytes()) == (2, b"the only copy")
+    assert "lake.jpg exists, and is not replaced" in refused.complaints[0]
+    assert (written.code, link.is_symlink()) == (0, True)
+    assert (place.folder / "page.html").stat().st_size > 0
 
 
 def test_a_file_that_is_no_database_is_left_as_it_is(command: Command, place: Any) -> None:

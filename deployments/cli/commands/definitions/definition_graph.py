@@ -12,7 +12,7 @@ from deployments.cli.options.errors import BadInput
 from deployments.cli.options.opening import opened_database
 from deployments.cli.options.parameters import Json, refuse_beside
 from deployments.cli.output.terminal import output as console
-from deployments.cli.output.terminal import print_json, write_file
+from deployments.cli.output.terminal import print_json, remark, write_file
 from deployments.graph.definition_graph import DefinitionGraph, graph_of_definition, graph_of_task
 from deployments.graph.mermaid import as_mermaid
 from deployments.graph.svg import as_svg
@@ -54,7 +54,7 @@ def draw(
         name: The definition; `photojobs definitions list` shows all.
         task: Draw this task instead of a definition, by its id or the first characters of its id.
         form: The form of the drawing; by default the form that fits the suffix of --output, else text.
-        output: The file to write; an existing file is replaced.
+        output: The file to write; an existing file of text is replaced.
     """
     if (name is None) == (task is None):
         raise BadInput(
@@ -73,6 +73,7 @@ def draw(
         console().out(drawn, end="")
     else:
         write_file(output, drawn)
+        remark(f"{output}: written")
 
 
 def _of_definition(name: str) -> DefinitionGraph:

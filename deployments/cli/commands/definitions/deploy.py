@@ -87,3 +87,4 @@ def _write_prefect_yaml(
     # `render_prefect_yaml` always adds Drain Queue, the deployment for standalone jobs.
     chosen = [definitions.get_or_raise(name) for name in names if name != DRAIN] if names else definitions.values()
     write_file(file, render_prefect_yaml(chosen, settings, pool=pool))
+    remark(f"{file}: written")

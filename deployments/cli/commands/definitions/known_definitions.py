@@ -18,6 +18,7 @@ from deployments.cli.output.terminal import (
     print_fields,
     print_json,
     print_table,
+    remark,
     say,
     warn,
     write_file,
@@ -160,6 +161,7 @@ def definitions_schema(*, output: Path | None = None) -> None:
         print(render(), end="")  # noqa: T201 - the document must not be wrapped.
         return
     write_file(output, render())
+    remark(f"{output}: written")
 
 
 def _since_start(here: Definitions, task_id: str) -> tuple[DefinitionDifference, ...]:

@@ -11,15 +11,14 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from deployments.cli.options.errors import BadInput, UnwritableFile
+from deployments.cli.options.errors import BadInput
 from deployments.cli.options.opening import opened_database
 from deployments.cli.options.parameters import Json, WholeNumber, refuse_beside
 from deployments.cli.options.signals import removing_temporary_files
-from deployments.cli.output.terminal import print_json, say
+from deployments.cli.output.terminal import print_json, say, write_file
 from deployments.report.contact_sheet import DEFAULT_PHOTOS
 from deployments.report.page import render_report
 from deployments.report.task_report import TaskReport, read_report
-from storage.library.atomic_write import write_atomically
 from storage.library.paths import Library
 from storage.queue.tasks import TasksRepository
 from storage.settings import Settings
@@ -45,7 +44,8 @@ def write_report(
 
     Args:
         task: The task's id, or the first characters of its id; by default the newest task.
-        output: The file to write; an existing file is replaced. By default report-TASK.html in the working folder.
+        output: The file to write; an existing file of text is replaced. By default report-TASK.html in the working
+            folder.
         photos: How many changed photos the contact sheet shows at most.
     """
     if json:
@@ -64,11 +64,7 @@ def write_report(
         print_json(_document(report))
         return
     file = output or Path(f"report-{_file_name(task)}.html")
-    page = render_report(report)
-    try:
-        write_atomically(file, page.encode("utf-8"))
-    except OSError as error:
-        raise UnwritableFile(file, error) from None
+    write_file(file, render_report(report))
     say(str(file))
 
 
