@@ -165,8 +165,11 @@ def contents(folder: Path) -> dict[str, bytes | None]:
     return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
 
 
-@pytest.mark.parametrize("line", ["run folder_discovery", "start folder_discovery", "plan folder_discovery"])
-def test_a_task_in_a_folder_without_a_library_leaves_no_file(command: Command, place: Any, line: str) -> None:
+@pytest.mark.parametrize(
+    "line",
+    ["run folder_discovery", "start folder_discovery", "plan folder_discovery", "library add-project Summer"],
+)
+def test_a_command_in_a_folder_without_a_library_leaves_no_file(command: Command, place: Any, line: str) -> None:
     place.library.rmdir()
     ran = command(*line.split())
     assert (ran.code, len(ran.complaints)) == (2, 1), ran

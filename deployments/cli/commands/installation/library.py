@@ -74,7 +74,7 @@ def add(name: str, /, *, tenant: str | None = None, folder: str | None = None, j
     """
     settings = Settings.load()
     owner = settings.tenant if tenant is None else tenant
-    with opened_database(settings=settings, create=True) as database:
+    with opened_database(settings=settings, create=True, needs_library=True) as database:
         project, path = add_project(database, settings, name=name, tenant_id=owner, folder=folder)
     print_outcome(f"project {project.id} was added: {path}", {"project": project, "path": path}, json=json)
 
