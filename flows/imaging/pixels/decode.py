@@ -138,12 +138,13 @@ def _decode_by_libvips(image: OpenImage, long_edge_pixels: int, max_seconds: flo
             return deep.autorot() if follow_orientation else deep
         # `fail_on` is part of the load options, because libvips ignores it as a separate option for sources (issue
         # 5195). Without it, libvips would accept half a file.
-        load_options = f"fail_on={FAIL_ON}" if pixels is None else f"fail_on={FAIL_ON},page={pixels.page}"
-        if image.is_heif:
-            # `thumbnail_source` would decode the thumbnail in the file if it is large enough. But that thumbnail may
-            # have black bars, or be older than the picture.
+        load_options = f"fail_on={FAIL_ON}"
+        if image.is_heif or pixels is not None:
+            # `thumbnail_source` would decode the thumbnail in a HEIF file, which may have black bars, or be older than
+            # the picture; and of a TIFF, another page if all later pages are half as large as the page before.
+            load_options += ",unlimited" if pixels is None else f",page={pixels.page}"
             load = vips.load_vips().Image.new_from_source
-            whole = load(image.source, f"[{load_options},unlimited]", access="sequential")
+            whole = load(image.source, f"[{load_options}]", access="sequential")
             return whole.thumbnail_image(long_edge_pixels, **options)
         return vips.load_vips().Image.thumbnail_source(
             image.source, long_edge_pixels, option_string=f"[{load_options}]", **options

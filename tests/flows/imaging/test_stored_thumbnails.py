@@ -1,4 +1,4 @@
-"""A derivative shows the picture, and not the thumbnail that the file has for it, which may differ."""
+"""A derivative shows the picture, and not a thumbnail or another page in the file, which may differ."""
 
 import io
 import struct
@@ -62,3 +62,14 @@ def test_a_derivative_is_not_made_of_the_thumbnail_in_the_file(tmp_path: Path, w
         with Image.open(path) as made:
             assert made.width == (800 if name == "thumbnail" else 1800)
             assert made.getpixel((made.width // 2, made.height // 2)) == pytest.approx(RED, abs=6)
+
+
+def test_a_derivative_is_not_made_of_a_smaller_page_of_a_tiff(tmp_path: Path) -> None:
+    source, thumbnail, preview = (tmp_path / name for name in ("a.tif", "thumbnail.webp", "preview.webp"))
+    pages = [Image.new("RGB", (1800, 1200), RED), Image.new("RGB", (900, 600), BLUE), Image.new("L", (450, 300))]
+    pages[0].save(source, save_all=True, append_images=pages[1:])
+    assert make_derivatives(source, thumbnail=thumbnail).status == "generated"
+    assert make_derivatives(source, preview=preview).status == "generated"
+    for path in (thumbnail, preview):
+        with Image.open(path) as made:
+            assert made.getpixel((10, 10)) == pytest.approx(RED, abs=6)
