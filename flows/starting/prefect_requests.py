@@ -63,8 +63,6 @@ def has_server() -> bool:
 def _request(path: str, parameters: dict[str, Any], *, idempotency_key: str, work: str) -> str | None:
     if not has_server():
         return None
-    import httpx
-
     give_up_at = time.monotonic() + ASK_SECONDS
     unanswered: set[str] = set()
     failures = 0

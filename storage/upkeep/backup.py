@@ -14,7 +14,7 @@ from sqlalchemy import inspect
 
 from storage.database.clock import to_milliseconds
 from storage.database.driver_errors import translating_errors
-from storage.database.engine import Database
+from storage.database.engine import BUSY_TIMEOUT_SECONDS, Database
 from storage.database.private_files import create_private
 from storage.errors import DatabaseUnavailable, StorageError
 from storage.library.atomic_write import fsync_file, fsync_folder, temporary_path
@@ -140,8 +140,7 @@ def _copy_sqlite(database: Database, target: Path) -> None:
         with contextlib.closing(_open_source(database)) as source:
             create_private(target)
             with contextlib.closing(sqlite3.connect(target)) as copy:
-                # The file is copied in one step. A write of another program between two steps would restart the copy.
-                source.backup(copy)
+                _copy_pages(source, copy)
                 # A database in WAL mode has several files, but a backup must be one complete file.
                 copy.execute("PRAGMA journal_mode = DELETE")
                 problem = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
@@ -156,6 +155,16 @@ def _copy_sqlite(database: Database, target: Path) -> None:
         )
 
 
+def _copy_pages(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    def check(status: int, _remaining: int, _total: int) -> None:
+        # SQLite has waited for the lock during the busy timeout. `Connection.backup` alone would try again forever.
+        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise sqlite3.OperationalError("another program keeps the file locked")
+
+    # The pages are copied in one step. A write of another program between two steps would restart the copy.
+    source.backup(target, progress=check)
+
+
 def _open_source(database: Database) -> sqlite3.Connection:
     if database.path is not None:
         # A new connection is used, because a pooled one may have the open transaction of the upgrade that needs the
@@ -164,7 +173,7 @@ def _open_source(database: Database) -> sqlite3.Connection:
     raw = database.engine.raw_connection().driver_connection
     assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - only called for SQLite.
     memory = sqlite3.connect(":memory:")
-    raw.backup(memory)
+    _copy_pages(raw, memory)
     return memory
 
 
@@ -192,7 +201,7 @@ def _fill_sqlite(database: Database, archive: Path) -> None:
             # While the backup was checked, another process may have created the tables of a new database.
             tables = target.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*'")
             _check_empty(database, [name for (name,) in tables])
-            source.backup(target)
+            _copy_pages(source, target)
         except sqlite3.Error as error:
             raise RestoreFailed(
                 f"{database.url}: the backup cannot be restored: {error}. Correct this, or restore the backup to a "

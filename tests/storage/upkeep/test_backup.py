@@ -156,6 +156,26 @@ def test_a_backup_while_others_write_is_of_one_moment(sqlite_database: Database,
             assert items_count == 20 * jobs_count
 
 
+def test_a_file_that_another_program_keeps_locked_is_reported(
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.upkeep.backup.BUSY_TIMEOUT_SECONDS", 0.01)
+    copy, locked = backup(sqlite_database, tmp_path / "copy"), tmp_path / "locked.db"
+    with (
+        contextlib.closing(Database(locked, busy_timeout_seconds=0.01)) as database,
+        contextlib.closing(sqlite3.connect(locked, isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RestoreFailed, match="another program keeps the file locked"):
+            restore(database, copy)
+        other.execute("CREATE TABLE a (x)")
+        other.execute("COMMIT")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(BackupFailed, match="another program keeps the file locked"):
+            backup(database, tmp_path / "second copy")
+    assert not (tmp_path / "second copy").exists()
+
+
 def test_a_backup_of_a_missing_file_is_refused_and_makes_none(tmp_path: Path) -> None:
     database = Database(tmp_path / "missing.db")
     with pytest.raises(DatabaseUnavailable, match="does not exist"):
