@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -178,11 +177,9 @@ def _attributes_of(job: Job) -> Attributes:
 
 
 def _trace_id(task_id: str) -> int:
-    try:
-        # A UUID has the length of a trace id, so readers can find the trace of a task by the task's id.
-        return uuid.UUID(task_id).int
-    except ValueError:
-        return int.from_bytes(hashlib.sha256(task_id.encode()).digest()[:16])
+    # A UUID has the length of a trace id, but some of its bits are fixed. A sampler by ratio takes these bits for random
+    # ones, so it would take none or all of the tasks.
+    return int.from_bytes(hashlib.sha256(task_id.encode()).digest()[:16])
 
 
 def _span_id(task_id: str, part: str) -> int:

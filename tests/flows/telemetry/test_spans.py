@@ -7,13 +7,15 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import StatusCode, get_current_span
 
 from flows.api.start import start_task
@@ -66,7 +68,7 @@ def by_name(spans: tuple[ReadableSpan, ...]) -> dict[str, list[ReadableSpan]]:
 def test_jobs_hang_below_their_steps_and_these_below_the_task(
     runtime: Runtime, exported: InMemorySpanExporter, stage: Any, define: Any, photo_ids: list[int]
 ) -> None:
-    task_id = start(define, photo_ids)
+    start(define, photo_ids)
 
     drain_queue(runtime=runtime)
 
@@ -79,7 +81,7 @@ def test_jobs_hang_below_their_steps_and_these_below_the_task(
         "task two": 1,
     }
     (task,), (note,), (count,) = spans["task two"], spans["step 0 note"], spans["step 1 count"]
-    assert {span.context.trace_id for found in spans.values() for span in found} == {uuid.UUID(task_id).int}
+    assert len({span.context.trace_id for found in spans.values() for span in found}) == 1
     assert task.parent is None
     assert {span.parent.span_id for span in (note, count)} == {task.context.span_id}
     assert {span.parent.span_id for span in spans["job note"]} == {note.context.span_id}
@@ -128,6 +130,19 @@ def test_where_the_trace_is_not_sampled_no_part_of_it_is(
 
     assert TasksRepository(runtime.database).get(task_id).is_final
     assert exporter.get_finished_spans() == ()
+
+
+def test_of_tasks_with_uuids_a_sampler_by_ratio_takes_its_share(runtime: Runtime) -> None:
+    exporter, random = InMemorySpanExporter(), Random(1)
+    spans = Spans(provider_to(exporter, ParentBased(TraceIdRatioBased(0.5))))
+    job = JobsRepository(runtime.database).enqueue(tenant_id="user_0", type="count", scope="global")
+
+    for _ in range(100):
+        task_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
+        with spans.job(replace(job, task_id=task_id)):
+            pass
+
+    assert 30 < len(exporter.get_finished_spans()) < 70
 
 
 def test_a_process_does_not_wait_long_for_a_collector_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
