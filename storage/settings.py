@@ -350,7 +350,7 @@ class Settings(BaseSettings):
         environment = _Environment(settings_cls)
         if file is None:
             return (init_settings, environment)
-        return (init_settings, environment, InitSettingsSource(settings_cls, _document_of(file)))
+        return (init_settings, environment, _File(settings_cls, _document_of(file)))
 
 
 def settings_file() -> Path | None:
@@ -387,8 +387,20 @@ def _document_of(file: Path) -> dict[str, Any]:
         raise InvalidSettings(str(error)) from None
 
 
+class _File(InitSettingsSource):
+    """Gives the settings of the settings file."""
+
+    @override
+    def __call__(self) -> dict[str, Any]:
+        return _not_given_before(self, super().__call__())
+
+
 class _Environment(EnvSettingsSource):
     """Reads environment variables. Lists and mappings are JSON, which is parsed within `_BOUNDS`."""
+
+    @override
+    def __call__(self) -> dict[str, Any]:
+        return _not_given_before(self, super().__call__())
 
     @override
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
@@ -397,6 +409,11 @@ class _Environment(EnvSettingsSource):
             return parse_json(value, source=variable, bounds=_BOUNDS, remedy="Correct the variable.")
         except UnreadableDocument as error:
             raise InvalidSettings(str(error)) from None
+
+
+def _not_given_before(source: PydanticBaseSettingsSource, values: dict[str, Any]) -> dict[str, Any]:
+    # Without this, pydantic would merge a mapping of this source into the mapping of a source before it.
+    return {name: value for name, value in values.items() if name not in source.current_state}
 
 
 def _similar(name: str) -> str:

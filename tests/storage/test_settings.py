@@ -39,6 +39,18 @@ def test_the_environment_comes_before_the_file_and_the_file_before_the_defaults(
     assert Settings.load(library_root="/from/argument").library_root == Path("/from/argument")
 
 
+def test_a_mapping_replaces_the_whole_mapping_of_a_later_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photojobs.toml").write_text('[schedules]\na = {cron = "0 3 * * *"}\nb = "off"\n', encoding="utf-8")
+    monkeypatch.setenv("PHOTOJOBS_SCHEDULES", '{"a": {"interval_seconds": 3600}}')
+    assert Settings.load().schedules == {"a": {"interval_seconds": 3600}}
+    monkeypatch.setenv("PHOTOJOBS_SCHEDULES", "{}")
+    assert Settings.load().schedules == {}
+    monkeypatch.setenv("PHOTOJOBS_SCHEDULES", '{"b": "off"}')
+    assert Settings.load(schedules={}).schedules == {}
+
+
 def test_a_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = tmp_path / "elsewhere.toml"
     named.write_text("concurrency = 7\n", encoding="utf-8")
