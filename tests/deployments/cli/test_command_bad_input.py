@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclopts import CoercionError
+from cyclopts import CoercionError, CycloptsError
 
 from deployments.cli.command_line import build_app
 from deployments.cli.options.errors import BadInput
@@ -163,6 +163,23 @@ def test_an_empty_value_is_refused_by_its_name() -> None:
         name: f"{name}: the value is empty. Give a value; a shell variable that is not set is empty, too."
         for name in lines
     }
+
+
+def test_the_word_null_is_a_text_or_refused_and_never_counts_as_not_given() -> None:
+    app = build_app()
+    lines = dict(line for page in command_pages(app) for line in _with_empty_values(page))
+    assert {"--status", "--item", "--from", "--missing", "--layout"} <= set(lines)
+    lost = []
+
+    for name, (*line, _) in lines.items():
+        with suppress(CycloptsError, BadInput):
+            _, bound, _ = app.parse_args((*line, "null"), exit_on_error=False, print_error=False)
+            if "null" not in repr(bound.arguments):
+                lost.append(name)
+
+    assert lost == []
+    with pytest.raises(BadInput, match=r"^--from: None is no value\. Give a value, or leave --from out\.$"):
+        app.parse_args(("run", "x", "--from", "None"), exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize("line", [("definitions", "lint", ""), ("cancel", ""), ("init", "library", "--into", "")])
