@@ -14,7 +14,7 @@ from sqlalchemy import inspect
 
 from storage.database.clock import to_milliseconds
 from storage.database.driver_errors import translating_errors
-from storage.database.engine import BUSY_TIMEOUT_SECONDS, Database
+from storage.database.engine import Database
 from storage.database.private_files import create_private
 from storage.errors import DatabaseUnavailable, StorageError
 from storage.library.atomic_write import fsync_file, fsync_folder, temporary_path

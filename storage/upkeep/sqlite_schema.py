@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from storage.database.engine import BUSY_TIMEOUT_SECONDS
 from storage.errors import DatabaseUnavailable
 from storage.upkeep.table_definition import TableDefinition, quote
 
@@ -107,7 +108,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{uri}?mode={'rw' if is_at_rest else 'ro'}", uri=True, isolation_level=None)
     try:
         connection.execute("PRAGMA query_only = ON")
-        connection.execute("PRAGMA busy_timeout = 30000")
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000:.0f}")
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
         connection.close()
