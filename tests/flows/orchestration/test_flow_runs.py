@@ -483,6 +483,7 @@ def test_wrong_input_ends_as_a_sentence_that_names_the_field_and_nothing_is_writ
     given: dict[str, Any],
     sentence: str,
 ) -> None:
+    (runtime.library.root / "user_0").mkdir(parents=True, exist_ok=True)
     state = compile_task(define("needs_photos", {"type": "note", "priority": 95}))(**given, return_state=True)
 
     assert state.is_failed()
