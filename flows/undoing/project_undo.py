@@ -242,6 +242,8 @@ class ProjectUndo:
                 raise CannotComeBack(
                     f"folder {now_name} is empty; its disk may not be mounted. Mount it, and undo the task again"
                 )
+            for reason in self._places.unavailable(() if project_id is None else (project_id,)).values():
+                raise CannotComeBack(reason)
             if now.exists() or not _is_of(back, project_id):
                 rename_folder_without_overwrite(now.path, back.path, names=FolderNames())
         except SourceMissing as error:

@@ -501,6 +501,23 @@ def test_a_folder_that_cannot_be_renamed_back_keeps_its_name(
     assert {path.name for path in (studio.root / "tenant").iterdir()} <= {"Alps", "Iceland"}
 
 
+def test_the_folder_of_another_project_does_not_get_the_former_name(studio: Any) -> None:
+    norway = studio.project("Norway")
+    studio.photo(norway, "owl", "jpg")
+    studio.write_manifest(norway)
+    project = _aligned(studio)
+    studio.run("verify_originals", scope="global")
+    tenant = studio.root / "tenant"
+    (tenant / "Alps").rename(tenant / "Sea")
+    (tenant / "Norway").rename(tenant / "Alps")
+
+    job = _undo(studio)
+
+    assert "tenant/Iceland: the project's folder was renamed, and another folder has its name" in _left(job)
+    assert "tenant/Alps/owl.jpg" in studio.disk()
+    assert _project(studio, project).project_folder == "Alps"
+
+
 def test_a_folder_of_another_project_is_not_taken_for_the_one_that_was_renamed_back(studio: Any) -> None:
     norway = studio.project("Norway")
     studio.write_manifest(norway)
