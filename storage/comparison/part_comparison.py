@@ -5,7 +5,7 @@ differs only in case or Unicode form. `find_files` in `flows.steps.targets.photo
 photos of a job.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -67,11 +67,11 @@ class PartComparison:
     """
 
     def __init__(self, part: NamePart, *, extensions: AcceptedExtensions, look: Look) -> None:
+        self._part = part
         self._rows = part.rows
         self._extensions = extensions
         self._look = look
-        self._part = part
-        self._known = self._know(part)
+        self._known = self._know()
         #: The base names on disk that no row has in this spelling.
         self._strangers = self._known.keys() - {row[1] for row in part.rows}
 
@@ -143,10 +143,10 @@ class PartComparison:
             bits[photo_id] = bits.get(photo_id, 0) | self._known.get(name, 0)
         return bits
 
-    def _know(self, part: NamePart) -> dict[str, int]:
+    def _know(self) -> dict[str, int]:
         known: dict[str, int] = {}
         by_extension = self._bits_by_extension()
-        for name in part.names:
+        for name in self._part.names:
             base_name, _, extension = name.rpartition(".")
             bits = by_extension.get(extension)
             if bits is None or not base_name:
@@ -155,11 +155,16 @@ class PartComparison:
                     continue
                 base_name, bits = described.base_name, _bits(described.kind)
             known[base_name] = known.get(base_name, 0) | bits
-        for name in part.odd_names:
+        for base_name, bits in self._odd():
+            known[base_name] = known.get(base_name, 0) | bits
+        return known
+
+    def _odd(self) -> Iterator[tuple[str, int]]:
+        """Yield the base name and the bits of each entry with a problem."""
+        for name in self._part.odd_names:
             described = self._extensions.describe(name)
             if described.kind is not FileKind.UNACCEPTED:
-                known[described.base_name] = known.get(described.base_name, 0) | _odd_bits(described.kind)
-        return known
+                yield described.base_name, _odd_bits(described.kind)
 
     def _bits_by_extension(self) -> dict[str, int]:
         described = [self._extensions.describe(f"name.{extension}") for extension in self._extensions.photo_extensions]
@@ -184,10 +189,9 @@ class PartComparison:
                 changed[base_name] = changed.get(base_name, 0) | bits
                 if found.problem is None:
                     files.setdefault(base_name, []).append(found)
-        for name in self._part.odd_names:
-            described = self._extensions.describe(name)
-            if described.base_name in base_names and described.kind is not FileKind.UNACCEPTED:
-                changed[described.base_name] = changed.get(described.base_name, 0) | _odd_bits(described.kind)
+        for base_name, bits in self._odd():
+            if base_name in base_names:
+                changed[base_name] = changed.get(base_name, 0) | bits
         for base_name in base_names & self._known.keys():
             if base_name in changed:
                 self._known[base_name] = changed[base_name]

@@ -111,17 +111,13 @@ class ProjectComparison:
         names = (name.rpartition(".")[0] for name in part.names if self._extensions.is_image(name))
         return {key for name in (*names, *(row[1] for row in part.rows)) for key in owner_keys(name)}
 
-    def parts(self) -> Iterator[tuple[NamePart, PartComparison]]:
-        """Yield each part with its comparison."""
-        for part in self._parts:
-            yield part, PartComparison(part, extensions=self._extensions, look=self._look)
-
     def close(self) -> None:
         """Discard all rows and names."""
         self._parts.close()
 
     def _found(self, find: Callable[[PartComparison], list[_Found]]) -> Iterator[list[_Found]]:
-        for _, comparison in self.parts():
+        for part in self._parts:
+            comparison = PartComparison(part, extensions=self._extensions, look=self._look)
             yield from batched(find(comparison), BATCH_SIZE)
 
 
