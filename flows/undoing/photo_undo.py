@@ -16,7 +16,7 @@ from flows.handlers.announced_moves import FileMove
 from flows.handlers.photo_files_change import BATCH_SIZE
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.photo_files import PhotoFiles, file_moves
-from flows.steps.targets.target_projects import ProjectUnavailable
+from flows.steps.targets.target_projects import ProjectUnavailable, check_project
 from flows.steps.targets.whereabouts import create_folder
 from flows.undoing.added_files import AddedFiles
 from flows.undoing.left_entries import name_of, report_left
@@ -58,6 +58,8 @@ class PhotoUndo:
         #: Ids of photos with a later move that is not undone. The undo of their older moves is refused.
         self._kept: set[int | None] = set()
         self._unavailable: Mapping[int, str] = {}
+        #: The folders to which files of the current batch return, and that were checked.
+        self._checked: set[tuple[str, ...]] = set()
 
     def fail(self, group: EntryGroup, reason: str) -> None:
         """Report a failure. The undo of the other groups continues. A repetition of the job tries the group again."""
@@ -99,6 +101,7 @@ class PhotoUndo:
 
     def _undo_batch(self, groups: Sequence[EntryGroup], added_files: AddedFiles, owner_changes: OwnerChanges) -> None:
         ctx = self._ctx
+        self._checked.clear()
         with ctx.read() as connection:
             states = PhotoStates(connection, [group.photo_id for group in groups if group.photo_id is not None])
             added = _added(groups)
@@ -184,7 +187,7 @@ class PhotoUndo:
         if old is not None and new is not None and old != new:
             moves += file_moves(PhotoFiles(), *old, *new)
         owner_changes.refuse(moves, self._image_name(ways) if new is None or was_merged else new[1])
-        self._create_folders(moves)
+        self._check_folders(moves)
         # If the row of the project was removed, the project cannot be found by the paths of the files. So the
         # `PhotoReturn` gets the project's id.
         missing = group.project_id if self._places.project(group.project_id) is None else None
@@ -234,20 +237,25 @@ class PhotoUndo:
                 )
             raise CannotComeBack("the photo has been moved or renamed since, so it stays where it is")
 
-    def _create_folders(self, moves: Sequence[FileMove]) -> None:
-        """Create the missing folders of projects to which files return.
+    def _check_folders(self, moves: Sequence[FileMove]) -> None:
+        """Check the folders of projects to which files return, and create missing ones.
 
         Raises:
-            CannotComeBack: a folder is missing, and its disk may not be mounted.
+            CannotComeBack: a folder is missing or has no file of its project; its disk may not be mounted, or a user
+                may have renamed it.
         """
         library = self._ctx.library
-        for tenant_id, name in {move.target.relative_to(library.root).parts[:2] for move in moves}:
-            folder = library.project(tenant_id, name)
-            if not folder.exists():
-                try:
-                    create_folder(self._ctx, folder, self._places.owner(name))
-                except ProjectUnavailable as error:
-                    raise CannotComeBack(str(error)) from error
+        for place in {move.target.relative_to(library.root).parts[:2] for move in moves} - self._checked:
+            tenant_id, name = place
+            folder, owner = library.project(tenant_id, name), self._places.owner(name)
+            try:
+                if not folder.exists():
+                    create_folder(self._ctx, folder, owner)
+                elif owner is not None:
+                    check_project(self._ctx, owner, folder)
+            except ProjectUnavailable as error:
+                raise CannotComeBack(str(error)) from error
+            self._checked.add(place)
 
     def _image_name(self, ways: Sequence[WayBack]) -> str | None:
         """Return the base name of the image that returns, or None."""

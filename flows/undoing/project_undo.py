@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from flows.handlers.step_context import StepContext
 from flows.steps.targets.journal_changes import relative_path
+from flows.steps.targets.target_projects import ProjectUnavailable, check_project
 from flows.undoing.left_entries import report_left
 from flows.undoing.places import Places
 from flows.undoing.reversal import CannotComeBack, refuse_removal
@@ -242,13 +243,14 @@ class ProjectUndo:
                 raise CannotComeBack(
                     f"folder {now_name} is empty; its disk may not be mounted. Mount it, and undo the task again"
                 )
-            for reason in self._places.unavailable(() if project_id is None else (project_id,)).values():
-                raise CannotComeBack(reason)
+            project = self._places.project(project_id)
+            if project is not None and now.exists():
+                check_project(self._ctx, project, now)
             if now.exists() or not _is_of(back, project_id):
                 rename_folder_without_overwrite(now.path, back.path, names=FolderNames())
         except SourceMissing as error:
             raise CannotComeBack(f"folder {now_name} no longer exists; put it back, and undo the task again") from error
-        except (Collision, CrossesFileSystems, UnsafePath) as error:
+        except (Collision, CrossesFileSystems, ProjectUnavailable, UnsafePath) as error:
             raise CannotComeBack(str(error)) from error
         self._ctx.report.count("folders renamed back", example=f"{now_name} → {back_name}")
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -251,6 +252,20 @@ def test_files_return_to_the_folder_that_their_project_has_now(
     assert f"tenant/{place}/fox.jpg" in studio.disk()
 
 
+def test_no_file_returns_to_another_folder_that_has_the_name_of_a_renamed_one(studio: Any) -> None:
+    iceland, norway, photo_id = _moved_fox(studio, "jpg")
+    folder = studio.folder(iceland).path
+    # No step has seen the change yet.
+    folder.rename(folder.with_name("Renamed"))
+    folder.mkdir()
+    (folder / "owl.jpg").write_bytes(b"another")
+
+    assert "it holds neither the manifest nor any photo of the project" in _left(_undo(studio))
+
+    assert studio.get_photo(photo_id).project_id == norway.id
+    assert "tenant/Norway/fox.jpg" in studio.disk()
+
+
 def test_folders_of_photos_of_several_batches_are_read_once(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     ids = [studio.photo(iceland, name, "jpg") for name in ("crow", "fox", "hare")]
@@ -476,6 +491,11 @@ def _folder_is_empty(tenant: Path) -> None:
     (tenant / "Alps").mkdir()
 
 
+def _another_folder_has_the_name(tenant: Path) -> None:
+    _folder_is_empty(tenant)
+    (tenant / "Alps" / "owl.jpg").write_bytes(b"another")
+
+
 def _former_name_is_taken(tenant: Path) -> None:
     (tenant / "Iceland").mkdir()
 
@@ -485,6 +505,7 @@ def _former_name_is_taken(tenant: Path) -> None:
     [
         (_folder_is_missing, "folder Alps no longer exists"),
         (_folder_is_empty, "folder Alps is empty; its disk may not be mounted"),
+        (_another_folder_has_the_name, "it holds neither the manifest nor any photo of the project"),
         (_former_name_is_taken, "“Iceland” already exists there"),
     ],
 )
@@ -513,7 +534,9 @@ def test_the_folder_of_another_project_does_not_get_the_former_name(studio: Any)
 
     job = _undo(studio)
 
-    assert "tenant/Iceland: the project's folder was renamed, and another folder has its name" in _left(job)
+    assert re.search(
+        r"tenant/Iceland: Alps: folder \S+ has the manifest and the photos of project \d+ \(Norway\)", _left(job)
+    )
     assert "tenant/Alps/owl.jpg" in studio.disk()
     assert _project(studio, project).project_folder == "Alps"
 
