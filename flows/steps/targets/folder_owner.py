@@ -49,6 +49,27 @@ def other_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> Pr
     return None
 
 
+def renamed_to(ctx: StepContext, project: Project, folder: ProjectFolder) -> str | None:
+    """Return the present name of the project's folder if `folder` is a new folder with its former name; else None.
+
+    A user may rename a folder, and use its former name for new photos, which may have the same names as the old ones.
+    The new folder has neither a manifest nor an unchanged photo of the project.
+    """
+    with suppress(LibraryError, OSError):
+        if (
+            not folder.exists()
+            or folder.manifest_path.exists()
+            or _has_photo_of(ctx, project, folder, with_change_time=False)
+        ):
+            return None
+        for name in sorted(folder.tenant.project_folders()):
+            with suppress(LibraryError, OSError):
+                other = folder.tenant.project(name)
+                if manifest_id(other) == project.id and took_project_along(ctx, project, other):
+                    return name
+    return None
+
+
 def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
     """Return whether a folder whose manifest has the project's id is the renamed folder of the project and not a copy.
 

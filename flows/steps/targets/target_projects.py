@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, suppress
 
 from flows.errors import PermanentStepError
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.folder_owner import other_owner
+from flows.steps.targets.folder_owner import other_owner, renamed_to
 from storage.comparison.reconciliation import ProjectComparison, has_available_photos, known_names
 from storage.library.errors import LibraryError, LibraryUnavailable
 from storage.library.naming.names import is_decodable, unsafe_reason
@@ -117,10 +117,10 @@ def compared(
 
 
 def check_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    """Check that `folder` belongs to `project`. A user may have renamed another project's folder to this name.
+    """Check that `folder` belongs to `project`. Another project's folder or a new folder may have got its name.
 
     Raises:
-        ProjectUnavailable: the folder belongs to another project; see `other_owner`.
+        ProjectUnavailable: the folder belongs to another project, or is a new one; see `other_owner` and `renamed_to`.
     """
     owner = other_owner(ctx, project, folder)
     if owner is not None:
@@ -128,6 +128,12 @@ def check_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> No
             f"{project.project_name}: folder {folder.path} has the manifest and the photos of project {owner.id} "
             f"({owner.project_name}), so it is that project's folder under another name. Nothing was changed. Run "
             "`photojobs run folder_discovery`: it stores the new names of the folders."
+        )
+    name = renamed_to(ctx, project, folder)
+    if name is not None:
+        raise ProjectUnavailable(
+            f"{project.project_name}: folder {folder.path} is a new folder, because the project's folder was renamed "
+            f"to {name}. Nothing was changed. Run `photojobs run folder_discovery`: it stores the new name."
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from flows.planning.plan import make_plan
 from flows.starting.new_task import new_task
-from storage import ProjectsRepository
+from storage import PhotosRepository, ProjectsRepository
 from storage.library.manifest import read_manifest
 from task_definitions import load_definitions
 from tests.flows.steps.test_faults_at_every_change import run_task
@@ -142,6 +142,30 @@ def test_files_of_the_other_project_are_neither_moved_nor_removed(
     before = studio.disk()
     assert "under another name" in act(studio, photo_ids["Iceland"])
     assert studio.disk() == before
+
+
+@pytest.mark.parametrize("act", [_remove_file, _move_files, *_UPKEEP])
+def test_files_of_a_new_folder_with_the_former_name_of_a_renamed_one_are_of_new_photos(
+    studio: Any, photo_ids: dict[str, list[int]], act: Callable[[Any, Sequence[int]], str] | str
+) -> None:
+    with studio.database.begin() as connection:
+        connection.exec_driver_sql("UPDATE photos SET keep_jpg = 0")
+    _rename(studio, [("Iceland", "Trip")])
+    # A user empties the same card again, and the camera has counted from 1 again.
+    new = studio.root / "tenant" / "Iceland"
+    new.mkdir()
+    for number in (1, 2):
+        (new / f"IMG_{number}.jpg").write_bytes(b"a new photo")
+    before = studio.disk()
+
+    reason = _refused(studio, [act])[0] if isinstance(act, str) else act(studio, photo_ids["Iceland"])
+
+    assert "Trip" in reason
+    assert "folder_discovery" in reason
+    assert studio.disk() == before
+    assert studio.run("folder_discovery", scope="global").status == "completed"
+    _check_photos(studio, photo_ids)
+    assert [photo.filename for photo in PhotosRepository(studio.database).list_by_project(4)] == ["IMG_1", "IMG_2"]
 
 
 def test_a_folder_with_the_name_of_an_archived_project_keeps_its_project(
