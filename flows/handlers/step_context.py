@@ -388,9 +388,8 @@ class StepContext:
             return
         with nullcontext(connection) if connection is not None else self.transaction(enqueues=True) as connection:
             if self.job.task_id is not None:
-                items = [{"photo_id": photo_id} for photo_id in ids]
                 TasksRepository(connection).add_follow_up(
-                    self.job.task_id, type=type, priority=priority, items=items, payload=payload
+                    self.job.task_id, type=type, priority=priority, photo_ids=ids, payload=payload
                 )
             else:
                 self.targets.enqueue_standalone(connection, type, photo_ids=ids, priority=priority, payload=payload)

@@ -1,7 +1,8 @@
 """Creates the jobs of a step, one for each chunk, and their items, by a few statements for any number of jobs.
 
 The size of a chunk is the `chunk_size` of the step, whose default and maximum are in `task_definitions.model`.
-`storage.lifecycle.enqueued_chunks` applies the maximum to standalone jobs, and `storage.queue.tasks` to follow-up jobs.
+`storage.lifecycle.enqueued_chunks` applies the maximum to standalone jobs, `storage.queue.follow_ups` to follow-up
+jobs.
 """
 
 from __future__ import annotations
@@ -87,6 +88,29 @@ def job_payload(task: Task, *, chunk_index: int, total_chunks: int) -> dict[str,
     }
 
 
+def new_task_job(
+    task: Task, *, type: str, priority: int, step_index: int, held_by: str | None, now: datetime
+) -> dict[str, Any]:
+    """Return the values that all new jobs of a step of a task have in common."""
+    return {
+        "tenant_id": task.tenant_id,
+        "project_id": task.project_id,
+        "type": type,
+        "status": "queued",
+        "scope": task.scope,
+        "priority": priority,
+        "created_at": now,
+        "updated_at": now,
+        "progress_done": 0,
+        "attempts": 0,
+        "task_id": task.id,
+        "task_type": task.type,
+        "step_index": step_index,
+        "flow_run_id": task.flow_run_id,
+        "held_by": held_by,
+    }
+
+
 def hold_on(connection: Connection, *, tenant_id: str, task_id: str | None) -> str | None:
     """Return the kind of the hold that applies to a new job of this tenant and task, or None."""
     return connection.execute(_select_hold(tenant_id, task_id)).scalar_one_or_none()
@@ -105,25 +129,10 @@ HOLD_OF_JOB = _select_hold(jobs.c.tenant_id, jobs.c.task_id).correlate(jobs).sca
 
 def _insert_jobs(connection: Connection, task: Task, step: PinnedStep, *, chunks: int, now: datetime) -> None:
     held_by = hold_on(connection, tenant_id=task.tenant_id, task_id=task.id)
-    common = {
-        "tenant_id": task.tenant_id,
-        "project_id": task.project_id,
-        "type": step.type,
-        "status": "queued",
-        "scope": task.scope,
-        "priority": step.definition.priority,
-        "created_at": now,
-        "updated_at": now,
-        "progress_done": 0,
-        "attempts": 0,
-        "max_attempts": step.definition.max_attempts,
-        "task_id": task.id,
-        "task_type": task.type,
-        "step_index": step.index,
-        "total_chunks": chunks,
-        "flow_run_id": task.flow_run_id,
-        "held_by": held_by,
-    }
+    common = new_task_job(
+        task, type=step.type, priority=step.definition.priority, step_index=step.index, held_by=held_by, now=now
+    )
+    common |= {"max_attempts": step.definition.max_attempts, "total_chunks": chunks}
     for batch in batched(range(chunks), JOBS_PER_BATCH):
         of_chunks = [
             {"chunk_index": chunk, "payload_json": job_payload(task, chunk_index=chunk, total_chunks=chunks)}

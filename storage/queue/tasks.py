@@ -13,25 +13,21 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, literal, select, text, update
 
-from storage.batches import batched
 from storage.database.driver_statement import DriverStatement
 from storage.database.engine import Access, Database
 from storage.database.given_values import among
 from storage.database.tables import UNFINISHED_TASK, jobs, tasks
-from storage.database.tables import job_items as job_items_table
 from storage.errors import InvalidValue, TaskConflict
 from storage.history.foreign_rows import is_removal_refused, removal_refusals
-from storage.lifecycle import job_items, state_machine
+from storage.lifecycle import state_machine
 from storage.lifecycle.job_listings import check_page
-from storage.lifecycle.job_rows import checked_payload, insert_job
 from storage.lifecycle.lock_order import locked_jobs
 from storage.lifecycle.pinned_definition import PinnedDefinition
-from storage.lifecycle.spooled_items import read_items
-from storage.lifecycle.step_jobs import hold_on, insert_step_jobs
+from storage.lifecycle.step_jobs import insert_step_jobs
+from storage.queue.follow_ups import add_follow_up
 from storage.queue.new_tasks import NewTask, WrittenTask, existing_task, task_of_tenant, unknown_task, write_task
 from storage.queue.project_claims import claims_of, pass_on_claims
 from storage.records import Job, Task, TaskStatus
-from task_definitions import MAX_ITEMS_PER_JOB, Scope
 
 _ENDED_WITH = DriverStatement(
     """
@@ -260,87 +256,27 @@ class TasksRepository:
         *,
         type: str,
         priority: int,
-        items: Iterable[Mapping[str, Any]],
+        photo_ids: Iterable[int],
         payload: Mapping[str, Any] | None = None,
     ) -> list[int]:
-        """Add items to follow-up jobs of the task, which run after its last step; return the ids of these jobs.
+        """Add photos to follow-up jobs of the task, which run after its last step; return the ids of these jobs.
 
         A photo is left out if a follow-up job of the same type, priority and payload already has it. So each photo is
         processed once, even if several chunks or repeated jobs of the task add it. If a task that had ended is retried,
-        the photos of the repeated steps are processed again. A photo that no longer exists is left out, too. New items
-        are added to the last job until it has 2000 items, then to new jobs.
+        the photos of the repeated steps are processed again. A photo that no longer exists is left out, too. New photos
+        are added to the last job until it has 2000 photos, then to new jobs.
         """
-        with read_items(items) as given, self._access.write() as connection:
+        with self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)
-            pinned = PinnedDefinition.from_json(task.definition_json)
-            now = self._access.clock()
-            document = {
-                **dict(sorted(checked_payload(payload or {}).items())),
-                "task_id": task_id,
-                "task_type": task.type,
-                "source": task.source,
-            }
-            follow_ups = (
-                jobs.c.task_id == task_id,
-                jobs.c.step_index == pinned.follow_up_index,
-                jobs.c.type == type,
-                jobs.c.priority == priority,
-                jobs.c.payload_json == document,
+            return add_follow_up(
+                connection,
+                task,
+                type=type,
+                priority=priority,
+                photo_ids=photo_ids,
+                payload=payload or {},
+                now=self._access.clock(),
             )
-            known_in: tuple[ColumnElement[bool], ...] = follow_ups
-            held_by = hold_on(connection, tenant_id=task.tenant_id, task_id=task_id)
-            if task.step_index < pinned.follow_up_index:
-                # While the task's steps still run, follow-up jobs that have ended are from before a retry of the task,
-                # so their photos are added again.
-                known_in = (*follow_ups, jobs.c.status.in_(state_machine.UNFINISHED))
-                held_by = state_machine.HELD_BY_STEPS
-            touched: list[int] = []
-            for batch in batched(given, MAX_ITEMS_PER_JOB):
-                known = set(
-                    connection.execute(
-                        select(job_items_table.c.photo_id)
-                        .join(jobs, jobs.c.id == job_items_table.c.job_id)
-                        .where(*known_in, job_items_table.c.photo_id.in_([item.get("photo_id") for item in batch]))
-                    ).scalars()
-                )
-                fresh = {item["photo_id"]: item for item in batch if item["photo_id"] not in known}
-                existing = job_items.existing_photos(connection, fresh)
-                remaining = [item for photo_id, item in fresh.items() if photo_id in existing]
-                while remaining:
-                    job_id, room = _open_follow_up(connection, *follow_ups)
-                    if job_id is None:
-                        job = insert_job(
-                            connection,
-                            {
-                                "tenant_id": task.tenant_id,
-                                "project_id": task.project_id,
-                                "type": type,
-                                "status": "queued",
-                                "scope": str(Scope.PHOTO_SET),
-                                "priority": priority,
-                                "payload_json": document,
-                                "progress_total": 0,
-                                "progress_done": 0,
-                                "attempts": 0,
-                                "task_id": task_id,
-                                "task_type": task.type,
-                                "step_index": pinned.follow_up_index,
-                                "flow_run_id": task.flow_run_id,
-                                "held_by": held_by,
-                                "created_at": now,
-                                "updated_at": now,
-                            },
-                        )
-                        job_id, room = job.id, MAX_ITEMS_PER_JOB
-                    added, remaining = remaining[:room], remaining[room:]
-                    job_items.insert_items(connection, job_id, task.tenant_id, added, now=now)
-                    connection.execute(
-                        update(jobs)
-                        .where(jobs.c.id == job_id)
-                        .values(progress_total=func.coalesce(jobs.c.progress_total, 0) + len(added), updated_at=now)
-                    )
-                    touched.append(job_id)
-            return sorted(set(touched))
 
     def cancel(self, task_id: str, *, reason: str | None = None) -> Task:
         """Cancel a task with all its queued and running jobs; a task that has ended stays unchanged.
@@ -408,15 +344,3 @@ def _check_removable(connection: Connection, *conditions: ColumnElement[bool], p
     first = connection.execute(select(jobs.c.id).where(*conditions, refused).order_by(jobs.c.id).limit(1)).scalars()
     for job_id, reason in removal_refusals(connection, jobs, first.all()).items():
         raise TaskConflict(f"{problem}: job {job_id}: {reason}")
-
-
-def _open_follow_up(connection: Connection, *conditions: Any) -> tuple[int | None, int]:
-    statement = (
-        select(jobs.c.id, jobs.c.progress_total)
-        .where(*conditions, jobs.c.status == "queued", jobs.c.progress_total < MAX_ITEMS_PER_JOB)
-        .order_by(jobs.c.id.desc())
-        .limit(1)
-        .with_for_update()
-    )
-    row = connection.execute(statement).one_or_none()
-    return (None, 0) if row is None else (row.id, MAX_ITEMS_PER_JOB - row.progress_total)

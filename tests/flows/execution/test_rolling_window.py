@@ -262,7 +262,7 @@ def test_a_run_of_follow_up_jobs_goes_back_with_its_task_to_a_step_that_is_retri
         type=define("go_back", {"type": "fail_first", "priority": 50}), tenant_id="user_0", items=items
     )
     [first] = started.job_ids
-    tasks.add_follow_up(started.task_id, type="fail_first", priority=60, items=items)
+    tasks.add_follow_up(started.task_id, type="fail_first", priority=60, photo_ids=photo_ids[:1])
     jobs.complete(first)
     narrow = runtime.settings.model_copy(update={"window_size": 1})
     with ThreadPoolExecutor(1) as threads, Runtime(database, settings=narrow) as opened:

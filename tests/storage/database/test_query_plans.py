@@ -55,7 +55,7 @@ def filled(database: Database, make_project: Any, make_photos: Any, make_task: A
     project = make_project()
     photo_ids = make_photos(project, 50)
     task = make_task({"unit": "items", "chunk_size": 10}, "projects", photo_ids=photo_ids)
-    TasksRepository(database).add_follow_up(task.id, type="x", priority=5, items=[{"photo_id": photo_ids[0]}])
+    TasksRepository(database).add_follow_up(task.id, type="x", priority=5, photo_ids=[photo_ids[0]])
     number = "value" if database.is_postgresql else "n.value"
     moment = (
         f"timestamptz '2025-09-01' + {number} * interval '1 second'"
@@ -180,7 +180,7 @@ def _engine_calls(database: Database, task_id: str) -> dict[str, Callable[[], ob
         "list_unfollowed": lambda: tasks.list_unfollowed(silent_seconds=0),
         "cancel of a task": lambda: tasks.cancel(task_id),
         "retry of a task": lambda: (tasks.cancel(task_id), tasks.retry(task_id)),
-        "add_follow_up": lambda: tasks.add_follow_up(task_id, type="x", priority=5, items=[{"photo_id": 2}]),
+        "add_follow_up": lambda: tasks.add_follow_up(task_id, type="x", priority=5, photo_ids=[2]),
         "hold and release of a task": lambda: (
             HoldsRepository(database).hold("task", task_id),
             HoldsRepository(database).release("task", task_id),

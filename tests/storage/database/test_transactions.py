@@ -66,7 +66,7 @@ CALLS: dict[str, Callable[[Any, dict[str, Any], Any], object]] = {
     ),
     "cancel a task": lambda c, e, _d: TasksRepository(c).cancel(e["task"].id),
     "follow up": lambda c, e, _d: TasksRepository(c).add_follow_up(
-        e["task"].id, type="x", priority=1, items=[{"photo_id": e["photo_ids"][0]}]
+        e["task"].id, type="x", priority=1, photo_ids=[e["photo_ids"][0]]
     ),
     "flag": lambda c, e, _d: TasksRepository(c).set_flag(e["task"].id, "flag", True),
     "hold": lambda c, _e, _d: HoldsRepository(c).hold("tenant", "tenant"),

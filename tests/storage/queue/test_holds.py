@@ -96,7 +96,7 @@ def test_a_release_never_frees_follow_ups_that_wait_for_their_steps(
 ) -> None:
     photo_ids = make_photos(make_project(), 1)
     task = make_task("items", photo_ids=photo_ids)
-    tasks.add_follow_up(task.id, type="derive", priority=85, items=[{"photo_id": photo_ids[0]}])
+    tasks.add_follow_up(task.id, type="derive", priority=85, photo_ids=[photo_ids[0]])
     for kind, name in (("task", task.id), ("tenant", "tenant")):
         holds.hold(kind, name)
         assert _marks(database)[1] == "steps"

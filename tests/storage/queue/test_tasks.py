@@ -577,7 +577,7 @@ def test_a_run_that_follows_later_jobs_finds_the_job_to_which_a_retry_sent_the_t
 ) -> None:
     task = make_task("items", photo_ids=photo_ids)
     (first,) = tasks.list_jobs(task.id)
-    (follow_up,) = tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(*photo_ids))
+    (follow_up,) = tasks.add_follow_up(task.id, type="derive", priority=85, photo_ids=photo_ids)
     jobs.complete(first.id)
     followed = tasks.get(task.id)
     jobs.requeue(first.id)
@@ -631,15 +631,11 @@ def test_requeueing_a_job_of_an_ended_task_lets_the_task_go_on(
     assert [open_job.step_index for open_job in _open_jobs(tasks, task)] == [1]
 
 
-def _items(*photo_ids: int) -> list[dict[str, int]]:
-    return [{"photo_id": photo_id} for photo_id in photo_ids]
-
-
 def test_follow_ups_wait_for_the_last_step_and_end_the_task(
     tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
 ) -> None:
     task = make_task("items", "projects", photo_ids=photo_ids)
-    (follow_up,) = tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(*photo_ids))
+    (follow_up,) = tasks.add_follow_up(task.id, type="derive", priority=85, photo_ids=photo_ids)
     (first, _) = tasks.list_jobs(task.id)
     assert jobs.claim_next("worker", min_priority=80) is None
     jobs.complete(first.id)
@@ -659,11 +655,11 @@ def test_a_photo_is_followed_up_once_however_often_it_is_asked_for(
 ) -> None:
     task = make_task("items", photo_ids=photo_ids)
     a, b, c, d, e = photo_ids
-    first = tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(a, b, b))
-    assert tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(b, c)) == first
-    assert tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(a, c)) == []
-    other = tasks.add_follow_up(task.id, type="postprocess", priority=85, items=_items(a, d))
-    assert tasks.add_follow_up(task.id, type="postprocess", priority=85, items=_items(photo_ids[-1] + 1, e)) == other
+    first = tasks.add_follow_up(task.id, type="derive", priority=85, photo_ids=[a, b, b])
+    assert tasks.add_follow_up(task.id, type="derive", priority=85, photo_ids=[b, c]) == first
+    assert tasks.add_follow_up(task.id, type="derive", priority=85, photo_ids=[a, c]) == []
+    other = tasks.add_follow_up(task.id, type="postprocess", priority=85, photo_ids=[a, d])
+    assert tasks.add_follow_up(task.id, type="postprocess", priority=85, photo_ids=[photo_ids[-1] + 1, e]) == other
     assert [item.photo_id for item in jobs.list_items(first[0])] == [a, b, c]
     # The other photo was removed in the meantime.
     assert [item.photo_id for item in jobs.list_items(other[0])] == [a, d, e]
@@ -674,7 +670,7 @@ def test_a_photo_is_followed_up_again_if_a_retry_repeats_the_step_that_asks_for_
     tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
 ) -> None:
     def follow_up() -> list[int]:
-        return tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(*photo_ids))
+        return tasks.add_follow_up(task.id, type="derive", priority=85, photo_ids=photo_ids)
 
     task = make_task("items", photo_ids=photo_ids)
     (job,) = tasks.list_jobs(task.id)
@@ -696,9 +692,8 @@ def test_follow_ups_with_another_payload_are_jobs_of_their_own(
 ) -> None:
     photo_ids = make_photos(make_project(), 2)
     task = make_task("items", photo_ids=photo_ids)
-    items = [{"photo_id": photo_id} for photo_id in photo_ids]
     for payload in ({"size": 1, "kind": "a"}, {"size": 2}, {"kind": "a", "size": 1}, {"size": 2}):
-        tasks.add_follow_up(task.id, type="more", priority=50, items=items, payload=payload)
+        tasks.add_follow_up(task.id, type="more", priority=50, photo_ids=photo_ids, payload=payload)
     follow_ups = [job for job in tasks.list_jobs(task.id) if job.type == "more"]
     assert [(job.payload["size"], job.progress_total) for job in follow_ups] == [(1, 2), (2, 2)]
 
@@ -707,7 +702,7 @@ def test_a_follow_up_that_was_canceled_before_its_turn_waits_for_the_steps_again
     database: Database, tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
 ) -> None:
     task = make_task("items", photo_ids=photo_ids)
-    (follow_up,) = tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(*photo_ids))
+    (follow_up,) = tasks.add_follow_up(task.id, type="derive", priority=85, photo_ids=photo_ids)
     jobs.cancel(follow_up)
     jobs.requeue(follow_up)
     assert jobs.claim_next("worker", min_priority=85) is None
@@ -724,7 +719,7 @@ def test_what_happens_to_a_task_leaves_others_as_they_are(
 ) -> None:
     def make(name: str) -> tuple[Task, int]:
         task = make_task({"unit": "items", "on_failure": "continue"}, "projects", photo_ids=photo_ids, task_id=name)
-        return task, tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(*photo_ids))[0]
+        return task, tasks.add_follow_up(task.id, type="derive", priority=85, photo_ids=photo_ids)[0]
 
     def end_steps(task: Task) -> None:
         jobs.fail(tasks.list_jobs(task.id)[0].id, "no")
@@ -753,7 +748,7 @@ def test_follow_ups_run_even_where_a_failure_stops_the_steps(
     tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
 ) -> None:
     task = make_task({"unit": "items", "on_failure": "stop"}, "projects", photo_ids=photo_ids)
-    (follow_up,) = tasks.add_follow_up(task.id, type="derive", priority=85, items=_items(*photo_ids))
+    (follow_up,) = tasks.add_follow_up(task.id, type="derive", priority=85, photo_ids=photo_ids)
     jobs.fail(tasks.list_jobs(task.id)[0].id, "no")
     claimed = jobs.claim_next("worker")
     assert claimed is not None

@@ -123,7 +123,7 @@ def _release_follow_up_jobs(database: Database, make_task: Any) -> Callable[[], 
     project = ProjectsRepository(database).create(project_name="Iceland", project_folder="Iceland", tenant_id="tenant")
     [photo_id] = PhotosRepository(database).create_many([{"project_id": project.id, "filename": "fox"}])
     tasks, task = TasksRepository(database), make_task("projects")
-    tasks.add_follow_up(task.id, type="x", priority=50, items=[{"photo_id": photo_id}])
+    tasks.add_follow_up(task.id, type="x", priority=50, photo_ids=[photo_id])
     job, _ = tasks.list_jobs(task.id)
     return lambda: JobsRepository(database).complete(job.id)
 

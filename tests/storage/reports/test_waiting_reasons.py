@@ -121,7 +121,7 @@ def test_a_held_task_and_its_follow_up_work_are_told_apart(
     tasks = TasksRepository(database)
     task = make_task("items", photo_ids=make_photos(make_project(), 2))
     (first,) = tasks.list_jobs(task.id)
-    (follow_up,) = tasks.add_follow_up(task.id, type="x", priority=5, items=[{"photo_id": 1}])
+    (follow_up,) = tasks.add_follow_up(task.id, type="x", priority=5, photo_ids=[1])
     HoldsRepository(database).hold("task", task.id)
 
     assert f"photojobs release task {task.id}" in why(first.id).decisive.remedy
