@@ -12,7 +12,7 @@ import sqlite3
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -184,13 +184,11 @@ class Database:
         with self._driver(is_planned_once=all(step.is_planned_once for step, _ in (*steps, *looks))) as driver:
             # In a pipeline, all statements before a `sync` are one transaction without a BEGIN.
             driver.autocommit = True
-            with driver.pipeline() if _can_pipeline() else driver.transaction() as pipeline:
+            with driver.pipeline() as pipeline:
                 cursors = [_execute(driver, step) for step in steps]
-                if looks and _can_pipeline():
+                if looks:
                     pipeline.sync()
                     cursors += [_execute(driver, look) for look in looks]
-            if looks and not _can_pipeline():
-                cursors += [_execute(driver, look) for look in looks]
             found = [_fetched(cursor) for cursor in cursors]
             driver.autocommit = False
         return [
@@ -344,13 +342,6 @@ def _fetched(cursor: Any) -> list[Any]:
     # `cursor.description` would be slower, because it makes an object for each of thirty columns.
     found: list[Any] = cursor.fetchall() if cursor.pgresult.nfields else []
     return found
-
-
-@cache
-def _can_pipeline() -> bool:
-    from psycopg import Pipeline
-
-    return Pipeline.is_supported()
 
 
 def _execute(driver: Any, step: Step) -> Any:
