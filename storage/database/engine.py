@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import weakref
@@ -32,6 +31,7 @@ from storage.database.kept_connections import KeptConnections
 from storage.database.postgresql_session import connect_arguments, prepare_sessions
 from storage.database.private_files import create_private
 from storage.errors import DatabaseUnavailable
+from storage.library.atomic_write import fsync_file, fsync_folder
 
 #: The number of seconds that a statement waits for a lock before it fails with `DatabaseBusy`.
 BUSY_TIMEOUT_SECONDS = 30
@@ -127,13 +127,9 @@ class Database:
             return
         # SQLite itself syncs commits that it moves from the write-ahead log to the file. SQLite holds no lock on the
         # log, so closing the log here releases no lock.
-        for path in (self.path.with_name(f"{self.path.name}-wal"), self.path.parent):
-            with suppress(FileNotFoundError):
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+        with suppress(FileNotFoundError):
+            fsync_file(self.path.with_name(f"{self.path.name}-wal"))
+        fsync_folder(self.path.parent)
 
     @contextmanager
     def begin_briefly(self, limit_seconds: float) -> Iterator[Connection]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 from contextlib import closing
@@ -90,3 +92,18 @@ def test_a_database_without_a_log_can_be_synced(tmp_path: Path) -> None:
     database = Database(tmp_path / "new.db")
     database.sync()
     database.close()
+
+
+def test_a_file_system_that_cannot_sync_folders_is_enough(
+    sqlite_database: Database, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def of_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files)
+    add_project(sqlite_database, "Iceland", durable=True)
+    assert disk.project_names() == ["Iceland"]
