@@ -126,10 +126,11 @@ class Database:
         if self.path is None:
             return
         # SQLite itself syncs commits that it moves from the write-ahead log to the file. SQLite holds no lock on the
-        # log, so closing the log here releases no lock.
+        # log, so closing the log here releases no lock. The log is beside the file itself, not beside a symlink.
+        file = self.path.resolve()
         with suppress(FileNotFoundError):
-            fsync_file(self.path.with_name(f"{self.path.name}-wal"))
-        fsync_folder(self.path.parent)
+            fsync_file(file.with_name(f"{file.name}-wal"))
+        fsync_folder(file.parent)
 
     @contextmanager
     def begin_briefly(self, limit_seconds: float) -> Iterator[Connection]:

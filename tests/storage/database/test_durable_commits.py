@@ -77,6 +77,19 @@ def test_commits_are_on_the_disk_after_a_sync(sqlite_database: Database, disk: D
     assert disk.project_names() == ["Iceland"]
 
 
+def test_the_log_of_a_file_that_a_symlink_names_is_synced(
+    sqlite_database: Database, disk: Disk, tmp_path: Path
+) -> None:
+    assert sqlite_database.path is not None
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "named.db"
+    link.symlink_to(sqlite_database.path)
+    database = Database(link)
+    add_project(database, "Iceland", durable=True)
+    assert disk.project_names() == ["Iceland"]
+    database.close()
+
+
 def test_a_sync_releases_no_lock_of_a_transaction(sqlite_database: Database) -> None:
     path = sqlite_database.path
     assert path is not None
