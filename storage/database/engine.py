@@ -293,9 +293,10 @@ class Database:
 
             @event.listens_for(engine, "do_connect")
             def create(*_: object) -> None:
-                # If the file cannot be created, SQLite reports the reason when it opens the file.
-                with suppress(OSError):
-                    create_private(Path(str(name)))
+                # If the file cannot be created, SQLite reports the reason when it opens the file. Python reports a
+                # symlink that leads to itself with a RuntimeError.
+                with suppress(OSError, RuntimeError):
+                    create_private(Path(str(name)).resolve())
 
         @event.listens_for(engine, "connect")
         def prepare(connection: sqlite3.Connection, _record: object) -> None:

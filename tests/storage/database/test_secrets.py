@@ -60,10 +60,12 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_new_database_and_its_backup_are_their_owners_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["photojobs.db", "symlink"])
+def test_a_new_database_and_its_backup_are_their_owners_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / "symlink").symlink_to("photojobs.db")
     before = os.umask(0o022)
     try:
-        database = Database(tmp_path / "photojobs.db")
+        database = Database(tmp_path / name)
         database.migrate()
         backup(database, tmp_path / "copy.db")
         files = {path.name: mode(path) for path in tmp_path.iterdir()}
