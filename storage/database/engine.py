@@ -94,7 +94,7 @@ class Database:
 
     @property
     def path(self) -> Path | None:
-        """The file of an SQLite database; None for PostgreSQL and for a database in memory."""
+        """The absolute path of an SQLite file; None for PostgreSQL and for a database in memory."""
         name = self.engine.url.database
         return None if self.is_postgresql or name in (None, "", ":memory:") else Path(str(name))
 
@@ -273,20 +273,21 @@ class Database:
         return engine
 
     def _create_sqlite_engine(self, url: URL) -> Engine:
-        name = url.database
-        if name in (None, "", ":memory:"):
+        if url.database in (None, "", ":memory:"):
             engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
         else:
-            folder = Path(str(name)).absolute().parent
-            if not folder.is_dir():
+            # The path stays the same if the working folder of the process changes later.
+            path = Path(str(url.database)).absolute()
+            if not path.parent.is_dir():
                 raise DatabaseUnavailable(
-                    f"{name}: the folder {folder} does not exist. Create it, or name another file in "
+                    f"{path}: the folder {path.parent} does not exist. Create it, or name another file in "
                     "PHOTOJOBS_DATABASE_URL."
                 )
-            if Path(str(name)).is_dir():
+            if path.is_dir():
                 raise DatabaseUnavailable(
-                    f"{name}: this is a folder, not a database. Name a file in PHOTOJOBS_DATABASE_URL."
+                    f"{path}: this is a folder, not a database. Name a file in PHOTOJOBS_DATABASE_URL."
                 )
+            url = url.set(database=str(path))
             engine = create_engine(
                 url, pool_size=POOL_SIZE, max_overflow=-1, connect_args={"check_same_thread": False, "timeout": 0}
             )
@@ -296,7 +297,7 @@ class Database:
                 # If the file cannot be created, SQLite reports the reason when it opens the file. Python reports a
                 # symlink that leads to itself with a RuntimeError.
                 with suppress(OSError, RuntimeError):
-                    create_private(Path(str(name)).resolve())
+                    create_private(path.resolve())
 
         @event.listens_for(engine, "connect")
         def prepare(connection: sqlite3.Connection, _record: object) -> None:

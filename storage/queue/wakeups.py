@@ -196,7 +196,7 @@ class Wakeups:
     def _open_file(self) -> sqlite3.Connection:
         path = self._database.path
         assert path is not None  # noqa: S101 - checked before the thread was started.
-        uri = f"{path.absolute().as_uri()}?mode=rw"
+        uri = f"{path.as_uri()}?mode=rw"
         return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
 

@@ -21,17 +21,17 @@ class Disk:
     """Copies of the database's files at their last sync: the state that a power cut leaves."""
 
     def __init__(self, folder: Path, database: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._database = database
         self.synced: list[Path] = []
 
     def note(self, path: Path) -> None:
         self.synced.append(path)
         if path.is_file():
-            shutil.copy(path, self._folder / path.name)
+            shutil.copy(path, self.folder / path.name)
 
     def project_names(self) -> list[str]:
-        with closing(sqlite3.connect(self._folder / self._database.name)) as left:
+        with closing(sqlite3.connect(self.folder / self._database.name)) as left:
             return [name for (name,) in left.execute("SELECT project_name FROM projects ORDER BY id")]
 
 
@@ -87,6 +87,20 @@ def test_the_log_of_a_file_that_a_symlink_names_is_synced(
     database = Database(link)
     add_project(database, "Iceland", durable=True)
     assert disk.project_names() == ["Iceland"]
+    database.close()
+
+
+def test_a_relative_path_names_the_same_file_in_every_later_working_folder(
+    sqlite_database: Database, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sqlite_database.path
+    assert path is not None
+    monkeypatch.chdir(path.parent)
+    database = Database(f"sqlite:///{path.name}")
+    monkeypatch.chdir(disk.folder)
+    add_project(database, "Iceland", durable=True)
+    assert disk.project_names() == ["Iceland"]
+    assert database.path == path
     database.close()
 
 
