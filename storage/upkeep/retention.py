@@ -24,6 +24,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    text,
 )
 
 from storage.batches import pages
@@ -32,6 +33,7 @@ from storage.database.column_types import check_integer
 from storage.database.engine import Database
 from storage.database.tables import file_journal, holds, job_items, jobs, project_claims, tasks
 from storage.history.foreign_rows import is_removal_refused, removal_refusals
+from storage.history.undo_entries import UNDO
 from storage.lifecycle.lock_order import LOCK_ORDER
 from storage.queue.project_claims import STALE_SECONDS
 from storage.records import JobStatus
@@ -99,6 +101,7 @@ def prune(
 
     A task that can be undone is kept with all its rows. This is a task with journal entries that were not undone and
     are younger than `keep_journal_seconds`; give the setting `trash_ttl_seconds`, or 0 to keep no task for this reason.
+    A task that another task undoes at this time is kept, however old it is.
     A task is also kept with all its rows if the database refuses to remove one of them because of rows of other
     programs. Unfinished tasks and jobs are never removed. Old journal entries of removed tasks, and of jobs without a
     task, are removed too. After an interruption, the next call continues.
@@ -174,7 +177,8 @@ def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds:
     works_on = exists().where(
         project_claims.c.job_id == jobs.c.id, project_claims.c.claimed_at > now - timedelta(seconds=STALE_SECONDS)
     )
-    old_tasks: _Conditions = (tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff, ~can_be_undone)
+    ended = (tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff)
+    old_tasks: _Conditions = (*ended, ~can_be_undone, ~_is_being_undone(database))
     old_jobs: _Conditions = (jobs.c.status.in_(_ENDED), jobs.c.finished_at < cutoff, ~works_on)
     with database.connect() as connection:
         task_is_refused, job_is_refused = (is_removal_refused(connection, table) for table in (tasks, jobs))
@@ -190,6 +194,16 @@ def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds:
         free_jobs += (~job_is_refused,)
     journal = (file_journal.c.created_at < min(cutoff, keep_since),)
     return _Old(tasks=free_tasks, jobs=free_jobs, journal=journal, refused=refused)
+
+
+def _is_being_undone(database: Database) -> ColumnElement[bool]:
+    payload = "jsonb_extract_path_text(payload_json, :key)"
+    if not database.is_postgresql:
+        # Other programs may have written a text that is not JSON.
+        payload = "CASE WHEN json_valid(payload_json) THEN json_extract(payload_json, '$.' || :key) END"
+    # The condition on the status is that of an index.
+    undone = text(f"SELECT {payload} AS id FROM tasks WHERE status IN ('queued', 'running')").bindparams(key=UNDO)
+    return exists().where(undone.columns(tasks.c.id).subquery("undone").c.id == tasks.c.id)
 
 
 def _count(connection: Connection, rows: Select[Any]) -> int:

@@ -10,6 +10,7 @@ from sqlalchemy import event, text
 from storage import Database, HoldsRepository, JobsRepository, TasksRepository
 from storage.errors import InvalidValue, TaskConflict
 from storage.history.journal import FileAction, FileChange, write_journal
+from storage.history.undo_entries import UNDO
 from storage.upkeep import retention
 from storage.upkeep.retention import Pruned, count_prunable
 
@@ -92,6 +93,27 @@ def test_a_task_whose_files_can_be_brought_back_stays_until_its_trash_is_gone(
     assert (pruned.tasks, pruned.jobs, pruned.journal_entries) == (0, 0, 0)
     assert len(tasks.list_jobs(task.id)) == 1
     clock.advance(seconds=DAY)
+    pruned = prune(database, older_than_seconds=60)
+    assert (pruned.tasks, pruned.jobs, pruned.journal_entries) == (1, 1, 1)
+
+
+def test_a_task_that_is_being_undone_stays_with_its_journal(
+    database: Database, tasks: TasksRepository, make_task: Any, clock: Any
+) -> None:
+    task = make_task("library", scope="global")
+    with database.begin() as connection:
+        change = FileChange(action=FileAction.MOVED, source="tenant/a/x.jpg", target="tenant/a/y.jpg")
+        write_journal(connection, [change], tenant_id="tenant", task_id=task.id, job_id=None, now=clock())
+    tasks.cancel(task.id)
+    clock.advance(seconds=30 * DAY)
+    undo = make_task("library", scope="global", payload={UNDO: task.id})
+    if not database.is_postgresql:
+        garbled = make_task("library", scope="global")
+        with database.begin() as connection:
+            connection.execute(text("UPDATE tasks SET payload_json = '{' WHERE id = :id"), {"id": garbled.id})
+    pruned = prune(database, older_than_seconds=60)
+    assert (pruned.tasks, pruned.jobs, pruned.journal_entries) == (0, 0, 0)
+    tasks.cancel(undo.id)
     pruned = prune(database, older_than_seconds=60)
     assert (pruned.tasks, pruned.jobs, pruned.journal_entries) == (1, 1, 1)
 
