@@ -27,7 +27,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, func, select, text, update
 
 from storage.database.given_values import among
 from storage.database.tables import RUNNING, UNFINISHED_UNIQUE, job_items, jobs, project_claims, tasks
@@ -262,13 +262,15 @@ def cancel_task_row(connection: Connection, task: Task, *, now: datetime, reason
 
 def get_task(connection: Connection, task_id: str) -> Task | None:
     """Return the task with this id, or None."""
-    row = connection.execute(select(tasks).where(tasks.c.id == task_id)).mappings().one_or_none()
-    return None if row is None else Task.from_row(row)
+    return _read_task(connection, select(tasks).where(tasks.c.id == task_id))
 
 
 def lock_task(connection: Connection, task_id: str) -> Task | None:
     """Return the task with this id and lock it until the transaction ends; None if it does not exist."""
-    statement = select(tasks).where(tasks.c.id == task_id).with_for_update()
+    return _read_task(connection, select(tasks).where(tasks.c.id == task_id).with_for_update())
+
+
+def _read_task(connection: Connection, statement: Select[Any]) -> Task | None:
     row = connection.execute(statement).mappings().one_or_none()
     return None if row is None else Task.from_row(row)
 
@@ -348,19 +350,13 @@ def _fail_later_steps(connection: Connection, task: Task, follow_up_index: int, 
     )
 
 
-_UNFINISHED_IN_STEP = text("""
-    SELECT 1 FROM jobs WHERE task_id = :task_id AND step_index = :step_index AND status IN ('queued', 'running') LIMIT 1
-""")
-
-
 def _has_unfinished(connection: Connection, task: Task, step_index: int) -> bool:
-    parameters = {"task_id": task.id, "step_index": step_index}
-    return connection.execute(_UNFINISHED_IN_STEP, parameters).first() is not None
+    return _has_jobs(connection, task, step_index, text("status IN ('queued', 'running')"))
 
 
-def _has_jobs(connection: Connection, task: Task, step_index: int) -> bool:
-    statement = select(jobs.c.id).where(jobs.c.task_id == task.id, jobs.c.step_index == step_index).limit(1)
-    return connection.execute(statement).first() is not None
+def _has_jobs(connection: Connection, task: Task, step_index: int, *conditions: TextClause) -> bool:
+    of_step = (jobs.c.task_id == task.id, jobs.c.step_index == step_index)
+    return connection.execute(select(jobs.c.id).where(*of_step, *conditions).limit(1)).first() is not None
 
 
 def _count_by_status(connection: Connection, task: Task, *, of_step: bool = True) -> dict[str, int]:
