@@ -134,7 +134,7 @@ class Wakeups:
             except Exception as error:
                 if not _is_database_error(error):
                     raise
-                select.select([self._stop_receiver], [], [], random.uniform(delay / 2, delay))  # noqa: S311 - jitter.
+                _wait_to_read(self._stop_receiver, seconds=random.uniform(delay / 2, delay))  # noqa: S311 - jitter.
                 delay = min(2 * delay, longest)
 
     def _listen_on_connection(self) -> None:
@@ -151,10 +151,7 @@ class Wakeups:
             # lost. So the waiting threads are woken once.
             self.notify()
             while not self._closed:
-                readable, _, _ = select.select(
-                    [connection.pgconn.socket, self._stop_receiver], [], [], KEEPALIVE_SECONDS
-                )
-                if not readable:
+                if not _wait_to_read(connection.pgconn.socket, self._stop_receiver, seconds=KEEPALIVE_SECONDS):
                     connection.execute("SELECT 1")
                 connection.pgconn.consume_input()
                 if _drain(connection):
@@ -183,12 +180,8 @@ class Wakeups:
                     self.notify()
                 version = now
                 # The pause is random, so that the processes of a machine do not poll at the same moment.
-                select.select(
-                    [self._stop_receiver],
-                    [],
-                    [],
-                    random.uniform(0.5, 1.5) * POLL_SECONDS,  # noqa: S311 - no secret.
-                )
+                pause = random.uniform(0.5, 1.5) * POLL_SECONDS  # noqa: S311 - no secret.
+                _wait_to_read(self._stop_receiver, seconds=pause)
         finally:
             if connection is not None:
                 connection.close()
@@ -198,6 +191,15 @@ class Wakeups:
         assert path is not None  # noqa: S101 - checked before the thread was started.
         uri = f"{path.as_uri()}?mode=rw"
         return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
+
+def _wait_to_read(*sockets: socket.socket | int, seconds: float) -> bool:
+    """Wait until one of the sockets has something to read; return False if none has within this time."""
+    # `select.select` refuses sockets with numbers from 1024, as in a process with many open files.
+    poller = select.poll()
+    for one in sockets:
+        poller.register(one, select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
 
 
 def _drain(connection: Any) -> bool:

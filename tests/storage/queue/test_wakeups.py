@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -66,6 +69,22 @@ def test_a_job_enqueued_by_another_process_wakes_this_one(database: Database, da
             assert wakeups.wait(LONG_SECONDS)
         finally:
             assert other.wait() == 0
+
+
+def test_a_process_with_very_many_open_files_is_woken_too(database: Database) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2000), limits[1]))
+    files = ExitStack()
+    for _ in range(1100):
+        files.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+    try:
+        with files, Wakeups(database) as wakeups, ThreadPoolExecutor(1) as threads:
+            _let_listen(wakeups)
+            woken = threads.submit(wakeups.wait, LONG_SECONDS)
+            JobsRepository(database).enqueue(tenant_id="tenant", type="x")
+            assert woken.result()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_nothing_enqueued_ends_the_wait_at_its_timeout(database: Database) -> None:
