@@ -22,7 +22,7 @@ from storage.photos.projects import ProjectsRepository
 from storage.queue.holds import Hold, HoldsRepository
 from storage.queue.lanes import LanesRepository, lane_of
 from storage.queue.project_claims import claiming_jobs
-from storage.records import Job, Lane
+from storage.records import Job, JobStatus, Lane
 from storage.reports.executor_activity import Activity, read_activity
 from storage.reports.place_in_lane import LaneQueue, count_before, read_lane_queue
 from task_definitions import Scope
@@ -160,7 +160,13 @@ class WaitingReasons:
             return _blocked("failed", f"It failed{moment}{attempts}: {reason}", f"{again} runs it again.")
         if job.status == "canceled":
             return _blocked("canceled", f"It was canceled{moment}: {reason}", f"{again} queues it again.")
-        return _fine("completed", f"It completed{moment}; nothing is left to do.")
+        if job.status == "completed":
+            return _fine("completed", f"It completed{moment}; nothing is left to do.")
+        return _blocked(
+            "status",
+            f'Its status "{job.status}" is unknown, so it never runs or ends.',
+            f"Set the column status of job {job.id} by SQL to one of {', '.join(JobStatus)}.",
+        )
 
     def _running(self, job: Job) -> Reason:
         sign = job.heartbeat_at or job.started_at or job.created_at

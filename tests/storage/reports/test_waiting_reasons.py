@@ -311,6 +311,16 @@ def test_what_has_ended_says_how_and_how_to_run_it_again(why: Why, queue: JobsRe
     assert canceled.name == "canceled"
 
 
+def test_a_status_that_photojobs_does_not_know_is_a_block(why: Why, database: Database, queue: JobsRepository) -> None:
+    job = queue.enqueue(tenant_id="t", type="x")
+    with database.begin() as connection:
+        connection.execute(update(jobs).values(status="paused"))
+    decisive = why(job.id).decisive
+    assert (decisive.name, decisive.standing) == ("status", Standing.BLOCKED)
+    assert '"paused"' in decisive.says
+    assert "queued, running" in decisive.remedy
+
+
 def test_a_job_that_a_flow_run_waits_for_says_so(
     why: Why, database: Database, queue: JobsRepository, clock: Any
 ) -> None:
