@@ -180,19 +180,17 @@ class JobsRepository(JobReading):
         Raises:
             DatabaseBusy: the database stayed locked for longer than the busy timeout.
             UnknownLane: there is no lane with this name.
-            InvalidValue: both a lane and bounds were given, or the worker's id cannot be stored.
+            InvalidValue: both a lane and bounds were given, a bound is not a whole number of 32 bits, or the id of the
+                worker cannot be stored.
         """
         if lane is not None and (min_priority is not None or max_priority is not None):
             raise InvalidValue("lane", f"{shown(lane)} has its own bounds; give either a lane or bounds")
         lowest, highest = ANY_PRIORITY
-        wanted = Wanted(
-            lanes=None if lane is None else (lane,),
-            bounds=(
-                lowest if min_priority is None else min_priority,
-                highest if max_priority is None else max_priority,
-            ),
-            tenant_id=tenant_id,
-        )
+        if min_priority is not None:
+            lowest = check_integer(min_priority, name="min_priority", minimum=lowest, maximum=highest)
+        if max_priority is not None:
+            highest = check_integer(max_priority, name="max_priority", minimum=ANY_PRIORITY[0], maximum=highest)
+        wanted = Wanted(lanes=None if lane is None else (lane,), bounds=(lowest, highest), tenant_id=tenant_id)
         claimed = self.claim(worker_id, wanted, limit=1).claimed
         return claimed[0] if claimed else None
 

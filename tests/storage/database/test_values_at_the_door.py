@@ -23,6 +23,15 @@ def test_a_priority_is_a_whole_number_from_0_to_100(jobs: JobsRepository, priori
     assert jobs.list_by_tenant("t") == []
 
 
+@pytest.mark.parametrize("bound", [-(2**31) - 1, 2**31, 1.5, "high", True, HUGE])
+def test_a_bound_of_a_claim_is_a_whole_number_of_32_bits(jobs: JobsRepository, bound: Any) -> None:
+    jobs.enqueue(tenant_id="t", type="x")
+    for name in ("min_priority", "max_priority"):
+        with pytest.raises(InvalidValue, match=f"^{name}"):
+            jobs.claim_next("worker", **{name: bound})
+    assert [job.status for job in jobs.list_by_tenant("t")] == ["queued"]
+
+
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e12, "60", HUGE])
 def test_an_impossible_age_is_refused(database: Database, jobs: JobsRepository, seconds: Any) -> None:
     jobs.enqueue(tenant_id="t", type="x")
