@@ -85,6 +85,8 @@ class _Discovery:
         self._taken = {project.project_folder for project in every}
         #: The projects whose folder name now belongs to another project, by id, each with that name.
         self._given_up: dict[int, str] = {}
+        #: The ids of the projects whose renamed folder has the name of another tenant's project.
+        self._stuck: set[int] = set()
         self._arrivals = Arrivals(ctx)
         self._failures = Failures()
 
@@ -112,7 +114,7 @@ class _Discovery:
         self._arrivals.follow_moves()
         for project in list(self._projects.values()):
             ctx.checkpoint()
-            if not project.is_archived:
+            if not project.is_archived and project.id not in self._stuck:
                 try:
                     self._archive_if_gone(project)
                 except (LibraryError, OSError) as error:
@@ -169,7 +171,11 @@ class _Discovery:
         found = _Found(folder, readable_manifest(folder), any(map(is_content, scan(folder))))
         owner = self._owner(found)
         if owner is not None and self._is_moved(owner, found):
-            self._follow_rename(owner, folder)
+            if name in self._taken:
+                self._stuck.add(owner.id)
+                self._skip_taken(folder)
+            else:
+                self._follow_rename(owner, folder)
             return
         if owner is not None and not found.has_files and found.manifest is not None:
             self._ctx.report.count("empty folders ignored", example=relative_path(folder))
@@ -222,12 +228,15 @@ class _Discovery:
         elif ctx.settings.rename_user_files == "rename":
             project = self._make_under_another_name(folder, name)
         else:
-            reason = "another tenant's project has a folder of this name; rename one of the folders"
-            ctx.report.count("skipped", example=f"{folder.project_folder}: {reason}")
+            self._skip_taken(folder)
             return
         ctx.report.count("projects created", example=project.project_name)
         with ctx.exclusively([project.id]):
             self._take_in(project, ctx.folder_of(project))
+
+    def _skip_taken(self, folder: ProjectFolder) -> None:
+        reason = "another tenant's project has a folder of this name; rename one of the folders"
+        self._ctx.report.count("skipped", example=f"{folder.project_folder}: {reason}")
 
     def _add_project(self, name: str, folder: ProjectFolder, *, renamed: FileChange | None = None) -> Project:
         ctx = self._ctx

@@ -39,7 +39,7 @@ def archive_as_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -
 
 def folders_without_project(ctx: StepContext) -> list[str]:
     """Return the names of the tenant's folders that belong to no project, in order."""
-    known = {project.project_folder for project in ProjectsRepository(ctx.database).list_beside(ctx.tenant_id)}
+    known = {project.project_folder for project in ProjectsRepository(ctx.database).list(tenant_id=ctx.tenant_id)}
     return sorted(set(ctx.library.tenant(ctx.tenant_id).project_folders()) - known)
 
 

@@ -466,6 +466,23 @@ class TestInAFileOfAnotherProgram:
         assert plan.steps[0].tally.counts == {}
         assert plan.steps[0].remarks["skipped"][0] == 1
 
+    def test_a_folder_renamed_to_a_name_that_another_tenants_project_has_keeps_its_project(self, studio, known, clock):
+        studio.project("Iceland", tenant_id="other")
+        project = known("Norway")
+        photo_id = studio.photo(project, "fox", "jpg")
+        remember(studio, project, photo_id, "fox.jpg")
+        studio.folder(project).path.rename(studio.root / "tenant" / "Iceland")
+        for _ in range(2):
+            job = _discover(studio)
+            assert job.result["examples"]["skipped"][0].startswith("Iceland: another tenant's project")
+            assert not ProjectsRepository(studio.database).get(project.id).is_archived
+            studio.run("orphaned_project_cleanup", scope="global")
+            clock.advance(seconds=8 * 24 * 3600)
+        assert studio.get_photo(photo_id) is not None
+        (studio.root / "tenant" / "Iceland").rename(studio.root / "tenant" / "Ice")
+        _discover(studio)
+        assert studio.folder(ProjectsRepository(studio.database).get(project.id)).project_folder == "Ice"
+
     def test_a_folder_is_aligned_to_a_name_that_no_tenant_has(self, studio):
         studio.project("Iceland", tenant_id="other")
         own = studio.project("Norway")
