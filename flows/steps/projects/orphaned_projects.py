@@ -4,7 +4,6 @@ The rows stay for at least `missing_grace_seconds`. A folder counts as missing o
 folder can be read, and the tenant has no renamed folder of the project.
 """
 
-from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -35,8 +34,7 @@ def orphaned_project_cleanup(ctx: StepContext) -> None:
     projects = [*ctx.projects(archived=True), *ctx.projects()]
     if not projects:
         return
-    check_library(ctx)
-    _refuse_emptied_tenant(ctx, projects)
+    _check_disk(ctx)
     renamed = RenamedFolders(ctx)
     arrivals = Arrivals(ctx)
     with ctx.read() as connection:
@@ -47,7 +45,8 @@ def orphaned_project_cleanup(ctx: StepContext) -> None:
     each_project(ctx, partial(_archive_or_remove, ctx, renamed, arrivals), projects=projects)
 
 
-def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> None:
+def _check_disk(ctx: StepContext) -> None:
+    check_library(ctx)
     path = ctx.library.tenant(ctx.tenant_id).path
     if not ctx.library.is_missing_or_empty(path):
         return
@@ -63,6 +62,9 @@ def _refuse_emptied_tenant(ctx: StepContext, projects: Sequence[Project]) -> Non
 def _archive_or_remove(
     ctx: StepContext, renamed: RenamedFolders, arrivals: Arrivals, project: Project, folder: ProjectFolder
 ) -> None:
+    if not folder.exists():
+        # The disk may have been unplugged since the step began.
+        _check_disk(ctx)
     if not project.is_archived:
         if not folder.exists() and not _is_elsewhere(ctx, renamed, project):
             ctx.checkpoint()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flows.steps.following.arrivals import Arrivals
 from flows.testing import run_queued_job
 from storage import JobsRepository, ProjectsRepository
 from storage.library.manifest import Manifest, write_manifest
@@ -246,3 +247,27 @@ def test_a_project_of_many_photos_is_removed_wherever_a_run_was_cut_short(
         return int(studio.enqueue("orphaned_project_cleanup", scope="global"))
 
     deaths.check(prepare, more_than=4)
+
+
+@pytest.mark.parametrize("unplugged", [".", "tenant"])
+def test_a_disk_that_is_unplugged_during_the_run_costs_nothing(
+    studio: Any, clock: Any, monkeypatch: pytest.MonkeyPatch, unplugged: str
+) -> None:
+    back, *others = (studio.project(name) for name in ("Back", "One", "Two"))
+    photo_id = studio.photo(back, "fox", "jpg", tagged=("animal",))
+    away = studio.folder(back).path.rename(studio.root.parent / "away")
+    studio.run("orphaned_project_cleanup", scope="global")
+    clock.advance(seconds=GRACE_SECONDS)
+    away.rename(studio.folder(back).path)
+
+    def unplug(self: Arrivals) -> None:
+        mount = studio.root / unplugged
+        mount.resolve().rename(studio.root.parent / "unplugged")
+        mount.resolve().mkdir()
+
+    monkeypatch.setattr(Arrivals, "look_everywhere", unplug)
+    job = studio.run("orphaned_project_cleanup", scope="global")
+
+    assert "is missing or empty" in job.error_message
+    assert studio.get_photo(photo_id) is not None
+    assert [status(studio, project) for project in others] == [None, None]
