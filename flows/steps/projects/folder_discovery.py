@@ -47,14 +47,18 @@ def folder_discovery(ctx: StepContext) -> None:
     ctx.library.check_available()
     tenant = ctx.library.tenant(ctx.tenant_id)
     every = ProjectsRepository(ctx.database).list_beside(ctx.tenant_id)
+    if any(not project.is_archived for project in every if _is_of(project, ctx)):
+        _check_tenant(ctx, tenant)
+    if not ctx.library.is_missing_or_empty(tenant.path):
+        _Discovery(ctx, tenant, every).run()
+
+
+def _check_tenant(ctx: StepContext, tenant: TenantFolder) -> None:
     if ctx.library.is_missing_or_empty(tenant.path):
-        if any(not project.is_archived for project in every if _is_of(project, ctx)):
-            raise LibraryUnavailable(
-                f"{tenant.path} is missing or empty, but the tenant has projects. Nothing was changed. Mount its disk. "
-                "If the folders were removed on purpose, delete each project with `photojobs run project_delete`."
-            )
-        return
-    _Discovery(ctx, tenant, every).run()
+        raise LibraryUnavailable(
+            f"{tenant.path} is missing or empty, but the tenant has projects. Nothing was changed. Mount its disk. "
+            "If the folders were removed on purpose, delete each project with `photojobs run project_delete`."
+        )
 
 
 @dataclass(slots=True)
@@ -360,6 +364,7 @@ class _Discovery:
             if fresh is None or fresh.is_archived or ctx.folder_of(fresh).exists():
                 return
             ctx.library.check_available()
+            _check_tenant(ctx, self._tenant)
             archive_as_gone(ctx, fresh, ctx.folder_of(fresh))
 
     def _is_away(self, project: Project) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from flows.handlers import announced_moves, project_claim
 from flows.planning.plan import plan_task
+from flows.steps.following.arrivals import Arrivals
 from flows.testing import run_queued_job
 from storage import JobsRepository, PhotosRepository, ProjectsRepository
 from storage.library.manifest import Manifest, read_manifest, write_manifest
@@ -518,3 +519,17 @@ def test_a_name_that_a_user_gives_a_project_while_the_step_waits_for_it_stays(st
     [found] = _projects(studio)
     assert (found.project_name, found.project_folder) == ("Summer", "Island")
     assert read_manifest(studio.folder(found)).name == "Summer"
+
+
+def test_a_disk_that_is_unplugged_during_the_run_archives_no_project(studio, known, monkeypatch):
+    for name in ("Iceland", "Norway"):
+        known(name)
+
+    def unplug(self):
+        (studio.root / "tenant").rename(studio.root.parent / "unplugged")
+        (studio.root / "tenant").mkdir()
+
+    monkeypatch.setattr(Arrivals, "follow_moves", unplug)
+    (studio.root / "other").mkdir()
+    assert "is missing or empty, but the tenant has projects" in _discover(studio).error_message
+    assert [project.is_archived for project in _projects(studio)] == [False, False]
