@@ -1,7 +1,8 @@
 """No original is lost: random libraries, tasks of built-in definitions, deaths, disk errors and power cuts.
 
 A content may be removed only on request: its time in the trash has passed, or its project is to be deleted. In all
-other cases, each content exists after a step as often as before, under some name.
+other cases, each content exists after a step as often as before, under some name. A photo's file goes to the trash only
+if a user set its keep flag to 0.
 
 The long form: `HYPOTHESIS_PROFILE=full python -m pytest tests/flows/steps/test_nothing_is_lost.py -n 0 --timeout 0`.
 """
@@ -32,7 +33,7 @@ from flows.process.runtime import Runtime
 from flows.starting.new_task import new_task
 from flows.steps.images.observation import first_seen, with_fingerprint
 from storage import Database, JobsRepository, PhotosRepository, ProjectsRepository, TasksRepository
-from storage.database.tables import job_items, photos
+from storage.database.tables import file_journal, job_items, photos
 from storage.library import exclusive_rename
 from storage.library.atomic_write import TEMPORARY_PREFIX
 from storage.library.manifest import Manifest, write_manifest
@@ -225,6 +226,8 @@ class World:
     expected: Counter[bytes] = field(default_factory=Counter)
     #: Projects whose deletion was requested.
     unwanted: set[int] = field(default_factory=set)
+    #: The photos and kinds whose keep flag a user set to 0.
+    marked: set[tuple[int, str]] = field(default_factory=set)
     placed: list[bytes] = field(default_factory=list)
     #: Whether the disk has hard links, which the simulated power cut needs to restore files.
     has_links: bool = True
@@ -245,7 +248,7 @@ class World:
         project = None
         if is_project:
             project = projects.create(project_name=folder.name, project_folder=folder.name, tenant_id=tenant_id)
-            PhotosRepository(self.database).create_many(
+            ids = PhotosRepository(self.database).create_many(
                 {
                     "project_id": project.id,
                     "filename": row.name,
@@ -257,6 +260,8 @@ class World:
                 }
                 for row in folder.rows
             )
+            for photo_id, row in zip(ids, folder.rows, strict=True):
+                self.marked |= {(photo_id, kind) for kind in ("jpg", "raw") if not getattr(row, f"keep_{kind}")}
             if folder.is_archived:
                 projects.archive(project.id)
                 self.unwanted.add(project.id)
@@ -325,9 +330,11 @@ class World:
                 projects.restore(chosen.id)
                 self.unwanted.discard(chosen.id)
             case "mark" if chosen is not None:
-                flag = ("keep_jpg", "keep_raw")[action.second % 2]
+                kind = ("jpg", "raw")[action.second % 2]
+                statement = update(photos).where(photos.c.project_id == chosen.id).values({f"keep_{kind}": 0})
                 with self.database.begin() as connection:
-                    connection.execute(update(photos).where(photos.c.project_id == chosen.id).values({flag: 0}))
+                    ids = connection.execute(statement.returning(photos.c.id)).scalars().all()
+                self.marked |= {(photo_id, kind) for photo_id in ids}
             case "plug":
                 for number, folder in enumerate(sorted(self.away.iterdir())):
                     tenant, name, _ = folder.name.split("~")
@@ -501,7 +508,13 @@ class World:
                 assert missing <= allowed[content], f"{job.type} lost {content[-20:]!r}"
                 self.expected[content] -= missing
         now = JobsRepository(self.database).get_by_id(job.id)
+        trashed = select(file_journal.c.photo_id, file_journal.c.source).where(
+            file_journal.c.job_id == job.id, file_journal.c.action == "trashed", file_journal.c.photo_id.is_not(None)
+        )
         with self.database.connect() as connection:
+            for photo_id, source in connection.execute(trashed):
+                kind = str(self.runtime.library.accepted_extensions.describe(source.rpartition("/")[2]).kind)
+                assert kind not in ("jpg", "raw") or (photo_id, kind) in self.marked, f"{job.type} removed {source}"
             items = connection.execute(select(job_items.c.message).where(job_items.c.job_id == job.id)).scalars().all()
         for message in (now.error_message if now is not None else None, *items):
             assert not _MISUNDERSTOOD.search(message or ""), f"{job.type}: {message}"
