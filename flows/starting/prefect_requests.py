@@ -54,7 +54,7 @@ def request_drain() -> str | None:
 def has_server() -> bool:
     """Return whether a Prefect server is configured. Without one, Prefect's client would start a server."""
     if "PREFECT_API_URL" in os.environ:
-        return True
+        return bool(os.environ["PREFECT_API_URL"])
     from prefect.settings import get_current_settings
 
     return bool(get_current_settings().api.url)

@@ -9,7 +9,7 @@ import pytest
 
 from flows.api.start import start_task
 from flows.process.runtime import Runtime
-from flows.starting import outbox
+from flows.starting import outbox, prefect_requests
 from storage import Task, TasksRepository
 from storage.errors import DatabaseBusy, DatabaseUnavailable, DiskFull
 
@@ -98,3 +98,10 @@ def test_a_task_that_is_written_is_started_even_if_its_flow_run_cannot_be_noted(
 
     assert started.flow_run_id == "a-flow-run"
     assert TasksRepository(runtime.database).get(started.task_id).flow_run_id is None
+
+
+@pytest.mark.parametrize(("url", "has_server"), [("", False), ("http://prefect:4200/api", True)])
+def test_an_empty_url_names_no_server(monkeypatch: pytest.MonkeyPatch, url: str, has_server: bool) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    # Otherwise, Prefect's client would start a server for each request.
+    assert prefect_requests.has_server() is has_server
