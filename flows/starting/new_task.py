@@ -13,6 +13,7 @@ from flows.handlers.step import handler_of
 from flows.undoing.task_to_undo import named_task
 from storage.errors import InvalidValue
 from storage.history.undo_entries import UNDO_STEP
+from storage.lifecycle.job_rows import checked_payload
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.photos.photo_selection import PhotoSelection
 from storage.queue.new_tasks import NewTask
@@ -44,10 +45,11 @@ def new_task(
         MissingProject: the scope, or a step that moves photos into a project, needs a project, and none is given.
         UnexpectedProject: the scope is `global`, and a project is given.
         InvalidValue: items are given for a scope without items, or are missing for a photo set; a project is given
-            with a selection, although no step moves photos into it; or the payload's `leave_out` is not valid.
+            with a selection, although no step moves photos into it; or the payload or its `leave_out` is not valid.
         MissingHandler: a step's type has no handler in this installation.
         NothingToUndo: the definition undoes a task, but the payload does not name the task.
     """
+    payload = None if payload is None else checked_payload(payload)
     LeftOut.of_payload(payload or {})
     for step in definition.steps:
         handler_of(step.type)

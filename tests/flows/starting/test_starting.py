@@ -11,7 +11,7 @@ from flows.api.start import start_task
 from flows.process.runtime import Runtime
 from flows.starting import outbox, prefect_requests
 from storage import Task, TasksRepository
-from storage.errors import DatabaseBusy, DatabaseUnavailable, DiskFull
+from storage.errors import DatabaseBusy, DatabaseUnavailable, DiskFull, InvalidValue
 
 
 @pytest.fixture
@@ -105,3 +105,11 @@ def test_an_empty_url_names_no_server(monkeypatch: pytest.MonkeyPatch, url: str,
     monkeypatch.setenv("PREFECT_API_URL", url)
     # Otherwise, Prefect's client would start a server for each request.
     assert prefect_requests.has_server() is has_server
+
+
+@pytest.mark.parametrize("payload", [["force"], "force"])
+def test_a_payload_that_is_no_object_is_refused_by_name(
+    runtime: Runtime, stage: Any, define: Any, payload: Any
+) -> None:
+    with pytest.raises(InvalidValue, match="payload"):
+        start_task(type=define("one", {"type": "count"}, scope="global"), tenant_id="user_0", payload=payload)
