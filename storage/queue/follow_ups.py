@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from storage.batches import batched
+from storage.database.column_types import check_integer, check_text
 from storage.database.tables import job_items as job_items_table
 from storage.database.tables import jobs
 from storage.lifecycle import job_items, state_machine
@@ -17,6 +18,7 @@ from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.lifecycle.step_jobs import hold_on, new_task_job
 from storage.records import Task
 from task_definitions import MAX_ITEMS_PER_JOB, Scope
+from task_definitions.model import MAX_PRIORITY
 
 
 def add_follow_up(
@@ -30,6 +32,8 @@ def add_follow_up(
     now: datetime,
 ) -> list[int]:
     """Add photos to follow-up jobs of a locked task; see `TasksRepository.add_follow_up`."""
+    check_text(type, name="type", maximum=255)
+    check_integer(priority, name="priority", minimum=0, maximum=MAX_PRIORITY)
     index = PinnedDefinition.from_json(task.definition_json).follow_up_index
     document = {
         **dict(sorted(checked_payload(payload).items())),

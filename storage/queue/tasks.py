@@ -265,6 +265,10 @@ class TasksRepository:
         processed once, even if several chunks or repeated jobs of the task add it. If a task that had ended is retried,
         the photos of the repeated steps are processed again. A photo that no longer exists is left out, too. New photos
         are added to the last job until it has 2000 photos, then to new jobs.
+
+        Raises:
+            UnknownTask: there is no such task.
+            InvalidValue: the type, the priority or the payload cannot be stored.
         """
         with self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)

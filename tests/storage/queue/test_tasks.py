@@ -666,6 +666,16 @@ def test_a_photo_is_followed_up_once_however_often_it_is_asked_for(
     assert jobs.get_by_id(first[0]).progress_total == 3  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(("name", "value"), [("priority", 101), ("priority", 1.5), ("type", ""), ("type", 5)])
+def test_a_follow_up_that_no_worker_could_run_is_refused(
+    tasks: TasksRepository, make_task: Any, photo_ids: list[int], name: str, value: Any
+) -> None:
+    task = make_task("items", photo_ids=photo_ids)
+    arguments: dict[str, Any] = {"type": "derive", "priority": 85, name: value}
+    with pytest.raises(InvalidValue, match=name):
+        tasks.add_follow_up(task.id, **arguments, photo_ids=photo_ids)
+
+
 def test_a_photo_is_followed_up_again_if_a_retry_repeats_the_step_that_asks_for_it(
     tasks: TasksRepository, jobs: JobsRepository, make_task: Any, photo_ids: list[int]
 ) -> None:
