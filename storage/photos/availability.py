@@ -69,6 +69,8 @@ def still_marked_without_file(connection: Connection, photo_ids: Sequence[int]) 
 def write_availability(connection: Connection, changes: Sequence[Availability], *, now: datetime) -> None:
     """Write the availability of files to rows, by one statement for all rows that get the same values.
 
+    `keep_flag_values` in `flows.steps.images.derivative_steps` does this for one photo that is processed.
+
     The keep flag of a new file is set to 1, because a user cannot have marked a missing file for removal.
     Other keep flags are unchanged, including the flag of a file that was missing for some time.
     """

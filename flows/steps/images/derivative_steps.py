@@ -59,7 +59,8 @@ def keep_flag_values(task: PhotoTask) -> dict[str, int]:
     """Return the availability and keep flags of a photo that agree with its files on disk.
 
     The keep flag of a new file becomes 1, and that of a kind which the photo has never had becomes 0. Other keep flags
-    stay: a file whose keep flag a user has cleared stays marked for deletion, and a missing file may come back.
+    stay: a file whose keep flag a user has cleared stays marked for deletion, and a missing file may come back. For
+    whole projects, `write_availability` in `storage.photos.availability` does the same.
     """
     photo, files = task.photo, task.files
     untouchable = {file.kind for file in files.untouchable}
