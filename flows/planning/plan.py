@@ -10,6 +10,7 @@ from typing import Any
 from flows.errors import FlowsError
 from flows.execution.job_run import run_claimed_job
 from flows.planning.changes import ACTIONS, Change, Owner, file_change, row_change
+from flows.planning.saved_plan import writing_plan
 from flows.planning.shadow import Shadow, shadow_for
 from flows.process.runtime import Runtime
 from flows.starting.in_thread import in_thread
@@ -173,8 +174,6 @@ def plan_task(
         PlanFileError: the file exists or cannot be written.
         PhotojobsError: any error of `start_task`.
     """
-    from flows.planning.saved_plan import PlanWriter
-
     runtime = Runtime.current()
     new = new_task(
         find_definition(type),
@@ -188,8 +187,8 @@ def plan_task(
     )
     if save is None:
         return make_plan(runtime, new, is_thorough=thorough)
-    with PlanWriter(save, new, runtime, is_thorough=thorough) as writer:
-        plan = make_plan(runtime, new, is_thorough=thorough, on_change=writer.add)
+    with writing_plan(save, new, runtime, is_thorough=thorough) as add:
+        plan = make_plan(runtime, new, is_thorough=thorough, on_change=add)
     return replace(plan, saved_as=save)
 
 

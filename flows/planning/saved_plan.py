@@ -9,11 +9,11 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self
 
 from pydantic import ValidationError
 
@@ -63,68 +63,61 @@ class PlanOutdated(FlowsError):
     """A saved plan cannot be run because a setting that affects the run has changed since."""
 
 
-class PlanWriter:
-    """Writes a plan to a temporary file, which gets its final name when the plan is complete.
+@contextlib.contextmanager
+def writing_plan(
+    path: Path, new: NewTask, runtime: Runtime, *, is_thorough: bool
+) -> Iterator[Callable[[Change], None]]:
+    """Write a plan to a temporary file, which gets its final name at the end of the block.
 
-    Use it as a context manager.
+    The block gets a function that writes one change as a line of the file.
 
     Raises:
         PlanFileError: the file exists already or cannot be written.
     """
+    temporary = temporary_path(path)
+    digest = hashlib.blake2b(digest_size=16)
+    count = 0
 
-    def __init__(self, path: Path, new: NewTask, runtime: Runtime, *, is_thorough: bool) -> None:
-        self._path = path
-        self._temporary = temporary_path(path)
-        self._count = 0
-        self._digest = hashlib.blake2b(digest_size=16)
+    def write(document: str) -> None:
+        line = document.encode() + b"\n"
+        digest.update(line)
+        with _translating(path):
+            file.write(line)
+
+    def add(change: Change) -> None:
+        nonlocal count
+        count += 1
+        write(change.to_json())
+
+    with _translating(path):
         if os.path.lexists(path):
-            raise PlanFileError(f"{path}: the file exists, and a plan overwrites no file. Name another file.")
-        with self._translating():
-            self._file: IO[bytes] = self._temporary.open("xb")
-            self._write(json.dumps(_header(new, runtime, is_thorough=is_thorough), ensure_ascii=False, sort_keys=True))
-
-    def add(self, change: Change) -> None:
-        """Write one change as a line of the file."""
-        self._count += 1
-        with self._translating():
-            self._write(change.to_json())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        try:
-            with self._translating():
-                if error is None:
-                    closing = {"changes": self._count, "digest": self._digest.hexdigest()}
-                    self._file.write(json.dumps(closing).encode() + b"\n")
-                self._file.close()
-                if error is None:
-                    fsync_file(self._temporary)
-                    rename_exclusively(self._temporary, self._path)
-        finally:
-            self._file.close()
+            raise FileExistsError
+        file = temporary.open("xb")
+    try:
+        write(json.dumps(_header(new, runtime, is_thorough=is_thorough), ensure_ascii=False, sort_keys=True))
+        yield add
+        with _translating(path):
+            file.write(json.dumps({"changes": count, "digest": digest.hexdigest()}).encode() + b"\n")
+            file.close()
+            fsync_file(temporary)
+            rename_exclusively(temporary, path)
+    finally:
+        for tidy in (file.close, temporary.unlink):
             with contextlib.suppress(OSError):
-                self._temporary.unlink(missing_ok=True)
+                tidy()
 
-    def _write(self, line: str) -> None:
-        encoded = line.encode() + b"\n"
-        self._digest.update(encoded)
-        self._file.write(encoded)
 
-    @contextlib.contextmanager
-    def _translating(self) -> Iterator[None]:
-        try:
-            yield
-        except FileExistsError:
-            raise PlanFileError(
-                f"{self._path}: the file exists, and a plan overwrites no file. Name another file."
-            ) from None
-        except OSError as error:
-            raise PlanFileError(
-                f"{self._path}: the plan cannot be written: {error.strerror or error}. Correct this, or name a file in "
-                "another folder."
-            ) from None
+@contextlib.contextmanager
+def _translating(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        raise PlanFileError(f"{path}: the file exists, and a plan overwrites no file. Name another file.") from None
+    except OSError as error:
+        raise PlanFileError(
+            f"{path}: the plan cannot be written: {error.strerror or error}. Correct this, or name a file in another "
+            "folder."
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

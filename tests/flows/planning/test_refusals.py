@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from flows.api.saved_plan_run import prepare_run
 from flows.planning.plan import make_plan
-from flows.planning.saved_plan import PlanWriter, SavedPlan
+from flows.planning.saved_plan import SavedPlan, writing_plan
 from flows.starting.new_task import new_task
 from flows.telemetry.spans import Spans
 from storage import Database
@@ -46,8 +46,8 @@ class _ClockedWorld:
 
     def save(self, name: str, **arguments: Any) -> None:
         new = new_task(load_definitions()[name], tenant_id="tenant", **arguments)
-        with PlanWriter(self.plan, new, self.world.runtime, is_thorough=False) as writer:
-            assert not make_plan(self.world.runtime, new, on_change=writer.add).is_empty
+        with writing_plan(self.plan, new, self.world.runtime, is_thorough=False) as add:
+            assert not make_plan(self.world.runtime, new, on_change=add).is_empty
 
     def refusals(self) -> dict[str, str]:
         prepared = prepare_run(SavedPlan.read(self.plan), self.world.runtime)

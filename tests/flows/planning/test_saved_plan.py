@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.planning.changes import Change
-from flows.planning.saved_plan import VERSION, DamagedPlan, PlanOutdated, PlanWriter, SavedPlan
+from flows.planning.saved_plan import VERSION, DamagedPlan, PlanOutdated, SavedPlan, writing_plan
 from flows.process.runtime import Runtime
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.queue.new_tasks import NewTask
@@ -46,14 +48,30 @@ DO_NOT_MATTER = {
 
 
 @pytest.fixture
-def plan(runtime: Runtime, tmp_path: Path) -> SavedPlan:
-    """A saved plan without changes, made with default settings."""
+def new() -> NewTask:
     definition = PinnedDefinition.pin(load_definitions()["maintenance_global"], step_types())
-    new = NewTask(id="planned", tenant_id="user_0", definition=definition, scope=Scope.GLOBAL)
+    return NewTask(id="planned", tenant_id="user_0", definition=definition, scope=Scope.GLOBAL)
+
+
+@pytest.fixture
+def plan(runtime: Runtime, new: NewTask, tmp_path: Path) -> SavedPlan:
+    """A saved plan without changes, made with default settings."""
     runtime.settings = Settings.load()
-    with PlanWriter(tmp_path / "night.plan", new, runtime, is_thorough=False):
+    with writing_plan(tmp_path / "night.plan", new, runtime, is_thorough=False):
         pass
     return SavedPlan.read(tmp_path / "night.plan")
+
+
+def test_a_plan_that_cannot_be_written_leaves_no_file(
+    runtime: Runtime, new: NewTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(runtime.database, "clock", fail)
+    with pytest.raises(OSError, match="No space"), writing_plan(tmp_path / "a", new, runtime, is_thorough=False):
+        pass
+    assert not any("tmp" in path.name for path in tmp_path.iterdir())
 
 
 def test_each_setting_is_known_to_affect_a_run_or_not() -> None:
