@@ -28,11 +28,14 @@ _VERSIONS = Path(__file__).with_name("migrations") / "versions"
 
 
 def current_revision(connection: Connection) -> str | None:
-    """Return the revision that the database records; None if it is empty or belongs to an earlier program."""
+    """Return the revision that the database records; None if it is empty or belongs to an earlier program.
+
+    The table of another program may have several revisions, which are returned with commas.
+    """
     if not inspect(connection).has_table("alembic_version"):
         return None
-    revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-    return revision
+    revisions = connection.execute(text("SELECT version_num FROM alembic_version ORDER BY 1")).scalars()
+    return ", ".join(revisions) or None
 
 
 def head_revision() -> str:
@@ -53,11 +56,17 @@ def has_tables(connection: Connection) -> bool:
 def check_known_revision(connection: Connection, database: Database) -> None:
     """Raise `SchemaMismatch` if the database has a revision that this version does not know."""
     revision = current_revision(connection)
-    if revision is not None and revision not in known_revisions():
+    if revision is None or revision in known_revisions():
+        return
+    if not revision.isdecimal():
         raise SchemaMismatch(
-            f"{database.url}: its schema {revision} is newer than {head_revision()}, the newest that "
-            "this version of photojobs knows. Upgrade photojobs, or restore a backup with an older schema."
+            f"{database.url}: another program has written the table alembic_version ({revision}), but photojobs needs "
+            "this table for its own schema. Use another database or schema."
         )
+    raise SchemaMismatch(
+        f"{database.url}: its schema {revision} is newer than {head_revision()}, the newest that "
+        "this version of photojobs knows. Upgrade photojobs, or restore a backup with an older schema."
+    )
 
 
 def wait_for_other_changes(connection: Connection) -> None:

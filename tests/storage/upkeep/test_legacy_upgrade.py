@@ -598,11 +598,23 @@ def test_a_new_database_is_made_without_a_backup(file: LegacyFile) -> None:
     assert file.backups() == []
 
 
-def test_a_file_of_a_newer_schema_is_refused_and_not_changed(file: LegacyFile) -> None:
+@pytest.mark.parametrize(
+    ("revisions", "problem"),
+    [
+        (["9999"], "9999 is newer"),
+        (["ae1027a6acf"], r"another program .* alembic_version \(ae1027a6acf\)"),
+        (["b2", "a1"], r"another program .* alembic_version \(a1, b2\)"),
+    ],
+)
+def test_a_file_of_an_unknown_schema_is_refused_and_not_changed(
+    file: LegacyFile, revisions: list[str], problem: str
+) -> None:
     file.upgrade()
-    file.execute("UPDATE alembic_version SET version_num = '9999'")
+    file.execute("DELETE FROM alembic_version")
+    for revision in revisions:
+        file.insert("alembic_version", version_num=revision)
     before = file.rows()
-    with pytest.raises(SchemaMismatch, match="9999 is newer"):
+    with pytest.raises(SchemaMismatch, match=problem):
         file.upgrade()
     assert file.rows() == before
     assert file.backups() == []
