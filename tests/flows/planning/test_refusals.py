@@ -113,7 +113,7 @@ def test_a_folder_that_another_program_removes_meanwhile_is_planned_as_removed(
             shutil.rmtree(removed)
         return scandir(path)
 
-    new = new_task(load_definitions()["maintenance_global"], tenant_id="tenant")
+    new = new_task(load_definitions()["folder_discovery"], tenant_id="tenant")
     monkeypatch.setattr(os, "scandir", remove_first)
     plan = make_plan(clocked.world.runtime, new)
     assert not removed.exists()
@@ -129,7 +129,7 @@ def test_the_jobs_of_a_plan_are_in_no_log_and_no_trace(
     monkeypatch.setattr("flows.process.runtime.open_tracing", lambda: spans)
     with caplog.at_level(logging.INFO, logger="photojobs.log"):
         assert not make_plan(
-            world.runtime, new_task(load_definitions()["maintenance_global"], tenant_id="tenant")
+            world.runtime, new_task(load_definitions()["trash_only"], tenant_id="tenant", project_id=2)
         ).is_empty
     assert [record.message for record in caplog.records if record.name == "photojobs.log"] == []
     assert exporter.get_finished_spans() == ()
