@@ -43,15 +43,11 @@ class Orphans:
     count: int
 
     @property
-    def is_cleared(self) -> bool:
-        """Whether the reference becomes NULL; if not, a placeholder replaces the missing row."""
-        return (self.table, self.column) in _MAY_BE_NULL
-
-    @property
     def change(self) -> str:
         """The change that an upgrade makes, as a sentence."""
         rows = "1 row refers" if self.count == 1 else f"{self.count} rows refer"
-        end = "the reference becomes NULL" if self.is_cleared else f"{self.parent} gets placeholder rows with these ids"
+        is_cleared = (self.table, self.column) in _MAY_BE_NULL
+        end = "the reference becomes NULL" if is_cleared else f"{self.parent} gets placeholder rows with these ids"
         return f"{self.table}.{self.column}: {rows} to missing {self.parent}; {end}"
 
 

@@ -70,10 +70,8 @@ def read_header(file: SourceFile) -> PillowHeader | None:
     with _open(file) as picture:
         if picture is None:
             return None
-        orientation = _orientation_of_pixels(picture)
         width, height = picture.size
-        has_profile = bool(picture.info.get("icc_profile"))
-        return PillowHeader(width, height, orientation if orientation in range(1, 9) else 1, has_profile)
+        return PillowHeader(width, height, _orientation_of_pixels(picture), bool(picture.info.get("icc_profile")))
 
 
 def read_pixels(file: SourceFile) -> Any | None:
@@ -82,10 +80,10 @@ def read_pixels(file: SourceFile) -> Any | None:
     Raises:
         UnreadableImage: Pillow can read the format but cannot decode the picture.
     """
-    header = read_header(file)
     with _open(file) as picture:
-        if picture is None or header is None:
+        if picture is None:
             return None
+        orientation = _orientation_of_pixels(picture)
         try:
             profile = picture.info.get("icc_profile")
             plain = picture if picture.mode in _INTERPRETATIONS else _in_plain_mode(picture)
@@ -96,20 +94,21 @@ def read_pixels(file: SourceFile) -> Any | None:
         numbers = "ushort" if plain.mode == "I;16" else "uchar"
         image = pyvips.Image.new_from_memory(data, *plain.size, len(plain.getbands()), numbers)
         image = image.copy(interpretation=_INTERPRETATIONS[plain.mode])
-    image.set_type(pyvips.GValue.gint_type, "orientation", header.orientation)
+    image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
     if profile and plain is picture:
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
     return image
 
 
-def _orientation_of_pixels(picture: Any) -> Any:
+def _orientation_of_pixels(picture: Any) -> int:
     if picture.format in _TURNED_BY_PILLOW:
         return 1
     if picture.format == "AVIF":
         # Pillow does not apply the rotation of the format, and writes it into the EXIF block. `getexif` would also read
         # an orientation in XMP, which does not count in this format.
         return read_exif_block(picture.info.get("exif", b"")).orientation or 1
-    return picture.getexif().get(_ORIENTATION, 1)
+    orientation: int = picture.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _in_plain_mode(picture: Any) -> Any:
