@@ -38,5 +38,5 @@ class DecoderKilled(DecoderCrashed):
     """Another process or the system killed the process that decoded the image, for example when memory ran out."""
 
 
-class PoolClosed(ImagingError):
+class DecodingUnavailable(ImagingError):
     """No image can be decoded now: the image pool was closed, or its process could not be started."""

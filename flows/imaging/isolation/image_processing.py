@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
-from flows.imaging.errors import DecoderCrashed, DecoderKilled, ImageTimeout, PoolClosed, SlowMachine
+from flows.imaging.errors import DecoderCrashed, DecoderKilled, DecodingUnavailable, ImageTimeout, SlowMachine
 from flows.imaging.fingerprint import Fingerprint, SourceReading, read_source, take_fingerprint
 from flows.imaging.isolation.worker import Worker
 from flows.imaging.limits import ImageLimits, ImageOptions, Rendition
@@ -55,14 +55,14 @@ class ImageProcessing(ABC):
     def make_derivatives(self, source: Path, **wanted: Unpack[Wanted]) -> Derivatives:
         """Make derivatives as `flows.imaging.thumbnail_and_preview.make_derivatives` does.
 
-        The method raises the same errors, and also `DecoderCrashed` and `PoolClosed`.
+        The method raises the same errors, and also `DecoderCrashed` and `DecodingUnavailable`.
         """
 
     @abstractmethod
     def read_metadata(self, source: Path) -> PhotoMetadata:
         """Read metadata as `flows.imaging.metadata.read_metadata` does.
 
-        The method raises the same errors, and also `DecoderCrashed`, `ImageTimeout` and `PoolClosed`.
+        The method raises the same errors, and also `DecoderCrashed`, `ImageTimeout` and `DecodingUnavailable`.
         """
 
     @abstractmethod
@@ -74,7 +74,7 @@ class ImageProcessing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Stop image processing. Later calls raise `PoolClosed`. A second call has no effect."""
+        """Stop image processing. Later calls raise `DecodingUnavailable`. A second call has no effect."""
 
     def take_fingerprint(self, source: Path) -> Fingerprint:
         """Return the fingerprint of an original, in this process, because no image is decoded.
@@ -102,7 +102,7 @@ class ImageProcessing(ABC):
 class ImagePool(ImageProcessing):
     """Decodes images in a few processes, which start at their first use and are replaced if they die.
 
-    A call waits for a free process. `close` ends running calls, which then raise `PoolClosed`.
+    A call waits for a free process. `close` ends running calls, which then raise `DecodingUnavailable`.
 
     Example:
         with ImagePool(processes=2, timeout_seconds=60) as pool:
@@ -199,7 +199,7 @@ class ImagePool(ImageProcessing):
             except (DecoderCrashed, ImageTimeout) as error:
                 after_failure()
                 if self._closed:
-                    raise PoolClosed(
+                    raise DecodingUnavailable(
                         f"{name}: decoding was interrupted, because this process ends. Run the step again."
                     ) from error
                 raise
@@ -221,7 +221,7 @@ class ImagePool(ImageProcessing):
                 worker = self._idle.get()
                 if worker is None:
                     self._idle.put(None)
-                    raise PoolClosed(
+                    raise DecodingUnavailable(
                         f"{name}: this process decodes no more images, because it ends. Run the step again."
                     )
                 taken.append(worker)
@@ -286,7 +286,7 @@ class InProcessImages(ImageProcessing):
     def _run(self, function: Callable[..., Result], source: Path, **options: Any) -> Result:
         with self._slots:
             if self._closed:
-                raise PoolClosed(
+                raise DecodingUnavailable(
                     f"{source.name}: this process decodes no more images, because it ends. Run the step again."
                 )
             vips.set_threads(self._threads)

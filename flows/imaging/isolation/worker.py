@@ -25,11 +25,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from flows.imaging.errors import (
     DecoderCrashed,
     DecoderKilled,
+    DecodingUnavailable,
     ImageMissing,
     ImageTimeout,
     ImageTooLarge,
     ImagingError,
-    PoolClosed,
     SlowMachine,
     UnreadableImage,
 )
@@ -216,7 +216,7 @@ class Worker:
             ImageTimeout: the operation took too long. It is a `SlowMachine` if the process got too little processor
                 time.
             DecoderCrashed: the process died. It is a `DecoderKilled` if another process or the system killed it.
-            PoolClosed: the process could not be started.
+            DecodingUnavailable: the process could not be started.
             ImagingError, FolderMissing, OSError, ValueError: the operation raised this error in the process.
         """
         request = json.dumps({"operation": operation, "arguments": arguments}).encode()
@@ -272,7 +272,9 @@ class Worker:
                 ending = self._ending()
             else:
                 return process
-        raise PoolClosed(f"{name}: the image process died before it got the file ({ending}). Run the step again.")
+        raise DecodingUnavailable(
+            f"{name}: the image process died before it got the file ({ending}). Run the step again."
+        )
 
     def _ready_process(self, name: str) -> _Process:
         if self._process is not None and self._successor is not None and self._successor.is_ready():
@@ -281,7 +283,7 @@ class Worker:
         if self._process is None:
             self._process, self._successor = self._successor or self._new_process(), None
             if not self._process.is_ready(wait_seconds=START_SECONDS):
-                raise PoolClosed(
+                raise DecodingUnavailable(
                     f"{name}: the image process did not start ({self._ending()}). The standard error of photojobs "
                     "shows the reason. Remove this cause, then run the step again."
                 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from flows.errors import SkipItem, named, reason_of
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
+from flows.imaging.errors import DecodingUnavailable, ImageMissing, ImagingError
 from flows.imaging.metadata import PhotoMetadata
 from flows.steps.images.metadata_steps import add_metadata
 from flows.steps.images.observation import OriginalComparison, fingerprint_of, first_seen, with_fingerprint
@@ -102,11 +102,12 @@ class _DerivativeWork:
         A failure of a file that another program may still be writing is not final: a later run tries again.
 
         Raises:
-            ImageMissing, PoolClosed, LibraryError, OSError: the image could not be read; a repetition may succeed.
+            ImageMissing, DecodingUnavailable, LibraryError, OSError: the image could not be read; a repetition may
+                succeed.
         """
         try:
             self._make_needed()
-        except (ImageMissing, PoolClosed):
+        except (ImageMissing, DecodingUnavailable):
             raise
         except (ImagingError, UnsafePath) as error:
             self._fail(error)

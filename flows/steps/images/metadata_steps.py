@@ -9,7 +9,7 @@ from functools import partial
 
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.imaging.errors import ImageMissing, ImagingError, PoolClosed
+from flows.imaging.errors import DecodingUnavailable, ImageMissing, ImagingError
 from flows.imaging.metadata import PhotoMetadata
 from flows.steps.images.observation import OriginalComparison, first_seen
 from flows.steps.images.photo_processing import PhotoResult, process_items, process_projects
@@ -49,7 +49,7 @@ def add_metadata(
     Raises:
         SkipItem: the photo has no file.
         FileLeftAlone: the file of the photo must not be used, for example because it is a symlink.
-        ImageMissing, PoolClosed, OSError: the image could not be read; a repetition may succeed.
+        ImageMissing, DecodingUnavailable, OSError: the image could not be read; a repetition may succeed.
     """
     first, *others = task.files.sources()
     original = result.originals.get(first.name)
@@ -59,7 +59,7 @@ def add_metadata(
             original = comparison.compare(task.photo.id, first, path, task.originals.get(first.name))
         if found is None:
             found = comparison.images.read_metadata(path)
-    except (ImageMissing, PoolClosed):
+    except (ImageMissing, DecodingUnavailable):
         raise
     except ImagingError as error:
         original, found = original or first_seen(task.photo.id, first), None
@@ -78,7 +78,7 @@ def add_metadata(
         # Photo editors often drop the metadata of the camera from the JPEG, but the RAW file still has them.
         try:
             other = comparison.images.read_metadata(task.folder.original(source.name))
-        except PoolClosed:
+        except DecodingUnavailable:
             raise
         except ImagingError:
             continue

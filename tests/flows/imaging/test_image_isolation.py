@@ -19,9 +19,9 @@ import pytest
 from flows.imaging.errors import (
     DecoderCrashed,
     DecoderKilled,
+    DecodingUnavailable,
     ImageTimeout,
     ImageTooLarge,
-    PoolClosed,
     SlowMachine,
     UnreadableImage,
 )
@@ -84,7 +84,7 @@ def test_both_ways_raise_the_same_errors_and_close_alike(images: Any, tmp_path: 
     images.close()
     images.close()
     for _ in range(2):
-        with pytest.raises(PoolClosed):
+        with pytest.raises(DecodingUnavailable):
             images.read_metadata(photo)
 
 
@@ -197,7 +197,7 @@ def test_a_process_that_ends_at_its_start_is_no_fault_of_the_image(
     photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "PROGRAM", "sys")
-    with ImagePool(processes=1) as pool, pytest.raises(PoolClosed, match=r"did not start \(exit code 1\)"):
+    with ImagePool(processes=1) as pool, pytest.raises(DecodingUnavailable, match=r"did not start \(exit code 1\)"):
         pool.read_metadata(photo)
 
 
@@ -219,7 +219,7 @@ def test_closing_ends_what_is_still_running(photo: Path) -> None:
         waiting = threads.submit(pool.run, "process_id", int, name="waiting.jpg")
         pool.close()
         for future in (running, waiting):
-            with pytest.raises(PoolClosed):
+            with pytest.raises(DecodingUnavailable):
                 future.result(timeout=30)
     with pytest.raises(ProcessLookupError):
         os.kill(process_id, 0)
