@@ -100,7 +100,9 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     """
     if not path.is_file():
         raise DatabaseUnavailable(f"{path}: the file does not exist. Name the database in PHOTOJOBS_DATABASE_URL.")
-    uri = path.absolute().as_uri()
+    # SQLite follows a symlink before it derives the names of the other files.
+    path = path.resolve()
+    uri = path.as_uri()
     wal, journal = (path.with_name(f"{path.name}-{suffix}") for suffix in ("wal", "journal"))
     # In WAL mode, a read-only connection leaves its -wal and -shm files behind. A writable connection removes them, so
     # a file that may be written and has no -wal file is opened as writable.

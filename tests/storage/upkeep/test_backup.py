@@ -78,8 +78,11 @@ def test_a_file_in_wal_mode_is_restored_from_a_place_where_nothing_can_be_writte
     assert backup(Database(copy), tmp_path / "second").is_file()
     # A WAL with commits cannot be left out.
     (tmp_path / "copy-wal").write_bytes(b"commits")
-    with pytest.raises(BackupFailed, match="unable to open"):
-        backup(Database(copy), tmp_path / "third")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link").symlink_to(copy)
+    for path in (copy, tmp_path / "elsewhere" / "link"):
+        with pytest.raises(BackupFailed, match="unable to open"):
+            backup(Database(path), tmp_path / "third")
 
 
 def test_a_restored_database_goes_on_giving_out_new_ids(
