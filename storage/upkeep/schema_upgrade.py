@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from storage.database.clock import format_timestamp
 from storage.database.database_url import shown_url
 from storage.database.engine import Database
+from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
 from storage.upkeep.revisions import (
     BASELINE,
@@ -35,8 +36,8 @@ from task_definitions.wording import quantity, shown
 _MOVE_INTENTS = "0006"
 
 
-class UnfinishedTasks(StorageError):
-    """A downgrade was refused: tasks are unfinished, or files of interrupted moves were not moved back."""
+class DowngradeRefused(StorageError):
+    """A downgrade would lose unfinished tasks, interrupted moves or the tenants of projects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +110,11 @@ def downgrade(
 
     The columns and tables of newer revisions are dropped. By default, the result is the schema that other programs use.
     `force` is needed if tasks are unfinished; their jobs stay as standalone jobs. `force` is also needed if files of
-    interrupted moves were not moved back. The backup is the file `backup_to`; by default it is next to the SQLite file,
-    or in the working folder. It is removed if a migration fails.
+    interrupted moves were not moved back, or if projects would lose their tenants. The backup is the file `backup_to`;
+    by default it is next to the SQLite file, or in the working folder. It is removed if a migration fails.
 
     Raises:
-        UnfinishedTasks: tasks are unfinished, or files were not moved back, and `force` is not set.
+        DowngradeRefused: `force` is needed and not set.
         SchemaMismatch: the database's revision is not newer than `revision`, or the downgrade is not possible.
         DatabaseUnavailable: the SQLite file does not exist.
         BackupFailed: the backup could not be made; nothing was changed.
@@ -316,17 +317,26 @@ def _check_downgrade(connection: Connection, database: Database, revision: str, 
             text("SELECT count(*) FROM tasks WHERE status IN ('queued', 'running')")
         ).scalar_one()
         if count:
-            raise UnfinishedTasks(
+            raise DowngradeRefused(
                 f"{database.url}: {quantity(count, 'unfinished task')} would be lost: older schemas have no tasks. "
                 "Wait until all tasks have ended, cancel them, or downgrade with --force."
             )
     if not force and revision < _MOVE_INTENTS and inspect(connection).has_table("move_intents"):
         count = connection.execute(text("SELECT count(*) FROM move_intents")).scalar_one()
         if count:
-            raise UnfinishedTasks(
+            raise DowngradeRefused(
                 f"{database.url}: {quantity(count, 'file')} of interrupted moves would stay where no row names them: "
                 "older schemas do not store moves. Run `photojobs run maintenance_global`, which moves the files back, "
                 "or downgrade with --force."
+            )
+    if not force and revision == BASELINE:
+        others = text("SELECT count(*) FROM projects WHERE tenant_id <> :default")
+        count = connection.execute(others, {"default": DEFAULT_TENANT}).scalar_one()
+        if count:
+            raise DowngradeRefused(
+                f"{database.url}: {quantity(count, 'project')} of other tenants than {DEFAULT_TENANT} would become "
+                f"projects of {DEFAULT_TENANT}, and count as missing after the next upgrade: older schemas do not "
+                "store tenants. Restore a backup with the older schema, or downgrade with --force."
             )
     return current
 

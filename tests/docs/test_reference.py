@@ -67,7 +67,7 @@ def test_every_error_is_shown_below_its_parent() -> None:
     page = GENERATED["reference/errors.md"]()
 
     assert re.search(rf"^ {{4}}\* \*\*`StorageError`.*?^ {{8}}\* \*\*`{TooManyItems.__name__}`", page, re.M | re.S)
-    assert "UnfinishedTasks" in page
+    assert "DowngradeRefused" in page
 
 
 @pytest.mark.parametrize("package", ["task_definitions", "storage", "flows"])

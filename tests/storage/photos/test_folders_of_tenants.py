@@ -97,7 +97,7 @@ def test_a_file_that_another_program_uses_as_well_keeps_folders_unique(sqlite_da
     add(sqlite_database, "tenant", "Alps")
     with pytest.raises(ConstraintViolated):
         add(sqlite_database, "other", "Alps")
-    downgrade(sqlite_database)
+    downgrade(sqlite_database, force=True)
     assert upgrade(sqlite_database).kept == report.kept
 
 

@@ -20,7 +20,7 @@ from storage.errors import DatabaseBusy, DatabaseUnavailable, SchemaMismatch, St
 from storage.upkeep import postgresql_archive
 from storage.upkeep.backup import BackupFailed, RestoreFailed, backup, restore
 from storage.upkeep.revisions import current_revision, head_revision, migrate_to, wait_for_other_changes
-from storage.upkeep.schema_upgrade import UnfinishedTasks, downgrade, upgrade
+from storage.upkeep.schema_upgrade import DowngradeRefused, downgrade, upgrade
 from tests.storage.database.test_concurrent_callers import while_open
 
 
@@ -417,7 +417,7 @@ def test_a_downgrade_keeps_what_other_programs_know_and_an_upgrade_brings_the_re
 
 def test_a_downgrade_is_refused_while_tasks_have_not_ended(filled: Database, tmp_path: Path) -> None:
     before = rows(filled)
-    with pytest.raises(UnfinishedTasks, match="1 unfinished task"):
+    with pytest.raises(DowngradeRefused, match="1 unfinished task"):
         downgrade(filled, backup_to=tmp_path / "copy")
     assert rows(filled) == before
     assert not (tmp_path / "copy").exists()
@@ -429,10 +429,21 @@ def test_a_downgrade_is_refused_while_files_of_an_interrupted_move_have_not_retu
     place = {"group_id": "a", "tenant_id": "t", "source": "t/a/x.jpg", "target": "t/b/x.jpg", "size_bytes": 1}
     with database.begin() as connection:
         connection.execute(move_intents.insert().values(**place, created_at=clock()))
-    with pytest.raises(UnfinishedTasks, match="1 file of interrupted moves"):
+    with pytest.raises(DowngradeRefused, match="1 file of interrupted moves"):
         downgrade(database, backup_to=tmp_path / "copy")
     downgrade(database, "0006", backup_to=tmp_path / "first")
     downgrade(database, force=True, backup_to=tmp_path / "second")
+
+
+def test_a_downgrade_is_refused_that_would_forget_the_tenants_of_projects(
+    database: Database, tmp_path: Path, make_project: Callable[..., Project]
+) -> None:
+    make_project("Alps", tenant_id=None)
+    make_project("Iceland", tenant_id="anna")
+    downgrade(database, "0002", backup_to=tmp_path / "first")
+    with pytest.raises(DowngradeRefused, match="1 project of other tenants than user_0"):
+        downgrade(database, backup_to=tmp_path / "second")
+    downgrade(database, force=True, backup_to=tmp_path / "third")
 
 
 def test_a_downgrade_of_a_missing_file_makes_none(tmp_path: Path) -> None:

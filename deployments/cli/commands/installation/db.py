@@ -149,7 +149,8 @@ def downgrade_database(
 
     Args:
         revision: The older schema; 0001 is the schema that programs used before photojobs.
-        force: Downgrade even if tasks have not ended; their jobs become standalone jobs.
+        force: Downgrade even if tasks have not ended, and their jobs become standalone jobs; or if projects lose their
+            tenants or files were not moved back.
         backup: The backup file to write, or a folder for it.
     """
     from storage.upkeep.schema_upgrade import downgrade
