@@ -43,6 +43,7 @@ class _Shadow:
     ) -> None:
         self._real_root = real.root
         self._root = shadow_root
+        self._own_folder = shadow_root.parent.stat()
         self._wanted = project_folders
         try:
             self._tenant: Path | None = real.tenant(tenant_id).path
@@ -89,7 +90,8 @@ class _Shadow:
                     except (FileNotFoundError, PermissionError):
                         continue
                     if stat.S_ISDIR(status.st_mode):
-                        if self._is_shown(path, depth):
+                        # The folder for temporary files may be in the library.
+                        if self._is_shown(path, depth) and not os.path.samestat(status, self._own_folder):
                             waiting.append((path, shadow / entry.name, depth + 1))
                     elif self._is_shown(path, depth):
                         self._make_file(path, shadow / entry.name, status, depth)

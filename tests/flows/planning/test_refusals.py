@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -118,6 +119,14 @@ def test_a_folder_that_another_program_removes_meanwhile_is_planned_as_removed(
     plan = make_plan(clocked.world.runtime, new)
     assert not removed.exists()
     assert not plan.would_fail
+
+
+def test_a_temporary_folder_inside_the_library_is_not_planned_over_and_over(
+    clocked: _ClockedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(clocked.world.root / "tenant" / "Norway"))
+    new = new_task(load_definitions()["folder_discovery"], tenant_id="tenant")
+    assert not make_plan(clocked.world.runtime, new).would_fail
 
 
 def test_the_jobs_of_a_plan_are_in_no_log_and_no_trace(
