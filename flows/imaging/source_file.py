@@ -15,8 +15,11 @@ from typing import Final
 from flows.imaging.errors import ImageMissing, UnreadableImage
 from storage.library.scan import storable_ns
 
-#: The errors of `open` that are a fault of the file: missing permissions, a symlink, a socket or a missing device.
-_FAULTS_OF_FILES: Final = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV})
+#: The errors of `open` that are a fault of the file: missing permissions, a symlink, a socket, a missing device, or a
+#: name that is too long.
+_FAULTS_OF_FILES: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,12 @@ def test_the_moment_that_is_nearest_to_the_picture_counts(
     assert read_metadata(path).taken_at == taken_at
 
 
+def test_a_name_too_long_for_a_sidecar_costs_nothing(jpeg: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"{'a' * 251}.jpg"
+    path.write_bytes(jpeg)
+    assert read_metadata(path).width == 120
+
+
 @pytest.mark.parametrize(
     ("date", "fraction", "offset", "expected"),
     [
