@@ -15,6 +15,8 @@ from typing import Final
 from flows.imaging.errors import ImageMissing, UnreadableImage
 from storage.library.scan import storable_ns
 
+_BLOCK_BYTES: Final = 1 << 20
+
 #: The errors of `open` that are a fault of the file: missing permissions, a symlink, a socket, a missing device, or a
 #: name that is too long.
 _FAULTS_OF_FILES: Final = frozenset(
@@ -87,9 +89,16 @@ def open_source(path: Path) -> Iterator[SourceFile]:
             raise UnreadableImage(f"{path.name}: it is not a regular file. Replace it with a regular file.")
         if status.st_size == 0:
             raise UnreadableImage(f"{path.name}: the file is empty. Restore it from a backup, or remove it.")
-        yield SourceFile(
+        source = SourceFile(
             path, descriptor, status.st_size, storable_ns(status.st_mtime_ns), storable_ns(status.st_ctime_ns)
         )
+        try:
+            yield source
+        except UnreadableImage:
+            # Decoders call a file damaged, too, if the disk fails. Then one of these reads fails.
+            for offset in range(0, source.size_bytes, _BLOCK_BYTES):
+                source.read_at(offset, _BLOCK_BYTES)
+            raise
     finally:
         os.close(descriptor)
 

@@ -78,3 +78,20 @@ def test_a_failing_disk_says_nothing_about_the_file(photo: Path, monkeypatch: py
     monkeypatch.setattr(os, call, fail)
     with pytest.raises(OSError, match=rf"Input/output error: '{photo}'"):
         (read_metadata if call == "pread" else take_fingerprint)(photo)
+
+
+def test_a_file_that_a_decoder_calls_damaged_is_read_to_find_a_failing_disk(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = os.pread
+
+    def fail_at_contents(descriptor: int, size_bytes: int, offset: int) -> bytes:
+        if size_bytes < 1 << 20:
+            return read(descriptor, size_bytes, offset)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(UnreadableImage):
+        read_metadata(photo)
+    monkeypatch.setattr(os, "pread", fail_at_contents)
+    with pytest.raises(OSError, match=rf"Input/output error: '{photo}'"):
+        read_metadata(photo)
