@@ -20,6 +20,7 @@ from prefect.task_runners import TaskRunner
 
 from flows.handlers.step import handler_of
 from flows.orchestration.artifacts import await_publication, publish_plan
+from flows.orchestration.dask_cluster import dask_task_runner
 from flows.orchestration.flow_parameters import (
     Destination,
     Force,
@@ -40,7 +41,6 @@ from flows.orchestration.flow_parameters import (
 from flows.orchestration.job_task_runner import JobTaskRunner
 from flows.orchestration.supervision import watch_supervisor
 from flows.orchestration.task_flow import cancel_with_flow_run, resume_task
-from flows.orchestration.task_runner_choice import task_runner_of
 from flows.planning.plan import make_plan
 from flows.process.runtime import Runtime
 from flows.starting.deployment_names import CATALOG, SCHEDULE_SOURCE, flow_run_name
@@ -97,7 +97,7 @@ def compile_task(definition: TaskDefinition) -> Flow[..., Any]:
         handler_of(step.type)
     settings = Runtime.current_settings()
     if settings.task_runner == "dask":
-        return _new_flow(definition, task_runner_of(settings))
+        return _new_flow(definition, dask_task_runner(settings))
     return _flow_in_threads(definition)
 
 

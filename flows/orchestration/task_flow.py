@@ -31,11 +31,11 @@ from flows.execution.sweep import Sweeper
 from flows.execution.task_stops import cancel_here, pause_here
 from flows.orchestration.artifacts import await_publication, publish_step
 from flows.orchestration.cancellation_watch import CancellationWatch
+from flows.orchestration.dask_cluster import raise_if_none_ran
 from flows.orchestration.job_task import task_for
 from flows.orchestration.prefect_events import emit_to_prefect
 from flows.orchestration.server_clock import server_lead
 from flows.orchestration.supervision import end_within
-from flows.orchestration.task_runner_choice import raise_if_none_ran
 from flows.process.database_retry import retry_while_unavailable
 from flows.process.runtime import Runtime
 from flows.telemetry.step_markdown import step_line

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows.errors import ClusterFailed, MissingDask
-from flows.orchestration import task_runner_choice
+from flows.orchestration import dask_cluster
 from storage import Database, JobsRepository, PhotosRepository, ProjectsRepository, Settings, TasksRepository
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("deploy")]
@@ -68,10 +68,10 @@ def test_the_chunks_of_a_photo_set_run_in_the_processes_of_a_cluster_each_item_o
 
 
 def test_without_the_extra_the_setting_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_runner_choice, "find_spec", lambda name: None)
+    monkeypatch.setattr(dask_cluster, "find_spec", lambda name: None)
 
     with pytest.raises(MissingDask, match=r"pip install 'photojobs\[dask\]'"):
-        task_runner_choice.task_runner_of(Settings.load(task_runner="dask"))
+        dask_cluster.dask_task_runner(Settings.load())
 
 
 def test_a_cluster_that_can_run_nothing_ends_the_flow_run_instead_of_being_asked_for_ever() -> None:
@@ -85,10 +85,10 @@ def test_a_cluster_that_can_run_nothing_ends_the_flow_run_instead_of_being_asked
         wrapped_future = Outcome()
 
     with pytest.raises(ClusterFailed, match="No module named 'flows'"):
-        task_runner_choice.raise_if_none_ran([Future(), Future()])  # type: ignore[list-item]
+        dask_cluster.raise_if_none_ran([Future(), Future()])  # type: ignore[list-item]
 
 
 def test_the_cluster_of_the_settings_is_joined() -> None:
-    runner = task_runner_choice.task_runner_of(Settings.load(task_runner="dask", dask_address="tcp://scheduler:8786"))
+    runner = dask_cluster.dask_task_runner(Settings.load(dask_address="tcp://scheduler:8786"))
 
     assert getattr(runner, "address", None) == "tcp://scheduler:8786"

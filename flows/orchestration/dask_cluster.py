@@ -1,7 +1,6 @@
-"""Chooses the task runner: mapped task runs work in threads of the flow run's process, or in a Dask cluster.
+"""Dask: the task runner of a cluster, whose workers run the jobs of flow runs if the setting `task_runner` is `dask`.
 
-Dask's workers get only job ids. Each of them opens its own runtime from its own environment. The setting `task_runner`
-names the runner. For its value `prefect`, `flows.orchestration.job_task_runner` leaves task runs to Prefect's engine.
+Dask's workers get only job ids. Each of them opens its own runtime from its own environment.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
 from flows.errors import ClusterFailed, MissingDask
-from flows.orchestration.job_task_runner import JobTaskRunner
 from storage.settings import Settings
 from task_definitions.wording import quantity
 
@@ -22,14 +20,12 @@ from task_definitions.wording import quantity
 DASK_THREADS = 128
 
 
-def task_runner_of(settings: Settings) -> TaskRunner[PrefectFuture[Any]]:
-    """Return the task runner that the settings name.
+def dask_task_runner(settings: Settings) -> TaskRunner[PrefectFuture[Any]]:
+    """Return the task runner of the Dask cluster that the settings name, or of a new cluster.
 
     Raises:
-        MissingDask: the settings name Dask, and the extra for it is not installed.
+        MissingDask: the extra for Dask is not installed.
     """
-    if settings.task_runner != "dask":
-        return JobTaskRunner()
     if find_spec("prefect_dask") is None:
         raise MissingDask(
             'the setting task_runner is "dask", and the package prefect-dask is missing; install it with '
