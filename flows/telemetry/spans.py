@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import Attributes
 
-from flows.telemetry.span_makers import JobSpan, NoTracing, Tracing
+from flows.telemetry.span_makers import JobSpan, Tracing
 from storage.queue.lanes import lane_name
 from storage.records import Job
 from storage.reports.task_summary import TaskSummary
@@ -42,38 +42,35 @@ _TIMEOUT_VARIABLES = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_T
 _next_ids: ContextVar[tuple[int, int] | None] = ContextVar("photojobs_next_span_ids", default=None)
 
 
-class _DerivedIds(IdGenerator):
+class _DerivedIds(RandomIdGenerator):
     """Returns the ids in `_next_ids` if they are set, and random ids otherwise."""
-
-    def __init__(self) -> None:
-        self._random = RandomIdGenerator()
 
     def generate_trace_id(self) -> int:
         derived = _next_ids.get()
-        return self._random.generate_trace_id() if derived is None else derived[0]
+        return super().generate_trace_id() if derived is None else derived[0]
 
     def generate_span_id(self) -> int:
         derived = _next_ids.get()
-        return self._random.generate_span_id() if derived is None else derived[1]
+        return super().generate_span_id() if derived is None else derived[1]
 
 
 def open_spans() -> Tracing:
     """Return a `Spans` with the tracer provider of the program, or with a new one from the `OTEL_…` variables.
 
-    If the variables name no exporter that can be used, return a `NoTracing`.
+    If the variables name no exporter that can be used, return a `Tracing` that creates none.
     """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         exporter = _exporter()
         if exporter is None:
-            return NoTracing()
+            return Tracing()
         provider = TracerProvider(resource=Resource.create({SERVICE_VERSION: version("photojobs"), **_service_name()}))
         provider.add_span_processor(BatchSpanProcessor(exporter))
         trace.set_tracer_provider(provider)
     return Spans(provider)
 
 
-class Spans:
+class Spans(Tracing):
     """Creates spans with a tracer provider of the OpenTelemetry SDK."""
 
     is_on = True
@@ -82,7 +79,7 @@ class Spans:
         self._provider = provider
         # A tracer copies the provider's generator when it is created, so only our tracer gets the derived ids.
         before: IdGenerator = provider.id_generator
-        provider.id_generator = _DerivedIds()  # type: ignore[assignment]
+        provider.id_generator = _DerivedIds()
         self._tracer = provider.get_tracer("photojobs", version("photojobs"))
         provider.id_generator = before  # type: ignore[assignment]
 
@@ -145,7 +142,7 @@ class Spans:
         return trace.set_span_in_context(NonRecordingSpan(parent), Context())
 
 
-class _JobSpan:
+class _JobSpan(JobSpan):
     def __init__(self, span: Span) -> None:
         self._span = span
 
