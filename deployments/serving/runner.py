@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
@@ -51,6 +51,13 @@ from task_definitions import Definitions, TaskDefinition, load_definitions
 from task_definitions.difference import DefinitionDifference, compare_definitions
 
 logger = logging.getLogger("photojobs.serving")
+
+#: The environment variable that names a file; the runner creates the file when every definition is served.
+READY_VARIABLE = "PHOTOJOBS_UP_READY"
+
+#: The environment variable that is set if this runner is the only one of its server. The runner may then pause
+#: deployments that it does not serve.
+OWN_SERVER_VARIABLE = "PHOTOJOBS_UP_OWN_SERVER"
 
 #: Seconds between two requests to Prefect for runs that are due. A run from the UI starts within twice this time.
 QUERY_SECONDS = 0.5
@@ -136,7 +143,7 @@ class Serving:
         self._report(definitions)
         for difference in compare_definitions(self._served, definitions):
             if difference.kind == "removed":
-                await self._pause(self._served[difference.name])
+                await self._pause(deployment_path(self._served[difference.name]))
                 del self._served[difference.name]
             else:
                 await self._serve(definitions[difference.name], difference)
@@ -154,7 +161,7 @@ class Serving:
         before = self._served.get(definition.name)
         if before is not None and deployment_path(before) != deployment_path(definition):
             # A new label means a new deployment. Without the pause, the former deployment's schedule would run too.
-            await self._pause(before)
+            await self._pause(deployment_path(before))
         self._served[definition.name] = definition
         logger.info("%s", difference)
 
@@ -185,7 +192,7 @@ class Serving:
         try:
             for deployment in await asyncio.to_thread(self._watched):
                 self._leave_to_pool(deployment)
-        except (httpx.HTTPError, PrefectException) as error:
+        except Exception as error:  # noqa: BLE001 - after an error here, no deployment would ever be checked again.
             self._say(f"the deployments on Prefect's server could not be checked; trying again: {error}")
 
     def _watched(self) -> list[DeploymentResponse]:
@@ -222,17 +229,16 @@ class Serving:
         self._served.pop((deployment.entrypoint or "").rpartition(".")[2], None)
         self._say_pooled(deployment)
 
-    async def _pause(self, definition: TaskDefinition) -> None:
-        if await asyncio.to_thread(_pause, deployment_path(definition)):
-            logger.info("%s: the definition was removed; its deployment is paused", definition.name)
+    async def _pause(self, path: str) -> None:
+        if await asyncio.to_thread(_pause, path):
+            logger.info("%s: its definition was removed; the deployment is paused", path)
 
     async def pause_removed(self) -> None:
         """Pause deployments whose definition was removed while no runner was up; call it once, after `update`."""
         definitions = load_definitions(self._settings.definitions, strict=False)
         known = {DRAIN_PATH, *(deployment_path(definition) for definition in definitions.values())}
         for path in await asyncio.to_thread(_served_before, known):
-            if await asyncio.to_thread(_pause, path):
-                logger.info("%s: its definition was removed; the deployment is paused", path)
+            await self._pause(path)
 
     def _report(self, definitions: Definitions) -> None:
         for error in definitions.errors:
@@ -280,8 +286,8 @@ async def serve(settings: Settings) -> None:
     if ready:
         create_private(Path(ready))
     watching = [
-        asyncio.create_task(_follow_files(serving)),
-        asyncio.create_task(_watch_deployments(serving)),
+        asyncio.create_task(_repeat(serving.follow_files, RELOAD_SECONDS)),
+        asyncio.create_task(_repeat(serving.watch_deployments, DEPLOYMENTS_SECONDS)),
     ]
     try:
         await runner.start()
@@ -290,24 +296,10 @@ async def serve(settings: Settings) -> None:
             task.cancel()
 
 
-#: The environment variable that names a file; the runner creates the file when every definition is served.
-READY_VARIABLE = "PHOTOJOBS_UP_READY"
-
-#: The environment variable that is set if this runner is the only one of its server. The runner may then pause
-#: deployments that it does not serve.
-OWN_SERVER_VARIABLE = "PHOTOJOBS_UP_OWN_SERVER"
-
-
-async def _follow_files(serving: Serving) -> None:
+async def _repeat(call: Callable[[], Awaitable[None]], pause_seconds: float) -> None:
     while True:
-        await asyncio.sleep(RELOAD_SECONDS)
-        await serving.follow_files()
-
-
-async def _watch_deployments(serving: Serving) -> None:
-    while True:
-        await asyncio.sleep(DEPLOYMENTS_SECONDS)
-        await serving.watch_deployments()
+        await asyncio.sleep(pause_seconds)
+        await call()
 
 
 def fingerprint(source: Path | None) -> Mapping[str, tuple[int, int]]:

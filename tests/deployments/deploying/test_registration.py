@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import cast
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 from uuid import UUID, uuid4
 
 import httpx
@@ -279,21 +279,27 @@ def test_a_definition_that_changed_while_the_server_was_away_is_served_later(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts: list[str] = []
+    # A proxy may answer with a page in place of JSON.
+    faults = [httpx.ConnectError("the server is restarted"), ValueError("no JSON")]
 
     async def update(_: Serving) -> None:
         attempts.append("update")
-        if len(attempts) == 1:
-            raise httpx.ConnectError("the server is restarted")
+        if len(attempts) <= len(faults):
+            raise faults[len(attempts) - 1]
 
     monkeypatch.setattr(Serving, "update", update)
+    monkeypatch.setattr(Serving, "_watched", Mock(side_effect=faults))
     monkeypatch.setattr(Serving, "update_choices", AsyncMock())
     served = Serving(Runner(name="test"), Settings.load(definitions=file))
     file.write_text(DECLARED + OTHER)
 
-    for _ in range(3):
+    for _ in faults:
+        asyncio.run(served.watch_deployments())
+        asyncio.run(served.follow_files())
+    for _ in range(2):
         asyncio.run(served.follow_files())
 
-    assert len(attempts) == 2
+    assert len(attempts) == 3
 
 
 def test_a_deployment_that_a_user_deleted_keeps_no_other_form_from_new_choices(
