@@ -18,6 +18,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.callables import ParameterSchema
+from pydantic import ValidationError
 
 from deployments.deploying.definitions_on_server import declaration
 from deployments.deploying.forms import NO_CHOICES, Choices, form_of
@@ -30,6 +31,7 @@ from storage.queue.lanes import PRIORITY_LANE_FROM
 from storage.settings import Settings
 from task_definitions import Schedule as DeclaredSchedule
 from task_definitions import TaskDefinition
+from task_definitions.errors import InvalidDefinition
 
 #: If a definition has more steps than this, its picture shows all steps one below the other instead of side by side.
 MAX_STEPS_SIDE_BY_SIDE = 4
@@ -54,18 +56,29 @@ def deployment_of(
     """Return the deployment of a definition. If `work_pool` is None, a runner of ours serves the deployment.
 
     `job_variables` replace variables of the work pool.
+
+    Raises:
+        MissingHandler: a step's type has no handler here.
+        InvalidDefinition: Prefect refuses a value of the definition, or its name is that of Drain Queue's flow.
     """
+    if definition.name == DRAIN:
+        raise InvalidDefinition("is the name of Drain Queue: give another name.", definition=DRAIN, field="name")
     flow = compile_task(definition)
-    deployment = flow.to_deployment(
-        name=deployment_name(definition),
-        description=_description(definition),
-        tags=[TAG, *(["user"] if definition.user_relevant else ["maintenance"])],
-        schedules=_schedules(definition, settings),
-        entrypoint_type=EntrypointType.MODULE_PATH,
-        work_pool_name=work_pool,
-        work_queue_name=None if work_pool is None else queue_of(definition),
-        job_variables=dict(job_variables or {}),
-    )
+    try:
+        deployment = flow.to_deployment(
+            name=deployment_name(definition),
+            description=_description(definition),
+            tags=[TAG, *(["user"] if definition.user_relevant else ["maintenance"])],
+            schedules=_schedules(definition, settings),
+            entrypoint_type=EntrypointType.MODULE_PATH,
+            work_pool_name=work_pool,
+            work_queue_name=None if work_pool is None else queue_of(definition),
+            job_variables=dict(job_variables or {}),
+        )
+    except ValidationError as error:
+        # Prefect knows fewer time zones than Python, which reads them from a disk that may ignore case.
+        problem = f"Prefect refuses the definition: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+        raise InvalidDefinition(problem, definition=definition.name) from None
     return _with_form(deployment, form_of(flow, choices, definition))
 
 

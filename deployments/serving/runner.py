@@ -49,6 +49,7 @@ from storage.errors import StorageError
 from storage.settings import Settings
 from task_definitions import Definitions, TaskDefinition, load_definitions
 from task_definitions.difference import DefinitionDifference, compare_definitions
+from task_definitions.errors import InvalidDefinition
 
 logger = logging.getLogger("photojobs.serving")
 
@@ -153,8 +154,8 @@ class Serving:
             # The deployment is built in a thread, because its first build imports handlers, and because Prefect's
             # function returns a coroutine if its thread has an event loop.
             deployment = await asyncio.to_thread(self._deployment, definition)
-        except MissingHandler as error:
-            self._say(f"{definition.name}: {error}")
+        except (MissingHandler, InvalidDefinition) as error:
+            self._say(f"{definition.name}: {error}" if isinstance(error, MissingHandler) else str(error))
             return
         if not await self._register(deployment):
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zoneinfo
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -45,6 +46,7 @@ switched:
   schedule: 30 2 * * *
   steps: [{type: manifest_check, priority: 95}]
 """
+RESERVED = "drain_queue: {label: Drain, scope: project, steps: [{type: trash_maintenance, priority: 89}]}\n"
 OTHER = "other: {label: Other, scope: project, steps: [{type: trash_maintenance, priority: 89}]}\n"
 
 Again = Callable[[str], None]
@@ -318,6 +320,23 @@ def test_a_deployment_that_a_user_deleted_keeps_no_other_form_from_new_choices(
     assert form is not None
     assert "anna" in str(form["properties"]["tenant_id"])
     assert caplog.messages == []
+
+
+def test_a_definition_that_prefect_refuses_keeps_no_other_from_being_served(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner, "load_definitions", partial(load_definitions, builtin=False))
+    # A disk that ignores case has this time zone, and Prefect does not know it.
+    monkeypatch.setattr(zoneinfo, "ZoneInfo", lambda name: UTC)
+    file.write_text(DECLARED.replace("30 2 * * *", "{cron: 30 2 * * *, timezone: europe/berlin}") + OTHER + RESERVED)
+    served = AsyncMock(return_value=True)
+    monkeypatch.setattr(Serving, "_register", served)
+
+    asyncio.run(Serving(Runner(name="test"), Settings.load(definitions=file)).update())
+
+    assert [call.args[0].full_name for call in served.await_args_list] == ["other/Other"]
+    assert any("switched: " in text and "europe/berlin" in text for text in caplog.messages)
+    assert any("drain_queue: name: " in text for text in caplog.messages)
 
 
 @pytest.mark.parametrize("joins", ["before it is served", "while it is served"])
