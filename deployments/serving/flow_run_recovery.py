@@ -1,9 +1,9 @@
 """Finds tasks whose flow run died, and asks Prefect to run them.
 
-The module also reports to Prefect the end of tasks whose flow run died. It runs no job itself. Each call of
-`recover_flow_runs` reads the database again. `deployments.serving.up` decides how often it is called.
-`deployments.serving.canceled_runs` ends canceled flow runs, `deployments.serving.drain_requests` asks for runs of
-standalone jobs, and `storage.queue.rescue` queues the jobs of dead processes again.
+The module also reports to Prefect the end of tasks whose flow run died. It runs no job itself. `deployments.serving.up`
+decides how often it searches. `deployments.serving.canceled_runs` ends canceled flow runs,
+`deployments.serving.drain_requests` asks for runs of standalone jobs, and `storage.queue.rescue` queues the jobs of
+dead processes again.
 """
 
 from __future__ import annotations
@@ -75,47 +75,131 @@ START_SECONDS = 60
 #: The same for a run of a work pool. It is longer, because the image of the container may have to be downloaded first.
 POOL_START_SECONDS = 900
 
-#: The tasks that `recover_flow_runs` found without a recent heartbeat. A key is the task's id with its last heartbeat,
-#: and its value is the monotonic time of the first look that found this heartbeat.
-SilentTasks = dict[tuple[str, datetime | None], float]
 
-
-def recover_flow_runs(runtime: Runtime, *, silent: SilentTasks | None = None) -> None:
-    """Restart dead flow runs, end canceled ones, and request missing ones.
+class FlowRunRecovery:
+    """Searches for flow runs that died, were canceled or are missing, as often as `search` is called.
 
     Args:
         runtime: the runtime of this process.
-        silent: a memory that the caller keeps for the next call, empty at first. With it, a process counts as dead only
-            if two looks, more than one heartbeat interval apart, find the same last heartbeat. After the machine has
-            slept, or the database was unavailable, no task has a recent heartbeat until its process writes one.
+        doubts: whether a process counts as dead only if two searches, more than one heartbeat interval apart, find the
+            same last heartbeat. After the machine has slept, or the database was unavailable, no task has a recent
+            heartbeat until its process writes one.
     """
-    with get_client(sync_client=True) as client:
-        begun = begun_runs(client)
-        restart_dead_runs(client, runtime.database, begun)
-        report_ended_tasks(client, runtime.database, begun)
-        end_canceled_runs(client, runtime.database)
-        _recover_tasks(client, runtime, _unfollowed_tasks(runtime, silent))
 
+    def __init__(self, runtime: Runtime, *, doubts: bool = True) -> None:
+        self._settings = runtime.settings
+        self._database = runtime.database
+        self._tasks = TasksRepository(runtime.database)
+        self._doubts = doubts
+        #: When a task with this last heartbeat was first found, on the monotonic clock.
+        self._silent_since: dict[tuple[str, datetime | None], float] = {}
+        #: The ids of the paused states because of which tasks were put on hold. If a user releases a task, it stays so.
+        self._paused: set[UUID] = set()
+        #: The types of tasks for which Prefect started no flow run in this search. It is not asked again.
+        self._refused: set[str] = set()
 
-def _unfollowed_tasks(runtime: Runtime, silent: SilentTasks | None) -> list[Task]:
-    """Return the unfinished tasks that no process follows; see `recover_flow_runs` for `silent`."""
-    heartbeat_seconds, now = runtime.settings.heartbeat_seconds, time.monotonic()
-    silent_seconds = max(WAITER_STALE_SECONDS, 3 * heartbeat_seconds)
-    found = TasksRepository(runtime.database).list_unfollowed(silent_seconds=silent_seconds)
-    if silent is None:
-        return found
-    seen = {(task.id, task.attended_at): silent.get((task.id, task.attended_at), now) for task in found}
-    silent.clear()
-    silent.update(seen)
-    certain_from = now - DOUBT_HEARTBEATS * heartbeat_seconds
-    return [task for task in found if task.attended_at is None or seen[task.id, task.attended_at] <= certain_from]
+    def search(self) -> None:
+        """Restart dead flow runs, end canceled ones, and request missing ones."""
+        with get_client(sync_client=True) as client:
+            begun = begun_runs(client)
+            restart_dead_runs(client, self._database, begun)
+            report_ended_tasks(client, self._database, begun)
+            end_canceled_runs(client, self._database)
+            self._recover_tasks(client, self._unfollowed_tasks())
+
+    def _unfollowed_tasks(self) -> list[Task]:
+        """Return the unfinished tasks that no process follows."""
+        heartbeat_seconds, now = self._settings.heartbeat_seconds, time.monotonic()
+        silent_seconds = max(WAITER_STALE_SECONDS, 3 * heartbeat_seconds)
+        tasks = self._tasks.list_unfollowed(silent_seconds=silent_seconds)
+        found = {(task.id, task.attended_at): task for task in tasks}
+        self._silent_since = {key: self._silent_since.get(key, now) for key in found}
+        certain_from = now - DOUBT_HEARTBEATS * heartbeat_seconds
+        return [
+            task
+            for key, task in found.items()
+            if not self._doubts or task.attended_at is None or self._silent_since[key] <= certain_from
+        ]
+
+    def _recover_tasks(self, client: SyncPrefectClient, unfollowed: list[Task]) -> None:
+        if not unfollowed:
+            return
+        known = {task.flow_run_id for task in unfollowed}
+        active, runs = runs_under_way(client), _flow_runs(client, unfollowed)
+        served = _served(client, [*active, *runs.values()])
+        under_way = sum(
+            _will_begin(run, served) if str(run.id) in known or run.state_type == StateType.SCHEDULED else True
+            for run in active
+        )
+        self._refused.clear()
+        for task in unfollowed:
+            run, may_start = runs.get(task.flow_run_id), under_way < self._settings.max_flow_runs
+            try:
+                under_way += self._recover_task(client, task, run, served=served, may_start=may_start)
+            except CorruptDefinition as error:
+                _warn_once(task.id, str(error))
+
+    def _recover_task(
+        self,
+        client: SyncPrefectClient,
+        task: Task,
+        run: FlowRun | None,
+        *,
+        served: Collection[UUID],
+        may_start: bool,
+    ) -> bool:
+        """Restart or request the flow run of a task that no process follows, or cancel or hold the task.
+
+        Return True if a flow run starts; without `may_start`, none starts.
+        """
+        state = None if run is None else run.state
+        if run is None or state is None or state.type == StateType.COMPLETED:
+            return may_start and self._continue_in_new_run(client, task, None)
+        if state.type in (StateType.CANCELLED, StateType.CANCELLING):
+            end_as_canceled(client, self._tasks, run, task)
+        elif state.type == StateType.PAUSED:
+            if state.id not in self._paused:
+                pause_task(self._database, task.id)
+                self._paused.add(state.id)
+        elif may_start and run.deployment_id not in served:
+            return self._continue_in_new_run(client, task, run)
+        elif may_start and not _will_begin(run, served):
+            # The process of the flow run died: Prefect restarts the same flow run, which continues the same task.
+            delay = _restart_delay(client.read_flow_run_states(run.id))
+            logger.info(
+                "task %s: its flow run died; the flow run is restarted in %.0f s",
+                task.id,
+                delay,
+                extra=about_task(task),
+            )
+            _restart(client, run, after_seconds=delay)
+            return True
+        return False
+
+    def _continue_in_new_run(self, client: SyncPrefectClient, task: Task, dead: FlowRun | None) -> bool:
+        """Request another flow run for a task, and show its dead one as `Crashed`; return True if a flow run starts."""
+        flow_run_id = None if task.type in self._refused else request_flow_run(task)
+        if flow_run_id is None:
+            self._refused.add(task.type)
+        if flow_run_id is None or flow_run_id == task.flow_run_id:
+            return False
+        self._tasks.link_flow_run(task.id, flow_run_id)
+        if dead is not None:
+            logger.info(
+                "task %s: its flow run died and cannot be restarted, because its deployment is missing; another flow "
+                "run continues the task",
+                task.id,
+                extra=about_task(task),
+            )
+            _show_as_crashed(client, dead, f"Its process died. Flow run {flow_run_id} continues its task.")
+        return True
 
 
 def revive_runs_left_behind(runtime: Runtime) -> int:
     """Restart flow runs whose runner died before they wrote or retried a task; return how many were restarted.
 
     Such a run was about to write its task, to retry an ended task, to make a plan, or to run standalone jobs.
-    `recover_flow_runs` cannot find it. Call this function before a runner starts. A run whose deployment is missing
+    `FlowRunRecovery` cannot find it. Call this function before a runner starts. A run whose deployment is missing
     becomes `Crashed`. Runs of work pools are left to their workers.
     """
     tasks = TasksRepository(runtime.database)
@@ -148,7 +232,7 @@ def restart_dead_runs(client: SyncPrefectClient, database: Database, begun: Iter
     """Restart runs whose process died before it wrote or retried their task; return how many were restarted.
 
     Prefect shows such a run as `Crashed`; or as `Pending`, if the runner could not report the death to Prefect's
-    server. `recover_flow_runs` restarts runs of unfinished tasks, and `report_ended_tasks` reports the end of ended
+    server. `FlowRunRecovery` restarts runs of unfinished tasks, and `report_ended_tasks` reports the end of ended
     tasks. Runs of work pools are left to their workers.
     """
     tasks, lead = TasksRepository(database), server_lead(client, database)
@@ -224,28 +308,6 @@ def _last_start(states: Iterable[State]) -> State | None:
     return max(begun, key=lambda state: state.timestamp, default=None)
 
 
-def _recover_tasks(client: SyncPrefectClient, runtime: Runtime, unfollowed: list[Task]) -> None:
-    if not unfollowed:
-        return
-    known = {task.flow_run_id for task in unfollowed}
-    active, runs = runs_under_way(client), _flow_runs(client, unfollowed)
-    served = _served(client, [*active, *runs.values()])
-    under_way = sum(
-        _will_begin(run, served) if str(run.id) in known or run.state_type == StateType.SCHEDULED else True
-        for run in active
-    )
-    most = runtime.settings.max_flow_runs
-    refused = set[str]()
-    for task in unfollowed:
-        run = runs.get(task.flow_run_id)
-        try:
-            under_way += _recover_task(
-                client, runtime.database, task, run, served=served, may_start=under_way < most, refused=refused
-            )
-        except CorruptDefinition as error:
-            _warn_once(task.id, str(error))
-
-
 @lru_cache(maxsize=1_000)
 def _warn_once(task_id: str, reason: str) -> None:
     logger.warning("task %s: no flow run can be requested: %s Then cancel this task.", task_id, reason)
@@ -281,62 +343,6 @@ def _will_begin(run: FlowRun, served: Collection[UUID]) -> bool:
         return True
     limit = timedelta(seconds=START_SECONDS if run.work_pool_name is None else POOL_START_SECONDS)
     return state.type == StateType.PENDING and state.timestamp > datetime.now(UTC) - limit
-
-
-def _recover_task(
-    client: SyncPrefectClient,
-    database: Database,
-    task: Task,
-    run: FlowRun | None,
-    *,
-    served: Collection[UUID],
-    may_start: bool,
-    refused: set[str],
-) -> bool:
-    """Restart or request the flow run of a task that no process follows, or cancel or hold the task.
-
-    Return True if a flow run starts; without `may_start`, none starts. `refused` has the types of tasks for which
-    Prefect started no flow run: it is not asked again for another task of the type.
-    """
-    state = None if run is None else run.state
-    if run is None or state is None or state.type == StateType.COMPLETED:
-        return may_start and _continue_in_new_run(client, database, task, None, refused)
-    if state.type in (StateType.CANCELLED, StateType.CANCELLING):
-        end_as_canceled(client, TasksRepository(database), run, task)
-    elif state.type == StateType.PAUSED:
-        pause_task(database, task.id)
-    elif may_start and run.deployment_id not in served:
-        return _continue_in_new_run(client, database, task, run, refused)
-    elif may_start and not _will_begin(run, served):
-        # The process of the flow run died: Prefect restarts the same flow run, which continues the same task.
-        delay = _restart_delay(client.read_flow_run_states(run.id))
-        logger.info(
-            "task %s: its flow run died; the flow run is restarted in %.0f s", task.id, delay, extra=about_task(task)
-        )
-        _restart(client, run, after_seconds=delay)
-        return True
-    return False
-
-
-def _continue_in_new_run(
-    client: SyncPrefectClient, database: Database, task: Task, dead: FlowRun | None, refused: set[str]
-) -> bool:
-    """Request another flow run for a task, and show its dead one as `Crashed`; return True if a flow run starts."""
-    flow_run_id = None if task.type in refused else request_flow_run(task)
-    if flow_run_id is None:
-        refused.add(task.type)
-    if flow_run_id is None or flow_run_id == task.flow_run_id:
-        return False
-    TasksRepository(database).link_flow_run(task.id, flow_run_id)
-    if dead is not None:
-        logger.info(
-            "task %s: its flow run died and cannot be restarted, because its deployment is missing; another flow run "
-            "continues the task",
-            task.id,
-            extra=about_task(task),
-        )
-        _show_as_crashed(client, dead, f"Its process died. Flow run {flow_run_id} continues its task.")
-    return True
 
 
 def _restart(client: SyncPrefectClient, run: FlowRun, *, after_seconds: float = 0) -> None:

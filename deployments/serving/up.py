@@ -202,20 +202,20 @@ def _prepare_runs(runtime: Runtime) -> None:
 @contextmanager
 def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
     from deployments.serving.drain_requests import DrainRequests
-    from deployments.serving.flow_run_recovery import SilentTasks, recover_flow_runs
+    from deployments.serving.flow_run_recovery import FlowRunRecovery
     from deployments.serving.scheduled_run_names import name_scheduled_runs
 
     stopped = threading.Event()
 
     def run() -> None:
-        silent: SilentTasks = {}
+        recovery = FlowRunRecovery(runtime)
         drain_requests = DrainRequests(runtime.database)
         for number in count():
             if stopped.wait(RECOVERY_SECONDS):
                 return
             failed = "flow runs of dead processes could not be searched for"
             try:
-                recover_flow_runs(runtime, silent=silent)
+                recovery.search()
                 failed = "no run of Drain Queue could be requested for standalone jobs"
                 drain_requests.request_if_needed()
                 if number % NAMING_ROUNDS == 0:

@@ -16,7 +16,7 @@ from prefect.states import Cancelled, Completed, Crashed, Running, Scheduled, Su
 from deployments.deploying.runner_deployments import drain_deployment
 from deployments.serving import drain_requests, flow_run_recovery
 from deployments.serving.drain_requests import DrainRequests
-from deployments.serving.flow_run_recovery import MAX_RESTARTS, recover_flow_runs
+from deployments.serving.flow_run_recovery import MAX_RESTARTS, FlowRunRecovery
 from flows.process.runtime import Runtime
 from storage import JobsRepository
 from storage.settings import Settings
@@ -33,7 +33,7 @@ def test_standalone_jobs_wait_only_for_a_drain_that_takes_them_and_for_what_user
         deployment_id = drain_deployment().apply()
         assert isinstance(deployment_id, UUID)
         drains = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]))
-        requests = DrainRequests(runtime.database)
+        recovery, requests = FlowRunRecovery(runtime), DrainRequests(runtime.database)
         found: dict[str, tuple[int, list[str]]] = {}
 
         def search(case: str) -> None:
@@ -41,7 +41,7 @@ def test_standalone_jobs_wait_only_for_a_drain_that_takes_them_and_for_what_user
             before = len(client.read_flow_runs(flow_run_filter=drains))
             caplog.clear()
             for _ in range(2):
-                recover_flow_runs(runtime)
+                recovery.search()
                 requests.request_if_needed()
             added = len(client.read_flow_runs(flow_run_filter=drains)) - before
             found[case] = added, [one.getMessage() for one in caplog.records if one.name == "photojobs.drain"]

@@ -10,19 +10,20 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Completed, Crashed, Pending, Running
+from prefect.states import Completed, Crashed, Pending, Running, Suspended
 from sqlalchemy import update
 
 from deployments.deploying.registration import pause_missing
 from deployments.deploying.runner_deployments import deployment_of
 from deployments.serving import flow_run_recovery
-from deployments.serving.flow_run_recovery import SilentTasks, recover_flow_runs, runs_under_way
+from deployments.serving.flow_run_recovery import FlowRunRecovery, runs_under_way
 from flows.orchestration.compiler import compile_task
 from flows.process.runtime import Runtime
 from flows.starting.new_task import new_task
 from storage import Database, TasksRepository
 from storage.database import tables
 from storage.database.clock import system_clock
+from storage.queue.holds import HoldKind, HoldsRepository
 from storage.settings import Settings
 from task_definitions import TaskDefinition, load_definitions
 
@@ -52,8 +53,10 @@ def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
             lambda client: [run for run in runs_under_way(client) if run.deployment_id == deployment_id],
         )
 
+        recovery = FlowRunRecovery(runtime, doubts=False)
+
         def asked_for() -> list[UUID]:
-            recover_flow_runs(runtime)
+            recovery.search()
             return [UUID(run_id) for task_id in ids if (run_id := tasks.get(task_id).flow_run_id) is not None]
 
         first = asked_for()
@@ -67,14 +70,14 @@ def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
         assert len(asked_for()) == 3
         # It has not begun within a minute, so its process is dead.
         monkeypatch.setattr(flow_run_recovery, "START_SECONDS", -1)
-        recover_flow_runs(runtime)
+        recovery.search()
         assert client.read_flow_run(first[0]).state_name == "AwaitingRetry"
 
         def seconds_until_restart(begun: State) -> float:
             """Let the process of the first flow run die in a state, and return the delay of its next start."""
             for state in (begun, Crashed()):
                 client.set_flow_run_state(first[0], state, force=True)
-            recover_flow_runs(runtime)
+            recovery.search()
             restarted = client.read_flow_run(first[0]).state
             assert restarted is not None
             assert restarted.name == "AwaitingRetry"
@@ -152,12 +155,18 @@ def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
             lambda client: [run for run in runs_under_way(client) if run.deployment_id in ids],
         )
         slept = begun(client.create_flow_run_from_deployment(deployment_id), definition)
+        paused = begun(client.create_flow_run_from_deployment(deployment_id), definition)
+        client.set_flow_run_state(UUID(paused), Suspended(), force=True)
+        holds = HoldsRepository(later)
 
-        silent: SilentTasks = {}
-        recover_flow_runs(runtime, silent=silent)
-        # The machine slept: the process of the last run writes its heartbeat after the first look.
+        recovery = FlowRunRecovery(runtime)
+        recovery.search()
+        # The machine slept: the process of a run writes its heartbeat after the first look.
         tasks.heartbeat([slept])
-        recover_flow_runs(runtime, silent=silent)
+        recovery.search()
+        assert holds.get(HoldKind.TASK, paused) is not None
+        # A worker is to run the task although its flow run is paused.
+        holds.release(HoldKind.TASK, paused)
         for task_id, first, wanted in (
             (without, without, deployment_id),
             (of_deleted, of_deleted, deployment_id),
@@ -180,7 +189,8 @@ def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
         client.set_flow_run_state(UUID(image), Pending(), force=True)
         monkeypatch.setattr(flow_run_recovery, "START_SECONDS", -1)
         for _ in range(2):
-            recover_flow_runs(runtime, silent=silent)
+            recovery.search()
+        assert holds.get(HoldKind.TASK, paused) is None
         assert client.read_flow_run(UUID(slept)).state_name == "AwaitingRetry"
         assert client.read_flow_run(UUID(image)).state_name == "Pending"
         for each in (deployment_id, before, now, pooled):
