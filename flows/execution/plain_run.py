@@ -15,7 +15,7 @@ from flows.execution.sweep import Sweeper
 from flows.process.database_retry import retry_while_unavailable
 from flows.process.runtime import Runtime
 from storage.queue.tasks import TasksRepository
-from storage.records import Job, Task
+from storage.records import Job
 from storage.reports.task_summary import TaskSummary, summarize_task
 
 
@@ -43,24 +43,12 @@ def run_plainly(task_id: str, runtime: Runtime) -> TaskSummary:
 class _PlainStep(StepSource["Future[Job | None]"]):
     """The jobs of a step. A future of this process shows the end of each job."""
 
-    def __init__(self, task: Task, runtime: Runtime) -> None:
-        super().__init__(task, runtime)
-        self.errors: list[BaseException] = []
-
     def begin(self, jobs: Sequence[Job]) -> Iterator[Future[Job | None]]:
         """Start to follow the jobs. Yield a future for the end of each job."""
         for job in jobs:
             yield self._runtime.followed.follow(job.id, FollowedRun(self._runtime))
 
     def note_ended(self, futures: Sequence[Future[Job | None]]) -> None:
-        """Collect the errors of the jobs that have ended, for `raise_error`."""
-        self.errors += [error for future in futures if (error := future.exception()) is not None]
-
-    def is_stopped(self) -> bool:
-        """Return whether the run must begin no more jobs."""
-        return bool(self.errors) or super().is_stopped()
-
-    def raise_error(self) -> None:
-        """Raise the first error of a followed job."""
-        if self.errors:
-            raise self.errors[0]
+        """Raise the first error of a followed job, to end the run."""
+        for future in futures:
+            future.result()

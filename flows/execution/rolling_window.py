@@ -146,9 +146,7 @@ def follow_steps(
         if task.is_final:
             return task
         step_index = task.step_index
-        step = begin_step(task)
-        window.follow(step)
-        step.raise_error()
+        window.follow(begin_step(task))
 
 
 class StepSource(Source[AnyFuture]):
@@ -187,6 +185,3 @@ class StepSource(Source[AnyFuture]):
     def is_stopped(self) -> bool:
         """Return whether this process was asked to stop working on the task."""
         return self._stopping.is_set()
-
-    def raise_error(self) -> None:
-        """Do nothing by default. A subclass can raise the first error of a followed job, to end the run."""

@@ -14,14 +14,14 @@ import pytest
 
 from flows import catalog, run_task, step
 from flows.api.start import start_task
-from flows.execution import plain_run
+from flows.execution import followed_run, plain_run
 from flows.execution.plain_run import run_plainly
 from flows.execution.rolling_window import RollingWindow, Source, StepSource
 from flows.handlers.step_context import StepContext
 from flows.process.job_follower import JobFollower
 from flows.process.runtime import Runtime
 from storage import HoldsRepository, JobsRepository, TasksRepository
-from storage.errors import DatabaseBusy
+from storage.errors import DatabaseBusy, SchemaMismatch
 from storage.records import Job
 from tests.flows.conftest import add_photos
 from tests.waiting import wait_until
@@ -357,3 +357,23 @@ def test_as_many_are_followed_as_the_window_holds_and_each_once(runtime: Runtime
                 future.end()
     assert sorted(source.begun) == list(range(10))
     assert not window.followed
+
+
+def test_an_error_of_one_job_ends_the_run_and_returns_the_others_to_the_queue(
+    runtime: Runtime, stage: Any, define: Any, photo_ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = define("breaks_off", {"type": "count", "priority": 50, "chunk_size": 1})
+    started = start_task(type=definition, tenant_id="user_0", items=[{"photo_id": id_} for id_ in photo_ids])
+    run = followed_run.run_claimed_job
+
+    def fail_first(job: Any, *arguments: Any, **named: Any) -> Any:
+        if job.id == started.job_ids[0]:
+            raise SchemaMismatch("another version has changed the tables")
+        return run(job, *arguments, **named)
+
+    monkeypatch.setattr(followed_run, "run_claimed_job", fail_first)
+    with pytest.raises(SchemaMismatch):
+        run_plainly(started.task_id, runtime)
+    monkeypatch.undo()
+
+    assert "failed" not in _statuses(runtime, started.task_id)
