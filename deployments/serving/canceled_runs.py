@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelled
 
 from deployments.serving.our_flow_runs import has_ended_within, our_runs
-from flows.orchestration.server_clock import server_lead
+from flows.orchestration.server_clock import NO_LEAD
 from flows.orchestration.task_flow import BY_FLOW_RUN, task_of
 from storage.database.engine import Database
 from storage.queue.tasks import TasksRepository
@@ -27,13 +27,13 @@ CANCELING_SECONDS = 45
 CANCELED_WITHIN = timedelta(minutes=10)
 
 
-def end_canceled_runs(client: SyncPrefectClient, database: Database) -> None:
+def end_canceled_runs(client: SyncPrefectClient, database: Database, *, lead: timedelta = NO_LEAD) -> None:
     """End canceled flow runs without a process, which Prefect would leave in `Cancelling`.
 
     Such a run had not begun, was paused, or had lost its process. If Prefect's server has ended a run itself, this
-    function cancels the run's task.
+    function cancels the run's task. `lead` is the result of `server_lead`.
     """
-    tasks, lead = TasksRepository(database), server_lead(client, database)
+    tasks = TasksRepository(database)
     long_ago = database.clock() + lead - timedelta(seconds=CANCELING_SECONDS)
     for run in our_runs(client, StateType.CANCELLING):
         # If a runner has a process for this run, the runner ends the run within seconds. A process that is just

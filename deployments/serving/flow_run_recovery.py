@@ -37,7 +37,7 @@ from deployments.serving.our_flow_runs import (
     was_due_before,
 )
 from flows.execution.sweep import DOUBT_HEARTBEATS
-from flows.orchestration.server_clock import server_lead
+from flows.orchestration.server_clock import NO_LEAD, server_lead
 from flows.orchestration.task_flow import RESTARTED, final_state, task_of
 from flows.process.retry_delay import backoff_seconds
 from flows.process.runtime import Runtime
@@ -101,10 +101,10 @@ class FlowRunRecovery:
     def search(self) -> None:
         """Restart dead flow runs, end canceled ones, and request missing ones."""
         with get_client(sync_client=True) as client:
-            begun = begun_runs(client)
-            restart_dead_runs(client, self._database, begun)
-            report_ended_tasks(client, self._database, begun)
-            end_canceled_runs(client, self._database)
+            begun, lead = begun_runs(client), server_lead(client, self._database)
+            restart_dead_runs(client, self._database, begun, lead=lead)
+            report_ended_tasks(client, self._database, begun, lead=lead)
+            end_canceled_runs(client, self._database, lead=lead)
             self._recover_tasks(client, self._unfollowed_tasks())
 
     def _unfollowed_tasks(self) -> list[Task]:
@@ -228,14 +228,16 @@ def begun_runs(client: SyncPrefectClient) -> list[FlowRun]:
     return [*our_runs(client, StateType.PENDING, StateType.RUNNING, StateType.PAUSED), *crashed]
 
 
-def restart_dead_runs(client: SyncPrefectClient, database: Database, begun: Iterable[FlowRun]) -> int:
+def restart_dead_runs(
+    client: SyncPrefectClient, database: Database, begun: Iterable[FlowRun], *, lead: timedelta = NO_LEAD
+) -> int:
     """Restart runs whose process died before it wrote or retried their task; return how many were restarted.
 
     Prefect shows such a run as `Crashed`; or as `Pending`, if the runner could not report the death to Prefect's
     server. `FlowRunRecovery` restarts runs of unfinished tasks, and `report_ended_tasks` reports the end of ended
     tasks. Runs of work pools are left to their workers.
     """
-    tasks, lead = TasksRepository(database), server_lead(client, database)
+    tasks = TasksRepository(database)
     restarted = 0
     left = [
         run for run in begun if run.state_type in (StateType.PENDING, StateType.CRASHED) and run.work_pool_name is None
@@ -257,13 +259,15 @@ def restart_dead_runs(client: SyncPrefectClient, database: Database, begun: Iter
     return restarted
 
 
-def report_ended_tasks(client: SyncPrefectClient, database: Database, begun: Iterable[FlowRun]) -> int:
+def report_ended_tasks(
+    client: SyncPrefectClient, database: Database, begun: Iterable[FlowRun], *, lead: timedelta = NO_LEAD
+) -> int:
     """Report to Prefect the end of each task whose flow run could not report it; return how many there were.
 
     Prefect shows a flow run that died as `Crashed`, or as `Running` if its runner died as well. A suspended run has
     no process; its task may have been canceled, or released from its hold and run by a worker.
     """
-    tasks, lead = TasksRepository(database), server_lead(client, database)
+    tasks = TasksRepository(database)
     reported = 0
     for run in begun:
         task = task_of(run, tasks)

@@ -12,6 +12,9 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from storage.database.engine import Database
 
+#: The result of `server_lead` if the clocks agree.
+NO_LEAD = timedelta()
+
 #: A smaller difference counts as none, because the server states its time in whole seconds.
 TOLERATED = timedelta(seconds=2)
 
@@ -22,5 +25,5 @@ def server_lead(client: SyncPrefectClient, database: Database) -> timedelta:
     To compare a moment of a task with the timestamp of a state, add the result to the moment.
     """
     date = client.request("GET", "/health").headers.get("Date")
-    lead = timedelta() if date is None else parsedate_to_datetime(date) - database.clock()
-    return lead if abs(lead) > TOLERATED else timedelta()
+    lead = NO_LEAD if date is None else parsedate_to_datetime(date) - database.clock()
+    return lead if abs(lead) > TOLERATED else NO_LEAD

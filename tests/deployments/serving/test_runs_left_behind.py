@@ -26,6 +26,7 @@ from deployments.serving.flow_run_recovery import (
 from deployments.serving.scheduled_run_names import PLANNED_TAG, name_scheduled_runs
 from flows.api.start import start_task
 from flows.execution.worker import drain_queue
+from flows.orchestration.server_clock import server_lead
 from flows.process.runtime import Runtime
 from storage.database import tables
 from storage.database.clock import system_clock
@@ -163,8 +164,9 @@ def test_the_end_of_a_task_is_reported_if_its_flow_run_died_before_it_could(
         with runtime.database.begin() as connection:
             is_canceled = tables.tasks.c.status == "canceled"
             connection.execute(update(tables.tasks).where(is_canceled).values(finished_at=ended_at))
-        report_ended_tasks(client, runtime.database, begun_runs(client))
-        restart_dead_runs(client, runtime.database, begun_runs(client))
+        lead = server_lead(client, runtime.database)
+        report_ended_tasks(client, runtime.database, begun_runs(client), lead=lead)
+        restart_dead_runs(client, runtime.database, begun_runs(client), lead=lead)
         revive_runs_left_behind(runtime)
         restarted = names()
         client.delete_deployment(deployment_id)
