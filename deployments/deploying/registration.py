@@ -125,14 +125,11 @@ def restore_parameters(
 
 def remove_stale_runs(
     client: SyncPrefectClient, deployment_id: UUID, declared: Iterable[DeploymentScheduleCreate]
-) -> int:
+) -> None:
     """Remove the planned runs that no schedule of a deployment asks for, and plan its runs again.
 
     The server's scheduler first reads a schedule, and writes its runs a moment later. If a user changes, switches off
     or deletes the schedule in between, or pauses the deployment, these runs are stale, and Prefect never removes them.
-
-    Returns:
-        The number of runs that were removed.
     """
     of_deployment = FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
@@ -145,7 +142,7 @@ def remove_stale_runs(
     deployment = client.read_deployment(deployment_id)
     parameters = {each.slug: each.parameters for each in declared if each.parameters}
     active = {str(each.id): each for each in deployment.schedules if each.active and not deployment.paused}
-    removed = 0
+    has_removed = False
     for schedule_id, planned in _by_schedule(runs, after=began_at).items():
         schedule = active.get(schedule_id)
         moments = set() if schedule is None else _moments(schedule, planned)
@@ -153,10 +150,9 @@ def remove_stale_runs(
         for moment, run in planned:
             if moment not in moments or not expected.keys() <= run.parameters.keys():
                 client.delete_flow_run(run.id)
-                removed += 1
-    if removed and not deployment.paused:
+                has_removed = True
+    if has_removed and not deployment.paused:
         plan_runs(client, deployment_id, since=began_at)
-    return removed
 
 
 def _by_schedule(runs: Iterable[FlowRun], *, after: datetime) -> dict[str, list[tuple[datetime, FlowRun]]]:

@@ -261,14 +261,13 @@ def restart_dead_runs(
 
 def report_ended_tasks(
     client: SyncPrefectClient, database: Database, begun: Iterable[FlowRun], *, lead: timedelta = NO_LEAD
-) -> int:
-    """Report to Prefect the end of each task whose flow run could not report it; return how many there were.
+) -> None:
+    """Report to Prefect the end of each task whose flow run could not report it.
 
     Prefect shows a flow run that died as `Crashed`, or as `Running` if its runner died as well. A suspended run has
     no process; its task may have been canceled, or released from its hold and run by a worker.
     """
     tasks = TasksRepository(database)
-    reported = 0
     for run in begun:
         task = task_of(run, tasks)
         if task is None or task.finished_at is None or not task.is_final:
@@ -290,8 +289,6 @@ def report_ended_tasks(
                 task.id,
             )
             client.set_flow_run_state(run.id, final_state(summarize_task(database, task.id)), force=True)
-            reported += 1
-    return reported
 
 
 def _has_begun_nothing(task: Task | None, started: State | None, lead: timedelta) -> bool:

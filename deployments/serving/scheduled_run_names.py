@@ -14,14 +14,11 @@ from flows.starting.deployment_names import flow_run_name
 PLANNED_TAG = "auto-scheduled"
 
 
-def name_scheduled_runs() -> int:
-    """Give planned runs of our deployments their final names; return how many names were changed."""
-    named = 0
+def name_scheduled_runs() -> None:
+    """Give planned runs of our deployments their final names."""
     with get_client(sync_client=True) as client:
         flow_name = cache(lambda flow_id: client.read_flow(flow_id).name)
         for run in our_runs(client, StateType.SCHEDULED, tags=[PLANNED_TAG]):
             name = flow_run_name(flow_name(run.flow_id), run.parameters)
             if run.name != name:
                 client.update_flow_run(run.id, name=name)
-                named += 1
-    return named

@@ -38,9 +38,6 @@ from task_definitions.wording import quantity
 
 logger = logging.getLogger("photojobs.up")
 
-#: Prefect's default port.
-DEFAULT_PORT = 4200
-
 #: Seconds between two searches for tasks and jobs that no process follows.
 RECOVERY_SECONDS = 5.0
 
@@ -70,14 +67,14 @@ class Running:
 
 
 @contextmanager
-def up(settings: Settings, *, home: Path, host: str = LOOPBACK, port: int | None = DEFAULT_PORT) -> Iterator[Running]:
+def up(settings: Settings, *, home: Path, port: int | None, host: str = LOOPBACK) -> Iterator[Running]:
     """Run the server and everything that runs tasks during the block; at its end, return running jobs to the queue.
 
     Args:
         settings: where the database, the library and the definitions are.
         home: the folder for the server's database, the logs, and marker files of running processes.
-        host: the address that an embedded server listens on; by default the loopback.
         port: the port of the embedded server; None for any free port.
+        host: the address that an embedded server listens on; by default the loopback.
 
     Raises:
         AlreadyUp: another `up` uses the same folder.

@@ -13,17 +13,14 @@ import random
 JITTER = 0.25
 
 
-def backoff_seconds(
-    failures: int, *, first_seconds: float, longest_seconds: float, spread: float | None = None
-) -> float:
+def backoff_seconds(failures: int, *, first_seconds: float, longest_seconds: float) -> float:
     """Return the seconds to wait after a failure.
 
     Args:
         failures: the number of failures so far, at least 1.
         first_seconds: the delay after the first failure. The delay doubles with each further failure.
         longest_seconds: the limit, before jitter.
-        spread: the jitter as a multiple of `JITTER`, from -1 to 1; random by default.
     """
     # 2 ** 64 exceeds every limit; much larger exponents would overflow a float.
     wait = min(first_seconds * 2.0 ** min(failures - 1, 64), longest_seconds)
-    return wait * (1 + JITTER * (random.uniform(-1, 1) if spread is None else spread))  # noqa: S311 - no secret.
+    return wait * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret.

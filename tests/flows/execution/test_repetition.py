@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -24,17 +25,20 @@ from tests.waiting import wait_until
     failures=st.integers(1, 10_000),
     first=st.floats(0, 3600),
     longest=st.floats(0, 604_800),
-    spread=st.floats(-1, 1),
+    jitter=st.floats(1 - JITTER, 1 + JITTER),
 )
 def test_the_wait_doubles_up_to_a_limit_and_is_spread(
-    failures: int, first: float, longest: float, spread: float
+    failures: int, first: float, longest: float, jitter: float
 ) -> None:
-    wait = backoff_seconds(failures, first_seconds=first, longest_seconds=longest, spread=spread)
-    later = backoff_seconds(failures + 1, first_seconds=first, longest_seconds=longest, spread=spread)
+    with patch("random.uniform", return_value=jitter) as uniform:
+        wait = backoff_seconds(failures, first_seconds=first, longest_seconds=longest)
+        later = backoff_seconds(failures + 1, first_seconds=first, longest_seconds=longest)
+        shortest = backoff_seconds(1, first_seconds=first, longest_seconds=longest)
 
+    uniform.assert_called_with(1 - JITTER, 1 + JITTER)
     assert wait <= later <= longest * (1 + JITTER)
-    assert later in (pytest.approx(2 * wait), pytest.approx(longest * (1 + JITTER * spread)))
-    assert backoff_seconds(1, first_seconds=first, longest_seconds=longest, spread=0) == min(first, longest)
+    assert later in (pytest.approx(2 * wait), pytest.approx(longest * jitter))
+    assert shortest == min(first, longest) * jitter
 
 
 def test_others_run_while_a_failed_job_waits_for_its_next_attempt(runtime: Runtime, stage: Any) -> None:
