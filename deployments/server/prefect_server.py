@@ -244,10 +244,10 @@ def _port_to_use(host: str, port: int | None) -> int:
                 f"port {port} on {host} is taken by another program; stop that program, or choose another port with "
                 "--port"
             ) from None
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".")
         raise AddressNotUsable(
-            f"Prefect's server cannot listen on {host}, port {port or 'any'}: "
-            f"{getattr(error, 'strerror', None) or error}. Name an address of this machine with --host, and a port "
-            "from 1024 to 65535 with --port."
+            f"Prefect's server cannot listen on {host}, port {port or 'any'}: {reason}. Name an address of this "
+            "machine with --host, and a port from 1024 to 65535 with --port."
         ) from None
 
 

@@ -1,8 +1,8 @@
 """Starts and stops everything that `photojobs up` needs.
 
-These are Prefect's server, the runner, the sweeps and the recovery of flow runs. A server or runner that dies is
-restarted. `deployments.server.kept_process` decides when. The setting `drain_seconds` limits the time in which flow
-runs must end.
+These are Prefect's server, the runner, the sweeps, the recovery of flow runs and the requests for Drain Queue. A
+server or runner that dies is restarted. `deployments.server.kept_process` decides when. The setting `drain_seconds`
+limits the time in which flow runs must end.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ def _prepare_runs(runtime: Runtime) -> None:
         skipped = skip_missed_runs()
     except httpx.TransportError as error:
         url = os.environ.get("PREFECT_API_URL")
-        raise RunnerFailed(f"Prefect's server at {url} does not answer: {error}. Check that it runs.") from error
+        reason = str(error).rstrip(".")
+        raise RunnerFailed(f"Prefect's server at {url} does not answer: {reason}. Check that it runs.") from error
     except Exception as error:  # noqa: BLE001 - the runner must start anyway.
         logger.warning("%s: %s. Restart `photojobs up` to try again", failed, error)
         return
