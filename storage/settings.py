@@ -24,9 +24,9 @@ from storage.available_cores import available_cores
 from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import StorageError
 from storage.library.naming.companions import CompanionNames
-from storage.library.naming.ignored_names import DEFAULT_IGNORED_NAMES
+from storage.library.naming.ignored_names import DEFAULT_IGNORED_NAMES, IgnoredNames
 from storage.library.naming.kinds import JPG_EXTENSIONS, OTHER_EXTENSIONS, RAW_EXTENSIONS, AcceptedExtensions
-from storage.library.paths import expanded_path
+from storage.library.paths import Library, expanded_path
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json, parse_toml, read_foreign_file
 from task_definitions.wording import did_you_mean, shown
 
@@ -295,6 +295,15 @@ class Settings(BaseSettings):
             raw=frozenset(self.raw_extensions),
             other=frozenset(self.other_extensions),
             companion_patterns=self.companion_patterns,
+        )
+
+    @property
+    def library(self) -> Library:
+        """The library on disk, with the file names and folders that count."""
+        return Library(
+            self.library_root,
+            ignored_names=IgnoredNames(self.ignored_names),
+            accepted_extensions=self.accepted_extensions,
         )
 
     @classmethod

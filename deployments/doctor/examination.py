@@ -15,7 +15,6 @@ from deployments.doctor.pictures import examine_pictures
 from deployments.doctor.schedules import examine_schedules
 from deployments.doctor.surroundings import examine_clocks, examine_space
 from storage.database.engine import Database
-from storage.library.paths import Library
 from storage.settings import Settings, settings_file
 from task_definitions.errors import PhotojobsError
 
@@ -34,7 +33,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         findings = list(_safely("database", lambda: examine_database(database)))
         yield from findings
         opens = any(finding.name == "opens" and finding.standing is Standing.FINE for finding in findings)
-        library = Library(settings.library_root)
+        library = settings.library
         has_projects = opens and _has_projects(database)
         yield from _safely("library", lambda: examine_library(library, has_projects=has_projects))
         yield from _safely("packages", examine_packages)

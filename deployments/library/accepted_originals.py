@@ -8,7 +8,6 @@ from flows.steps.images.observation import fingerprint_of, with_fingerprint
 from storage.comparison.derivative_scan import mark_changed
 from storage.database.engine import Database
 from storage.default_tenant import DEFAULT_TENANT
-from storage.library.paths import Library
 from storage.photos.originals import OriginalsRepository
 from storage.photos.verification import VerificationRepository, Verified
 from storage.settings import Settings
@@ -36,7 +35,7 @@ def accept_original(database: Database, settings: Settings, path: str, *, tenant
     corrupt = known[path]
     before = OriginalsRepository(database).get_many([corrupt.photo_id])[corrupt.photo_id].get(corrupt.name)
     fingerprint = None if before is None else fingerprint_of(before)
-    folder = Library(settings.library_root).project(corrupt.tenant_id or DEFAULT_TENANT, corrupt.project_folder)
+    folder = settings.library.project(corrupt.tenant_id or DEFAULT_TENANT, corrupt.project_folder)
     is_written = False
     if before is not None and fingerprint is not None:
         found = read_source(folder.original(corrupt.name), fingerprint).fingerprint

@@ -10,7 +10,7 @@ from storage.database.engine import Database
 from storage.library.errors import LibraryUnavailable
 from storage.library.manifest import Manifest, write_manifest
 from storage.library.naming.names import sanitize_folder_name
-from storage.library.paths import Library, TenantFolder
+from storage.library.paths import TenantFolder
 from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 from storage.settings import Settings
@@ -33,7 +33,7 @@ def add_project(
         UnsafePath: `tenant_id` or `folder` cannot be the name of a folder.
     """
     folder = sanitize_folder_name(name) if folder is None else folder
-    place = Library(settings.library_root).project(tenant_id, folder)
+    place = settings.library.project(tenant_id, folder)
     with database.begin() as connection:
         projects = ProjectsRepository(connection)
         _check_mounted(place.tenant, projects)

@@ -22,7 +22,6 @@ from flows.telemetry.events import Events
 from flows.telemetry.log_lines import log_events, structure_logs
 from flows.telemetry.tracing import open_tracing
 from storage.database.engine import Database
-from storage.library.naming.ignored_names import IgnoredNames
 from storage.library.paths import Library
 from storage.lifecycle.pinned_definition import PinnedDefinition
 from storage.queue.claims import new_worker_id
@@ -118,11 +117,7 @@ class Runtime:
     @cached_property
     def library(self) -> Library:
         """The library on disk that the settings name."""
-        return Library(
-            self.settings.library_root,
-            ignored_names=IgnoredNames(self.settings.ignored_names),
-            accepted_extensions=self.settings.accepted_extensions,
-        )
+        return self.settings.library
 
     @property
     def images(self) -> ImageProcessing:

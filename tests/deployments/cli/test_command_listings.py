@@ -186,21 +186,24 @@ def test_a_new_project_has_a_row_a_folder_and_a_manifest(
     assert len(ProjectsRepository(place_database).list()) == 1
 
 
-@pytest.mark.parametrize("mount_point", ["", "user_0"], ids=["of the library", "of a tenant"])
+@pytest.mark.parametrize(
+    ("tenant_id", "folder"), [("anna", "ignored"), ("user_0", "user_0")], ids=["of the library", "of a tenant"]
+)
 def test_no_project_is_added_on_the_mount_point_of_a_missing_disk(
-    command: Command, place_database: Database, place: Any, mount_point: str
+    command: Command, place_database: Database, place: Any, tenant_id: str, folder: str
 ) -> None:
     projects = ProjectsRepository(place_database)
     for name in ("Alps", "Peru"):
-        projects.create(project_name=name, project_folder=name)
-    (place.library / mount_point).mkdir(exist_ok=True)
+        projects.create(project_name=name, project_folder=name, tenant_id=tenant_id)
+    (place.library / folder).mkdir()
+    before = place.files()
 
-    ran = command("library", "add-project", "Summer")
+    ran = command("library", "add-project", "Summer", PHOTOJOBS_IGNORED_NAMES='["Ignored"]')
 
     assert (ran.code, len(ran.complaints)) == (2, 1)
     assert "is missing or empty" in ran.complaints[0]
     assert len(projects.list()) == 2
-    assert not any(path.is_dir() for path in (place.library / mount_point).iterdir())
+    assert place.files() == before
 
 
 def test_definitions_and_steps_are_shown_as_text_and_as_json(command: Command, place: Any) -> None:

@@ -19,7 +19,6 @@ from deployments.cli.output.terminal import print_json, say, write_file
 from deployments.report.contact_sheet import DEFAULT_PHOTOS
 from deployments.report.page import render_report
 from deployments.report.task_report import TaskReport, read_report
-from storage.library.paths import Library
 from storage.queue.tasks import TasksRepository
 from storage.settings import Settings
 
@@ -59,7 +58,7 @@ def write_report(
             task = newest[0].id
         else:
             task = TasksRepository(database).whole_id(task)
-        report = read_report(database, Library(settings.library_root), task, photos=0 if json else photos)
+        report = read_report(database, settings.library, task, photos=0 if json else photos)
     if json:
         print_json(_document(report))
         return
