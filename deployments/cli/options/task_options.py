@@ -248,15 +248,12 @@ def _items_of_file(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _text_of_items(path: Path) -> str:
-    if str(path) != "-":
-        return read_foreign_file(path, max_bytes=_ITEMS_BOUNDS.max_bytes).decode("utf-8-sig")
-    text = sys.stdin.read(_ITEMS_BOUNDS.max_bytes + 1)
-    if len(text) > _ITEMS_BOUNDS.max_bytes:
-        raise UnreadableDocument(
-            f"is larger than {_ITEMS_BOUNDS.max_bytes} bytes. Split it, and start a task for each part.",
-            source="standard input",
-        )
-    return text
+    most = _ITEMS_BOUNDS.max_bytes
+    content = sys.stdin.buffer.read(most + 1) if str(path) == "-" else read_foreign_file(path, max_bytes=most)
+    if len(content) > most:
+        problem = f"is larger than {most} bytes. Split it, and start a task for each part."
+        raise UnreadableDocument(problem, source="standard input")
+    return content.decode("utf-8-sig")
 
 
 def _items_of_json(text: str, path: Path) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -149,8 +150,10 @@ def test_a_task_is_named_by_the_beginning_of_its_id(command: Command, place_data
 
 
 def test_photos_to_start_with_may_come_by_id_by_file_or_by_what_is_known_of_them(
-    command: Command, place_database: Database, place: Any, iceland: int
+    command: Command, place_database: Database, place: Any, iceland: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Programs of Windows write a byte order mark, also into a pipe.
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf3\r\n"), encoding="utf-8"))
     (place.folder / "items.txt").write_text("1  # the good one\n\n3\n")
     (place.folder / "items.json").write_text(json.dumps([1, {"photo_id": 2}]))
 
@@ -161,6 +164,7 @@ def test_photos_to_start_with_may_come_by_id_by_file_or_by_what_is_known_of_them
 
     assert names("--item", 1, 2) == ["good", "bad"]
     assert names("--items-file", "items.txt") == ["good", "new"]
+    assert names("--items-file", "-") == ["new"]
     assert names("--items-file", "items.json") == ["good", "bad"]
     assert names("--all") == names("--project", iceland, "--all") == ["good", "bad", "new"]
     assert names("--missing", "thumbnail") == ["bad", "new"]
