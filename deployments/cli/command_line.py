@@ -176,10 +176,10 @@ def run_command_line(tokens: Sequence[str]) -> int:
 def _check_command(tokens: Sequence[str]) -> None:
     # The word is checked here, because Cyclopts would import every command to suggest one.
     known = [name for commands in COMMANDS.values() for name, _, _ in commands]
-    if tokens and not tokens[0].startswith("-") and tokens[0] not in known:
-        raise UnknownCommand(
-            f"{shown(tokens[0])} is not a command.{did_you_mean(tokens[0], known)} `photojobs --help` lists all."
-        )
+    if tokens and tokens[0] not in {*known, *HELP_FLAGS, "--version"}:
+        is_option = tokens[0].startswith("-")
+        hint = " Options follow their command." if is_option else did_you_mean(tokens[0], known)
+        raise UnknownCommand(f"{shown(tokens[0])} is not a command.{hint} `photojobs --help` lists all.")
 
 
 def _complain(message: str) -> int:

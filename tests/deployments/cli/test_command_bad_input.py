@@ -29,6 +29,7 @@ Command = Callable[..., Any]
     [
         ("runn maintenance", 'Did you mean "run"?'),
         ("jobs lst", '"lst"'),
+        ("--json status", '"--json" is not a command. Options follow their command. `photojobs --help` lists all.'),
         ("run maintenance_globl", 'Did you mean "maintenance_global"?'),
         ("run maintenance", "Give the project's name or id with --project"),
         ("run maintenance_global --project 3", "leave --project out"),
