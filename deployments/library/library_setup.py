@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import ArgumentError
 
 from deployments.errors import DeploymentsError
@@ -25,6 +25,7 @@ from storage.library.paths import absolute_path
 from storage.queue.tasks import TasksRepository
 from storage.reports.task_summary import TaskSummary, summarize_task
 from storage.settings import SETTINGS_FILE, Settings
+from task_definitions.wording import shown
 
 if TYPE_CHECKING:
     from flows.process.runtime import Runtime
@@ -43,6 +44,10 @@ class SetUpAlready(DeploymentsError):
 
 class BadPlace(DeploymentsError):
     """The settings file and the database cannot be written to the given folder."""
+
+
+class AnotherLibrary(DeploymentsError):
+    """The projects in a database belong to another library than the surveyed one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +119,7 @@ def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) ->
     Raises:
         SetUpAlready: a settings file exists.
         BadPlace: `into` is missing, or is the folder of a project.
+        AnotherLibrary: the library has no folder of a project in the database.
         InvalidSettings: the environment has a setting that is not valid.
         DatabaseUnavailable: the database cannot be opened.
     """
@@ -142,6 +148,8 @@ def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) ->
     with closing(Database(url)) as planned:
         is_new = planned.path is not None and not planned.path.exists()
         report = None if is_new else check(planned)
+        if report is not None and "projects" in report.counts:
+            _check_same_library(planned, survey)
     return LibrarySetup(survey=survey, settings_file=file, database_url=url, report=report)
 
 
@@ -198,6 +206,18 @@ def discover_projects(
                 Worker(runtime, tenant_id=tenant_id).drain()
             summaries.append(summarize_task(runtime.database, new.id))
     return summaries
+
+
+def _check_same_library(database: Database, survey: LibrarySurvey) -> None:
+    with database.connect() as connection:
+        # The schema may be older, so only a column that each schema has is read.
+        known = {str(folder) for (folder,) in connection.execute(text("SELECT project_folder FROM projects"))}
+    if known and known.isdisjoint(project.folder for project in survey.projects):
+        raise AnotherLibrary(
+            f"{database.url} is the database of another library: {survey.root} has no folder of its projects, such as "
+            f"{shown(min(known))}, so all of them would count as deleted. Mount the library's disk, or name another "
+            "folder, or another database with --database."
+        )
 
 
 def _database_url(named: str | None, into: Path) -> str:

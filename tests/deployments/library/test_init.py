@@ -232,6 +232,13 @@ def test_a_database_that_is_there_is_kept_with_its_rows(command: Command, site: 
     ProjectsRepository(database).create(project_name="Old", project_folder="Old", tenant_id="Mine")
     database.close()
 
+    refused = command("init", mine, "--yes", "--discover")
+
+    assert (refused.code, len(refused.complaints), (site / "photojobs.toml").exists()) == (2, 1, False)
+    assert "is the database of another library" in refused.complaints[0]
+    assert 'has no folder of its projects, such as "Old"' in refused.complaints[0]
+
+    put(mine, "Old/2.jpg")
     ran = command("init", mine, "--yes")
 
     assert ran.code == 0
