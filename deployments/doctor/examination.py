@@ -10,7 +10,7 @@ from sqlalchemy import text
 from deployments.doctor.database import examine_database
 from deployments.doctor.finding import Area, Finding, Standing
 from deployments.doctor.installation import examine_packages, examine_prefect, examine_steps
-from deployments.doctor.library import examine_library, examine_originals
+from deployments.doctor.library import examine_folders, examine_library, examine_originals
 from deployments.doctor.pictures import examine_pictures
 from deployments.doctor.schedules import examine_schedules
 from deployments.doctor.surroundings import examine_clocks, examine_space
@@ -43,6 +43,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _safely("space", lambda: examine_space(settings, database))
         if opens:
             if any(finding.name == "schema" and finding.standing is Standing.FINE for finding in findings):
+                yield from _safely("library", lambda: examine_folders(library, database))
                 yield from _safely("originals", lambda: examine_originals(database))
             yield from _safely("schedules", lambda: examine_schedules(settings, database))
             yield from _safely("clocks", lambda: examine_clocks(settings, database))

@@ -13,11 +13,15 @@ from pathlib import Path
 from deployments.doctor.file_systems import file_system_type, is_network
 from deployments.doctor.finding import Area, Finding
 from storage.database.engine import Database
+from storage.default_tenant import DEFAULT_TENANT
 from storage.errors import StorageError
+from storage.library.errors import UnsafePath
 from storage.library.exclusive_rename import rename_noreplace
 from storage.library.mounts import mount_of
 from storage.library.paths import Library
+from storage.photos.projects import ProjectsRepository
 from storage.photos.verification import VerificationRepository
+from storage.records import Project
 from task_definitions.wording import portion, quantity
 
 _area, _originals = Area("library"), Area("originals")
@@ -135,6 +139,29 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
         )
     elif count:
         yield _area.fine("trash", "Trash and photographs are on the same disk, so a removal is a rename.")
+
+
+def examine_folders(library: Library, database: Database) -> Iterator[Finding]:
+    """Check whether each active project has its folder; without projects, yield nothing."""
+    projects = ProjectsRepository(database).list(archived=False)
+    missing = [project.project_name for project in projects if not _has_folder(library, project)]
+    if missing:
+        make = _area.problem if len(missing) == len(projects) else _area.warning
+        yield make(
+            "folders",
+            f"The library has no folder of {portion(len(missing), len(projects), 'project')}: "
+            f"{', '.join(missing[:_NAMED])}{'' if len(missing) <= _NAMED else ', …'}.",
+            "Mount its disk, or rename the folder back. Upkeep archives such a project, and later removes its rows.",
+        )
+    elif projects:
+        yield _area.fine("folders", f"The library has the folders of all projects ({len(projects)}).")
+
+
+def _has_folder(library: Library, project: Project) -> bool:
+    try:
+        return library.project(project.tenant_id or DEFAULT_TENANT, project.project_folder).exists()
+    except UnsafePath:
+        return False
 
 
 def examine_originals(database: Database) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from deployments.doctor.database import examine_database
 from deployments.doctor.file_systems import file_system_type
 from deployments.doctor.finding import Finding, Standing
 from deployments.doctor.installation import examine_packages, examine_steps
-from deployments.doctor.library import examine_library
+from deployments.doctor.library import examine_folders, examine_library
 from deployments.doctor.surroundings import examine_clocks, examine_space
 from storage import Database, ProjectsRepository
 from storage.library.paths import Library
@@ -73,6 +73,24 @@ def test_an_empty_library_is_a_problem_where_the_database_knows_of_projects(plac
 
     assert of(examine_library(library, has_projects=True), "exists").standing is Standing.PROBLEM
     assert of(examine_library(library, has_projects=False), "exists").standing is Standing.WARNING
+
+
+def test_projects_without_a_folder_are_named_before_upkeep_archives_them(place: Any, place_database: Database) -> None:
+    library, projects = Library(place.library), ProjectsRepository(place_database)
+    assert list(examine_folders(library, place_database)) == []
+    for name in ("Alps", "Peru"):
+        projects.create(project_name=name, project_folder=name)
+
+    (found,) = examine_folders(library, place_database)
+    assert (found.standing, "Alps, Peru" in found.says) == (Standing.PROBLEM, True)
+
+    (place.library / "user_0" / "Peru").mkdir(parents=True)
+    (found,) = examine_folders(library, place_database)
+    assert (found.standing, found.says.endswith("1 of 2 projects: Alps.")) == (Standing.WARNING, True)
+
+    projects.archive(1)
+    (found,) = examine_folders(library, place_database)
+    assert found.standing is Standing.FINE
 
 
 def test_a_file_that_is_no_database_is_a_problem_and_stays(command: Command, place: Any) -> None:
