@@ -268,14 +268,23 @@ def step_types() -> Mapping[str, StepType]:
 
 def takes_force(definition: TaskDefinition) -> bool:
     """Return whether `force` has an effect on one of the definition's steps."""
-    known = step_types()
-    return any(step.type in known and known[step.type].takes_force for step in definition.steps)
+    return any(step.takes_force for step in _known_steps(definition))
 
 
 def takes_destination(definition: TaskDefinition) -> bool:
     """Return whether one of the definition's steps moves the photos of a photo set to the task's project."""
+    return any(step.takes_destination for step in _known_steps(definition))
+
+
+def takes_archived(definition: TaskDefinition) -> bool:
+    """Return whether one of the definition's steps works on archived projects."""
+    return any(step.takes_archived for step in _known_steps(definition))
+
+
+def _known_steps(definition: TaskDefinition) -> list[StepType]:
+    # A step may be of a package that is not installed here.
     known = step_types()
-    return any(step.type in known and known[step.type].takes_destination for step in definition.steps)
+    return [known[step.type] for step in definition.steps if step.type in known]
 
 
 def known_step_type_names() -> frozenset[str]:
@@ -285,9 +294,3 @@ def known_step_type_names() -> frozenset[str]:
     points are not loaded, so that definitions can be read even if an installed package is broken.
     """
     return frozenset(step_types()) | {entry_point.name for entry_point in entry_points(group=STEP_ENTRY_POINT_GROUP)}
-
-
-def takes_archived(definition: TaskDefinition) -> bool:
-    """Return whether one of the definition's steps works on archived projects."""
-    known = step_types()
-    return any(step.type in known and known[step.type].takes_archived for step in definition.steps)
