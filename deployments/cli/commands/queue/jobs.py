@@ -34,6 +34,7 @@ from storage.queue.tasks import TasksRepository
 from storage.records import Job
 from storage.reports.waiting_reasons import explain_job
 from storage.settings import Settings
+from task_definitions.model import MAX_ITEMS_PER_JOB
 from task_definitions.wording import listed, quantity, tally
 
 app = App(name="jobs")
@@ -162,7 +163,7 @@ def show_items(
     /,
     *,
     status: ItemStatusName | None = None,
-    limit: Count = 1000,
+    limit: Count = MAX_ITEMS_PER_JOB,
     tenant: JobTenant = None,
     json: Json = False,
 ) -> None:
