@@ -21,7 +21,7 @@ from task_definitions.errors import (
     InvalidDefinition,
     UnreadableDefinitionFile,
 )
-from task_definitions.model import TaskDefinition
+from task_definitions.model import RESERVED_NAMES, TaskDefinition
 from task_definitions.plain import ParsedMapping
 from task_definitions.step_types import BUILTIN_STEP_TYPES, known_step_type_names
 from task_definitions.validation import read_definition
@@ -72,6 +72,10 @@ class _Collected:
 
     def add(self, entry: LoadedDefinition) -> None:
         name = entry.definition.name
+        if name in RESERVED_NAMES:
+            problem = "is a name that flows.catalog uses itself. Give this definition another name."
+            self.errors.append(InvalidDefinition(problem, source=entry.source, definition=name))
+            return
         earlier = self.loaded.setdefault(name, entry)
         if earlier is not entry:
             problem = (

@@ -76,6 +76,7 @@ def test_it_goes_where_the_settings_look_for_definitions_and_the_schema_is_not_t
     [
         (["Weekly-Look"], "is not a valid name"),
         (["maintenance"], "is already defined in built-in maintenance.yaml"),
+        (["drain_queue"], "is already defined in flows.catalog"),
         (["taken"], "already exists, and was not changed"),
         (["odd", "--step", "manifest_chek"], 'Did you mean "manifest_check"?'),
         (["odd", "--label", "two\nlines"], "on one line"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import cloudpickle
@@ -13,6 +14,7 @@ from flows.orchestration.compiler import compile_task
 from flows.orchestration.job_task_runner import JobTaskRunner
 from flows.process.runtime import Runtime
 from task_definitions import load_definitions
+from task_definitions.model import NAME_PATTERN
 
 
 def parameters(flow: Any) -> dict[str, Any]:
@@ -63,6 +65,16 @@ def test_the_catalog_has_nothing_else() -> None:
     assert [name for name in vars(catalog) if name[0].islower()] == ["drain_queue"]
     with pytest.raises(AttributeError, match="no_such_flow"):
         _ = catalog.no_such_flow
+
+
+def test_no_definition_has_a_name_that_the_catalog_uses_itself() -> None:
+    names = [name for name in vars(catalog) if re.fullmatch(NAME_PATTERN, name)]
+    body = {"label": "Mine", "scope": "global", "steps": [{"type": "manifest_check", "priority": 5}]}
+
+    loaded = load_definitions(dict.fromkeys(names, body), strict=False, builtin=False)
+
+    assert "drain_queue" in names
+    assert ([*loaded], [error.definition for error in loaded.errors]) == ([], names)
 
 
 def test_the_task_runner_of_a_flow_goes_to_other_processes_with_it(define: Any) -> None:

@@ -14,7 +14,7 @@ from deployments.cli.output.terminal import remark, say
 from storage.settings import Settings
 from task_definitions import Scope, load_definitions
 from task_definitions.json_schema import render
-from task_definitions.model import MAX_LABEL_CHARACTERS, MAX_NAME_CHARACTERS, MAX_STEPS, NAME_PATTERN
+from task_definitions.model import MAX_LABEL_CHARACTERS, MAX_NAME_CHARACTERS, MAX_STEPS, NAME_PATTERN, RESERVED_NAMES
 from task_definitions.step_types import StepType, known_step_type_names, step_types
 from task_definitions.wording import did_you_mean, shown
 
@@ -61,8 +61,8 @@ def new(
         )
     folder = Settings.load().definitions
     known = load_definitions(folder, strict=False)
-    if name in known:
-        raise BadInput(f"{name} is already defined in {known.sources[name]}. Choose another name.")
+    if name in known or name in RESERVED_NAMES:
+        raise BadInput(f"{name} is already defined in {known.sources.get(name, 'flows.catalog')}. Choose another name.")
     file = output or ((folder if folder is not None and folder.is_dir() else Path()) / f"{name}.yaml")
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise BadInput(f"{file}: the new definition is YAML, so the name of its file must end in .yaml.")
