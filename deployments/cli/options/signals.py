@@ -22,15 +22,19 @@ def handling(handle: Callable[..., object], *signals: signal.Signals) -> Iterato
 
 @contextmanager
 def removing_temporary_files() -> Iterator[None]:
-    """Raise SystemExit in the block on SIGTERM, so that context managers in it remove their files.
+    """Raise SystemExit in the block on SIGTERM and SIGHUP, so that context managers in it remove their files.
 
     Commands that run tasks do not use this, because a task survives the end of its process.
     """
 
-    def end(*_: object) -> None:
-        sys.exit(128 + signal.SIGTERM)
+    def end(number: int, *_: object) -> None:
+        sys.exit(128 + number)
 
-    with handling(end, signal.SIGTERM):
+    ends = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        # With `nohup`, a command ignores this signal, and continues after the end of its terminal.
+        ends.append(signal.SIGHUP)
+    with handling(end, *ends):
         yield
 
 

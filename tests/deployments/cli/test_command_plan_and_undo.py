@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from deployments.cli.options import signals
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.database.tables import metadata
 from storage.library.paths import Library
@@ -84,8 +85,9 @@ def test_a_plan_tells_what_would_be_done_and_changes_nothing(
     assert everything(place, two_projects) == before
 
 
-def test_a_plan_that_is_ended_by_sigterm_leaves_no_copy_behind(
-    command: Command, two_projects: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_plan_that_is_ended_by_a_signal_leaves_no_copy_behind(
+    command: Command, place_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     copies = tmp_path / "copies"
     copies.mkdir()
@@ -93,17 +95,22 @@ def test_a_plan_that_is_ended_by_sigterm_leaves_no_copy_behind(
 
     def shadow(*_: Any, **__: Any) -> None:
         with tempfile.TemporaryDirectory(prefix="photojobs-plan-"):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     monkeypatch.setattr("deployments.cli.commands.tasks.plan.plan_task", shadow)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # `nohup` lets a command ignore the end of its terminal.
+    with signals.removing_temporary_files():
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    signal.signal(signal.SIGHUP, before)
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)]
 
     with pytest.raises(SystemExit) as ended:
         command("plan", "maintenance_global")
 
-    assert ended.value.code == 143
+    assert ended.value.code == 128 + number
     assert list(copies.iterdir()) == []
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)] == handlers
 
 
 @pytest.mark.slow
