@@ -106,12 +106,20 @@ _TOO_MANY_PARAMETERS = "number of parameters must be between"
 #: psycopg raises an error with this text if a URL has an option that libpq does not know.
 _UNKNOWN_OPTION = "invalid connection option"
 
+#: The function of PostgreSQL that refuses a prepared statement if it would return other columns than before.
+_REFUSES_OTHER_COLUMNS = "RevalidateCachedQuery"
+
 
 def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
     state = getattr(error, "sqlstate", None) or ""
     detail = str(error).strip().partition("\n")[0]
     if state in ("55P03", "40001", "40P01", "57014", "53300"):
         return DatabaseBusy(f"{place}: {detail}; nothing was written. Try again.")
+    if state == "0A000" and getattr(getattr(error, "diag", None), "source_function", "") == _REFUSES_OTHER_COLUMNS:
+        return DatabaseUnavailable(
+            f"{place}: another program has changed the columns of a table since the connection was opened; nothing was "
+            "written. Try again, with a new connection."
+        )
     if state in ("25006", "42501"):
         return DatabaseReadOnly(
             f"{place}: {detail}; nothing was written. Check that this server accepts writes, and that the database "

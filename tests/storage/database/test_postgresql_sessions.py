@@ -230,6 +230,23 @@ def test_a_read_only_session_of_the_pool_is_replaced(postgresql_database: Databa
         connection.execute(text("DELETE FROM jobs"))
 
 
+@pytest.mark.parametrize("opened", [Database.begin, Database.connect_to_look])
+def test_a_session_with_statements_from_before_a_change_of_columns_is_replaced(
+    postgresql_database: Database, postgresql_url: str, opened: Callable[..., Any]
+) -> None:
+    # The server prepares the statement when it has run a few times.
+    for _ in range(10):
+        with opened(postgresql_database) as connection:
+            connection.execute(text("SELECT * FROM photos")).all()
+    with psycopg.connect(postgresql_url.replace("+psycopg", "")) as other:
+        other.execute("ALTER TABLE photos ADD COLUMN note text")
+
+    with pytest.raises(DatabaseUnavailable, match="columns"), opened(postgresql_database) as connection:
+        connection.execute(text("SELECT * FROM photos")).all()
+    with opened(postgresql_database) as connection:
+        assert "note" in set(connection.execute(text("SELECT * FROM photos")).keys())
+
+
 def test_a_server_that_does_not_answer_in_time_counts_as_away(postgresql_database: Database) -> None:
     with pytest.raises(DatabaseUnavailable), postgresql_database.begin_briefly(0.1) as connection:
         connection.execute(text("SELECT pg_sleep(600)"))
