@@ -19,7 +19,7 @@ from flows.planning.shadow_library import cast_shadow
 from flows.process.runtime import Runtime
 from flows.steps.targets.folder_owner import manifest_id
 from flows.telemetry.events import Events
-from flows.telemetry.span_makers import NoTracing
+from flows.telemetry.span_makers import Tracing
 from storage.database.engine import Database
 from storage.database.snapshot import snapshot
 from storage.history.undo_entries import UNDO
@@ -51,7 +51,7 @@ class ShadowRuntime(Runtime):
 
     def __init__(self, database: Database, *, settings: Settings, tree: LibraryTree, is_thorough: bool) -> None:
         super().__init__(database, settings=settings)
-        self.events, self.tracing = Events(), NoTracing()
+        self.events, self.tracing = Events(), Tracing()
         self._tree = tree
         self._is_thorough = is_thorough
         self._images_lock = threading.Lock()
