@@ -35,6 +35,8 @@ SETTINGS_FILE = "photojobs.toml"
 
 #: The maximum age in seconds that can be given, a hundred years.
 MAX_AGE_SECONDS = 3_155_760_000
+#: The longest `stale_seconds`: an executor without a heartbeat for longer counts as dead in every installation.
+MAX_STALE_SECONDS = 86_400
 
 _PREFIX = "PHOTOJOBS_"
 _MAX_FILE_BYTES = 256 * 1024
@@ -80,7 +82,7 @@ class Settings(BaseSettings):
     stale_seconds: float = Field(
         60.0,
         gt=0,
-        le=86_400,
+        le=MAX_STALE_SECONDS,
         description="A running job without a heartbeat for this long counts as abandoned and is queued again; "
         "at least three times `heartbeat_seconds`.",
     )

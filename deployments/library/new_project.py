@@ -7,7 +7,6 @@ from pathlib import Path
 from deployments.errors import DeploymentsError
 from storage.database.clock import format_timestamp
 from storage.database.engine import Database
-from storage.library.errors import LibraryUnavailable
 from storage.library.manifest import Manifest, write_manifest
 from storage.library.naming.names import sanitize_folder_name
 from storage.library.paths import TenantFolder
@@ -57,9 +56,4 @@ def _check_mounted(tenant: TenantFolder, projects: ProjectsRepository) -> None:
     if projects.list(archived=False):
         tenant.library.check_available()
     active = projects.list(tenant_id=tenant.tenant_id, archived=False)
-    # As in `orphaned_project_cleanup`: a user may have removed the only folder.
-    if len(active) > 1 and tenant.library.is_missing_or_empty(tenant.path):
-        raise LibraryUnavailable(
-            f"Folder {tenant.path} is missing or empty, although its tenant has {len(active)} projects. Mount its "
-            "disk. If the folders were removed on purpose, delete each project with `photojobs run project_delete`."
-        )
+    tenant.check_available(projects=len(active))

@@ -23,7 +23,7 @@ from flows.execution.task_notes import note_end_of_task, note_start_of_task
 from flows.handlers.step import handler_of
 from flows.handlers.step_context import StepContext
 from flows.process.database_retry import retry_while_unavailable
-from flows.process.executor import EndWriter
+from flows.process.executor import HAND_BACK_SECONDS, EndWriter
 from flows.process.job_claim import JobClaim
 from flows.process.retry_delay import backoff_seconds
 from flows.telemetry.log_fields import at_work_on
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from flows.process.runtime import Runtime
 
 logger = logging.getLogger("photojobs.jobs")
-
-#: How long a process that was asked to end may take to hand back a job or to store the job's end.
-HAND_BACK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

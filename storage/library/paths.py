@@ -187,6 +187,21 @@ class TenantFolder:
         """
         return _safe_folder_names(self.path, self.library.ignored_names)
 
+    def check_available(self, *, projects: int) -> None:
+        """Check that the tenant's disk is mounted, before the missing folder of a project counts as removed.
+
+        `projects` is the number of the tenant's active projects. A user may have removed the folder of the only
+        project; if several folders disappear at once, the disk is probably not mounted.
+
+        Raises:
+            LibraryUnavailable: the tenant has several projects, and its folder is missing or has no visible folder.
+        """
+        if projects > 1 and self.library.is_missing_or_empty(self.path):
+            raise LibraryUnavailable(
+                f"Folder {self.path} is missing or empty, although its tenant has {projects} projects. Mount its disk. "
+                "If the folders were removed on purpose, delete each project with `photojobs run project_delete`."
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class ProjectFolder:

@@ -35,7 +35,6 @@ from storage.database.tables import file_journal, holds, job_items, jobs, projec
 from storage.history.foreign_rows import is_removal_refused, removal_refusals
 from storage.history.undo_entries import UNDO
 from storage.lifecycle.lock_order import LOCK_ORDER
-from storage.queue.project_claims import STALE_SECONDS
 from storage.records import JobStatus
 
 #: The maximum number of rows that one transaction removes, because other writers wait for it.
@@ -164,6 +163,9 @@ def count_prunable(
 
 
 def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds: float) -> _Old:
+    # The import of the settings takes a tenth of a second.
+    from storage.settings import MAX_STALE_SECONDS
+
     now = database.clock()
     cutoff = now - age(older_than_seconds, name="older_than_seconds")
     keep_since = now - age(keep_journal_seconds, name="keep_journal_seconds")
@@ -175,7 +177,7 @@ def _old(database: Database, *, older_than_seconds: float, keep_journal_seconds:
     # The handler of a canceled job may still work in a project, until it calls `ctx.checkpoint` again. Such a job is
     # kept, because its removal would remove its claim on the project.
     works_on = exists().where(
-        project_claims.c.job_id == jobs.c.id, project_claims.c.claimed_at > now - timedelta(seconds=STALE_SECONDS)
+        project_claims.c.job_id == jobs.c.id, project_claims.c.claimed_at > now - timedelta(seconds=MAX_STALE_SECONDS)
     )
     ended = (tasks.c.status.in_(_ENDED), tasks.c.finished_at < cutoff)
     old_tasks: _Conditions = (*ended, ~can_be_undone, ~_is_being_undone(database))

@@ -26,11 +26,11 @@ from flows.steps.targets.folder_owner import (
     took_project_along,
 )
 from flows.steps.targets.journal_changes import folder_change, relative_path
-from flows.steps.targets.target_projects import ProjectUnavailable, check_project, compared
+from flows.steps.targets.target_projects import ProjectUnavailable, check_disk, check_project, compared
 from flows.steps.targets.whereabouts import archive_as_gone
 from storage.history.journal import FileAction, FileChange
 from storage.history.row_snapshots import snapshot_project
-from storage.library.errors import LibraryError, LibraryUnavailable
+from storage.library.errors import LibraryError
 from storage.library.manifest import Manifest
 from storage.library.naming.names import MAX_FOLDER_NAME_BYTES, cut_to_bytes, name_key, sanitize_folder_name
 from storage.library.paths import ProjectFolder, TenantFolder
@@ -48,17 +48,9 @@ def folder_discovery(ctx: StepContext) -> None:
     tenant = ctx.library.tenant(ctx.tenant_id)
     every = ProjectsRepository(ctx.database).list_beside(ctx.tenant_id)
     if any(not project.is_archived for project in every if _is_of(project, ctx)):
-        _check_tenant(ctx, tenant)
+        check_disk(ctx)
     if not ctx.library.is_missing_or_empty(tenant.path):
         _Discovery(ctx, tenant, every).run()
-
-
-def _check_tenant(ctx: StepContext, tenant: TenantFolder) -> None:
-    if ctx.library.is_missing_or_empty(tenant.path):
-        raise LibraryUnavailable(
-            f"{tenant.path} is missing or empty, but the tenant has projects. Nothing was changed. Mount its disk. "
-            "If the folders were removed on purpose, delete each project with `photojobs run project_delete`."
-        )
 
 
 @dataclass(slots=True)
@@ -363,8 +355,7 @@ class _Discovery:
             # checked again.
             if fresh is None or fresh.is_archived or ctx.folder_of(fresh).exists():
                 return
-            ctx.library.check_available()
-            _check_tenant(ctx, self._tenant)
+            check_disk(ctx)
             archive_as_gone(ctx, fresh, ctx.folder_of(fresh))
 
     def _is_away(self, project: Project) -> bool:

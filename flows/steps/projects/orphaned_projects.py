@@ -13,7 +13,7 @@ from flows.handlers.step_context import StepContext
 from flows.steps.following.arrivals import Arrivals
 from flows.steps.targets.folder_owner import archived_as_gone
 from flows.steps.targets.journal_changes import folder_change, removed_photo
-from flows.steps.targets.target_projects import check_library, each_project
+from flows.steps.targets.target_projects import check_disk, each_project
 from flows.steps.targets.whereabouts import RenamedFolders, archive_as_gone
 from storage.batches import BATCH_SIZE, batched
 from storage.database.tables import projects as projects_table
@@ -21,7 +21,6 @@ from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction
 from storage.history.photo_states import current_projects
 from storage.history.row_snapshots import removed_project, snapshot_photos
-from storage.library.errors import LibraryUnavailable
 from storage.library.paths import ProjectFolder
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
@@ -34,7 +33,7 @@ def orphaned_project_cleanup(ctx: StepContext) -> None:
     projects = [*ctx.projects(archived=True), *ctx.projects()]
     if not projects:
         return
-    _check_disk(ctx)
+    check_disk(ctx)
     renamed = RenamedFolders(ctx)
     arrivals = Arrivals(ctx)
     with ctx.read() as connection:
@@ -45,26 +44,12 @@ def orphaned_project_cleanup(ctx: StepContext) -> None:
     each_project(ctx, partial(_archive_or_remove, ctx, renamed, arrivals), projects=projects)
 
 
-def _check_disk(ctx: StepContext) -> None:
-    check_library(ctx)
-    path = ctx.library.tenant(ctx.tenant_id).path
-    if not ctx.library.is_missing_or_empty(path):
-        return
-    active = ProjectsRepository(ctx.database).list(tenant_id=ctx.tenant_id, archived=False)
-    # A user may have removed the only folder. If several folders disappear at once, the disk is probably not mounted.
-    if len(active) > 1:
-        raise LibraryUnavailable(
-            f"Folder {path} is missing or empty, although its tenant has {len(active)} projects. Mount its disk. If "
-            "the folders were removed on purpose, delete each project with `photojobs run project_delete`."
-        )
-
-
 def _archive_or_remove(
     ctx: StepContext, renamed: RenamedFolders, arrivals: Arrivals, project: Project, folder: ProjectFolder
 ) -> None:
     if not folder.exists():
         # The disk may have been unplugged since the step began.
-        _check_disk(ctx)
+        check_disk(ctx)
     if not project.is_archived:
         if not folder.exists() and not _is_elsewhere(ctx, renamed, project):
             ctx.checkpoint()

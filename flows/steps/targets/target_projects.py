@@ -16,6 +16,7 @@ from storage.library.errors import LibraryError, LibraryUnavailable
 from storage.library.naming.names import is_decodable, unsafe_reason
 from storage.library.paths import ProjectFolder
 from storage.library.scan import ScannedFile, list_names, look_at
+from storage.photos.projects import ProjectsRepository
 from storage.records import Project
 
 #: A function that does a step's work on one project. It gets the row as it is after the wait for the project.
@@ -39,6 +40,17 @@ def check_library(ctx: StepContext) -> None:
             f"Folder {path} does not exist, although its tenant has projects. Mount its disk. If the folder was "
             "removed on purpose, delete each project with `photojobs run project_delete`."
         )
+
+
+def check_disk(ctx: StepContext) -> None:
+    """Check that the disks of the library and the tenant are mounted, before a missing folder counts as removed.
+
+    Raises:
+        LibraryUnavailable: see `check_library` and `TenantFolder.check_available`.
+    """
+    check_library(ctx)
+    active = ProjectsRepository(ctx.database).list(tenant_id=ctx.tenant_id, archived=False)
+    ctx.library.tenant(ctx.tenant_id).check_available(projects=len(active))
 
 
 def checked_projects(ctx: StepContext) -> list[Project]:

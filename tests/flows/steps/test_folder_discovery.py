@@ -351,14 +351,17 @@ def test_a_deleted_project_does_not_come_back(studio, known):
 
 
 def test_nothing_is_archived_while_the_disk_is_away(studio, known):
-    project = known("Iceland")
+    project, other = known("Iceland"), known("Norway")
     before = ProjectsRepository(studio.database).get_by_id(project.id)
     (studio.root / "tenant").rename(studio.root / "elsewhere")
     for make in (lambda: None, (studio.root / "tenant").mkdir):
         make()
         job = _discover(studio)
         assert job.status == "queued"
-        assert "Nothing was changed" in job.error_message
+        assert "Mount its disk" in job.error_message
+    # A user may have removed the folder of the only project, which `orphaned_project_cleanup` archives.
+    ProjectsRepository(studio.database).archive(other.id)
+    assert _discover(studio).status == "completed"
     shutil.rmtree(studio.root)
     assert _discover(studio).status == "queued"
     studio.root.mkdir()
@@ -531,5 +534,5 @@ def test_a_disk_that_is_unplugged_during_the_run_archives_no_project(studio, kno
 
     monkeypatch.setattr(Arrivals, "follow_moves", unplug)
     (studio.root / "other").mkdir()
-    assert "is missing or empty, but the tenant has projects" in _discover(studio).error_message
+    assert "is missing or empty, although its tenant has 2 projects" in _discover(studio).error_message
     assert [project.is_archived for project in _projects(studio)] == [False, False]

@@ -11,6 +11,7 @@ from storage import Database, HoldsRepository, JobsRepository, TasksRepository
 from storage.errors import InvalidValue, TaskConflict
 from storage.history.journal import FileAction, FileChange, write_journal
 from storage.history.undo_entries import UNDO
+from storage.queue.project_claims import claim_projects
 from storage.upkeep import retention
 from storage.upkeep.retention import Pruned, count_prunable
 
@@ -77,6 +78,19 @@ def test_what_has_not_ended_is_never_pruned_however_old(
     pruned = prune(database, older_than_seconds=0)
     assert (pruned.tasks, pruned.jobs) == (0, 0)
     assert _count(database, "jobs") == 4
+
+
+def test_a_canceled_job_stays_while_its_handler_may_still_work_in_a_project(
+    database: Database, jobs: JobsRepository, make_project: Any, clock: Any
+) -> None:
+    jobs.enqueue(tenant_id="t", type="x")
+    job = jobs.claim_next("worker")
+    assert job is not None
+    assert claim_projects(database, [make_project().id], job_id=job.id, claim_token=str(job.claim_token))
+    jobs.cancel(job.id)
+    for later, removed in ((DAY - 1, 0), (1, 1)):
+        clock.advance(seconds=later)
+        assert prune(database, older_than_seconds=60).jobs == removed
 
 
 def test_a_task_whose_files_can_be_brought_back_stays_until_its_trash_is_gone(
