@@ -36,6 +36,7 @@ from task_definitions.wording import did_you_mean, listed, shown
 PINNED_SOURCE = "<pinned>"
 
 _NAME = f"1 to {MAX_NAME_CHARACTERS} characters, a small letter first, then small letters, digits and _"
+# Every key of the models of a definition, with what it allows.
 _ALLOWED = {
     "name": _NAME,
     "label": f"text of 1 to {MAX_LABEL_CHARACTERS} characters on one line",

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from deployments.embedded_server.empty_database import database_is_elsewhere, prepare_database
-from flows.starting.deployment_names import flow_run_name
+from flows.starting.deployment_names import flow_run_name, task_run_position, task_run_tags
 from flows.telemetry.step_markdown import step_line, step_markdown
 from storage.database.engine import Database
-from storage.queue.lanes import lane_name
 from storage.queue.tasks import TasksRepository
 from storage.records import Job, Task
 from storage.reports.task_summary import TaskSummary
@@ -161,19 +160,18 @@ def _flow_id(connection: sqlite3.Connection, name: str) -> str:
 
 
 def _write_task_run(connection: sqlite3.Connection, job: Job, flow_run_id: str) -> None:
-    tags = [f"priority:{job.priority}", f"lane:{lane_name(job.priority)}", f"tenant:{job.tenant_id}"]
     ending = _ENDINGS[job.status]
     _write_run(
         connection,
         "task_run",
         {
             "id": str(uuid.uuid4()),
-            "name": f"{job.type} {(job.chunk_index or 0) + 1}/{job.total_chunks or 1}",
+            "name": f"{job.type} {task_run_position(job)}",
             "flow_run_id": flow_run_id,
             "task_key": "run_job",
             "dynamic_key": str(job.id),
             "flow_run_run_count": 1,
-            "tags": [*tags, f"task:{job.task_id}"],
+            "tags": task_run_tags(job),
         },
         _states(job, ending=ending, message=job.error_message),
     )

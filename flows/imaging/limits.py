@@ -28,7 +28,7 @@ class ImageLimits:
 
     max_pixels: int = 500_000_000
     max_edge_pixels: int = 65_535
-    max_seconds: float = 60.0
+    max_seconds: float = 120.0
     max_memory_bytes: int = 6 * 1024**3
 
     @property

@@ -1,7 +1,9 @@
 """Reads the metadata of an original: time, camera, orientation and size. Decides which of several dates counts.
 
-Only headers are read. Broken EXIF data raises no error, but a file that is not an image raises an error.
+`_TAKEN` in `flows.imaging.headers.exif` decides which of the EXIF dates comes first.
 `flows.steps.images.metadata_steps` decides from which file of a photo a value is taken.
+
+Only headers are read. Broken EXIF data raises no error, but a file that is not an image raises an error.
 """
 
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ every paused run, Prefect only changes the state: without this watch, the work w
 `flows.execution.task_stops`, which cancels or pauses the task.
 
 If Prefect ends the process, `cancel_with_flow_run` in `flows.orchestration.task_flow` cancels the task. If no process
-runs the flow run, `end_canceled_runs` in `deployments.serving.flow_run_recovery` cancels it.
+runs the flow run, `end_canceled_runs` in `deployments.serving.canceled_runs` cancels it.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from flows.orchestration.job_task import task_for
 from flows.orchestration.job_task_runner import JobTaskRunner
 from flows.orchestration.supervision import watch_supervisor
 from flows.process.runtime import Runtime
+from flows.starting.deployment_names import task_run_position
 from storage import records
 from storage.queue.jobs import JobsRepository
 from storage.queue.lanes import LanesRepository
@@ -111,8 +112,7 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
         """Submit a Prefect task run for each job."""
         self._seen |= {job.id: job.priority for job in jobs}
         for job in jobs:
-            run = task_for(job.type, priority=job.priority, tags=(f"tenant:{job.tenant_id}",))
-            yield run.submit(job.id, f"#{job.id}")
+            yield task_for(job).submit(job.id, task_run_position(job))
 
     def not_ready(self) -> int:
         """Return 0, because `read` limits how many jobs are followed."""

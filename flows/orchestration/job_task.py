@@ -19,7 +19,7 @@ from flows.execution.followed_run import FollowedRun, OnProgress
 from flows.orchestration.artifacts import ProgressBar
 from flows.orchestration.prefect_events import emit_to_prefect
 from flows.process.runtime import Runtime
-from storage.queue.lanes import lane_name
+from flows.starting.deployment_names import task_run_tags
 from storage.records import Job
 
 
@@ -72,10 +72,6 @@ def run_job(job_id: int, position: str) -> Any:
     return state_unless_completed(runtime.followed.follow(job_id, _WithProgress(runtime)).result(), job_id)
 
 
-def task_for(type: str, *, priority: int, tags: tuple[str, ...] = ()) -> Task[[int, str], Any]:
-    """Return the generic task with the name of a step's type, tagged with its priority and lane."""
-    return run_job.with_options(
-        name=type,
-        task_run_name=f"{type} {{position}}",
-        tags=[f"priority:{priority}", f"lane:{lane_name(priority)}", *tags],
-    )
+def task_for(job: Job) -> Task[[int, str], Any]:
+    """Return the generic task for jobs of the same task, type and priority; `job` is one of them."""
+    return run_job.with_options(name=job.type, task_run_name=f"{job.type} {{position}}", tags=task_run_tags(job))

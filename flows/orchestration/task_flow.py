@@ -38,6 +38,7 @@ from flows.orchestration.server_clock import server_lead
 from flows.orchestration.supervision import end_within
 from flows.process.database_retry import retry_while_unavailable
 from flows.process.runtime import Runtime
+from flows.starting.deployment_names import task_run_position
 from flows.telemetry.step_markdown import step_line
 from storage.default_tenant import DEFAULT_TENANT
 from storage.queue.pauses import resume_paused_task
@@ -166,7 +167,7 @@ class _MappedStep(StepSource["PrefectFuture[Any]"]):
         """Map the generic Prefect task over the jobs."""
         self._begun += len(jobs)
         for group in _by_type(jobs):
-            yield from _submit(self._task, group)
+            yield from task_for(group[0]).map([job.id for job in group], [task_run_position(job) for job in group])
 
     def note_ended(self, futures: Sequence[PrefectFuture[Any]]) -> None:
         """Raise an error if none of the latest jobs was run.
@@ -235,16 +236,6 @@ def _log_steps(summary: TaskSummary) -> None:
             get_run_logger().info("%s", step_line(step))
 
 
-def _submit(task: Task, group: list[Job]) -> list[PrefectFuture[Any]]:
-    first = group[0]
-    mapped = task_for(first.type, priority=first.priority, tags=(f"tenant:{task.tenant_id}", f"task:{task.id}"))
-    return list(mapped.map([job.id for job in group], [_position(job) for job in group]))
-
-
 def _by_type(window: Sequence[Job]) -> Iterator[list[Job]]:
     for _, group in groupby(window, key=lambda job: (job.type, job.priority)):
         yield list(group)
-
-
-def _position(job: Job) -> str:
-    return f"{(job.chunk_index or 0) + 1}/{job.total_chunks or 1}"

@@ -18,7 +18,7 @@ from flows.starting.known_definitions import find_definition
 from flows.starting.new_task import new_task
 from storage.photos.photo_selection import PhotoSelection
 from storage.photos.projects import ProjectsRepository
-from storage.queue.claims import Claimant, claim_by_id, promote_due
+from storage.queue.claims import Claimant, claim_by_id, promote_due, rank
 from storage.queue.new_tasks import NewTask
 from storage.queue.tasks import TasksRepository
 from storage.records import Job
@@ -241,7 +241,7 @@ class _Planner:
         while True:
             task = tasks.settle(self._new.id)
             waiting = [] if task.is_final else tasks.unfinished_jobs(task, limit=1_000)
-            job = min(waiting, key=lambda job: (-job.priority, job.id), default=None)
+            job = min(waiting, key=rank, default=None)
             key = None if job is None else (job.step_index or 0, job.type)
             if current is not None and key != current:
                 self._collect_changes(*current)

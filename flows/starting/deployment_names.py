@@ -1,4 +1,4 @@
-"""The names of the deployments and flow runs of photojobs in Prefect. Callers of Prefect's API depend on them.
+"""The names of deployments, flow runs and task runs of photojobs in Prefect. Callers of Prefect's API depend on them.
 
 `deployments.serving.scheduled_run_names` names runs of a schedule that are not due yet.
 """
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from storage.default_tenant import DEFAULT_TENANT
+from storage.queue.lanes import lane_name
+from storage.records import Job
 from task_definitions import TaskDefinition
 
 #: The tag that every deployment of photojobs has in Prefect, and no other deployment.
@@ -47,3 +49,17 @@ def flow_run_name(flow_name: str, parameters: Mapping[str, Any]) -> str:
     if project := parameters.get("project_id"):
         where.append(f"project {project}" if isinstance(project, int) else str(project))
     return f"{'plan of ' if parameters.get('plan') else ''}{flow_name} ({', '.join(where)})"
+
+
+def task_run_position(job: Job) -> str:
+    """Return the second part of the name of a job's task run, as in `manifest_check 3/40`: the job's chunk.
+
+    For a standalone job, it is `#` and the job's id.
+    """
+    return f"#{job.id}" if job.task_id is None else f"{(job.chunk_index or 0) + 1}/{job.total_chunks or 1}"
+
+
+def task_run_tags(job: Job) -> list[str]:
+    """Return the tags of a job's task run: its priority, lane, tenant and, if it has one, its task."""
+    tags = [f"priority:{job.priority}", f"lane:{lane_name(job.priority)}", f"tenant:{job.tenant_id}"]
+    return tags if job.task_id is None else [*tags, f"task:{job.task_id}"]

@@ -1,7 +1,7 @@
 """The `.trash` of a project: moves files there, finds expired files, and removes them for good.
 
-The name of a file in the trash contains the time of the move, because the file keeps its own times. The step
-`flows.steps.moving.trash_maintenance` decides when files leave the trash, by the setting `trash_ttl_seconds`.
+The name of a file in the trash contains the time of the move, because the file keeps its own times. `expired` decides
+which files have been there for too long, and the step `flows.steps.moving.trash_maintenance` removes them.
 """
 
 import contextlib

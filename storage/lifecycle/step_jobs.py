@@ -14,7 +14,16 @@ from sqlalchemy import Connection, Select, bindparam, case, func, insert, litera
 
 from storage.batches import batched
 from storage.database.column_types import UtcTimestamp
-from storage.database.tables import holds, job_items, jobs, photos, projects, task_items, task_projects
+from storage.database.tables import (
+    IS_PENDING_DELETION,
+    holds,
+    job_items,
+    jobs,
+    photos,
+    projects,
+    task_items,
+    task_projects,
+)
 from storage.default_tenant import DEFAULT_TENANT
 from storage.lifecycle.notifications import notify
 from storage.lifecycle.pinned_definition import PinnedStep
@@ -206,8 +215,5 @@ def _photos_of_projects(task: Task, step: PinnedStep) -> Select[Any]:
         photos.c.project_id.in_(target_projects(task))
     )
     if step.default_items == "pending_deletions":
-        statement = statement.where(
-            ((photos.c.jpg_available == 1) & (photos.c.keep_jpg == 0))
-            | ((photos.c.raw_available == 1) & (photos.c.keep_raw == 0))
-        )
+        statement = statement.where(IS_PENDING_DELETION)
     return statement

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Select, bindparam, delete, insert, select, up
 
 from storage.batches import BATCH_SIZE, batched, pages
 from storage.database.engine import Access, Database
-from storage.database.tables import photos
+from storage.database.tables import IS_PENDING_DELETION, photos
 from storage.records import Photo
 
 
@@ -67,10 +67,8 @@ class PhotosRepository:
 
     def iterate_pending_deletions(self, project_id: int, *, batch_size: int = BATCH_SIZE) -> Iterator[list[Photo]]:
         """Yield batches of the photos of a project that have a file to remove (keep flag 0), in order of id."""
-        is_pending = ((photos.c.jpg_available == 1) & (photos.c.keep_jpg == 0)) | (
-            (photos.c.raw_available == 1) & (photos.c.keep_raw == 0)
-        )
-        for rows in pages(self._access.read, _of_project(project_id).where(is_pending), photos.c.id, batch_size):
+        statement = _of_project(project_id).where(IS_PENDING_DELETION)
+        for rows in pages(self._access.read, statement, photos.c.id, batch_size):
             yield [Photo.from_row(row) for row in rows]
 
     def iterate_lacking_derivatives(self, project_id: int, *, batch_size: int = BATCH_SIZE) -> Iterator[list[int]]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from sqlalchemy import ColumnElement, Connection, case, func, or_, select, update
 
 from storage.database.engine import Database
-from storage.database.tables import photo_derivatives, photos, projects, tasks
+from storage.database.tables import IS_PENDING_DELETION, photo_derivatives, photos, projects, tasks
 from storage.lifecycle.step_jobs import is_active, of_tenant, target_projects
 from storage.records import Task
 
@@ -72,10 +72,6 @@ def take_figures(connection: Connection, task: Task) -> LibraryFigures:
         or_(status.is_(None), status.in_(("pending", "missing", "failed")))
         for status in (photos.c.thumbnail_status, photos.c.preview_status)
     ]
-    unwanted = or_(
-        (photos.c.jpg_available != 0) & (photos.c.keep_jpg == 0),
-        (photos.c.raw_available != 0) & (photos.c.keep_raw == 0),
-    )
     conditions = (
         photos.c.jpg_available != 0,
         photos.c.raw_available != 0,
@@ -83,7 +79,7 @@ def take_figures(connection: Connection, task: Task) -> LibraryFigures:
         photos.c.thumbnail_status == "generated",
         photos.c.preview_status == "generated",
         or_(*lacking),
-        unwanted,
+        IS_PENDING_DELETION,
     )
     counts = connection.execute(
         select(func.count(), *map(_count_of, conditions)).select_from(photos).where(photos.c.project_id.in_(in_scope))

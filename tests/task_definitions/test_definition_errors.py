@@ -19,6 +19,7 @@ from task_definitions import (
     UnreadableDefinitionFile,
     load_definitions,
 )
+from task_definitions.model import Schedule, StepDefinition, TaskDefinition
 
 STEP = {"type": "metadata", "priority": 90}
 DEFINITION_KEYS = "name, label, user_relevant, scope, description, schedule and steps"
@@ -223,6 +224,18 @@ def test_a_wrong_value_is_named_with_its_place_and_with_what_is_allowed(
         problem,
     )
     assert str(error) == f"<mapping>: nightly_check: {field}: {problem}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(definition(**{key: [[]]}) for key in TaskDefinition.model_fields if key != "name"),
+        *(with_step(**{key: [[]]}) for key in StepDefinition.model_fields),
+        *(definition(schedule={key: [[]]}) for key in Schedule.model_fields),
+    ],
+)
+def test_every_key_says_what_it_allows(body: dict[str, Any]) -> None:
+    assert all("another value" not in problem.problem for problem in problems_of({"nightly_check": body}))
 
 
 def test_an_error_in_a_file_begins_with_the_path_as_it_was_given(

@@ -23,6 +23,7 @@ from flows.execution.task_stops import cancel_here
 from flows.handlers.step import why_not_run
 from flows.process.runtime import Runtime
 from storage.errors import StorageError
+from storage.queue.claims import rank
 from storage.queue.tasks import TasksRepository
 from storage.records import Job
 from storage.reports.waiting_reasons import Standing, explain_job
@@ -172,7 +173,7 @@ class _Waits:
         if now < self._look_at:
             return
         self._look_at = now + LINE_SECONDS
-        job = min(queued, key=lambda job: (-job.priority, job.id))
+        job = min(queued, key=rank)
         database, stale_seconds = self._runtime.database, self._runtime.settings.stale_seconds
         reason = explain_job(database, job.id, stale_seconds=stale_seconds, why_not_run=why_not_run).obstacle
         if reason is None or (job.step_index, reason.name) in self._said:

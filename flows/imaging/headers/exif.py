@@ -1,8 +1,8 @@
 """Reads EXIF tags from a TIFF structure: an EXIF block, a TIFF or BigTIFF file, or a RAW file with a TIFF structure.
 
 The module reads the few tags that photojobs uses, up to limits of size and number. Broken structures raise no errors.
-`moments` parses the dates; `containers` finds EXIF blocks in other file formats. `flows.imaging.metadata` decides which
-of the dates counts.
+`moments` parses the dates; `containers` finds EXIF blocks in other file formats. `_TAKEN` decides
+which of the dates in EXIF tags comes first, and `flows.imaging.metadata` which of the dates from EXIF, IPTC and XMP.
 """
 
 from dataclasses import dataclass, fields

@@ -16,6 +16,7 @@ from __future__ import annotations
 # isort: off
 from storage.database.tables.schema import metadata
 from storage.database.tables.library import (
+    IS_PENDING_DELETION,
     TENANT_FOLDER_INDEX,
     photo_derivatives,
     photo_originals,
@@ -44,6 +45,7 @@ __all__ = [
     "DELAYED",
     "FAILED",
     "HELD",
+    "IS_PENDING_DELETION",
     "READY",
     "RUNNING",
     "TENANT_FOLDER_INDEX",

@@ -106,6 +106,11 @@ photos = Table(
     comment="A photo: a base name with one or more files in a project's folder.",
 )
 
+#: The condition that a photo has a file that a user has marked for removal (keep flag 0).
+IS_PENDING_DELETION = ((photos.c.jpg_available == 1) & (photos.c.keep_jpg == 0)) | (
+    (photos.c.raw_available == 1) & (photos.c.keep_raw == 0)
+)
+
 tags = Table(
     "tags",
     metadata,
