@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.folder_owner import other_owner
+from flows.steps.targets.target_projects import ProjectUnavailable, check_owner
 from storage.library.errors import LibraryError, UnsafePath
 from storage.library.paths import ProjectFolder
 from storage.photos.projects import ProjectsRepository
@@ -65,11 +65,11 @@ class Places:
                     found[project_id] = (
                         "the project's folder is empty; its disk may not be mounted. Mount it, and undo the task again"
                     )
-                elif other_owner(self._ctx, project, folder) is not None:
-                    found[project_id] = (
-                        "the project's folder was renamed, and another folder has its name; run "
-                        "`photojobs run folder_discovery`, and undo the task again"
-                    )
+                    continue
+                try:
+                    check_owner(self._ctx, project, folder)
+                except ProjectUnavailable as error:
+                    found[project_id] = f"{error} Then undo the task again."
         return found
 
     def folder(self, path: str, project_id: int | None) -> ProjectFolder:

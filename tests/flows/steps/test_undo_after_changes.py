@@ -252,15 +252,24 @@ def test_files_return_to_the_folder_that_their_project_has_now(
     assert f"tenant/{place}/fox.jpg" in studio.disk()
 
 
-def test_no_file_returns_to_another_folder_that_has_the_name_of_a_renamed_one(studio: Any) -> None:
+@pytest.mark.parametrize(
+    ("has_manifest", "reason"),
+    [(True, "the project's folder was renamed to Renamed"), (False, "it holds neither the manifest nor any photo")],
+)
+def test_no_file_returns_to_another_folder_that_has_the_name_of_a_renamed_one(
+    studio: Any, has_manifest: bool, reason: str
+) -> None:
     iceland, norway, photo_id = _moved_fox(studio, "jpg")
     folder = studio.folder(iceland).path
+    if has_manifest:
+        studio.write_manifest(iceland)
+        studio.run("verify_originals", scope="global")
     # No step has seen the change yet.
     folder.rename(folder.with_name("Renamed"))
     folder.mkdir()
     (folder / "owl.jpg").write_bytes(b"another")
 
-    assert "it holds neither the manifest nor any photo of the project" in _left(_undo(studio))
+    assert reason in _left(_undo(studio))
 
     assert studio.get_photo(photo_id).project_id == norway.id
     assert "tenant/Norway/fox.jpg" in studio.disk()
