@@ -4,13 +4,14 @@ Only archived projects are deleted. `flows.steps.projects.orphaned_projects` rem
 missing.
 """
 
+from contextlib import closing
 from functools import partial
 from typing import Final
 
 from flows.errors import PermanentStepError
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.folder_owner import archived_as_gone, manifest_id
+from flows.steps.targets.folder_owner import archived_as_gone, has_unchanged_photo, manifest_id
 from flows.steps.targets.journal_changes import folder_change, relative_path
 from flows.steps.targets.target_projects import compared, each_project
 from storage.database.tables import projects as projects_table
@@ -19,6 +20,8 @@ from storage.history.journal import FileAction, JournalEntry, last_entry, withdr
 from storage.history.row_snapshots import removed_project, snapshot_project
 from storage.library.paths import ProjectFolder
 from storage.library.removal import finish_removal, remove_project_folder
+from storage.library.scan import scan
+from storage.photos.original_search import originals_of_project
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.queue.jobs import JobsRepository
@@ -122,7 +125,7 @@ def _refuse_dependent_rows(ctx: StepContext, project: Project) -> None:
 def _delete_files(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     # Removed files cannot be restored, so they are removed only if the rows can be removed too.
     _refuse_dependent_rows(ctx, project)
-    reason = _reason_of_earlier_removal(ctx, project, folder)
+    reason = _reason_of_earlier_removal(ctx, project, folder) or _reason_of_other_photos(ctx, project, folder)
     if reason is None:
         _remove_folder(ctx, project, folder)
     else:
@@ -183,7 +186,11 @@ def _reason_to_keep(ctx: StepContext, project: Project, folder: ProjectFolder) -
             )
     owner_id = manifest_id(folder)
     if owner_id is None:
-        return _reason_of_earlier_removal(ctx, project, folder) or _reason_of_unknown_photos(ctx, project, folder)
+        return (
+            _reason_of_earlier_removal(ctx, project, folder)
+            or _reason_of_unknown_photos(ctx, project, folder)
+            or _reason_of_other_photos(ctx, project, folder)
+        )
     if owner_id != project.id:
         return f"the folder's manifest says that the folder belongs to project {owner_id}"
     return None
@@ -209,4 +216,19 @@ def _reason_of_unknown_photos(ctx: StepContext, project: Project, folder: Projec
     with compared(ctx, project, folder, is_reported=False) as comparison:
         for names in comparison.new_names():
             return f"it has no manifest, and {names[0].name} is no photo of the project, so it may be {_ANOTHER}"
+    return None
+
+
+def _reason_of_other_photos(ctx: StepContext, project: Project, folder: ProjectFolder) -> str | None:
+    """Return a reason if the folder has no manifest, and all its photos differ from the known photos of the project.
+
+    The names of the photos may be the same, because cameras use the same names again.
+    """
+    if not folder.exists() or manifest_id(folder) is not None:
+        return None
+    with ctx.read() as connection, closing(originals_of_project(connection, project.id)) as originals:
+        is_known = any(original.size_bytes is not None for original in originals)
+    has_image = any(file.kind.is_photo for file in scan(folder))
+    if is_known and has_image and not has_unchanged_photo(ctx, project, folder, with_change_time=False):
+        return f"it has no manifest and no unchanged photo of the project, so it may be {_ANOTHER}"
     return None

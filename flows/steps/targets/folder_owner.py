@@ -42,8 +42,8 @@ def other_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> Pr
         if (
             ctx.tenant_of(owner) == ctx.tenant_of(project)
             and took_project_along(ctx, owner, folder)
-            and _has_photo_of(ctx, owner, folder, with_change_time=False)
-            and not _has_photo_of(ctx, project, folder, with_change_time=False)
+            and has_unchanged_photo(ctx, owner, folder, with_change_time=False)
+            and not has_unchanged_photo(ctx, project, folder, with_change_time=False)
         ):
             return owner
     return None
@@ -59,7 +59,7 @@ def renamed_to(ctx: StepContext, project: Project, folder: ProjectFolder) -> str
         if (
             not folder.exists()
             or folder.manifest_path.exists()
-            or _has_photo_of(ctx, project, folder, with_change_time=False)
+            or has_unchanged_photo(ctx, project, folder, with_change_time=False)
         ):
             return None
         for name in sorted(folder.tenant.project_folders()):
@@ -84,11 +84,11 @@ def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder
         return True
     old = ctx.folder_of(project)
     if not old.manifest_path.exists():
-        return _has_photo_of(ctx, project, folder, with_change_time=True)
+        return has_unchanged_photo(ctx, project, folder, with_change_time=True)
     if manifest_id(old) in (None, project.id):
         return False
-    has_photo = _has_photo_of(ctx, project, folder, with_change_time=False)
-    return has_photo and not _has_photo_of(ctx, project, old, with_change_time=False)
+    has_photo = has_unchanged_photo(ctx, project, folder, with_change_time=False)
+    return has_photo and not has_unchanged_photo(ctx, project, old, with_change_time=False)
 
 
 def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
@@ -100,7 +100,7 @@ def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> b
     return not old.exists() or old.path.samefile(folder.path)
 
 
-def _has_photo_of(ctx: StepContext, project: Project, folder: ProjectFolder, *, with_change_time: bool) -> bool:
+def has_unchanged_photo(ctx: StepContext, project: Project, folder: ProjectFolder, *, with_change_time: bool) -> bool:
     """Return whether an original of the project is unchanged in a folder. A copy differs only in its change time."""
     with ctx.read() as connection, closing(originals_of_project(connection, project.id)) as originals:
         return any(_is_unchanged(folder, original, with_change_time) for original in originals)
