@@ -93,9 +93,15 @@ class PhotoStates:
                     differing.append((photo_id, wanted, set(found.before)))
                     row = {"before": found.before, "after": found.after}
                     changes.append(FileChange(action=FileAction.CHANGED_ROW, row=row, **place))
-        PhotosRepository(connection).remove_many(removed)
-        _insert(connection, [state for _, state in added], now=now)
-        _update(connection, differing)
+        repository = PhotosRepository(connection)
+        repository.remove_many(removed)
+        if added:
+            states = [state for _, state in added]
+            connection.execute(insert(photos), [row_values(photos, state, now=now) for state in states])
+            restore_foreign_values(connection, photos, states)
+        repository.update_many(
+            {"id": photo_id} | {name: state[name] for name in names - _RELATED} for photo_id, state, names in differing
+        )
 
         def new(*keys: str) -> list[_State]:
             return added + [(photo_id, state) for photo_id, state, names in differing if names.intersection(keys)]
@@ -138,22 +144,6 @@ class TakenNames:
         """Return whether a photo other than `but_for` has the `manifest_id` of a wanted state."""
         known = state["manifest_id"]
         return known is not None and self._by_manifest_id.get(known, but_for) != but_for
-
-
-def _insert(connection: Connection, states: Sequence[dict[str, Any]], *, now: datetime) -> None:
-    if states:
-        connection.execute(insert(photos), [row_values(photos, state, now=now) for state in states])
-    restore_foreign_values(connection, photos, states)
-
-
-def _update(connection: Connection, differing: Sequence[tuple[int, dict[str, Any], set[str]]]) -> None:
-    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for photo_id, state, names in differing:
-        columns = tuple(sorted(names - _RELATED))
-        if columns:
-            by_columns.setdefault(columns, []).append({"id": photo_id, **{name: state[name] for name in columns}})
-    for rows in by_columns.values():
-        PhotosRepository(connection).update_many(rows)
 
 
 def _write_tags(connection: Connection, states: Sequence[_State]) -> None:

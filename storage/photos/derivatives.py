@@ -116,7 +116,7 @@ class DerivativesRepository:
                     .with_for_update()
                 )
                 rows = {row.id: row for row in connection.execute(statement)}
-                by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+                new_values: list[dict[str, Any]] = []
                 current: list[ProcessedPhoto] = []
                 for one in batch:
                     row = rows.get(one.photo.id)
@@ -129,15 +129,13 @@ class DerivativesRepository:
                         # A file has been added or removed since the work began. If its new keep flag were replaced by
                         # an outdated 0, the next removal would move the file to the trash.
                         values = {name: value for name, value in values.items() if name not in AVAILABILITY_COLUMNS}
+                    values["id"] = one.photo.id
                     if one.meta is not None:
                         merged = merged_meta(row.meta_json, one.meta)
                         if merged not in (row.meta_json, row.meta_json or {}):
                             values["meta_json"] = merged
-                    if values:
-                        by_columns.setdefault(tuple(sorted(values)), []).append({"id": one.photo.id, **values})
-                repository = PhotosRepository(connection)
-                for rows_to_write in by_columns.values():
-                    repository.update_many(rows_to_write)
+                    new_values.append(values)
+                PhotosRepository(connection).update_many(new_values)
                 OriginalsRepository(connection).save_many([row for one in current for row in one.originals])
                 DerivativesRepository(connection).save_many([row for one in current for row in one.derivatives])
         return outdated

@@ -1,5 +1,6 @@
 """The table `photos`: reads and writes the rows of photos in batches."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -86,20 +87,20 @@ class PhotosRepository:
         for rows in pages(self._access.read, statement, photos.c.id, batch_size):
             yield [row["id"] for row in rows]
 
-    def update_many(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Update many photos; every mapping has `id` and the same other columns."""
-        if not rows:
+    def update_many(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Update many photos; each mapping has `id` and the new values of some columns."""
+        by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+        for row in rows:
+            names = tuple(sorted(row.keys() - {"id"}))
+            by_columns[names].append({"photo_id": row["id"]} | {f"new_{name}": row[name] for name in names})
+        by_columns.pop((), None)
+        if not by_columns:
             return
-        now = self._access.clock()
-        names = [name for name in rows[0] if name != "id"]
-        statement = (
-            update(photos)
-            .where(photos.c.id == bindparam("photo_id"))
-            .values({name: bindparam(f"new_{name}", type_=photos.c[name].type) for name in names} | {"updated_at": now})
-        )
         with self._access.write() as connection:
-            values = [{"photo_id": row["id"]} | {f"new_{name}": row[name] for name in names} for row in rows]
-            connection.execute(statement, values)
+            for names, values in by_columns.items():
+                new = {name: bindparam(f"new_{name}", type_=photos.c[name].type) for name in names}
+                statement = update(photos).where(photos.c.id == bindparam("photo_id"))
+                connection.execute(statement.values(new | {"updated_at": self._access.clock()}), values)
 
     def remove_many(self, ids: Sequence[int]) -> int:
         """Remove the rows of photos and their links to tags; return the number of removed photos."""
