@@ -163,14 +163,16 @@ class OriginalsRepository:
     def rename(self, names: Mapping[int, tuple[str, str]]) -> None:
         """Rename the originals of photos; `names` has the old and the new base name of each photo.
 
-        If the photo already has a row with the new name of a file, the row of the file keeps its name.
+        If two files would get the same name, the file that is spelled as its photo gets it, and the row of the other
+        file keeps its name.
         """
         with self._access.write() as connection:
             renamed = []
             for photo_id, originals in OriginalsRepository(connection).get_many(list(names)).items():
+                old, new = names[photo_id]
                 taken = set(originals)
-                for name in originals:
-                    new_name = name_after_rename(name, *names[photo_id])
+                for name in sorted(originals, key=lambda name: (not name.startswith(old), name)):
+                    new_name = name_after_rename(name, old, new)
                     if new_name not in taken:
                         taken.add(new_name)
                         renamed.append({"of_photo": photo_id, "of_name": name, "new_name": new_name})

@@ -81,7 +81,7 @@ def test_files_that_are_spelled_differently_from_their_photo_get_the_name_that_t
     [photo_id] = make_photos(here, filename="café")
     with database.begin() as connection:
         # The names of the first file and of the photo differ in the Unicode form, and so in their length, too.
-        for name in ("cafe\u0301.jpg", "CAFÉ.NEF", "café", "café_other.tif"):
+        for name in ("cafe\u0301.jpg", "CAFÉ.NEF", "café", "café_other.tif", "CAFÉ.png", "café.png"):
             connection.execute(insert(photo_originals).values(photo_id=photo_id, name=name, kind="other"))
         derivative = {"kind": "preview", "source_name": "CAFÉ.NEF", "generated_at": database.clock()}
         connection.execute(insert(photo_derivatives).values(photo_id=photo_id, **derivative))
@@ -90,7 +90,7 @@ def test_files_that_are_spelled_differently_from_their_photo_get_the_name_that_t
 
     with database.connect() as connection:
         found = set(connection.scalars(select(photo_originals.c.name)))
-    assert found == {f"{new}.jpg", f"{new}.NEF", new, "café_other.tif"}
+    assert found == {f"{new}.jpg", f"{new}.NEF", new, "café_other.tif", "CAFÉ.png", f"{new}.png"}
     assert _derivatives(database) == {(photo_id, "preview", f"{new}.NEF")}
 
 
