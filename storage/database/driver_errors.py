@@ -94,9 +94,15 @@ def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
         return SchemaMismatch(
             f"{place}: {error}. Run `photojobs db upgrade`, or check that this is the right database."
         )
+    if str(error).startswith("Error binding parameter"):
+        return _wrong_type(error, place)
     if code.startswith("SQLITE_CONSTRAINT"):
         return ConstraintViolated(f"{place}: {error}; nothing was written. Give values that this constraint allows.")
     return None
+
+
+def _wrong_type(detail: object, place: str) -> InvalidValue:
+    return InvalidValue(place, f"a value has the wrong type ({detail}); nothing was written. Correct this value.")
 
 
 #: The text with which psycopg reports too many parameters. psycopg calls this a connection error, although another
@@ -137,6 +143,8 @@ def _postgresql_error(error: BaseException, place: str) -> StorageError | None:
         return InvalidValue(
             place, f"the call has too many values ({detail}); nothing was written. Pass fewer at a time."
         )
+    if state == "42883" or detail.startswith("cannot adapt type"):
+        return _wrong_type(detail, place)
     if state.startswith(("22", "54")) or type(error).__name__ == "DataError":
         return InvalidValue(place, f"a value cannot be stored ({detail}); nothing was written. Correct this value.")
     if state.startswith("23"):

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from sqlalchemy import event, make_url, text
 
-from storage import Database, JobsRepository, LanesRepository
+from storage import Database, JobsRepository, LanesRepository, TasksRepository
 from storage.database import answer_watch
 from storage.database.database_url import sqlite_url
 from storage.database.driver_errors import storage_error
@@ -168,6 +168,15 @@ def test_the_advice_about_a_value_fits_the_fault(error: Exception, advice: str, 
     translated = str(storage_error(error, database.engine))
     assert translated.startswith(f"{database.url}: ")
     assert translated.endswith(advice)
+
+
+def test_a_value_of_a_type_that_no_column_has_is_an_error_of_ours(database: Database, tasks: TasksRepository) -> None:
+    values: list[Any] = [object()]
+    # SQLite compares a text with a number.
+    values += [5] if database.is_postgresql else []
+    for value in values:
+        with pytest.raises(InvalidValue, match=r"wrong type .* Correct this value\.$"):
+            tasks.get_by_id(value)
 
 
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
