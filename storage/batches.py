@@ -28,17 +28,20 @@ def pages(
     statement: Select[Any],
     key: Column[int] | Label[int],
     size: int,
+    *,
+    descending: bool = False,
 ) -> Iterator[Sequence[RowMapping]]:
-    """Yield the rows of a statement in order of the id column `key`, in batches of at most `size`.
+    """Yield the rows of a statement in ascending or descending order of the id `key`, in batches of at most `size`.
 
     Each batch is a query of its own on a connection that `connect` opens, so no connection is open between two batches.
     """
     rest = statement
     while True:
         with connect() as connection:
-            page = connection.execute(rest.order_by(key).limit(size)).mappings().all()
+            page = connection.execute(rest.order_by(key.desc() if descending else key).limit(size)).mappings().all()
         if page:
             yield page
         if len(page) < size:
             return
-        rest = statement.where(key > page[-1][key.name])
+        last = page[-1][key.name]
+        rest = statement.where(key < last if descending else key > last)

@@ -102,8 +102,10 @@ def _in_batches(
     check_integer(batch_size, name="batch_size", minimum=1, maximum=10_000)
     conditions: list[Any] = [jobs.c.status.in_(statuses), *selected.conditions(database)]
     changed = 0
-    # The search locks no row, so `change` checks the status of each job again.
-    for page in pages(database.connect, select(jobs.c.id).where(*conditions), jobs.c.id, batch_size):
+    # The search locks no row, so `change` checks the status of each job again. Later jobs come first: of several jobs
+    # with the same unique key, a retry queues the latest.
+    found = select(jobs.c.id).where(*conditions)
+    for page in pages(database.connect, found, jobs.c.id, batch_size, descending=True):
         with database.begin() as connection:
             done = change(connection, jobs.c.id.in_([row["id"] for row in page]), now=database.clock())
         settle_after(Access(database), [job.id for job in done])

@@ -85,13 +85,16 @@ def test_retrying_the_failed_jobs_of_an_ended_task_lets_it_go_on(
     assert tasks.get(task.id).step_index == 1
 
 
-def test_a_job_whose_unique_key_another_has_taken_is_not_retried(database: Database, jobs: JobsRepository) -> None:
+@pytest.mark.parametrize("batch_size", [1, 500])
+def test_a_job_whose_unique_key_another_has_taken_is_not_retried(
+    database: Database, jobs: JobsRepository, batch_size: int
+) -> None:
     ended = []
     for _ in range(3):
         job = jobs.enqueue(tenant_id="t", type="x", unique_key="nightly")
         jobs.fail(job.id, "no")
         ended.append(job.id)
-    assert retry_jobs(database, JobFilter(tenant_id="t")) == 1
+    assert retry_jobs(database, JobFilter(tenant_id="t"), batch_size=batch_size) == 1
     assert _statuses(jobs) == ["failed", "failed", "queued"]
     assert retry_jobs(database, JobFilter(tenant_id="t")) == 0
 
