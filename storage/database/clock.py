@@ -1,6 +1,7 @@
-"""The form of every time in photojobs: aware UTC datetimes in Python.
+"""The form of every time in photojobs: aware UTC datetimes in Python, in milliseconds.
 
-SQLite stores them as ISO 8601 text with milliseconds and `Z`.
+SQLite stores them as ISO 8601 text with milliseconds and `Z`. Other programs may write times with microseconds to
+PostgreSQL. Such a time is read and compared as it is, so that it is equal to the stored time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Clock = Callable[[], datetime]
 
 
 def system_clock() -> datetime:
-    """Return the system's time, cut to milliseconds, because the tables store no microseconds."""
+    """Return the system's time, cut to milliseconds, because SQLite stores no microseconds."""
     return to_milliseconds(datetime.now(UTC))
 
 
@@ -36,18 +37,18 @@ def age(seconds: float, *, name: str) -> timedelta:
 
 
 def to_milliseconds(moment: datetime) -> datetime:
-    """Return `moment` in UTC, cut to milliseconds, because the tables store no microseconds.
+    """Return `moment` in UTC, cut to milliseconds, because SQLite stores no microseconds.
 
     Raises:
         ValueError: `moment` has no time zone.
     """
-    moment = _in_utc(moment)
+    moment = in_utc(moment)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def format_timestamp(moment: datetime) -> str:
     """Return `moment` as SQLite stores it, for example `2025-10-01T12:00:00.000Z`."""
-    return _in_utc(moment).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
+    return in_utc(moment).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 def parse_timestamp(stored: Any) -> datetime | None:
@@ -64,7 +65,12 @@ def parse_timestamp(stored: Any) -> datetime | None:
         return None
 
 
-def _in_utc(moment: datetime) -> datetime:
+def in_utc(moment: datetime) -> datetime:
+    """Return `moment` in UTC.
+
+    Raises:
+        ValueError: `moment` has no time zone.
+    """
     if moment.tzinfo is UTC:
         # This is the usual case, because the clock returns times with this time zone. A conversion would take longer.
         return moment

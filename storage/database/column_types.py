@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Dialect, Integer, Text, types
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from typing_extensions import override
 
-from storage.database.clock import format_timestamp, parse_timestamp, to_milliseconds
+from storage.database.clock import format_timestamp, in_utc, parse_timestamp
 from storage.errors import InvalidValue
 from task_definitions.foreign_documents import Bounds, UnreadableDocument, parse_json
 from task_definitions.wording import shown
@@ -52,7 +52,7 @@ class UtcTimestamp(types.TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None:
             return None
-        return to_milliseconds(value) if dialect.name == "postgresql" else format_timestamp(value)
+        return in_utc(value) if dialect.name == "postgresql" else format_timestamp(value)
 
     @override
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Column, Connection
 from sqlalchemy.dialects import sqlite
 
-from storage.database.clock import format_timestamp, parse_timestamp, to_milliseconds
+from storage.database.clock import format_timestamp, in_utc, parse_timestamp
 from storage.database.column_types import JsonDocument, UtcTimestamp, encode_json
 
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
@@ -101,7 +101,7 @@ def bound(parameters: Mapping[str, Any], dialect: str) -> dict[str, Any]:
 
 _TO_SQLITE: dict[type, Callable[[Any], Any]] = {datetime: format_timestamp, dict: encode_json, list: json.dumps}
 # JSON is sent as text, which the statement casts, so that no psycopg type for JSON is needed.
-_TO_POSTGRESQL: dict[type, Callable[[Any], Any]] = {datetime: to_milliseconds, dict: encode_json}
+_TO_POSTGRESQL: dict[type, Callable[[Any], Any]] = {datetime: in_utc, dict: encode_json}
 
 
 def _converter(column: Column[Any], dialect: str) -> Callable[[Any], Any] | None:

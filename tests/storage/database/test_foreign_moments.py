@@ -11,6 +11,8 @@ from sqlalchemy import text
 from storage import Database, JobsRepository
 from storage.queue.claims import next_due_at
 from storage.queue.rescue import rescue_stale
+from storage.reports.ended_jobs import Place, ended_jobs
+from storage.reports.waiting_reasons import explain_job
 from tests.conftest import START
 
 FORMS = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S.%f+00:00", "%Y-%m-%dT%H:%M:%S.%f"]
@@ -82,6 +84,31 @@ def test_pages_by_key_end_and_hold_every_job_once(database: Database, jobs: Jobs
         assert len(seen) <= len(ids)
         before = (page[-1].created_at, page[-1].id)
     assert seen == ids[::-1]
+
+
+def test_rows_of_one_moment_with_microseconds_are_told_apart_by_their_ids(
+    database: Database, jobs: JobsRepository, clock: Any
+) -> None:
+    ids = [jobs.enqueue(tenant_id="t", type="x").id for _ in range(5)]
+    moment = START.strftime("%Y-%m-%d %H:%M:%S.123456+00:00")
+    for job_id in ids:
+        write(database, job_id, "created_at", moment)
+    first = jobs.list_by_tenant("t", limit=2)
+    rest = jobs.list_by_tenant("t", before=(first[-1].created_at, first[-1].id))
+    assert [job.id for job in (*first, *rest)] == ids[::-1]
+    clock.advance(seconds=60)
+    explained = explain_job(database, ids[2], stale_seconds=60)
+    assert "2 jobs rank before it" in next(reason.says for reason in explained.reasons if reason.name == "rank")
+    for job_id in ids:
+        jobs.complete(job_id)
+        write(database, job_id, "finished_at", moment)
+    place, ended = Place(finished_at=START), []
+    with database.connect() as connection:
+        while found := ended_jobs(connection, after=place, before=clock(), limit=2):
+            ended += [job.id for job in found]
+            assert len(ended) <= len(ids)
+            place = found[-1].place
+    assert ended == ids
 
 
 def test_a_row_that_another_program_inserts_has_its_rank(sqlite_database: Database, clock: Any) -> None:
