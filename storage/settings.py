@@ -235,8 +235,8 @@ class Settings(BaseSettings):
         5.0,
         ge=0,
         le=86_400,
-        description="An unreadable file fails only if it has not changed for this long; otherwise it waits for the "
-        "next run, because another program may still write it.",
+        description="An unreadable image fails, and a file of no accepted kind goes to the trash, only if it has not "
+        "changed for this long; otherwise it waits for the next run, because another program may still write it.",
     )
     image_memory_megabytes: int = Field(
         6144,

@@ -1,9 +1,11 @@
 """The step `folder_check`: it inserts rows for new photos, and updates the rows of photos that a user moved.
 
 The step reports files of no accepted kind, or moves them to the trash if `unaccepted_files` is `trash`. The default of
-this setting is `keep`. `flows.steps.following.arrivals` decides which photo was moved.
+this setting is `keep`. A file that was written to within the last `settle_seconds` stays until a later run.
+`flows.steps.following.arrivals` decides which photo was moved.
 """
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -76,7 +78,12 @@ def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, names: Seq
             continue
         with suppress(FileNotFoundError):
             path = folder.original(name)
-            move = FileMove(path, trash_place(folder, path, at=ctx.now()), path.lstat().st_size)
+            status = path.lstat()
+            # This is the only time that a plan knows. It comes from the clock of this machine.
+            if 0 <= time.time_ns() - status.st_mtime_ns < ctx.settings.settle_seconds * 1e9:
+                ctx.report.count("kept", example=f"{name}: may still be written; a later run moves it to .trash")
+                continue
+            move = FileMove(path, trash_place(folder, path, at=ctx.now()), status.st_size)
             groups.append(MoveGroup([move], project.id, project.id))
     _Trashing(ctx, groups, folder).run()
     return [group.error for group in groups if group.error is not None]

@@ -23,8 +23,8 @@ def names(studio: Any, project: Any) -> list[str]:
     return sorted(photo.filename for photo in PhotosRepository(studio.database).list_by_project(project.id))
 
 
-def trash_unaccepted(studio: Any) -> None:
-    studio.runtime.settings = studio.runtime.settings.model_copy(update={"unaccepted_files": "trash"})
+def trash_unaccepted(studio: Any, **others: Any) -> None:
+    studio.runtime.settings = studio.runtime.settings.model_copy(update={"unaccepted_files": "trash", **others})
 
 
 @pytest.mark.parametrize("scope", ["project", "photo_set", "global"])
@@ -117,6 +117,16 @@ def test_files_of_no_accepted_kind_are_trashed_where_so_set_but_for_unfinished_t
     assert {f"tenant/Iceland/{name}" for name in ("a.jpg", "a.xmp", "b.jpg.part", ".hidden", "lonely.xmp")} <= (
         studio.disk().keys()
     )
+
+
+def test_a_file_of_no_accepted_kind_that_may_still_be_written_waits_for_a_later_run(studio: Any) -> None:
+    trash_unaccepted(studio, settle_seconds=3600)
+    iceland = studio.project("Iceland")
+    put(studio, iceland, "fox.MOV")
+    job = studio.run("folder_check", project_id=iceland.id)
+    assert job.result["examples"]["kept"] == ["fox.MOV: may still be written; a later run moves it to .trash"]
+    os.utime(studio.folder(iceland).path / "fox.MOV", (0, 0))
+    assert studio.run("folder_check", project_id=iceland.id).result["counts"] == {"trashed": 1}
 
 
 def test_a_missing_folder_is_skipped_and_a_symlink_in_its_place_fails_only_its_project(

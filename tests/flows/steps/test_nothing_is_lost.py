@@ -534,6 +534,7 @@ def test_no_original_is_lost_whatever_runs_and_whatever_fails(tmp_path: Path, sq
             retry_delay_seconds=0,
             heartbeat_seconds=30,
             stale_seconds=STALE_SECONDS,
+            settle_seconds=0,
             trash_ttl_seconds=TTL_SECONDS,
             unaccepted_files=unaccepted,
             rename_user_files=user_files,
