@@ -106,6 +106,7 @@ def _remove_batch(
             photos[0].project_id, sorted({photo.filename for photo in photos})
         )
         refusals = removal_refusals(connection, photos_table, [photo.id for photo in named if not _keeps_file(photo)])
+        originals = OriginalsRepository(connection).get_many([photo.id for photo in named])
     current = {photo.id: photo for photo in named}
     for known in photos:
         # A user may change keep flags while earlier batches run. If the photo had a file to remove at the start, its
@@ -117,7 +118,12 @@ def _remove_batch(
             continue
         others = [one for one in named if one.filename == photo.filename and one.id != photo.id]
         try:
-            removal = _plan(ctx, folder, photo, files[photo.id], others, disk_error, refusals.get(photo.id))
+            # A kept file that is missing may come back. `manifest_cleaning` removes the row if it does not.
+            is_awaited = any(
+                one.size_bytes is not None and getattr(photo, f"keep_{one.kind}", True)
+                for one in originals.get(photo.id, {}).values()
+            )
+            removal = _plan(ctx, folder, photo, files[photo.id], others, disk_error, refusals.get(photo.id), is_awaited)
         except (LibraryError, OSError, PermanentStepError) as error:
             errors[photo.id] = error
         else:
@@ -135,6 +141,7 @@ def _plan(
     others: Sequence[Photo],
     disk_error: Exception | None,
     refusal: str | None,
+    is_awaited: bool,
 ) -> _Removal | None:
     """Plan the removal of a photo's files. `others` are the photos with the same name, which have the same files."""
     doomed = _doomed_kinds(photo)
@@ -146,7 +153,7 @@ def _plan(
     files.refuse_several_pictures(removable)
     if disk_error is not None and not files.images:
         raise disk_error
-    row_stays = any(file.kind not in doomed for file in files.images) or _keeps_file(photo)
+    row_stays = any(file.kind not in doomed for file in files.images) or _keeps_file(photo) or is_awaited
     if refusal is not None and not row_stays:
         raise PermanentStepError(refusal)
     keepers = [other.id for other in others if _keeps_file(other)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flows.steps.images import photo_processing
 from flows.steps.targets.photo_files import find_files
+from storage import PhotosRepository
 from tests.flows.conftest import items_of
 
 
@@ -84,3 +85,19 @@ def test_a_file_that_comes_during_post_processing_is_kept(studio, jpeg, monkeypa
     assert studio.run("upload_postprocess", scope="photo_set", items=items_of(photo_id)).status == "completed"
     photo = studio.get_photo(photo_id)
     assert (photo.raw_available, photo.keep_raw) == (1, 1)
+
+
+def test_the_row_of_a_photo_whose_kept_file_is_missing_for_a_while_stays(studio, jpeg):
+    iceland = studio.project("Iceland")
+    photo_id = studio.photo(iceland, "fox", "jpg", "NEF", contents={"jpg": jpeg()}, tagged=("animal",))
+    studio.run("upload_postprocess", project_id=iceland.id)
+    (studio.folder(iceland).path / "fox.NEF").rename(studio.root / "fox.NEF")
+    studio.run("manifest_check", project_id=iceland.id)
+    PhotosRepository(studio.database).update_many([{"id": photo_id, "keep_jpg": 0}])
+    for type_ in ("file_removal", "manifest_check", "manifest_cleaning"):
+        assert studio.run(type_, project_id=iceland.id).status == "completed"
+    assert studio.get_photo(photo_id) is not None
+    (studio.root / "fox.NEF").rename(studio.folder(iceland).path / "fox.NEF")
+    studio.run("manifest_check", project_id=iceland.id)
+    photo = studio.get_photo(photo_id)
+    assert (photo.jpg_available, photo.raw_available, photo.keep_raw) == (0, 1, 1)
