@@ -209,11 +209,14 @@ def task_of(flow_run: FlowRun, tasks: TasksRepository) -> Task | None:
 
 
 def cancel_with_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Cancel the task of a flow run that was canceled in the UI or by the API. Prefect calls this hook."""
+    """Cancel the task of a flow run that was canceled in the UI or by the API. Prefect calls this hook.
+
+    A task that a user has retried in the meantime has another flow run, and is not canceled.
+    """
     runtime = Runtime.current()
     tasks = TasksRepository(runtime.database)
     task = task_of(flow_run, tasks)
-    if task is not None:
+    if task is not None and task.flow_run_id in (None, str(flow_run.id)):
         tasks.cancel(task.id, reason=BY_FLOW_RUN)
 
 

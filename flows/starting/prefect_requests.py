@@ -93,11 +93,11 @@ def _ask(path: str, parameters: dict[str, Any], *, idempotency_key: str, unanswe
                 deployment.id, parameters=parameters, state=Scheduled(), idempotency_key=key
             )
             unanswered.discard(key)
-            # Prefect may return a flow run that has ended. It belongs to an earlier run of the task, unless an earlier
-            # request of this call created it and the answer was lost. A flow run of another deployment cannot start,
-            # because that deployment was deleted or its definition is missing. In both cases, the next request has
-            # another key, so that Prefect creates a new flow run.
-            is_open = run.state is None or not run.state.is_final()
+            # Prefect may return a flow run that has ended or is being canceled. It belongs to an earlier run of the
+            # task, unless an earlier request of this call created it and the answer was lost. A flow run of another
+            # deployment cannot start, because that deployment was deleted or its definition is missing. In both cases,
+            # the next request has another key, so that Prefect creates a new flow run.
+            is_open = run.state is None or not (run.state.is_final() or run.state.is_cancelling())
             if is_repeated or (is_open and run.deployment_id == deployment.id):
                 return str(run.id)
             key = f"{idempotency_key}:{run.id}"

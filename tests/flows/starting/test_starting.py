@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prefect.states import Cancelling, Scheduled
 
 from flows.api.start import start_task
+from flows.orchestration.compiler import compile_task
+from flows.orchestration.task_flow import cancel_with_flow_run
 from flows.process.runtime import Runtime
 from flows.starting import outbox, prefect_requests
 from storage import Task, TasksRepository
@@ -113,3 +118,29 @@ def test_a_payload_that_is_no_object_is_refused_by_name(
 ) -> None:
     with pytest.raises(InvalidValue, match="payload"):
         start_task(type=define("one", {"type": "count"}, scope="global"), tenant_id="user_0", payload=payload)
+
+
+def test_a_retry_while_the_canceled_flow_run_still_ends_gets_a_flow_run_of_its_own(
+    runtime: Runtime, stage: Any, define: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[Any] = []
+
+    class Client:
+        def read_deployment_by_name(self, path: str) -> Any:
+            return SimpleNamespace(id="deployment", tags=[])
+
+        def create_flow_run_from_deployment(self, deployment_id: str, **options: Any) -> Any:
+            state: Any = Scheduled() if runs else Cancelling()
+            runs.append(SimpleNamespace(id=f"run-{len(runs)}", state=state, parameters=options["parameters"]))
+            return runs[-1]
+
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect:4200/api")
+    monkeypatch.setattr(prefect_requests, "impatient_client", lambda **_: nullcontext(Client()))
+    definition = define("retried", {"type": "count", "priority": 50}, scope="global")
+    task_id = start_task(type=definition, tenant_id="user_0").task_id
+    tasks = TasksRepository(runtime.database)
+    assert tasks.get(task_id).flow_run_id == "run-1"
+
+    for run, status in ((runs[0], "queued"), (runs[1], "canceled")):
+        cancel_with_flow_run(compile_task(definition), run, Cancelling())
+        assert tasks.get(task_id).status == status
