@@ -25,7 +25,13 @@ logger = logging.getLogger("photojobs.drain")
 #: After a user has canceled a run, the next run is requested this much later.
 CANCELED_SECONDS = 600.0
 
-_UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
+_UNFINISHED = (
+    StateType.SCHEDULED,
+    StateType.PENDING,
+    StateType.RUNNING,
+    StateType.PAUSED,
+    StateType.CANCELLING,
+)
 
 
 class DrainRequests:

@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed, Crashed, Running, Scheduled, Suspended
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Running, Scheduled, Suspended
 
 from deployments.deploying.runner_deployments import drain_deployment
 from deployments.serving import drain_requests, flow_run_recovery
@@ -67,7 +67,9 @@ def test_standalone_jobs_wait_only_for_a_drain_that_takes_them_and_for_what_user
         search("a user paused it")
         set_state(Cancelled(name="Skipped"))
         search("it was missed")
-        set_state(Running(), Cancelled())
+        set_state(Running(), Cancelling())
+        search("a user is canceling it")
+        set_state(Cancelled())
         search("a user canceled it")
         requests = DrainRequests(runtime.database)
         search("up was restarted")
@@ -85,6 +87,7 @@ def test_standalone_jobs_wait_only_for_a_drain_that_takes_them_and_for_what_user
         "it crashed a while ago": 1,
         "a user paused it": 0,
         "it was missed": 1,
+        "a user is canceling it": 0,
         "a user canceled it": 0,
         "up was restarted": 1,
         "it was canceled a while ago": 1,
