@@ -15,8 +15,9 @@ from storage.database.engine import Database
 #: The result of `server_lead` if the clocks agree.
 NO_LEAD = timedelta()
 
-#: A smaller difference counts as none, because the server states its time in whole seconds.
-TOLERATED = timedelta(seconds=2)
+#: A smaller difference counts as none, because the server states its time in whole seconds, and some seconds late while
+#: it is busy.
+TOLERATED = timedelta(seconds=10)
 
 
 def server_lead(client: SyncPrefectClient, database: Database) -> timedelta:
