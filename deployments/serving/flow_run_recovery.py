@@ -105,7 +105,7 @@ class FlowRunRecovery:
             restart_dead_runs(client, self._database, begun, lead=lead)
             report_ended_tasks(client, self._database, begun, lead=lead)
             end_canceled_runs(client, self._database, lead=lead)
-            self._recover_tasks(client, self._unfollowed_tasks())
+            self._recover_tasks(client, self._unfollowed_tasks(), lead)
 
     def _unfollowed_tasks(self) -> list[Task]:
         """Return the unfinished tasks that no process follows."""
@@ -121,21 +121,25 @@ class FlowRunRecovery:
             if not self._doubts or task.attended_at is None or self._silent_since[key] <= certain_from
         ]
 
-    def _recover_tasks(self, client: SyncPrefectClient, unfollowed: list[Task]) -> None:
+    def _recover_tasks(self, client: SyncPrefectClient, unfollowed: list[Task], lead: timedelta) -> None:
         if not unfollowed:
             return
         known = {task.flow_run_id for task in unfollowed}
         active, runs = runs_under_way(client), _flow_runs(client, unfollowed)
         served = _served(client, [*active, *runs.values()])
+        now = self._database.clock() + lead
+        beginning = {run.id for run in [*active, *runs.values()] if _will_begin(run, served, now)}
         under_way = sum(
-            _will_begin(run, served) if str(run.id) in known or run.state_type == StateType.SCHEDULED else True
+            run.id in beginning if str(run.id) in known or run.state_type == StateType.SCHEDULED else True
             for run in active
         )
         self._refused.clear()
         for task in unfollowed:
             run, may_start = runs.get(task.flow_run_id), under_way < self._settings.max_flow_runs
             try:
-                under_way += self._recover_task(client, task, run, served=served, may_start=may_start)
+                under_way += self._recover_task(
+                    client, task, run, served=served, beginning=beginning, may_start=may_start
+                )
             except CorruptDefinition as error:
                 _warn_once(task.id, str(error))
 
@@ -146,6 +150,7 @@ class FlowRunRecovery:
         run: FlowRun | None,
         *,
         served: Collection[UUID],
+        beginning: Collection[UUID],
         may_start: bool,
     ) -> bool:
         """Restart or request the flow run of a task that no process follows, or cancel or hold the task.
@@ -163,7 +168,7 @@ class FlowRunRecovery:
                 self._paused.add(state.id)
         elif may_start and run.deployment_id not in served:
             return self._continue_in_new_run(client, task, run)
-        elif may_start and not _will_begin(run, served):
+        elif may_start and run.id not in beginning:
             # The process of the flow run died: Prefect restarts the same flow run, which continues the same task.
             delay = _restart_delay(client.read_flow_run_states(run.id))
             logger.info(
@@ -245,7 +250,7 @@ def restart_dead_runs(
     served = _served(client, left)
     for run in left:
         task = task_of(run, tasks)
-        if run.deployment_id not in served or _will_begin(run, served):
+        if run.deployment_id not in served or _will_begin(run, served, database.clock() + lead):
             continue
         if task is not None and not task.is_final:
             continue
@@ -335,15 +340,18 @@ def runs_under_way(client: SyncPrefectClient) -> list[FlowRun]:
     return [run for run in found if run.work_pool_name is None and is_due(run)]
 
 
-def _will_begin(run: FlowRun, served: Collection[UUID]) -> bool:
-    """Return True if a flow run that has not begun to work on its task will probably begin."""
+def _will_begin(run: FlowRun, served: Collection[UUID], now: datetime) -> bool:
+    """Return True if a flow run that has not begun to work on its task will probably begin.
+
+    `now` is the time by the clock of Prefect's server.
+    """
     state = run.state
     if state is None or run.deployment_id not in served:
         return False
     if state.type == StateType.SCHEDULED:
         return True
     limit = timedelta(seconds=START_SECONDS if run.work_pool_name is None else POOL_START_SECONDS)
-    return state.type == StateType.PENDING and state.timestamp > datetime.now(UTC) - limit
+    return state.type == StateType.PENDING and state.timestamp > now - limit
 
 
 def _restart(client: SyncPrefectClient, run: FlowRun, *, after_seconds: float = 0) -> None:

@@ -69,7 +69,7 @@ def test_no_more_flow_runs_are_asked_for_than_may_be_under_way(
         client.set_flow_run_state(first[1], Completed(), force=True)
         assert len(asked_for()) == 3
         # It has not begun within a minute, so its process is dead.
-        monkeypatch.setattr(flow_run_recovery, "START_SECONDS", -1)
+        monkeypatch.setattr(flow_run_recovery, "START_SECONDS", -60)
         recovery.search()
         assert client.read_flow_run(first[0]).state_name == "AwaitingRetry"
 
@@ -187,7 +187,7 @@ def test_a_task_whose_flow_run_cannot_start_again_continues_in_another_run(
         pooled = served(relabeled.model_copy(update={"name": "pooled"}), work_pool="slow")
         image = begun(client.create_flow_run_from_deployment(pooled), relabeled)
         client.set_flow_run_state(UUID(image), Pending(), force=True)
-        monkeypatch.setattr(flow_run_recovery, "START_SECONDS", -1)
+        monkeypatch.setattr(flow_run_recovery, "START_SECONDS", -60)
         for _ in range(2):
             recovery.search()
         assert holds.get(HoldKind.TASK, paused) is None

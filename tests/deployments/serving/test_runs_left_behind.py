@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 from uuid import UUID, uuid4
 
 import pytest
@@ -106,9 +107,14 @@ def test_a_run_whose_process_died_before_it_wrote_its_task_is_started_again_thre
         # The runner could not report to Prefect that the process died.
         pending = client.create_flow_run_from_deployment(deployment_id).id
         client.set_flow_run_state(pending, Pending(), force=True)
-        for seconds, wanted in ((60, "Pending"), (-1, "AwaitingRetry")):
+        # The clock of this machine is ahead of the clock of Prefect's server.
+        ahead = Mock(wraps=datetime, now=lambda zone: datetime.now(zone) + timedelta(minutes=2))
+        monkeypatch.setattr(flow_run_recovery, "datetime", ahead)
+        monkeypatch.setattr(runtime.database, "clock", lambda: system_clock() + timedelta(minutes=2))
+        lead = server_lead(client, runtime.database)
+        for seconds, wanted in ((60, "Pending"), (-60, "AwaitingRetry")):
             monkeypatch.setattr(flow_run_recovery, "START_SECONDS", seconds)
-            restart_dead_runs(client, runtime.database, begun_runs(client))
+            restart_dead_runs(client, runtime.database, begun_runs(client), lead=lead)
             assert client.read_flow_run(pending).state_name == wanted
         client.delete_deployment(deployment_id)
     assert names == ["AwaitingRetry", "Crashed"]
