@@ -21,6 +21,7 @@ from flows.planning.saved_plan import SavedPlan
 from flows.process.runtime import Runtime
 from flows.starting.in_thread import in_thread
 from storage.photos.photos import PhotosRepository
+from storage.photos.projects import ProjectsRepository
 from storage.queue.new_tasks import NewTask
 from storage.reports.task_summary import TaskSummary
 from task_definitions import Scope
@@ -150,6 +151,10 @@ class _Preparation:
         failure = self._failures.get((change.step, change.type))
         if failure is not None:
             return f"the step {change.type} would fail: {failure}"
+        projects = ProjectsRepository(self._runtime.database)
+        project = None if change.project_id is None else projects.get_by_id(change.project_id)
+        if project is not None and project.is_archived:
+            return "the project is archived now"
         if self._runtime.database.clock() < self._saved.made_at:
             return "the database's clock was set back after the plan was made; correct this clock, or make a new plan"
         return None

@@ -209,7 +209,8 @@ def test_of_a_selection_a_project_that_was_archived_since_is_refused_and_the_oth
     ran = command("run", "--plan", "made.plan")
 
     assert ran.code == 1
-    assert "photojobs: refused photo_0 of Alps 2024: " in ran.err
+    (refused,) = [line for line in ran.err.splitlines() if line.startswith("photojobs: refused photo_0 of Alps 2024: ")]
+    assert refused.endswith("; the project is archived now")
     assert {path.parent.parent.name for path in place.library.rglob("*.webp")} == {"Iceland"}
 
 
