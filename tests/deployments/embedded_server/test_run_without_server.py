@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -18,6 +19,7 @@ from deployments.embedded_server import empty_database
 from deployments.embedded_server.run_history import COLUMNS, RunHistory
 from deployments.server.prefect_server import embedded_server
 from storage import Database, JobsRepository, TasksRepository
+from storage.errors import DatabaseUnavailable
 from tests.prefect_api import PrefectApi
 
 Command = Callable[..., Any]
@@ -146,6 +148,28 @@ def test_a_history_that_cannot_be_written_does_not_keep_a_task_from_running(
 ) -> None:
     (place.library / "user_0" / "Iceland").mkdir(parents=True)
     home.parent.write_text("a file in place of the folder")
+
+    ran = command("run", "folder_discovery", "--json")
+
+    assert (ran.code, ran.document["status"]) == (0, "completed")
+    assert "Prefect's pages do not show this task" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "error"),
+    [
+        (RunHistory, "record", OSError(errno.ENOSPC, "No space left on device")),
+        (TasksRepository, "link_flow_run", DatabaseUnavailable("the database is away")),
+    ],
+)
+def test_a_task_that_has_ended_is_not_said_to_be_canceled_if_its_history_cannot_be_written(
+    command: Command, place: Any, place_database: Database, monkeypatch: Any, owner: Any, name: str, error: Exception
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    (place.library / "user_0" / "Iceland").mkdir(parents=True)
+    monkeypatch.setattr(owner, name, fail)
 
     ran = command("run", "folder_discovery", "--json")
 

@@ -99,14 +99,12 @@ def _run_plainly(
 
     with following(runtime, request.new.id, is_shown=is_shown):
         summary = run_plainly(request.new.id, runtime)
-    if history is None:
-        return summary
-    try:
-        flow_run_id = history.record(summary, runtime.database)
-    except sqlite3.Error as error:
-        _warn_of_history(error)
-    else:
-        TasksRepository(runtime.database).link_flow_run(request.new.id, flow_run_id)
+    if history is not None:
+        try:
+            flow_run_id = history.record(summary, runtime.database)
+            TasksRepository(runtime.database).link_flow_run(request.new.id, flow_run_id)
+        except (OSError, sqlite3.Error, StorageError) as error:
+            _warn_of_history(error)
     return summary
 
 
