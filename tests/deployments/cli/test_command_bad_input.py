@@ -16,6 +16,7 @@ from deployments.cli.command_line import build_app
 from deployments.cli.options.errors import BadInput
 from deployments.cli.output.help_pages import CommandPage, command_pages
 from flows.errors import RunBroken
+from flows.execution.plain_run import run_plainly
 from storage import Database, PhotosRepository, ProjectsRepository, TasksRepository
 from storage.errors import DatabaseUnavailable
 from storage.settings import InvalidSettings
@@ -372,6 +373,27 @@ def test_a_run_that_breaks_off_is_no_bad_input(
     assert line.startswith(f"task {task.id} was canceled, because its run broke off: ")
     assert line.endswith(f" `photojobs retry {task.id}` continues it.")
     assert "Nothing is lost" not in line
+
+
+def test_a_run_that_breaks_off_after_the_end_of_its_task_is_not_called_canceled(
+    command: Command, place_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_at_last(*words: Any) -> None:
+        run_plainly(*words)
+        raise DatabaseUnavailable("the database is away. Start it.")
+
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr("flows.execution.plain_run.run_plainly", fail_at_last)
+
+    project = ProjectsRepository(place_database).create(project_name="Iceland", project_folder="Iceland")
+    ran = command("run", "trash_only", "--project", project.id, "--json")
+
+    [task] = TasksRepository(place_database).list_newest()
+    assert (ran.code, task.status) == (1, "completed")
+    assert ran.complaints == [
+        f"task {task.id} is completed, but its run broke off: the database is away. Start it. `photojobs tasks show "
+        f"{task.id}` shows the task."
+    ]
 
 
 def test_a_task_that_cannot_be_canceled_at_the_break_of_its_run_goes_on_later(

@@ -20,6 +20,7 @@ from flows.errors import RunBroken
 from flows.process.runtime import Runtime
 from storage.errors import StorageError
 from storage.queue.tasks import TasksRepository
+from storage.records import TaskStatus
 from storage.reports.task_summary import TaskSummary
 from task_definitions.errors import PhotojobsError
 from task_definitions.wording import os_error_in_words
@@ -78,9 +79,14 @@ def _broken_off(task_id: str, error: Exception, tasks: TasksRepository) -> RunBr
     says = os_error_in_words(error) if isinstance(error, OSError) else str(error)
     says = error.reason if isinstance(error, RunBroken) else says
     try:
-        tasks.cancel(task_id, reason=f"the run ended early: {says}")
+        task = tasks.cancel(task_id, reason=f"the run ended early: {says}")
     except StorageError:
         return RunBrokenOff(f"task {task_id}: its run broke off: {says} `photojobs up` or a worker continues the task.")
+    if task.status != TaskStatus.CANCELED:
+        return RunBrokenOff(
+            f"task {task_id} is {task.status}, but its run broke off: {says} `photojobs tasks show {task_id}` shows "
+            "the task."
+        )
     return RunBrokenOff(
         f"task {task_id} was canceled, because its run broke off: {says} `photojobs retry {task_id}` continues it."
     )
