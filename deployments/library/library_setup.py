@@ -23,7 +23,7 @@ from storage.database.private_files import open_private
 from storage.default_tenant import DEFAULT_TENANT
 from storage.library.paths import absolute_path
 from storage.queue.tasks import TasksRepository
-from storage.reports.task_summary import TaskSummary, summarize_task
+from storage.reports.task_summary import TaskSummary
 from storage.settings import SETTINGS_FILE, Settings
 from task_definitions.wording import shown
 
@@ -192,7 +192,7 @@ def discover_projects(
     The task of each tenant runs inside the context manager that `follow` makes from the runtime and the task's id.
     Return the summaries of the tasks.
     """
-    from flows.execution.worker import Worker
+    from flows.execution.plain_run import run_plainly
     from flows.process.runtime import Runtime
     from flows.starting.new_task import new_task
     from task_definitions import load_definitions
@@ -203,8 +203,7 @@ def discover_projects(
             new = new_task(load_definitions()[DISCOVERY], task_id=str(uuid.uuid4()), tenant_id=tenant_id)
             TasksRepository(runtime.database).start(new)
             with follow(runtime, new.id):
-                Worker(runtime, tenant_id=tenant_id).drain()
-            summaries.append(summarize_task(runtime.database, new.id))
+                summaries.append(run_plainly(new.id, runtime))
     return summaries
 
 

@@ -10,13 +10,14 @@ import shlex
 import subprocess
 import tomllib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deployments.library.library_survey import Layout, survey_library
-from storage import Database, ProjectsRepository
+from storage import Database, JobsRepository, ProjectsRepository
 from storage.errors import DatabaseUnavailable
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS
 from tests.deployments.conftest import PHOTOJOBS
@@ -244,6 +245,21 @@ def test_a_database_that_is_there_is_kept_with_its_rows(command: Command, site: 
     assert ran.code == 0
     assert "not changed" in ran.out
     assert [one["project"]["project_name"] for one in command("library", "list", "--json").document] == ["Old"]
+
+
+def test_only_the_task_that_adds_folders_is_run(command: Command, site: Path, place: Any) -> None:
+    mine = put(place.folder / "Mine", "Iceland/.project.yaml")
+    with closing(Database(site / "photojobs.db")) as database:
+        database.migrate()
+        waiting = JobsRepository(database).enqueue(tenant_id="Mine", type="trash_maintenance", scope="global")
+
+        ran = command("init", mine, "--yes", "--discover")
+
+        assert ran.code == 0, ran.out + ran.err
+        assert [project.project_name for project in ProjectsRepository(database).list()] == ["Iceland"]
+        job = JobsRepository(database).get_by_id(waiting.id)
+        assert job is not None
+        assert job.status == "queued"
 
 
 @pytest.mark.parametrize("typed", ["n\n", ""])
