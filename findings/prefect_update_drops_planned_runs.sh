@@ -4,7 +4,7 @@
 # Guess: a change of the description, of tags or of nothing leaves the runs of the schedule alone: only a changed schedule has new runs.
 #     At worst the scheduler plans the same runs again, so nothing is missing.
 # Behaviour: an empty PATCH, registering the same deployment again and a PATCH of a schedule that changes nothing all delete every run that is
-#     planned and has not begun, with the names and parameters that users gave them. The scheduler plans anew in its next round, up to
+#     planned for later, with the names and parameters that users gave them. The scheduler plans anew in its next round, up to
 #     a minute later, and from that moment on. What was due in between is never run: no run is late, missed or canceled, and
 #     no page shows that there was one. So a program that registers its deployments at its start, or at each change of a file, loses
 #     the run of 3:00 if it starts at 2:59:30. `POST /deployments/{id}/schedule` with a start before the update plans it again.
