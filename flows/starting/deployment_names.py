@@ -3,6 +3,7 @@
 `deployments.serving.scheduled_run_names` names runs of a schedule that are not due yet.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +18,15 @@ TAG = "photojobs"
 #: The tag of a deployment that photojobs paused because its definition is missing.
 MISSING_TAG = "definition-missing"
 
-#: Characters that Prefect does not allow in names.
-_BANNED = str.maketrans({"/": "-", "%": "-", "&": "-", "<": "-", ">": "-"})
+#: Characters that Prefect does not allow in names, and those that would end the path of a URL: Prefect's client writes
+#: names into URLs unquoted, so it would ask for another deployment.
+_BANNED = str.maketrans(dict.fromkeys("/%&<>#?", "-"))
 
 
 def deployment_name(definition: TaskDefinition) -> str:
     """Return the name of a definition's deployment, which is the label of the definition."""
-    return definition.label.translate(_BANNED)
+    # A URL loses the names `.` and `..`, and Prefect cuts off `.py`.
+    return re.sub(r"^\.\.?$|\.py$", lambda found: found[0].replace(".", "-"), definition.label.translate(_BANNED))
 
 
 def deployment_path(definition: TaskDefinition) -> str:
