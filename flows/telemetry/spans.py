@@ -174,8 +174,8 @@ def _attributes_of(job: Job) -> Attributes:
 
 
 def _trace_id(task_id: str) -> int:
-    # A UUID has the length of a trace id, but some of its bits are fixed. A sampler by ratio needs random bits: with a
-    # UUID, it would take none or all of the tasks.
+    # A UUID has the length of a trace id, but some of its bits are fixed. A sampler by ratio takes these bits for
+    # random ones, so it would take none or all of the tasks.
     return int.from_bytes(hashlib.sha256(task_id.encode()).digest()[:16])
 
 
