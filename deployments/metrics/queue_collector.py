@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from importlib.metadata import version
+from operator import attrgetter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
@@ -20,7 +21,7 @@ from prometheus_client.registry import Collector
 from storage.database.engine import Database
 from storage.errors import StorageError
 from storage.queue.lanes import LanesRepository, lane_of
-from storage.records import Lane
+from storage.records import JobStatus, Lane
 from storage.reports.ended_jobs import EndedJob, Place, ended_jobs
 from storage.reports.statistics import LaneLoad, OpenJobs, Statistics
 
@@ -49,6 +50,8 @@ class QueueCollector(Collector):
         self._lock = threading.Lock()
         self._place = Place(finished_at=database.clock() - timedelta(seconds=SETTLED_SECONDS))
         self._types: set[str] = set()
+        #: The lanes and types whose numbers a scrape has shown.
+        self._series: set[tuple[str, str]] = set()
         self._counted = CollectorRegistry()
         self._ends = Counter(
             "photojobs_jobs_ended",
@@ -108,9 +111,17 @@ class QueueCollector(Collector):
             yield from self._counted.collect()
 
     def _count(self, ended: Sequence[EndedJob], lanes: Sequence[Lane]) -> None:
-        for job in ended:
-            lane = found.name if (found := lane_of(job.priority, lanes)) else "none"
-            kind = self._known(job.type)
+        counted = [
+            (found.name if (found := lane_of(job.priority, lanes)) else "none", self._known(job.type), job)
+            for job in ended
+        ]
+        new = {(lane, kind) for lane, kind, _ in counted} - self._series
+        if new:
+            # Prometheus sees an increase only if an earlier scrape has seen the number. So the numbers of a new type
+            # begin with 0, and its jobs are counted in the next scrape.
+            self._begin(new)
+            return
+        for lane, kind, job in counted:
             self._ends.labels(lane, kind, job.status).inc()
             if job.started_at is not None:
                 # The clocks of two machines may differ slightly, so a difference may be negative.
@@ -121,6 +132,14 @@ class QueueCollector(Collector):
                     self._wait_seconds.labels(lane).observe(waited)
         if ended:
             self._place = ended[-1].place
+
+    def _begin(self, series: set[tuple[str, str]]) -> None:
+        for lane, kind in series:
+            for status in filter(attrgetter("is_final"), JobStatus):
+                self._ends.labels(lane, kind, status)
+            self._run_seconds.labels(lane, kind)
+            self._wait_seconds.labels(lane)
+        self._series |= series
 
     def _known(self, kind: str) -> str:
         if kind not in self._types and len(self._types) >= MAX_TYPES:
