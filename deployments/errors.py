@@ -70,4 +70,4 @@ class ScheduleOverlap(DeploymentsError):
 
 
 class ForeignDeployment(DeploymentsError):
-    """The deployment of a flow run does not run a flow of photojobs."""
+    """A flow run has no deployment, or one that does not run a flow of photojobs."""

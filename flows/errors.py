@@ -66,7 +66,10 @@ def classed_reason_of(error: BaseException) -> str:
 
 
 def named(name: str, reason: str) -> str:
-    """Return `name: reason`, without a repetition if the reason already begins with the file name in `name`.
+    """Return `name: reason`, but do not repeat a file name with which the reason begins.
+
+    `Alps/IMG_1.jpg` and `IMG_1.jpg: is empty` give `Alps/IMG_1.jpg: is empty`. The base name `IMG_1` and
+    `IMG_1.jpg: is empty` give the reason alone.
 
     Args:
         name: the name of a project, the base name of a photo, or the path of a file.

@@ -261,8 +261,8 @@ class Settings(BaseSettings):
     def _outlives_the_process(cls, url: SecretStr) -> SecretStr:
         if re.fullmatch(r"sqlite(\+\w+)?://(/(:memory:)?)?|:memory:", url.get_secret_value().strip()):
             raise ValueError(
-                "is a database in memory. It would end with its process, and nothing could be undone. Name a file, as "
-                "in sqlite:////srv/photos/photojobs.db."
+                "is a database in memory. It would be lost when the process ends, and nothing could be undone. Name a "
+                "file, as in sqlite:////srv/photos/photojobs.db."
             )
         return url
 

@@ -36,10 +36,10 @@ _switched: dict[UUID, _Switches] | None = None
 
 
 def keep_switches() -> dict[str, object]:
-    """Remember the switches that users set, and restore those that this process has changed since.
+    """Remember the switches that users set, in the first call; restore those that have changed since, in later calls.
 
-    Prefect runs this step before it registers a deployment. The step of the next deployment, or the end of the process,
-    therefore restores the switches.
+    Prefect runs this step before it registers each deployment. The changes by the last registration are restored when
+    the process ends.
     """
     global _switched
     with get_client(sync_client=True) as client:

@@ -22,7 +22,10 @@ _SQL = Path(__file__).with_name("empty_database.sql")
 
 
 def database_is_elsewhere() -> bool:
-    """Return True if the environment names another database for Prefect's server than the file in its home."""
+    """Return whether the environment has a setting of the database of Prefect's server.
+
+    The database may then not be the file in the home of the server.
+    """
     return any(name.startswith("PREFECT_") and "DATABASE" in name and os.environ[name] for name in os.environ)
 
 

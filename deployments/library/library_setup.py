@@ -43,7 +43,7 @@ class SetUpAlready(DeploymentsError):
 
 
 class BadPlace(DeploymentsError):
-    """The settings file and the database cannot be written to the given folder."""
+    """The given folder cannot have the settings file and the database: it is missing or read-only, for example."""
 
 
 class AnotherLibrary(DeploymentsError):

@@ -66,7 +66,8 @@ class RollingWindow(Generic[AnyFuture]):
 
     Args:
         all_followed: the followed jobs of the process. The window passes the rows of new jobs to it in advance.
-        size: the number of jobs to follow at a time. Jobs that cannot begin in this process now do not count.
+        size: the number of jobs to follow at a time. A job that cannot begin now in this
+            process is not counted.
     """
 
     def __init__(self, all_followed: FollowedJobs, *, size: int) -> None:

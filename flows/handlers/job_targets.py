@@ -76,8 +76,8 @@ class LeftOut:
         ):
             raise InvalidValue(
                 "payload",
-                f"{LEAVE_OUT} must be a mapping in which `projects` and `photos` are lists of ids, and `folders` is a "
-                "list of names",
+                f"`{LEAVE_OUT}` must be a mapping with no other keys than `projects` and `photos`, which are lists of "
+                "ids, and `folders`, a list of names",
             )
         return cls(**{name: frozenset(part.get(name, ())) for name in kinds})
 

@@ -1,8 +1,8 @@
 """The compiler of definitions: it makes a Prefect flow with the definition's name and the parameters of its scope.
 
 `_run` decides which flow runs refuse to start beside another task of their kind. `storage.queue.new_tasks` decides what
-counts as another task of the same kind. A start by a command or by `start_task` never refuses for this reason.
-`flows.orchestration.flow_parameters` checks the values of parameters.
+counts as another task of the same kind. A start by a command or by `start_task` is never refused for this
+reason. `flows.orchestration.flow_parameters` checks the values of parameters.
 """
 
 import uuid

@@ -46,7 +46,7 @@ def retry_while_unavailable(
             failures += 1
             if time.monotonic() > give_up_at or unless():
                 raise
-            logger.warning("the database is unavailable; trying again: %s", error)
+            logger.warning("the database cannot be used now (%s); this process tries again", error)
             _wait(backoff_seconds(failures, first_seconds=0.1, longest_seconds=5.0), unless)
             if unless():
                 raise

@@ -183,7 +183,7 @@ class Executor:
         try:
             return self._source.seconds_to_wait(has_room=self._busy < self._concurrency)
         except DatabaseFault as error:
-            logger.warning("the database is unavailable; trying again: %s", error)
+            logger.warning("the database cannot be used now (%s); this process tries again", error)
             return math.inf
 
     def _rest(self, seconds: float) -> None:

@@ -1,7 +1,8 @@
 """Finds the current and the former places of the files in journal entries. It changes nothing on the disk.
 
 A file that was edited in place since the task goes back with its edit. `_plan` in `flows.undoing.photo_undo` decides
-whether a photo can be undone. If a file is gone, for example because the trash was emptied, `_check_gone` decides it.
+whether the changes of a photo can be undone. `_check_gone` there decides it if files are missing, for example because
+the trash was emptied.
 """
 
 from __future__ import annotations

@@ -126,8 +126,8 @@ class PartComparison:
         if not self._strangers:
             return {}
         keys = {name_key(name) for name in self._strangers}
-        # If several rows fit, a row without a file in its own spelling is preferred: the file probably belongs to that
-        # row.
+        # If several rows fit a file, a row is preferred whose own base name no file has: the file with the other
+        # spelling is probably the file of that row.
         best: dict[str, tuple[bool, int]] = {}
         for row in self._rows:
             key = name_key(row[1])

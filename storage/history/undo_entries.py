@@ -104,7 +104,7 @@ def count_undoable(connection: Connection, *, task_id: str) -> dict[str, int]:
 
 
 def projects_removed_with_folder(connection: Connection, *, task_id: str) -> set[int]:
-    """Return the projects whose folders a task removed for good."""
+    """Return the ids of the projects whose folders a task removed for good."""
     # An entry without a row is of a file that was removed from a trash.
     is_removal = (file_journal.c.action == str(FileAction.REMOVED)) & file_journal.c.row_json.is_not(None)
     return _projects(connection, file_journal.c.task_id == task_id, is_removal)

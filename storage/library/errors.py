@@ -48,4 +48,4 @@ class CopyMismatch(LibraryError):
 
 
 class ManifestUnreadable(LibraryError):
-    """A `.project.yaml` exists, but is not a valid manifest."""
+    """A `.project.yaml` exists, but cannot be read or is not a valid manifest."""

@@ -29,7 +29,7 @@ from storage.lifecycle.notifications import notify
 from storage.lifecycle.pinned_definition import PinnedStep
 from storage.records import Task
 
-#: The number of jobs that one statement writes. Each has a copy of the task's payload, which may have a mebibyte.
+#: The number of jobs that one statement writes. Each has a copy of the task's payload, which may be one mebibyte large.
 JOBS_PER_BATCH = 100
 
 

@@ -168,7 +168,7 @@ class ProjectsRepository:
         """Check that each tag belongs to a project of the tenant.
 
         Raises:
-            UnknownTag: no project of the tenant has a tag with one of the names.
+            UnknownTag: for at least one of the names, no project of the tenant has a tag.
         """
         known_to_tenant = select(tags.c.name).join(projects).where(of_tenant(tenant_id)).distinct()
         with self._access.read() as connection:

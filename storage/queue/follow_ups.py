@@ -76,7 +76,7 @@ def add_follow_up(
 
 
 def _open_follow_up(connection: Connection, *conditions: ColumnElement[bool]) -> tuple[int, int] | None:
-    """Return the id of the last job that has room for more photos, and the number of these photos."""
+    """Return the id of the last queued job that has room for more photos, and how many photos still fit."""
     statement = (
         select(jobs.c.id, jobs.c.progress_total)
         .where(*conditions, jobs.c.status == "queued", jobs.c.progress_total < MAX_ITEMS_PER_JOB)

@@ -104,7 +104,7 @@ class IntegrityReport:
 
 
 def check(database: Database) -> IntegrityReport:
-    """Check everything in a database that can be wrong, without changing it.
+    """Check the file, the schema and the rows of a database, without changing it.
 
     Raises:
         DatabaseUnavailable: the database or SQLite file does not exist.

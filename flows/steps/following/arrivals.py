@@ -132,19 +132,23 @@ class Arrivals:
         of_project = attrgetter("project_id")
         for project_id, group in groupby(sorted(arrivals, key=of_project), key=of_project):
             project = self._whereabouts.project(project_id)
+            names = [arrival.new for arrival in group]
             self._ctx.report.enter_project(project.project_name)
             try:
                 with self._ctx.exclusively([project_id]):
                     fresh = self._ctx.reload(project)
                     if fresh is not None and not fresh.is_archived:
-                        _add_new(self._ctx, fresh, [arrival.new for arrival in group])
+                        _add_new(self._ctx, fresh, names)
             except (LibraryError, OSError) as error:
                 example = f"{project.project_name}: {reason_of(error)}; the next run adds its new photos"
-                self._ctx.report.count("photos not added", example=example)
+                self._ctx.report.count("photos not added", len(names), example=example)
             self._ctx.report.enter_project(None)
 
     def _keep_moved(self, project: Project, folder: ProjectFolder, names: Sequence[NewName]) -> list[NewName]:
-        """Collect the names that may be moved photos; return the other names."""
+        """Keep the arrivals that may be moved photos; return the names that match no missing photo.
+
+        A name that must wait is only reported.
+        """
         others = []
         for new, arrival in self._arrivals_of(project.id, folder, names):
             if arrival is None:

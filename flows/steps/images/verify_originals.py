@@ -157,7 +157,7 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """The result of reading an original: its kind in the report, its new row, and the failure, if any."""
+    """The result of reading an original: the name of its count in the report, its new row, and any failure."""
 
     wanted: _Wanted
     what: str

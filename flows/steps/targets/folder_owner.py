@@ -101,7 +101,10 @@ def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> b
 
 
 def has_unchanged_photo(ctx: StepContext, project: Project, folder: ProjectFolder, *, with_change_time: bool) -> bool:
-    """Return whether an original of the project is unchanged in a folder. A copy differs only in its change time."""
+    """Return whether at least one original of the project is unchanged in a folder.
+
+    With `with_change_time`, its change time must also be unchanged, so that a copy does not count.
+    """
     with ctx.read() as connection, closing(originals_of_project(connection, project.id)) as originals:
         return any(_is_unchanged(folder, original, with_change_time) for original in originals)
 

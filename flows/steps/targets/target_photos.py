@@ -91,7 +91,7 @@ def each_project_photo(
 
 
 def current_folder(ctx: StepContext, project: Project) -> ProjectFolder:
-    """Return the current folder of a project. It may differ from the given row after a wait for the project.
+    """Return the current folder of a project. The folder may have been renamed during a wait for the project.
 
     Raises:
         SkipItem: the project has been removed or archived meanwhile.

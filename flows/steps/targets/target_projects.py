@@ -144,8 +144,8 @@ def check_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> No
     name = renamed_to(ctx, project, folder)
     if name is not None:
         raise ProjectUnavailable(
-            f"{project.project_name}: folder {folder.path} is a new folder, because the project's folder was renamed "
-            f"to {name}. Nothing was changed. Run `photojobs run folder_discovery`: it stores the new name."
+            f"{project.project_name}: the project's folder was renamed to {name}, and {folder.path} is a new folder "
+            "with its former name. Nothing was changed. Run `photojobs run folder_discovery`: it stores the new name."
         )
 
 

@@ -70,7 +70,7 @@ jobs = Table(
     Column("max_attempts", Integer, comment="The maximum number of attempts; NULL if the setting decides."),
     Column("last_error_at", UtcTimestamp, comment="When an attempt last failed."),
     Column("updated_at", UtcTimestamp, comment="When the row was last changed."),
-    # Added by photojobs:
+    # photojobs added the columns below.
     Column("task_id", Text, comment="The task that the job belongs to; NULL for a standalone job."),
     Column("task_type", Text, comment="The name of the task's definition."),
     Column(
@@ -142,7 +142,7 @@ job_items = Table(
     Column("message", Text, comment="Why the item failed or was skipped."),
     Column("created_at", UtcTimestamp, nullable=False, comment="When the row was written."),
     Column("updated_at", UtcTimestamp, nullable=False, comment="When the row was last changed."),
-    # Added by photojobs:
+    # photojobs added the columns below.
     integer("attempts", default=0, comment="How often the item was attempted."),
     Column("error_type", Text, comment="The name of the error's class."),
     Index("idx_job_items_job", "job_id"),

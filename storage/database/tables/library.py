@@ -46,7 +46,7 @@ projects = Table(
         server_default=text("'1.0'"),
         comment="The format version of the manifest in the folder.",
     ),
-    # Added by photojobs:
+    # photojobs added this column. The columns above are from earlier programs.
     Column("tenant_id", Text, comment="The tenant that the project belongs to; NULL is the default tenant, `user_0`."),
     Index("idx_projects_status", "status"),
     Index("idx_projects_folder", "project_folder"),
