@@ -25,6 +25,11 @@ class JobStatus(StrEnum):
     FAILED = "failed"
     CANCELED = "canceled"
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended, so that only a requeue or a retry changes this status."""
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
 
 #: A task has the same statuses as a job.
 TaskStatus = JobStatus

@@ -336,7 +336,7 @@ def test_a_definition_that_prefect_refuses_keeps_no_other_from_being_served(
 
     assert [call.args[0].full_name for call in served.await_args_list] == ["other/Other"]
     assert any("switched: " in text and "europe/berlin" in text for text in caplog.messages)
-    assert any("drain_queue: name: " in text for text in caplog.messages)
+    assert any("drain_queue: is a name" in text for text in caplog.messages)
 
 
 @pytest.mark.parametrize("joins", ["before it is served", "while it is served"])

@@ -199,7 +199,7 @@ def test_a_task_whose_flow_cannot_be_made_is_not_written(
     runtime: Runtime, define: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime.settings = runtime.settings.model_copy(update={"task_runner": "dask"})
-    monkeypatch.setattr("flows.orchestration.task_runner_choice.find_spec", lambda name: None)
+    monkeypatch.setattr("flows.orchestration.dask_cluster.find_spec", lambda name: None)
 
     with pytest.raises(MissingDask):
         flows.run_task(type=define("one", {"type": "count"}, scope="global"), tenant_id="user_0", task_id="one")

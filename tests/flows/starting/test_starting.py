@@ -131,7 +131,8 @@ def test_a_retry_while_the_canceled_flow_run_still_ends_gets_a_flow_run_of_its_o
 
         def create_flow_run_from_deployment(self, deployment_id: str, **options: Any) -> Any:
             state: Any = Scheduled() if runs else Cancelling()
-            runs.append(SimpleNamespace(id=f"run-{len(runs)}", state=state, parameters=options["parameters"]))
+            run = {"id": f"run-{len(runs)}", "deployment_id": deployment_id, "state": state}
+            runs.append(SimpleNamespace(**run, parameters=options["parameters"]))
             return runs[-1]
 
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect:4200/api")
