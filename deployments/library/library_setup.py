@@ -23,6 +23,7 @@ from storage.database.private_files import open_private
 from storage.default_tenant import DEFAULT_TENANT
 from storage.library.paths import absolute_path
 from storage.queue.tasks import TasksRepository
+from storage.records import TaskStatus
 from storage.reports.task_summary import TaskSummary
 from storage.settings import SETTINGS_FILE, Settings
 from task_definitions.wording import shown
@@ -190,7 +191,7 @@ def discover_projects(
 
     The tasks write rows, a manifest into each folder without one, thumbnails and previews; they change no photograph.
     The task of each tenant runs inside the context manager that `follow` makes from the runtime and the task's id.
-    Return the summaries of the tasks.
+    Return the summaries of the tasks; after a canceled task, no other task is started.
     """
     from flows.execution.plain_run import run_plainly
     from flows.process.runtime import Runtime
@@ -204,6 +205,8 @@ def discover_projects(
             TasksRepository(runtime.database).start(new)
             with follow(runtime, new.id):
                 summaries.append(run_plainly(new.id, runtime))
+            if summaries[-1].task.status == TaskStatus.CANCELED:
+                break
     return summaries
 
 

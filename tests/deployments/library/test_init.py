@@ -9,15 +9,15 @@ import pty
 import shlex
 import subprocess
 import tomllib
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deployments.library.library_survey import Layout, survey_library
-from storage import Database, JobsRepository, ProjectsRepository
+from storage import Database, JobsRepository, ProjectsRepository, TasksRepository
 from storage.errors import DatabaseUnavailable
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS
 from tests.deployments.conftest import PHOTOJOBS
@@ -245,6 +245,23 @@ def test_a_database_that_is_there_is_kept_with_its_rows(command: Command, site: 
     assert ran.code == 0
     assert "not changed" in ran.out
     assert [one["project"]["project_name"] for one in command("library", "list", "--json").document] == ["Old"]
+
+
+def test_a_canceled_task_is_the_last_one(
+    command: Command, site: Path, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def canceling(runtime: Any, task_id: str, **_: bool) -> Iterator[None]:
+        TasksRepository(runtime.database).cancel(task_id)
+        yield
+
+    library = put(place.folder / "Photos", "anna/Iceland/1.jpg", "ben/Alps/1.jpg")
+    monkeypatch.setattr("deployments.cli.commands.installation.init.following", canceling)
+
+    ran = command("init", library, "--yes", "--discover", "--json")
+
+    assert ran.code == 1
+    assert [one["status"] for one in ran.document["discovery"]] == ["canceled"]
 
 
 def test_only_the_task_that_adds_folders_is_run(command: Command, site: Path, place: Any) -> None:
