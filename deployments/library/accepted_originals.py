@@ -13,8 +13,8 @@ from storage.photos.verification import VerificationRepository, Verified
 from storage.settings import Settings
 
 
-class NotCorrupt(DeploymentsError):
-    """The original to accept is not recorded as corrupt, or has changed since it was verified."""
+class NotAccepted(DeploymentsError):
+    """The original is not recorded as corrupt, several tenants have one at its path, or it has changed meanwhile."""
 
 
 def accept_original(database: Database, settings: Settings, path: str, *, tenant_id: str | None = None) -> None:
@@ -26,16 +26,26 @@ def accept_original(database: Database, settings: Settings, path: str, *, tenant
     are searched.
 
     Raises:
-        NotCorrupt: the original is not recorded as corrupt, or the file or its row changed meanwhile.
+        NotAccepted: the original is not recorded as corrupt, several tenants have a corrupt one at this path, or the
+            file or its row changed meanwhile.
         ImagingError: the file is missing or cannot be read.
     """
-    known = {one.path: one for one in VerificationRepository(database).corrupt(tenant_id=tenant_id)}
-    if path not in known:
-        raise NotCorrupt(f"{path} is not recorded as corrupt. `photojobs library verify` lists the corrupt originals.")
-    corrupt = known[path]
+    known = {
+        one.tenant_id or DEFAULT_TENANT: one
+        for one in VerificationRepository(database).corrupt(tenant_id=tenant_id)
+        if one.path == path
+    }
+    if not known:
+        raise NotAccepted(f"{path} is not recorded as corrupt. `photojobs library verify` lists the corrupt originals.")
+    if len(known) > 1:
+        raise NotAccepted(
+            f"{path} is not accepted, because several tenants have a corrupt original at this path. Name one of them "
+            f"with --tenant: {', '.join(sorted(known))}."
+        )
+    ((owner, corrupt),) = known.items()
     before = OriginalsRepository(database).get_many([corrupt.photo_id])[corrupt.photo_id].get(corrupt.name)
     fingerprint = None if before is None else fingerprint_of(before)
-    folder = settings.library.project(corrupt.tenant_id or DEFAULT_TENANT, corrupt.project_folder)
+    folder = settings.library.project(owner, corrupt.project_folder)
     is_written = False
     if before is not None and fingerprint is not None:
         found = read_source(folder.original(corrupt.name), fingerprint).fingerprint
@@ -48,7 +58,7 @@ def accept_original(database: Database, settings: Settings, path: str, *, tenant
                 if is_written:
                     mark_changed(connection, [after], now=now)
     if not is_written:
-        raise NotCorrupt(
+        raise NotAccepted(
             f"{path} is not accepted, because the file or its row changed meanwhile. Look at `photojobs library "
             "verify`, then try again."
         )

@@ -86,3 +86,31 @@ def test_what_is_corrupt_is_told_of_until_it_is_accepted(command: Command, fox: 
     assert (accepted.code, accepted.document["corrupt"]) == (0, [])
     assert fox.read_bytes() == b"wrong"
     assert command("run", "verify_originals").code == 0
+
+
+def test_of_two_tenants_only_the_named_one_has_its_original_accepted(
+    command: Command, fox: Path, place_database: Database
+) -> None:
+    folder = fox.parents[2] / "anna" / "Iceland"
+    folder.mkdir(parents=True)
+    (folder / "fox.jpg").write_bytes(b"hers")
+    project = ProjectsRepository(place_database).create(
+        project_name="Iceland", project_folder="Iceland", tenant_id="anna"
+    )
+    [photo_id] = PhotosRepository(place_database).create_many([{"project_id": project.id, "filename": "fox"}])
+    make_corrupt(fox, place_database)
+    with place_database.begin() as connection:
+        status = (folder / "fox.jpg").stat()
+        seen = {"size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
+        OriginalsRepository(connection).save_many([Original(photo_id=photo_id, name="fox.jpg", kind="jpg", **seen)])
+        both = update(photo_originals).where(photo_originals.c.name == "fox.jpg")
+        connection.execute(both.values(corrupt_since=place_database.clock(), content_hash="0" * 32))
+
+    unnamed = command("library", "verify", "--accept", "Iceland/fox.jpg")
+
+    assert unnamed.code == 2
+    assert unnamed.complaints[0].endswith("Name one of them with --tenant: anna, user_0.")
+    assert command("library", "verify", "--accept", "Iceland/fox.jpg", "--tenant", "user_0").code == 0
+    [left] = command("library", "verify", "--json").document["corrupt"]
+    assert left["tenant_id"] == "anna"
+    assert "anna" in command("library", "verify").out

@@ -120,8 +120,17 @@ def show_verification(*, tenant: str | None = None, accept: Several = (), json: 
             )
         if corrupt:
             say(f"\nCorrupt: {quantity(len(corrupt), 'original')} with changed contents, but the same size and times.")
-            rows = [(one.path, one.verified_at, one.corrupt_since, size_in_words(one.size_bytes)) for one in corrupt]
-            print_table(("corrupt", "last intact", "found", "size"), rows, numbers=("size",))
+            rows = [
+                (
+                    one.path,
+                    one.tenant_id or DEFAULT_TENANT,
+                    one.verified_at,
+                    one.corrupt_since,
+                    size_in_words(one.size_bytes),
+                )
+                for one in corrupt
+            ]
+            print_table(("corrupt", "tenant", "last intact", "found", "size"), rows, numbers=("size",))
             remark("Restore corrupt originals from a backup, or accept their current contents with --accept.")
     return TASK_FAILED if corrupt else 0
 
