@@ -204,7 +204,7 @@ def write_file(file: Path, text: str) -> None:
         BadInput: the existing file has another suffix.
         UnwritableFile: the file cannot be written.
     """
-    if file.is_file() and file.suffix.lower() not in REPLACED_SUFFIXES:
+    if file.is_file() and file.resolve().suffix.lower() not in REPLACED_SUFFIXES:
         raise BadInput(
             f"{file} exists, and is not replaced, because its name is not that of a result. Name another file."
         )

@@ -282,11 +282,12 @@ def test_a_result_replaces_no_photograph_and_is_written_through_a_link(
     photograph, link = place.folder / "lake.jpg", place.folder / "link.html"
     photograph.write_bytes(b"the only copy")
     link.symlink_to("page.html")
+    (place.folder / "lake.html").symlink_to("lake.jpg")
 
-    refused, written = (command(*line.split(), file) for file in (photograph, link))
+    *refused, written = (command(*line.split(), file) for file in (photograph, place.folder / "lake.html", link))
 
-    assert (refused.code, photograph.read_bytes()) == (2, b"the only copy")
-    assert "lake.jpg exists, and is not replaced" in refused.complaints[0]
+    assert ([ran.code for ran in refused], photograph.read_bytes()) == ([2, 2], b"the only copy")
+    assert "lake.jpg exists, and is not replaced" in refused[0].complaints[0]
     assert (written.code, link.is_symlink()) == (0, True)
     assert (place.folder / "page.html").stat().st_size > 0
 
