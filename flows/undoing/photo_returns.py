@@ -93,6 +93,8 @@ class _Returns(PhotoFilesChange[PhotoReturn]):
         self._states = states
         #: The folders in which derivatives were removed.
         self._emptied: set[Path] = set()
+        #: The places of files that have returned. A second row of the same files has the same derivatives.
+        self._arrived: set[Path] = set()
 
     def owners(self, group: PhotoReturn, move: FileMove) -> tuple[int | None, int | None]:
         source, target = self._places.owner_of(move.source), self._places.owner_of(move.target)
@@ -100,11 +102,12 @@ class _Returns(PhotoFilesChange[PhotoReturn]):
 
     def move(self, group: PhotoReturn) -> None:
         for move in group.moves:
-            if move.is_derivative:
+            if move.is_derivative and move.target not in self._arrived:
                 # The name of the photo is free, so a derivative with this name belongs to no photo.
                 with suppress(LibraryError, OSError):
                     remove_derivative(move.target)
         group.carry_out(self.ctx.library)
+        self._arrived.update(move.target for move in group.moves)
         for move in group.originals:
             remove_wrapping(move.source)
         left = {move.target.parent.name for move in group.moves if not move.is_done}

@@ -275,6 +275,24 @@ def test_no_file_returns_to_another_folder_that_has_the_name_of_a_renamed_one(
     assert "tenant/Norway/fox.jpg" in studio.disk()
 
 
+def test_two_rows_of_the_same_files_both_get_their_name_and_their_derivatives_back(
+    studio: Any, jpeg: Callable[..., bytes]
+) -> None:
+    first, second = studio.project("first"), studio.project("second")
+    studio.photo(first, "fox", "jpg")
+    # Another program may insert a second row of one name.
+    ids = [studio.photo(second, "fox", "jpg", contents={"jpg": jpeg()}, derivatives=True) for _ in range(2)]
+    before = studio.disk()
+    run_task(studio, "duplicate_resolution", scope="global")
+    assert {studio.get_photo(photo_id).filename for photo_id in ids} == {"fox_duplicate1"}
+
+    assert _undo(studio).status == "completed"
+
+    assert studio.disk() == before
+    photos = [studio.get_photo(photo_id) for photo_id in ids]
+    assert {(photo.filename, photo.thumbnail_status) for photo in photos} == {("fox", "generated")}
+
+
 def test_folders_of_photos_of_several_batches_are_read_once(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
     ids = [studio.photo(iceland, name, "jpg") for name in ("crow", "fox", "hare")]
