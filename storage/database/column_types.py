@@ -61,7 +61,10 @@ class UtcTimestamp(types.TypeDecorator[datetime]):
 
 
 class UnreadableJson(str):
-    """A text from a JSON column that is not JSON or exceeds our limits. Only other programs write such texts."""
+    """A text from a JSON column that is not JSON or exceeds our limits. Only other programs write such texts.
+
+    In SQLite, it can be written back unchanged.
+    """
 
     __slots__ = ()
 
@@ -80,7 +83,7 @@ class JsonDocument(types.TypeDecorator[Any]):
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         if value is None or dialect.name == "postgresql":
             return value
-        return encode_json(value)
+        return str(value) if isinstance(value, UnreadableJson) else encode_json(value)
 
     @override
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, Table, func, select
 
 from storage.batches import batched
 from storage.database.clock import format_timestamp, parse_timestamp
-from storage.database.column_types import UtcTimestamp
+from storage.database.column_types import UnreadableJson, UtcTimestamp
 from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
 from storage.history.foreign_columns import FOREIGN, foreign_values, select_all_columns
 
@@ -22,6 +22,9 @@ TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "origi
 #: The key in a project's snapshot for the number of photos that were removed with the project. The journal has no
 #: entries for these photos.
 PHOTOS = "photos"
+
+#: The only key of a value that stands for a text in a JSON column that is not JSON.
+_NOT_JSON: Final = "text_that_is_not_json"
 
 #: The column that every change of a row updates, and the key of other programs' columns, which no task changes;
 #: comparisons ignore both.
@@ -107,10 +110,12 @@ def removed_project(connection: Connection, project_id: int) -> dict[str, Any] |
 def row_values(table: Table, snapshot: Mapping[str, Any], *, now: datetime) -> dict[str, Any]:
     """Return the values of a snapshot for the table's columns. A required time that is not valid becomes `now`."""
     values = {name: snapshot[name] for name in table.columns.keys() & snapshot.keys()}
-    for name in values:
+    for name, value in values.items():
         column = table.columns[name]
         if isinstance(column.type, UtcTimestamp):
-            values[name] = parse_timestamp(values[name] or "") or (None if column.nullable else now)
+            values[name] = parse_timestamp(value or "") or (None if column.nullable else now)
+        elif isinstance(value, dict) and value.keys() == {_NOT_JSON}:
+            values[name] = UnreadableJson(value[_NOT_JSON])
     return values
 
 
@@ -128,4 +133,10 @@ def _whole(table: Table, row: RowMapping) -> dict[str, Any]:
 
 
 def _as_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: format_timestamp(value) if isinstance(value, datetime) else value for name, value in row.items()}
+    return {name: _value_as_json(value) for name, value in row.items()}
+
+
+def _value_as_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return format_timestamp(value)
+    return {_NOT_JSON: str(value)} if isinstance(value, UnreadableJson) else value

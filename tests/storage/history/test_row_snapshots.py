@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 
+import pytest
+
 from storage import Database, PhotosRepository, ProjectsRepository
+from storage.history.photo_states import PhotoStates
 from storage.history.row_snapshots import snapshot_photos
 
 
@@ -29,3 +33,21 @@ def test_rows_that_refer_to_a_photo_that_another_program_removed_belong_to_no_sn
 
     with sqlite_database.connect() as connection:
         assert snapshot_photos(connection, [kept, removed]).keys() == {kept}
+
+
+@pytest.mark.parametrize("text", ["", "{not JSON", "[" * 70 + "]" * 70, '"a text"', '{"rating":5}'])
+def test_a_value_that_another_program_wrote_as_json_is_restored_as_the_same_text(
+    sqlite_database: Database, text: str
+) -> None:
+    project = ProjectsRepository(sqlite_database).create(project_name="Alps", project_folder="Alps")
+    [photo_id] = PhotosRepository(sqlite_database).create_many([{"project_id": project.id, "filename": "fox"}])
+    with sqlite_database.begin() as connection:
+        connection.exec_driver_sql("UPDATE photos SET meta_json = ?", (text,))
+        row = json.loads(json.dumps(snapshot_photos(connection, [photo_id])[photo_id]))
+        PhotosRepository(connection).remove_many([photo_id])
+        states = PhotoStates(connection, [photo_id])
+        states.put(photo_id, row)
+
+        states.write(connection, tenant_id="tenant", folders={}, now=sqlite_database.clock())
+
+        assert connection.exec_driver_sql("SELECT meta_json FROM photos").scalar() == text
