@@ -87,7 +87,7 @@ class JsonDocument(types.TypeDecorator[Any]):
 
     @override
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return read_stored_json(value) if isinstance(value, str) and dialect.name != "postgresql" else value
+        return read_stored_json(value) if isinstance(value, str | bytes) and dialect.name != "postgresql" else value
 
 
 def read_stored_json(text: str | bytes) -> Any:

@@ -3,6 +3,7 @@
 Use `storage.photos.photos` to read photos for other purposes. `storage.history.photo_states` writes snapshots back.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +13,9 @@ from sqlalchemy import Connection, RowMapping, Table, func, select
 
 from storage.batches import batched
 from storage.database.clock import format_timestamp, parse_timestamp
-from storage.database.column_types import UnreadableJson, UtcTimestamp
+from storage.database.column_types import JsonDocument, UnreadableJson, UtcTimestamp, encode_json
 from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
+from storage.errors import InvalidValue
 from storage.history.foreign_columns import FOREIGN, foreign_values, select_all_columns
 
 #: The keys in a photo's snapshot for the rows that refer to the photo.
@@ -23,8 +25,9 @@ TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "origi
 #: entries for these photos.
 PHOTOS = "photos"
 
-#: The only key of a value that stands for a text in a JSON column that is not JSON.
-_NOT_JSON: Final = "text_that_is_not_json"
+#: The only key of a value that cannot be stored as it is: bytes, or a text, in hexadecimal. Other programs may have
+#: written such values to SQLite: a text with a NUL character, or in a JSON column a text that is not valid JSON.
+_BYTES, _TEXT = "bytes_as_hexadecimal", "text_as_hexadecimal"
 
 #: The column that every change of a row updates, and the key of other programs' columns, which no task changes;
 #: comparisons ignore both.
@@ -114,8 +117,11 @@ def row_values(table: Table, snapshot: Mapping[str, Any], *, now: datetime) -> d
         column = table.columns[name]
         if isinstance(column.type, UtcTimestamp):
             values[name] = parse_timestamp(value or "") or (None if column.nullable else now)
-        elif isinstance(value, dict) and value.keys() == {_NOT_JSON}:
-            values[name] = UnreadableJson(value[_NOT_JSON])
+        elif isinstance(value, dict) and value.keys() == {_BYTES}:
+            values[name] = bytes.fromhex(value[_BYTES])
+        elif isinstance(value, dict) and value.keys() == {_TEXT}:
+            written = bytes.fromhex(value[_TEXT]).decode()
+            values[name] = UnreadableJson(written) if isinstance(column.type, JsonDocument) else written
     return values
 
 
@@ -139,4 +145,13 @@ def _as_json(row: Mapping[str, Any]) -> dict[str, Any]:
 def _value_as_json(value: Any) -> Any:
     if isinstance(value, datetime):
         return format_timestamp(value)
-    return {_NOT_JSON: str(value)} if isinstance(value, UnreadableJson) else value
+    if isinstance(value, bytes):
+        return {_BYTES: value.hex()}
+    if isinstance(value, UnreadableJson) or (isinstance(value, str) and "\0" in value):
+        return {_TEXT: value.encode().hex()}
+    if isinstance(value, dict | list):
+        try:
+            encode_json(value)
+        except InvalidValue:
+            return {_TEXT: json.dumps(value).encode().hex()}
+    return value

@@ -35,14 +35,25 @@ def test_rows_that_refer_to_a_photo_that_another_program_removed_belong_to_no_sn
         assert snapshot_photos(connection, [kept, removed]).keys() == {kept}
 
 
-@pytest.mark.parametrize("text", ["", "{not JSON", "[" * 70 + "]" * 70, '"a text"', '{"rating":5}'])
-def test_a_value_that_another_program_wrote_as_json_is_restored_as_the_same_text(
-    sqlite_database: Database, text: str
-) -> None:
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "",
+        "{not JSON",
+        "[" * 70 + "]" * 70,
+        '"a text"',
+        '{"rating":5}',
+        b'{"rating":5}',
+        r'{"comment": "ASCII\u0000", "title": "\ud83d"}',
+        "a\0b",
+        b"a\0b",
+    ],
+)
+def test_values_of_another_program_are_restored(sqlite_database: Database, stored: str | bytes) -> None:
     project = ProjectsRepository(sqlite_database).create(project_name="Alps", project_folder="Alps")
     [photo_id] = PhotosRepository(sqlite_database).create_many([{"project_id": project.id, "filename": "fox"}])
     with sqlite_database.begin() as connection:
-        connection.exec_driver_sql("UPDATE photos SET meta_json = ?", (text,))
+        connection.exec_driver_sql("UPDATE photos SET meta_json = ?, ext = ?", (stored, stored))
         row = json.loads(json.dumps(snapshot_photos(connection, [photo_id])[photo_id]))
         PhotosRepository(connection).remove_many([photo_id])
         states = PhotoStates(connection, [photo_id])
@@ -50,4 +61,5 @@ def test_a_value_that_another_program_wrote_as_json_is_restored_as_the_same_text
 
         states.write(connection, tenant_id="tenant", folders={}, now=sqlite_database.clock())
 
-        assert connection.exec_driver_sql("SELECT meta_json FROM photos").scalar() == text
+        document = stored.decode() if isinstance(stored, bytes) else stored
+        assert tuple(connection.exec_driver_sql("SELECT meta_json, ext FROM photos").one()) == (document, stored)
