@@ -1,4 +1,4 @@
-"""Creates the jobs of a step, one for each chunk, and their items, by a few statements for any number of jobs.
+"""Creates the jobs of a step, one for each chunk, and their items, which one statement writes for all jobs.
 
 The size of a chunk is the `chunk_size` of the step, whose default and maximum are in `task_definitions.model`.
 `storage.lifecycle.enqueued_chunks` applies the maximum to standalone jobs, `storage.queue.follow_ups` to follow-up
@@ -142,12 +142,13 @@ def _insert_jobs(connection: Connection, task: Task, step: PinnedStep, *, chunks
         task, type=step.type, priority=step.definition.priority, step_index=step.index, held_by=held_by, now=now
     )
     common |= {"max_attempts": step.definition.max_attempts, "total_chunks": chunks}
+    insertion = insert(jobs).values(common)
     for batch in batched(range(chunks), JOBS_PER_BATCH):
         of_chunks = [
             {"chunk_index": chunk, "payload_json": job_payload(task, chunk_index=chunk, total_chunks=chunks)}
             for chunk in batch
         ]
-        connection.execute(insert(jobs).values(common), of_chunks)
+        connection.execute(insertion, of_chunks)
 
 
 def _insert_items(
