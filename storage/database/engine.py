@@ -40,6 +40,9 @@ BUSY_TIMEOUT_SECONDS = 30
 #: locks.
 ANSWER_SECONDS = 15
 
+#: The oldest version of SQLite that has `RETURNING`.
+OLDEST_SQLITE = (3, 35)
+
 #: The number of connections that a process keeps open; heartbeats, claims and handlers need one each at the same time.
 POOL_SIZE = 10
 
@@ -53,8 +56,8 @@ class Database:
         busy_timeout_seconds: how long a statement waits for a lock.
 
     Raises:
-        DatabaseUnavailable: the URL is not valid, its driver is missing, the file's folder does not exist, or the file
-            is a folder.
+        DatabaseUnavailable: the URL is not valid, its driver is missing, SQLite is too old, the file's folder does not
+            exist, or the file is a folder.
     """
 
     def __init__(
@@ -273,6 +276,11 @@ class Database:
         return engine
 
     def _create_sqlite_engine(self, url: URL) -> Engine:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise DatabaseUnavailable(
+                f"the SQLite {sqlite3.sqlite_version} of this Python is too old: photojobs needs SQLite "
+                f"{'.'.join(map(str, OLDEST_SQLITE))} or newer. Use a Python with a newer SQLite, or PostgreSQL."
+            )
         if url.database in (None, "", ":memory:"):
             engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
         else:

@@ -122,7 +122,9 @@ def job_spans(connection: Connection, task: Task, *, now: datetime) -> Sequence[
     types: list[BindParameter[Any]] = []
     if started > MAX_SINGLE_JOBS:
         begin, end = task.started_at or task.created_at, task.finished_at or now
-        bucket = f"CAST(floor({_seconds(connection, 'started_at', ':begin')} / :width) AS INTEGER)"
+        # Not every SQLite has `floor`; its CAST cuts a number, and that of PostgreSQL rounds it.
+        floor = "floor" if connection.dialect.name == "postgresql" else ""
+        bucket = f"CAST({floor}({_seconds(connection, 'started_at', ':begin')} / :width) AS INTEGER)"
         parameters |= {"begin": begin, "width": max((end - begin).total_seconds(), 0.001) / BUCKETS}
         types = [bindparam("begin", type_=UtcTimestamp)]
     rows = connection.execute(

@@ -215,6 +215,13 @@ def test_a_url_of_no_supported_database_is_told(url: str, tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_sqlite_that_is_too_old_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(DatabaseUnavailable, match=r"needs SQLite 3\.35"):
+        Database(tmp_path / "photojobs.db")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_option_that_no_server_has_is_told() -> None:
     database = Database("postgresql://me@127.0.0.1:1/photos?colour=red")
     with pytest.raises(DatabaseUnavailable, match="colour"), database.connect():
