@@ -64,6 +64,9 @@ QUEUED_ANEW: Mapping[str, Any] = MappingProxyType(
 
 UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
 
+#: The statuses of jobs that can be retried.
+RETRIED = (JobStatus.FAILED, JobStatus.CANCELED)
+
 
 def end_jobs(
     connection: Connection,
@@ -172,7 +175,7 @@ def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: d
     Their tasks, even if ended, continue from the first step that has such a job. Items that are done stay done. A job
     stays unchanged if an unfinished or a later job has the same `unique_key`.
     """
-    closed = (jobs.c.status.in_((JobStatus.FAILED, JobStatus.CANCELED)), *conditions)
+    closed = (jobs.c.status.in_(RETRIED), *conditions)
     task_ids = lock_tasks_of(connection, *closed)
     superseded = _superseded(connection, *closed)
     statement = (

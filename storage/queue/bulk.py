@@ -19,15 +19,12 @@ from storage.database.engine import Access, Database
 from storage.database.given_values import among
 from storage.database.tables import jobs
 from storage.errors import InvalidValue
-from storage.lifecycle.state_machine import UNFINISHED, end_jobs, reopen_jobs
+from storage.lifecycle.state_machine import RETRIED, UNFINISHED, end_jobs, reopen_jobs
 from storage.queue.exchange import settle_after
 from storage.records import Job, JobStatus
 
 #: The maximum number of jobs that one transaction changes.
 BATCH_SIZE = 500
-
-#: The statuses of jobs that can be retried.
-RETRIED = (JobStatus.FAILED, JobStatus.CANCELED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

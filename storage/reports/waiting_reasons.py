@@ -10,16 +10,16 @@ from datetime import datetime
 from enum import StrEnum
 from functools import partial
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from storage.database.engine import Access, Database
-from storage.database.tables import jobs
 from storage.errors import UnknownJob
 from storage.lifecycle.heartbeats import WAITER_STALE_SECONDS
 from storage.lifecycle.state_machine import HELD_BY_STEPS, NO_REASON, get_task
 from storage.photos.project_labels import project_label
 from storage.photos.projects import ProjectsRepository
 from storage.queue.holds import Hold, HoldsRepository
+from storage.queue.job_reading import JobReading
 from storage.queue.lanes import LanesRepository, lane_of
 from storage.queue.project_claims import claiming_jobs
 from storage.records import Job, JobStatus, Lane
@@ -104,11 +104,11 @@ def explain_job(
     """
     access = Access(source)
     with access.read() as connection:
-        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
-        if row is None:
+        job = JobReading(connection).get_by_id(job_id)
+        if job is None:
             raise UnknownJob(f"job {job_id} does not exist. `photojobs jobs list` shows the latest jobs.")
         waiting = WaitingReasons(connection, now=access.clock(), stale_seconds=stale_seconds, why_not_run=why_not_run)
-        return waiting.explain(Job.from_row(row))
+        return waiting.explain(job)
 
 
 class WaitingReasons:

@@ -25,10 +25,10 @@ from deployments.cli.output.terminal import (
 from deployments.status.listed_rows import item_counts, list_items, list_jobs
 from storage.database.engine import Database
 from storage.errors import UnknownJob
-from storage.lifecycle.state_machine import UNFINISHED
+from storage.lifecycle.state_machine import RETRIED, UNFINISHED
 from storage.photos.project_labels import read_reference
 from storage.photos.projects import ProjectsRepository
-from storage.queue.bulk import RETRIED, JobFilter, cancel_jobs, retry_jobs
+from storage.queue.bulk import JobFilter, cancel_jobs, retry_jobs
 from storage.queue.jobs import JobsRepository
 from storage.queue.tasks import TasksRepository
 from storage.records import Job
