@@ -181,12 +181,19 @@ def step_times(connection: Connection, task_id: str) -> Sequence[StepTimes]:
     return times
 
 
+# A short name, such as 1, is removed only from the beginning, because elsewhere it may be a part of a number or a word.
 _ITEM_REASONS = text("""
-    SELECT jobs.type,
-        replace(coalesce(job_items.message, job_items.error_type, ''), coalesce(job_items.filename, ''), '…') AS reason,
-        count(*) AS count, min(job_items.filename) AS first
-    FROM jobs JOIN job_items ON job_items.job_id = jobs.id
-    WHERE jobs.task_id = :task_id AND job_items.status = 'failed' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT :limit
+    SELECT type, CASE
+            WHEN substr(said, 1, length(name) + 1) IN (name || '.', name || ':')
+                THEN '…' || substr(said, length(name) + 1)
+            WHEN length(name) > 3 THEN replace(said, name, '…') ELSE said
+        END AS reason, count(*) AS count, min(name) AS first
+    FROM (
+        SELECT jobs.type, coalesce(job_items.message, job_items.error_type, '') AS said,
+            nullif(job_items.filename, '') AS name
+        FROM jobs JOIN job_items ON job_items.job_id = jobs.id
+        WHERE jobs.task_id = :task_id AND job_items.status = 'failed'
+    ) AS failed GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT :limit
 """)
 _JOB_REASONS = text("""
     SELECT type, coalesce(error_message, '') AS reason, count(*) AS count, NULL AS first FROM jobs

@@ -115,6 +115,20 @@ def test_reasons_are_counted_and_those_of_items_stand_for_their_jobs(
     assert found[0].first is not None
 
 
+def test_a_short_name_of_a_photo_garbles_no_reason(database: Database, run_task: Callable[..., Task]) -> None:
+    task = run_task(4, fail=4)
+    with database.begin() as connection:
+        items = connection.execute(text("SELECT id FROM job_items ORDER BY id")).scalars().all()
+        for item_id, name in zip(items, ("1", "2", "0", ""), strict=True):
+            values = {"id": item_id, "name": name, "message": f"{name}.jpg: it takes 120 s"}
+            connection.execute(text("UPDATE job_items SET filename = :name, message = :message WHERE id = :id"), values)
+        found = failure_reasons(connection, task.id)
+    assert [(reason.reason, reason.count) for reason in found] == [
+        ("….jpg: it takes 120 s", 3),
+        (".jpg: it takes 120 s", 1),
+    ]
+
+
 def test_what_was_slow_comes_first_over_all_jobs(database: Database, run_task: Callable[..., Task]) -> None:
     task = run_task(3, slowest=[{"name": "'<odd>'", "seconds": 2.5}, {"name": "b", "seconds": 9}])
 
