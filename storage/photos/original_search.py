@@ -5,8 +5,9 @@
 
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from storage.batches import BATCH_SIZE, batched
 from storage.database.tables import photo_originals, photos, projects
@@ -34,19 +35,36 @@ class KnownOriginal:
     content_hash: str
 
 
+def projects_of_sizes(connection: Connection, sizes: Collection[int], *, tenant_id: str) -> set[int]:
+    """Return the ids of the projects of the originals that `originals_of_sizes` yields."""
+    found: set[int] = set()
+    for statement in _of_sizes(photos.c.project_id, sizes=sizes, tenant_id=tenant_id):
+        found |= set(connection.execute(statement.distinct()).scalars())
+    return found
+
+
 def originals_of_sizes(connection: Connection, sizes: Collection[int], *, tenant_id: str) -> Iterator[KnownOriginal]:
     """Yield the tenant's originals that have one of these sizes and a known content hash, in no particular order."""
+    columns = (
+        photo_originals.c.photo_id,
+        photos.c.project_id,
+        photos.c.filename.label("base_name"),
+        photo_originals.c.name,
+        photo_originals.c.kind,
+        photo_originals.c.size_bytes,
+        photo_originals.c.content_hash,
+    )
+    for statement in _of_sizes(*columns, sizes=sizes, tenant_id=tenant_id):
+        rows = connection.execute(statement, execution_options={"yield_per": BATCH_SIZE}).mappings()
+        for row in rows:
+            yield KnownOriginal(**row)
+
+
+def _of_sizes(*columns: ColumnElement[Any], sizes: Collection[int], tenant_id: str) -> Iterator[Select[Any]]:
     for batch in batched(sorted(sizes)):
-        statement = (
-            select(
-                photo_originals.c.photo_id,
-                photos.c.project_id,
-                photos.c.filename.label("base_name"),
-                photo_originals.c.name,
-                photo_originals.c.kind,
-                photo_originals.c.size_bytes,
-                photo_originals.c.content_hash,
-            )
+        yield (
+            select(*columns)
+            .select_from(photo_originals)
             .join(photos, photos.c.id == photo_originals.c.photo_id)
             .join(projects, projects.c.id == photos.c.project_id)
             .where(
@@ -55,9 +73,6 @@ def originals_of_sizes(connection: Connection, sizes: Collection[int], *, tenant
                 of_tenant(tenant_id),
             )
         )
-        rows = connection.execute(statement, execution_options={"yield_per": BATCH_SIZE}).mappings()
-        for row in rows:
-            yield KnownOriginal(**row)
 
 
 def originals_of_project(connection: Connection, project_id: int) -> Generator[Original]:

@@ -27,7 +27,7 @@ from storage.library.content_hash import matching_hashes
 from storage.library.errors import LibraryError
 from storage.library.naming.kinds import SOURCE_ORDER
 from storage.library.paths import ProjectFolder
-from storage.photos.original_search import KnownOriginal, count_known_photos, originals_of_sizes
+from storage.photos.original_search import KnownOriginal, count_known_photos, originals_of_sizes, projects_of_sizes
 from storage.photos.photos import PhotosRepository
 from storage.records import Project
 
@@ -216,6 +216,11 @@ class Arrivals:
             self._missing.clear()
         unknown = set(sizes) - self._missing.keys()
         self._missing |= {size: [] for size in unknown}
+        with self._ctx.read() as connection:
+            project_ids = projects_of_sizes(connection, unknown, tenant_id=self._ctx.tenant_id)
+        # A search for a renamed folder may take minutes. PostgreSQL would end a transaction that is open meanwhile.
+        for project_id in project_ids:
+            self._whereabouts.state(project_id)
         with self._ctx.read() as connection:
             for known in originals_of_sizes(connection, unknown, tenant_id=self._ctx.tenant_id):
                 if self._whereabouts.is_missing(known):

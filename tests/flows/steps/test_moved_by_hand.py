@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from flows.handlers.step_context import StepContext
 from flows.starting.new_task import new_task
 from flows.steps.following.arrivals import Arrivals
+from flows.steps.targets.whereabouts import RenamedFolders
 from storage import ProjectsRepository, TasksRepository
 from storage.database.tables import photo_originals, photos
 from storage.library.content_hash import hash_contents
@@ -598,3 +602,27 @@ def test_a_project_that_is_removed_during_the_run_does_not_stop_the_others(
     monkeypatch.setattr(Arrivals, "follow_moves", follow_later)
     album.check()
     assert album.places() == {"one/P": album.photo_id, "three/Q": moved}
+
+
+def test_no_transaction_is_open_while_folders_are_searched(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
+    (album.source / "P.jpg").rename(album.target / "P.jpg")
+    shutil.rmtree(album.source)
+    read, look = StepContext.read, RenamedFolders._look
+    is_open: list[bool] = []
+    seen: list[list[bool]] = []
+
+    @contextmanager
+    def counted(self: StepContext) -> Iterator[Any]:
+        with read(self) as connection:
+            is_open.append(True)
+            yield connection
+        is_open.pop()
+
+    def search(self: RenamedFolders) -> Any:
+        seen.append(list(is_open))
+        return look(self)
+
+    monkeypatch.setattr(StepContext, "read", counted)
+    monkeypatch.setattr(RenamedFolders, "_look", search)
+    assert album.check()["counts"]["followed"] == 1
+    assert seen == [[]]
