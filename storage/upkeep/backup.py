@@ -191,7 +191,8 @@ def _fill_sqlite(database: Database, archive: Path) -> None:
             problem = str(error)
         if problem != "ok":
             raise RestoreFailed(
-                f"{archive}: the backup is damaged: {problem}. Nothing was written. Use another backup."
+                f"{archive}: the backup is damaged or cannot be read: {problem}. Nothing was written. Use another "
+                "backup, or copy this one, with its -wal file if it has one, to a disk that can be written."
             )
         with translating_errors(database.engine):
             raw = database.engine.raw_connection()
