@@ -1,7 +1,8 @@
 """Backups of a database: `backup` writes one file, and `restore` fills an empty database from it.
 
 SQLite copies its file itself, and other programs can write meanwhile. `storage.upkeep.postgresql_archive` copies tables
-of PostgreSQL. Existing files are never overwritten, and a backup gets its name only when it is complete.
+of PostgreSQL. Existing files are never overwritten, and a backup gets its name only when it is complete. If the process
+is killed, a later backup in the same folder removes the incomplete file.
 `storage.upkeep.schema_upgrade` decides before which upgrades and downgrades a backup is made.
 """
 
@@ -17,7 +18,7 @@ from storage.database.driver_errors import translating_errors
 from storage.database.engine import Database
 from storage.database.private_files import create_private
 from storage.errors import DatabaseUnavailable, StorageError
-from storage.library.atomic_write import fsync_file, fsync_folder, temporary_path
+from storage.library.atomic_write import fsync_file, fsync_folder, remove_stale_temporaries, temporary_path
 from storage.library.exclusive_rename import rename_exclusively
 from storage.upkeep import postgresql_archive
 from storage.upkeep.revisions import wait_for_other_changes
@@ -51,6 +52,8 @@ def backup(database: Database, target: Path | None = None) -> Path:
     if target.exists():
         raise BackupFailed(_exists(target))
     temporary = temporary_path(target)
+    with contextlib.suppress(OSError):
+        remove_stale_temporaries(target.parent)
     try:
         if database.is_postgresql:
             with translating_errors(database.engine):

@@ -6,6 +6,7 @@ import contextlib
 import re
 import sqlite3
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, select, text
 from storage import Database, JobsRepository, Project, ProjectsRepository, Task
 from storage.database.tables import metadata, move_intents
 from storage.errors import DatabaseBusy, DatabaseUnavailable, SchemaMismatch, StorageError
+from storage.library.atomic_write import STALE_TEMPORARY_SECONDS, temporary_path
 from storage.upkeep import postgresql_archive
 from storage.upkeep.backup import BackupFailed, RestoreFailed, backup, restore
 from storage.upkeep.revisions import current_revision, head_revision, migrate_to, wait_for_other_changes
@@ -135,6 +137,20 @@ def test_a_backup_that_cannot_be_written_leaves_nothing_behind(database: Databas
     with pytest.raises(BackupFailed, match="cannot be"):
         backup(database, tmp_path / "missing" / "copy")
     assert not (tmp_path / "missing").exists()
+
+
+def test_a_backup_removes_what_a_killed_backup_left_in_its_folder(
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    temporary_path(folder / "killed.backup").write_bytes(b"half a copy")
+    backup(sqlite_database, folder / "first")
+    assert len(list(folder.iterdir())) == 2
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + STALE_TEMPORARY_SECONDS + 1)
+    backup(sqlite_database, folder / "second")
+    assert {path.name for path in folder.iterdir()} == {"first", "second"}
 
 
 def test_a_backup_while_others_write_is_of_one_moment(sqlite_database: Database, tmp_path: Path) -> None:
