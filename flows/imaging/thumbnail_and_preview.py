@@ -6,8 +6,8 @@
 """
 
 import contextlib
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -216,26 +216,10 @@ def _lies_as_the_sensor(image: Any, raw: RawFile) -> bool:
 def _write_all(pixels: Any, wanted: list[tuple[Path, Rendition]]) -> dict[Path, WrittenImage]:
     if len(wanted) > 1 and all(_fits(pixels, rendition) for _, rendition in wanted):
         return _write_both(pixels, wanted)
-    written: dict[Path, WrittenImage] = {}
-    failures: list[BaseException] = []
-
-    def write(path: Path, rendition: Rendition) -> None:
-        try:
-            written[path] = _write(pixels, path, rendition)
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the thread of the caller.
-            failures.append(error)
-
     # WebP uses one thread for an image. If libvips may use several, another thread encodes the second derivative.
-    beside = [threading.Thread(target=write, args=job) for job in wanted[1:] if vips.threads() > 1]
-    for thread in beside:
-        thread.start()
-    for job in wanted if not beside else wanted[:1]:
-        write(*job)
-    for thread in beside:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return written
+    with ThreadPoolExecutor(min(len(wanted), vips.threads())) as threads:
+        written = threads.map(lambda job: _write(pixels, *job), wanted)
+        return dict(zip((path for path, _ in wanted), written, strict=True))
 
 
 def _fits(pixels: Any, rendition: Rendition) -> bool:

@@ -3,6 +3,7 @@
 `flows.imaging.metadata` decides which of the dates counts.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from xml.parsers import expat
@@ -75,8 +76,6 @@ def _wanted_values(packet: bytes) -> dict[str, str]:
     parser.CharacterDataHandler = text
     # A document type is refused, because only a document type can declare entities, which a packet does not need.
     parser.StartDoctypeDeclHandler = refuse
-    try:
+    with suppress(expat.ExpatError, _Refused, ValueError, LookupError):
         parser.Parse(packet.strip(b"\0 \t\r\n"), True)
-    except (expat.ExpatError, _Refused, ValueError, LookupError):
-        return values
     return values

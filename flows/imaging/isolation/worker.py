@@ -106,10 +106,6 @@ class _Answer(BaseModel, Generic[Result]):
         return self
 
 
-def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if _PASSED_ON.fullmatch(name)}
-
-
 @functools.cache
 def command_without_network() -> tuple[str, ...]:
     """Return the prefix that makes a command run without network access; empty if the system does not allow this.
@@ -147,7 +143,7 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=_MALLOC
-                | _passed_on(os.environ)
+                | {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
                 | {"PYTHONPATH": os.pathsep.join(sys.path), "VIPS_CONCURRENCY": str(threads), "DO_NOT_TRACK": "1"},
                 pass_fds=ends,
                 process_group=0,

@@ -10,8 +10,6 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 revision = "0004"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
 
 ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 MOMENT = sa.Text().with_variant(TIMESTAMP(timezone=True), "postgresql")

@@ -9,8 +9,6 @@ from alembic import op
 
 revision = "0005"
 down_revision = "0004"
-branch_labels = None
-depends_on = None
 
 #: The columns that claims, rescues, listings and pruning compare.
 COLUMNS = ("created_at", "started_at", "finished_at", "heartbeat_at", "run_after")

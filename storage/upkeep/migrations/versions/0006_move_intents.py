@@ -6,8 +6,6 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 revision = "0006"
 down_revision = "0005"
-branch_labels = None
-depends_on = None
 
 ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 MOMENT = sa.Text().with_variant(TIMESTAMP(timezone=True), "postgresql")

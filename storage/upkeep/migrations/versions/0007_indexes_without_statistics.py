@@ -13,8 +13,6 @@ from alembic import op
 
 revision = "0007"
 down_revision = "0006"
-branch_labels = None
-depends_on = None
 
 NEWEST = sa.text("created_at DESC")
 BY_RANK = [sa.text("priority DESC"), "created_at", "id"]

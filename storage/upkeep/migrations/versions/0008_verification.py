@@ -6,8 +6,6 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 revision = "0008"
 down_revision = "0007"
-branch_labels = None
-depends_on = None
 
 MOMENT = sa.Text().with_variant(TIMESTAMP(timezone=True), "postgresql")
 

@@ -15,8 +15,6 @@ from storage.errors import SchemaMismatch
 
 revision = "0009"
 down_revision = "0008"
-branch_labels = None
-depends_on = None
 
 INDEX = "uq_projects_tenant_folder"
 #: The columns of the unique index: the tenant, of which NULL means the default tenant, and the folder.
