@@ -80,7 +80,7 @@ def add_metadata(
             other = comparison.images.read_metadata(task.folder.original(source.name))
         except DecodingUnavailable:
             raise
-        except ImagingError:
+        except (ImagingError, OSError):
             continue
         found = replace(
             found,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 from sqlalchemy import text
 
@@ -66,7 +69,8 @@ def test_only_rows_that_change_are_written(studio, picture, clock):
     assert studio.everything() == before
 
 
-def test_the_date_that_an_edited_jpeg_lost_comes_from_the_other_file(studio, jpeg):
+@pytest.mark.parametrize("is_lost", [False, True], ids=["a third file", "a third file on a bad sector"])
+def test_the_date_that_an_edited_jpeg_lost_comes_from_the_other_file(studio, jpeg, monkeypatch, is_lost):
     iceland = studio.project("Iceland")
     tiff = load_vips().Image.black(9, 9).cast("uchar").tiffsave_buffer()
     photo_id = studio.photo(
@@ -77,7 +81,15 @@ def test_the_date_that_an_edited_jpeg_lost_comes_from_the_other_file(studio, jpe
         "jpeg",
         contents={"jpeg": jpeg(), "jpg": jpeg(30, 20, DateTimeOriginal="2024:05:06 07:08:09"), "tif": tiff},
     )
-    studio.run("metadata", scope="photo_set", items=items_of(photo_id))
+    read = studio.runtime.images.read_metadata
+
+    def lost(source):
+        if source.name == "fox.tif" and is_lost:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(source))
+        return read(source)
+
+    monkeypatch.setattr(studio.runtime.images, "read_metadata", lost)
+    assert studio.run("metadata", scope="photo_set", items=items_of(photo_id)).status == "completed"
     photo = studio.get_photo(photo_id)
     assert photo.date_time_original == "2024-05-06T07:08:09"
     assert photo.meta_json["width"] == 60
