@@ -60,21 +60,38 @@ def _set_by_sql(column: str, value: str) -> str:
 
 def rules_of_rows() -> Iterator[Rule]:
     """Yield all rules."""
+    yield from _state_rules()
     yield from _RULES
     yield from _reference_rules()
     yield from _timestamp_rules()
     yield from _document_rules()
 
 
+def _state_rules() -> Iterator[Rule]:
+    for name, table, statuses, problem in (
+        ("unknown_job_status", "jobs", _JOB_STATUSES, "jobs have an unknown status, so they never run or end"),
+        ("unknown_item_status", "job_items", _ITEM_STATUSES, "items have an unknown status, so no job processes them"),
+        ("unknown_task_status", "tasks", _JOB_STATUSES, "tasks have an unknown status"),
+    ):
+        yield Rule(
+            name=name,
+            table=table,
+            condition=f"status NOT IN {statuses}",
+            problem=problem,
+            remedy=_set_by_sql("status", f"one of {statuses[1:-1]}"),
+        )
+    for name, table in (("ended_without_finished_at", "jobs"), ("ended_task_without_finished_at", "tasks")):
+        yield Rule(
+            name=name,
+            table=table,
+            condition=f"status IN {_ENDED} AND finished_at IS NULL",
+            problem=f"ended {table} have no finished_at, so they are never pruned",
+            remedy=_set_by_sql("finished_at", "a time, such as the one in updated_at"),
+        )
+
+
 _FLAGS = ("jpg_available", "raw_available", "other_available", "keep_jpg", "keep_raw")
 _RULES = (
-    Rule(
-        name="unknown_job_status",
-        table="jobs",
-        condition=f"status NOT IN {_JOB_STATUSES}",
-        problem="jobs have an unknown status, so they never run or end",
-        remedy=_set_by_sql("status", f"one of {_JOB_STATUSES[1:-1]}"),
-    ),
     Rule(
         name="running_without_worker",
         table="jobs",
@@ -88,13 +105,6 @@ _RULES = (
         condition=f"status IN {_UNFINISHED} AND finished_at IS NOT NULL",
         problem="unfinished jobs have a finished_at",
         remedy=_REQUEUE,
-    ),
-    Rule(
-        name="ended_without_finished_at",
-        table="jobs",
-        condition=f"status IN {_ENDED} AND finished_at IS NULL",
-        problem="ended jobs have no finished_at, so they are never pruned",
-        remedy=_set_by_sql("finished_at", "a time, such as the one in updated_at"),
     ),
     Rule(
         name="unknown_scope",
@@ -145,20 +155,6 @@ _RULES = (
         severity=Severity.WARNING,
     ),
     Rule(
-        name="unknown_item_status",
-        table="job_items",
-        condition=f"status NOT IN {_ITEM_STATUSES}",
-        problem="items have an unknown status, so their job never processes them",
-        remedy=_set_by_sql("status", f"one of {_ITEM_STATUSES[1:-1]}"),
-    ),
-    Rule(
-        name="unknown_task_status",
-        table="tasks",
-        condition=f"status NOT IN {_JOB_STATUSES}",
-        problem="tasks have an unknown status",
-        remedy=_set_by_sql("status", f"one of {_JOB_STATUSES[1:-1]}"),
-    ),
-    Rule(
         name="unfinished_task_without_jobs",
         table="tasks",
         condition=f"""status IN {_UNFINISHED} AND NOT EXISTS (
@@ -181,13 +177,6 @@ _RULES = (
         condition=f"status IN {_UNFINISHED} AND finished_at IS NOT NULL",
         problem="unfinished tasks have a finished_at",
         remedy=_set_by_sql("finished_at", "NULL"),
-    ),
-    Rule(
-        name="ended_task_without_finished_at",
-        table="tasks",
-        condition=f"status IN {_ENDED} AND finished_at IS NULL",
-        problem="ended tasks have no finished_at, so they are never pruned",
-        remedy=_set_by_sql("finished_at", "a time, such as the one in updated_at"),
     ),
     Rule(
         name="claim_of_a_job_that_does_not_run",
