@@ -1,6 +1,7 @@
 """The limits of size, time and memory for an image, the check of its size, and the properties of derivatives.
 
-The values here are for callers that give none. Steps take most values from the settings, in `storage.settings`.
+The values here are for callers that give none. Steps take most values from the settings, whose defaults are in
+`storage.settings`.
 """
 
 from dataclasses import dataclass
@@ -92,8 +93,6 @@ class Rendition:
             )
 
 
-#: The limits for a caller that gives none. Steps take the sizes, the qualities and most limits from the settings, whose
-#: defaults are in `storage.settings`.
 DEFAULT_LIMITS: Final = ImageLimits()
 THUMBNAIL: Final = Rendition(long_edge_pixels=800, quality=50, effort=2)
 #: The properties of previews. Encoding takes most of the time of a derivative. Effort 2 takes 0.4 of the time of
@@ -110,5 +109,4 @@ class ImageOptions:
     preview: Rendition = PREVIEW
 
 
-#: The options for a caller that gives none.
 DEFAULT_OPTIONS: Final = ImageOptions()
