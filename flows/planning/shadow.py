@@ -111,7 +111,9 @@ def shadow_for(runtime: Runtime, new: NewTask, *, is_thorough: bool) -> Iterator
                 folders = _copy_rows(runtime.database, database, new, runtime.library)
                 cast_shadow(runtime.library, root, tree, tenant_id=new.tenant_id, project_folders=folders)
                 settings = runtime.settings.model_copy(update={"library_root": root})
-                with ShadowRuntime(database, settings=settings, tree=tree, is_thorough=is_thorough) as shadowed:
+                opened = ShadowRuntime(database, settings=settings, tree=tree, is_thorough=is_thorough)
+                # A handler may call the functions of `flows`, such as `start_task`, which use the current runtime.
+                with opened as shadowed, shadowed.as_current():
                     tree.look()
                     yield Shadow(
                         runtime=shadowed,

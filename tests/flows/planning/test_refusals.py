@@ -15,12 +15,18 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flows.api.saved_plan_run import prepare_run
+from flows.api.start import start_task
+from flows.execution.job_run import run_claimed_job
+from flows.planning import plan as planning
 from flows.planning.plan import make_plan
 from flows.planning.saved_plan import SavedPlan, writing_plan
+from flows.process.runtime import Runtime
 from flows.starting.new_task import new_task
 from flows.telemetry.spans import Spans
 from storage import Database
 from storage.photos.projects import ProjectsRepository
+from storage.queue.tasks import TasksRepository
+from storage.records import Job
 from task_definitions import load_definitions
 from tests.flows.planning.worlds import NOW, LibrarySpec, PhotoSpec, ProjectSpec, World
 from tests.flows.telemetry.test_spans import provider_to
@@ -142,3 +148,17 @@ def test_the_jobs_of_a_plan_are_in_no_log_and_no_trace(
         ).is_empty
     assert [record.message for record in caplog.records if record.name == "photojobs.log"] == []
     assert exporter.get_finished_spans() == ()
+
+
+def test_a_task_that_a_handler_starts_in_a_plan_is_not_started(
+    clocked: _ClockedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_and_start(job: Job, runtime: Runtime) -> Job | None:
+        start_task(type="trash_only", tenant_id="tenant", project_id=3)
+        return run_claimed_job(job, runtime)
+
+    monkeypatch.setattr(planning, "run_claimed_job", run_and_start)
+    new = new_task(load_definitions()["trash_only"], tenant_id="tenant", project_id=2)
+    with clocked.world.runtime.as_current():
+        assert not make_plan(clocked.world.runtime, new).is_empty
+    assert TasksRepository(clocked.world.database).list_newest() == []
