@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from flows.imaging import source_file
 from flows.imaging.errors import ImageMissing, UnreadableImage
 from flows.imaging.fingerprint import Fingerprint, read_source, take_fingerprint
 from flows.imaging.metadata import read_metadata
@@ -94,4 +95,7 @@ def test_a_file_that_a_decoder_calls_damaged_is_read_to_find_a_failing_disk(
         read_metadata(photo)
     monkeypatch.setattr(os, "pread", fail_at_contents)
     with pytest.raises(OSError, match=rf"Input/output error: '{photo}'"):
+        read_metadata(photo)
+    monkeypatch.setattr(source_file, "MAX_CHECKED_BYTES", 0)
+    with pytest.raises(UnreadableImage):
         read_metadata(photo)
