@@ -7,7 +7,7 @@
 # Versions: APSW 3.54.1.0 (SQLite 3.54.1).
 # Date: 2026-11-28.
 # Source: sqlite.org/wal.html, "Read-Only Databases"; sqlite.org/walformat.html, section 1.
-# Covered by: storage/upkeep/integrity.py, `_open_read_only`; tests/deployments/cli/test_reading_commands.py.
+# Covered by: storage/upkeep/sqlite_schema.py, `open_read_only`; tests/deployments/cli/test_reading_commands.py.
 set -euo pipefail
 
 folder=$(mktemp -d)
