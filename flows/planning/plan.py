@@ -1,5 +1,7 @@
 """Plans a task: runs it on a shadow, a copy of the rows and of the file names, and lists the changes made there."""
 
+import sqlite3
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,7 +36,7 @@ ChangeListener = Callable[[Change], None]
 
 
 class PlanBroken(FlowsError):
-    """A job of a plan could not be run. Files and rows of the library have not changed."""
+    """A plan could not be made. Files and rows of the library have not changed."""
 
 
 @dataclass(slots=True)
@@ -201,15 +203,20 @@ def make_plan(
     """Plan a task whose arguments `new_task` has checked. Its items must be an iterable that can be read repeatedly.
 
     Raises:
-        PlanBroken: a job of the plan could not be run.
+        PlanBroken: a job of the plan could not be run, or the disk of temporary files is full.
         PhotojobsError: any error of starting the task.
     """
-    made_at = runtime.database.clock()
-    with shadow_for(runtime, new, is_thorough=is_thorough) as shadow:
-        planner = _Planner(shadow, new, made_at, on_change)
-        planner.run()
-        steps = planner.steps()
-    definition = new.definition.definition
+    definition, made_at = new.definition.definition, runtime.database.clock()
+    try:
+        with shadow_for(runtime, new, is_thorough=is_thorough) as shadow:
+            planner = _Planner(shadow, new, made_at, on_change)
+            planner.run()
+            steps = planner.steps()
+    except sqlite3.OperationalError as error:
+        raise PlanBroken(
+            f"{definition.name}: the plan was not made: {error}. Nothing was changed. Free space in "
+            f"{tempfile.gettempdir()}, or set TMPDIR to a folder on a larger disk."
+        ) from error
     return Plan(
         type=definition.name,
         label=definition.label,

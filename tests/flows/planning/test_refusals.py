@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,7 +19,7 @@ from flows.api.saved_plan_run import prepare_run
 from flows.api.start import start_task
 from flows.execution.job_run import run_claimed_job
 from flows.planning import plan as planning
-from flows.planning.plan import make_plan
+from flows.planning.plan import PlanBroken, make_plan
 from flows.planning.saved_plan import SavedPlan, writing_plan
 from flows.process.runtime import Runtime
 from flows.starting.new_task import new_task
@@ -133,6 +134,18 @@ def test_a_temporary_folder_inside_the_library_is_not_planned_over_and_over(
     monkeypatch.setattr(tempfile, "tempdir", str(clocked.world.root / "tenant" / "Norway"))
     new = new_task(load_definitions()["folder_discovery"], tenant_id="tenant")
     assert not make_plan(clocked.world.runtime, new).would_fail
+
+
+def test_a_plan_without_space_for_its_shadow_names_the_folder(
+    clocked: _ClockedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("storage.library.tree.LibraryTree.note_origins", fill)
+    new = new_task(load_definitions()["folder_discovery"], tenant_id="tenant")
+    with pytest.raises(PlanBroken, match=rf"disk is full.* {tempfile.gettempdir()}, or set TMPDIR"):
+        make_plan(clocked.world.runtime, new)
 
 
 def test_the_jobs_of_a_plan_are_in_no_log_and_no_trace(
