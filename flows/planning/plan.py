@@ -213,6 +213,8 @@ def make_plan(
             planner.run()
             steps = planner.steps()
     except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+            raise
         raise PlanBroken(
             f"{definition.name}: the plan was not made: {error}. Nothing was changed. Free space in "
             f"{tempfile.gettempdir()}, or set TMPDIR to a folder on a larger disk."

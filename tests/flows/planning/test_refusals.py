@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -25,6 +24,7 @@ from flows.process.runtime import Runtime
 from flows.starting.new_task import new_task
 from flows.telemetry.spans import Spans
 from storage import Database
+from storage.library.tree import LibraryTree
 from storage.photos.projects import ProjectsRepository
 from storage.queue.tasks import TasksRepository
 from storage.records import Job
@@ -139,10 +139,11 @@ def test_a_temporary_folder_inside_the_library_is_not_planned_over_and_over(
 def test_a_plan_without_space_for_its_shadow_names_the_folder(
     clocked: _ClockedWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill(*_: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+    def fill(tree: LibraryTree, _: object) -> None:
+        tree._connection.execute("PRAGMA max_page_count = 1")
+        tree._connection.execute("CREATE TABLE too_much (id)")
 
-    monkeypatch.setattr("storage.library.tree.LibraryTree.note_origins", fill)
+    monkeypatch.setattr(LibraryTree, "note_origins", fill)
     new = new_task(load_definitions()["folder_discovery"], tenant_id="tenant")
     with pytest.raises(PlanBroken, match=rf"disk is full.* {tempfile.gettempdir()}, or set TMPDIR"):
         make_plan(clocked.world.runtime, new)
