@@ -160,7 +160,8 @@ def _flow_id(connection: sqlite3.Connection, name: str) -> str:
 
 
 def _write_task_run(connection: sqlite3.Connection, job: Job, flow_run_id: str) -> None:
-    ending = _ENDINGS[job.status]
+    # Words of other programs count as completed, as in `flows.orchestration.job_task`.
+    ending = _ENDINGS.get(job.status, "Completed")
     _write_run(
         connection,
         "task_run",

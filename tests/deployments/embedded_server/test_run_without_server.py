@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from deployments.embedded_server import empty_database
 from deployments.embedded_server.run_history import COLUMNS, RunHistory
 from deployments.server.prefect_server import embedded_server
 from storage import Database, JobsRepository, TasksRepository
+from storage.database.tables import jobs
 from storage.errors import DatabaseUnavailable
+from storage.reports.task_summary import summarize_task
 from tests.prefect_api import PrefectApi
 
 Command = Callable[..., Any]
@@ -90,7 +93,7 @@ def test_the_run_is_in_prefects_history_as_if_prefect_had_run_it(
 
 
 def test_each_run_adds_to_the_history_and_a_failed_one_says_why(
-    command: Command, place: Any, place_database: Database, rows: Callable[..., list[tuple[Any, ...]]]
+    command: Command, place: Any, place_database: Database, home: Path, rows: Callable[..., list[tuple[Any, ...]]]
 ) -> None:
     folder = place.library / "user_0"
     (folder / "Iceland").mkdir(parents=True)
@@ -111,6 +114,15 @@ def test_each_run_adds_to_the_history_and_a_failed_one_says_why(
     ]
     assert sorted(of_jobs) == sorted((error,) for error in errors) != []
     assert rows("PRAGMA foreign_key_check") == []
+
+    # Another program has a word of its own for the end of a job.
+    with place_database.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.status == "completed").values(status="done"))
+    ended = TasksRepository(place_database).list_newest()[-1]
+    history = RunHistory.of(home)
+    assert history is not None
+    history.record(summarize_task(place_database, ended.id), place_database)
+    assert rows("SELECT state_name, count(*) FROM task_run GROUP BY 1 ORDER BY 1")[0] == ("Completed", 3)
 
 
 @pytest.mark.parametrize(
