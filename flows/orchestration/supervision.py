@@ -47,7 +47,6 @@ def watch_supervisor(*, end_within_seconds: float) -> None:
         if _watching:
             return
         register(Path(folder), os.getpid())
-        atexit.register(unregister, Path(folder), os.getpid())
         thread = threading.Thread(
             target=_watch,
             args=(Path(folder), os.getppid(), end_within_seconds),
@@ -98,11 +97,7 @@ def register(folder: Path, process_id: int) -> None:
     # may give the id to another process.
     fcntl.flock(mark, fcntl.LOCK_EX)
     _marks.append(mark)
-
-
-def unregister(folder: Path, process_id: int) -> None:
-    """Remove the registration of a flow-run process."""
-    (folder / f"{process_id}.run").unlink(missing_ok=True)
+    atexit.register(Path(mark.name).unlink, missing_ok=True)
 
 
 def request_stop(folder: Path) -> None:
