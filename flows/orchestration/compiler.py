@@ -42,6 +42,7 @@ from flows.orchestration.job_task_runner import JobTaskRunner
 from flows.orchestration.supervision import watch_supervisor
 from flows.orchestration.task_flow import cancel_with_flow_run, resume_task
 from flows.planning.plan import make_plan
+from flows.process.database_retry import retry_while_unavailable
 from flows.process.runtime import Runtime
 from flows.starting.deployment_names import CATALOG, SCHEDULE_SOURCE, flow_run_name
 from flows.starting.new_task import new_task
@@ -153,9 +154,13 @@ def _flow_function(definition: TaskDefinition) -> Callable[..., State[Any]]:
 
     def run(*arguments: Any, **named: Any) -> Any:
         given = signature.bind(*arguments, **named).arguments
-        watch_supervisor(end_within_seconds=Runtime.current_settings().drain_seconds)
+        settings = Runtime.current_settings()
+        watch_supervisor(end_within_seconds=settings.drain_seconds)
         try:
-            return _run(definition, checked_parameters(model, given))
+            checked = checked_parameters(model, given)
+            # The database may be restarted when a scheduled run begins.
+            runtime = retry_while_unavailable(Runtime.current, give_up_seconds=settings.stale_seconds)
+            return _run(definition, checked, runtime)
         except PhotojobsError as error:
             # The user of the form gets one sentence; a traceback would not help.
             return Failed(message=mistake(model, error, given=given))
@@ -166,8 +171,7 @@ def _flow_function(definition: TaskDefinition) -> Callable[..., State[Any]]:
     return run
 
 
-def _run(definition: TaskDefinition, given: dict[str, Any]) -> State[Any]:
-    runtime = Runtime.current()
+def _run(definition: TaskDefinition, given: dict[str, Any], runtime: Runtime) -> State[Any]:
     flow_run_id = flow_run.id
     tenant_id, is_plan = given["tenant_id"], given["plan"]
     task_id = given["task_id"] or flow_run_id or str(uuid.uuid4())

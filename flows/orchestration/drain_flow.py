@@ -21,6 +21,7 @@ from flows.orchestration.cancellation_watch import CancellationWatch
 from flows.orchestration.job_task import task_for
 from flows.orchestration.job_task_runner import JobTaskRunner
 from flows.orchestration.supervision import watch_supervisor
+from flows.process.database_retry import retry_while_unavailable
 from flows.process.runtime import Runtime
 from flows.starting.deployment_names import task_run_position
 from storage import records
@@ -41,8 +42,9 @@ Tenant = Annotated[str | None, Field(title="Tenant", description="Only this tena
 )
 def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
     """Run the queued standalone jobs, the best of each lane first, until no job is left that may run now."""
-    watch_supervisor(end_within_seconds=Runtime.current_settings().drain_seconds)
-    runtime = Runtime.current()
+    settings = Runtime.current_settings()
+    watch_supervisor(end_within_seconds=settings.drain_seconds)
+    runtime = retry_while_unavailable(Runtime.current, give_up_seconds=settings.stale_seconds)
     sweep(runtime)
     lanes = LanesRepository(runtime.database)
     served = lanes.list() if lane is None else [lanes.get(lane)]

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from prefect import flow
@@ -31,6 +32,7 @@ from flows.testing import run_step
 from storage import JobsRepository, LanesRepository, PhotosRepository, ProjectsRepository, TasksRepository, TaskSummary
 from storage.database import tables
 from storage.database.clock import system_clock
+from storage.errors import DatabaseUnavailable
 from task_definitions import load_definitions
 from tests.flows.conftest import add_photos
 from tests.prefect_api import PrefectApi
@@ -391,8 +393,13 @@ def test_a_worker_and_a_flow_run_share_one_task_and_run_each_job_once(
     assert len(stage.started) == len(set(stage.started)) == 5
 
 
-def test_the_flow_run_is_the_task_when_prefect_started_it(api: Api, runtime: Runtime, stage: Any, define: Any) -> None:
+def test_the_flow_run_is_the_task_when_prefect_started_it(
+    api: Api, runtime: Runtime, stage: Any, define: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     definition = define("from_prefect", {"type": "count", "priority": 95}, scope="global")
+    # The database is restarted at the moment of the schedule.
+    opened = Mock(side_effect=[DatabaseUnavailable("not now"), *[runtime] * 9])
+    monkeypatch.setattr(Runtime, "current", opened)
 
     compile_task(definition)(return_state=True)
 
