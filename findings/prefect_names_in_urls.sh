@@ -33,7 +33,7 @@ RIGHT = ("Pass", "Pass;2", "Pass [2]", "Pass é")
 
 
 async def main():
-    app = create_app(ephemeral=True)
+    app = create_app(ephemeral=True, webserver_only=True)
     found = {}
     async with LifespanManager(app, startup_timeout=120), PrefectClient(app) as client:
         flow = await client.create_flow_from_name("f")
