@@ -87,11 +87,11 @@ def link_new(path: Path, source: Path) -> None:
         write_new(path, source.read_bytes())
 
 
-def remove_stale_temporaries(folder: Path, *, content_path: Callable[[Path], Path]) -> int:
+def remove_stale_temporaries(folder: Path, *, content_path: Callable[[Path], Path] = Path) -> int:
     """Remove temporary files that crashed processes left in one folder; return their number, 0 without such a folder.
 
-    The age of a file is the system's time minus the file's change time; both come from the same clock. `content_path`
-    is `Library.content_path`, because the files of a plan's library are empty and have other times.
+    The age of a file is the system's time minus the file's change time; both come from the same clock. In the
+    library, `content_path` is `Library.content_path`, because the files of a plan's library have other times.
     """
     removed = 0
     try:
