@@ -5,6 +5,7 @@ depth, aliases and the length of numbers before they build any value from the te
 """
 
 import json
+import math
 import re
 import stat
 import sys
@@ -112,7 +113,9 @@ def parse_json(
     text = _checked_text(content, source, bounds)
     with _named_errors("JSON", source, bounds, remedy):
         check_json_depth(text, bounds.max_depth)
-        return json.loads(text, object_pairs_hook=object_pairs_hook, parse_constant=_refuse_constant)
+        return json.loads(
+            text, object_pairs_hook=object_pairs_hook, parse_constant=_refuse_constant, parse_float=_finite
+        )
 
 
 def parse_toml(
@@ -296,6 +299,14 @@ def _place_and_reason(error: BaseException, bounds: Bounds) -> str:
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not a JSON value")
+
+
+def _finite(text: str) -> float:
+    # A number that is too large becomes an infinity, without a call of `parse_constant`.
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text:.40} is too large for a number")
+    return number
 
 
 def _is_deeper_than(document: object, max_depth: int) -> bool:

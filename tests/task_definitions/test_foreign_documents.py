@@ -54,6 +54,7 @@ def test_what_is_within_the_bounds_is_read(parse: Any, text: str) -> None:
         (parse_yaml, "\n".join("- 1" for _ in range(200)), "more than 100 keys and values"),
         (parse_yaml, "- !!float " + "1:" * 400 + "1.5", "too many digits"),
         (parse_json, "[NaN]", "NaN is not a JSON value"),
+        (parse_json, "[-1e400]", "-1e400 is too large for a number"),
         (parse_yaml, "!!python/name:os.system", "could not determine a constructor"),
         (parse_yaml, "!!timestamp 2024-13-01", "month must be"),
         (parse_yaml, "taken: 0000-00-00", "line 1, column 8: the value does not fit its tag timestamp: year"),
