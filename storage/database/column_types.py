@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -63,7 +64,7 @@ class UtcTimestamp(types.TypeDecorator[datetime]):
 class UnreadableJson(str):
     """A text from a JSON column that is not JSON or exceeds our limits. Only other programs write such texts.
 
-    In SQLite, it can be written back unchanged.
+    SQLite stores the text as it is; see `as_sqlite_json`.
     """
 
     __slots__ = ()
@@ -96,6 +97,19 @@ def read_stored_json(text: str | bytes) -> Any:
         return parse_json(text, source="a JSON column", bounds=_STORED_BOUNDS)
     except UnreadableDocument:
         return UnreadableJson(text if isinstance(text, str) else text.decode(errors="replace"))
+
+
+def as_sqlite_json(value: Any) -> Any:
+    """Return a value for a JSON column of SQLite; `value` has parts that other programs wrote there.
+
+    A value with a NUL character or a lone surrogate, which `encode_json` refuses, is returned as its JSON text.
+    """
+    try:
+        encode_json(value)
+    except InvalidValue:
+        with suppress(ValueError):  # The value has an infinite number, which JSON cannot hold.
+            return UnreadableJson(json.dumps(value, allow_nan=False))
+    return value
 
 
 def encode_json(value: Any, *, name: str = "payload") -> str:

@@ -100,7 +100,8 @@ class PhotoStates:
             connection.execute(insert(photos), [row_values(photos, state, now=now) for state in states])
             restore_foreign_values(connection, photos, states)
         repository.update_many(
-            {"id": photo_id} | {name: state[name] for name in names - _RELATED} for photo_id, state, names in differing
+            {"id": photo_id} | row_values(photos, {name: state[name] for name in names - _RELATED}, now=now)
+            for photo_id, state, names in differing
         )
 
         def new(*keys: str) -> list[_State]:

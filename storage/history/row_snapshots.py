@@ -3,7 +3,6 @@
 Use `storage.photos.photos` to read photos for other purposes. `storage.history.photo_states` writes snapshots back.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,9 +12,8 @@ from sqlalchemy import Connection, RowMapping, Table, func, select
 
 from storage.batches import batched
 from storage.database.clock import format_timestamp, parse_timestamp
-from storage.database.column_types import JsonDocument, UnreadableJson, UtcTimestamp, encode_json
+from storage.database.column_types import JsonDocument, UnreadableJson, UtcTimestamp, as_sqlite_json
 from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
-from storage.errors import InvalidValue
 from storage.history.foreign_columns import FOREIGN, foreign_values, select_all_columns
 
 #: The keys in a photo's snapshot for the rows that refer to the photo.
@@ -147,11 +145,8 @@ def _value_as_json(value: Any) -> Any:
         return format_timestamp(value)
     if isinstance(value, bytes):
         return {_BYTES: value.hex()}
+    if isinstance(value, dict | list):
+        value = as_sqlite_json(value)
     if isinstance(value, UnreadableJson) or (isinstance(value, str) and "\0" in value):
         return {_TEXT: value.encode().hex()}
-    if isinstance(value, dict | list):
-        try:
-            encode_json(value)
-        except InvalidValue:
-            return {_TEXT: json.dumps(value).encode().hex()}
     return value

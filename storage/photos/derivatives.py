@@ -13,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, select
 
 from storage.batches import batched
+from storage.database.column_types import as_sqlite_json
 from storage.database.engine import Access, Database
 from storage.database.tables import photo_derivatives, photos
 from storage.photos.availability import AVAILABILITY_COLUMNS
@@ -133,7 +134,8 @@ class DerivativesRepository:
                     if one.meta is not None:
                         merged = merged_meta(row.meta_json, one.meta)
                         if merged not in (row.meta_json, row.meta_json or {}):
-                            values["meta_json"] = merged
+                            is_sqlite = connection.dialect.name == "sqlite"
+                            values["meta_json"] = as_sqlite_json(merged) if is_sqlite else merged
                     new_values.append(values)
                 PhotosRepository(connection).update_many(new_values)
                 OriginalsRepository(connection).save_many([row for one in current for row in one.originals])

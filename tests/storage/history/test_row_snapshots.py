@@ -49,13 +49,19 @@ def test_rows_that_refer_to_a_photo_that_another_program_removed_belong_to_no_sn
         b"a\0b",
     ],
 )
-def test_values_of_another_program_are_restored(sqlite_database: Database, stored: str | bytes) -> None:
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_values_of_another_program_are_restored(
+    sqlite_database: Database, stored: str | bytes, is_removed: bool
+) -> None:
     project = ProjectsRepository(sqlite_database).create(project_name="Alps", project_folder="Alps")
     [photo_id] = PhotosRepository(sqlite_database).create_many([{"project_id": project.id, "filename": "fox"}])
     with sqlite_database.begin() as connection:
         connection.exec_driver_sql("UPDATE photos SET meta_json = ?, ext = ?", (stored, stored))
         row = json.loads(json.dumps(snapshot_photos(connection, [photo_id])[photo_id]))
-        PhotosRepository(connection).remove_many([photo_id])
+        if is_removed:
+            PhotosRepository(connection).remove_many([photo_id])
+        else:
+            connection.exec_driver_sql("UPDATE photos SET meta_json = '{}', ext = 'jpg'")
         states = PhotoStates(connection, [photo_id])
         states.put(photo_id, row)
 
