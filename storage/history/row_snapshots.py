@@ -55,7 +55,7 @@ def snapshot_photos(
         if columns is not None:
             wanted = [photos.c[name] for name in columns]
             for row in connection.execute(select(photos.c.id, *wanted).where(photos.c.id.in_(batch))):
-                found[row[0]] = dict(zip(columns, row[1:], strict=True))
+                found[row[0]] = _as_json(dict(zip(columns, row[1:], strict=True)))
             continue
         for mapping in connection.execute(_ALL_OF_PHOTOS, {"ids": batch}).mappings():
             found[mapping["id"]] = {**_whole(photos, mapping), TAGS: [], TAG_IDS: [], DERIVATIVES: {}, ORIGINALS: {}}

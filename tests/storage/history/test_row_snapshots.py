@@ -58,6 +58,8 @@ def test_values_of_another_program_are_restored(
     with sqlite_database.begin() as connection:
         connection.exec_driver_sql("UPDATE photos SET meta_json = ?, ext = ?", (stored, stored))
         row = json.loads(json.dumps(snapshot_photos(connection, [photo_id])[photo_id]))
+        [part] = snapshot_photos(connection, [photo_id], columns=("meta_json", "ext")).values()
+        assert part == {name: row[name] for name in ("meta_json", "ext")}
         if is_removed:
             PhotosRepository(connection).remove_many([photo_id])
         else:
