@@ -58,7 +58,7 @@ class UtcTimestamp(types.TypeDecorator[datetime]):
     @override
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         # A PostgreSQL session has parsed the text already.
-        return value if dialect.name == "postgresql" else parse_timestamp(value)
+        return value if isinstance(value, datetime) else parse_timestamp(value)
 
 
 class UnreadableJson(str):

@@ -105,12 +105,17 @@ _TO_POSTGRESQL: dict[type, Callable[[Any], Any]] = {datetime: in_utc, dict: enco
 
 
 def _converter(column: Column[Any], dialect: str) -> Callable[[Any], Any] | None:
-    # On PostgreSQL, the session parses times and JSON.
-    if dialect != "sqlite":
-        return None
     if isinstance(column.type, UtcTimestamp):
-        return parse_timestamp
-    return partial(column.type.process_result_value, dialect=_SQLITE) if isinstance(column.type, JsonDocument) else None
+        return parse_timestamp if dialect == "sqlite" else _time_or_none
+    if isinstance(column.type, JsonDocument) and dialect == "sqlite":
+        return partial(column.type.process_result_value, dialect=_SQLITE)
+    # psycopg parses JSON, and all other values.
+    return None
+
+
+def _time_or_none(value: Any) -> datetime | None:
+    """Return a value of a PostgreSQL session if it is a time; see `storage.database.postgresql_session`."""
+    return value if isinstance(value, datetime) else None
 
 
 _SQLITE = sqlite.dialect()

@@ -96,11 +96,15 @@ def _timestamp_loader() -> type[Loader]:
     from psycopg.adapt import Loader
 
     class TimestampLoader(Loader):
-        """Reads times as `parse_timestamp` does. The loader of psycopg raises an error for times like `infinity`."""
+        """Returns a time that Python cannot hold, such as `infinity`, as text; psycopg's own loader raises an error.
+
+        `UtcTimestamp` makes it None in our columns. In columns of other programs it stays, so that it can be restored.
+        """
 
         @override
-        def load(self, data: Buffer) -> datetime | None:
-            return parse_timestamp(str(data, "ascii"))
+        def load(self, data: Buffer) -> datetime | str:
+            text = str(data, "ascii")
+            return parse_timestamp(text) or text
 
     return TimestampLoader
 

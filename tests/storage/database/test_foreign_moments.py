@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from storage import Database, JobsRepository
+from storage import Database, JobsRepository, PhotosRepository, ProjectsRepository
+from storage.database.tables import photos
+from storage.history.foreign_columns import restore_foreign_values, snapshot_foreign_values
 from storage.queue.claims import next_due_at
 from storage.queue.rescue import rescue_stale
 from storage.reports.ended_jobs import Place, ended_jobs
@@ -67,6 +69,19 @@ def test_a_time_that_cannot_be_read_is_none_and_keeps_its_row_readable(
         for read in (jobs.get_by_id(job.id), jobs.get_many([job.id])[job.id], *jobs.list_by_tenant("t")):
             assert read is not None
             assert (read.run_after, read.created_at, read.heartbeat_at) == (None, None, None)
+
+
+def test_such_a_time_in_a_column_of_another_program_is_kept_for_an_undo(postgresql_database: Database) -> None:
+    project = ProjectsRepository(postgresql_database).create(project_name="a", project_folder="a")
+    PhotosRepository(postgresql_database).create_many([{"id": 1, "project_id": project.id, "filename": "a"}])
+    with postgresql_database.begin() as connection:
+        connection.execute(text("ALTER TABLE photos ADD COLUMN shared_until timestamptz DEFAULT 'infinity'"))
+    with postgresql_database.begin() as connection:
+        kept = snapshot_foreign_values(connection, photos, [1])
+        connection.execute(text("UPDATE photos SET shared_until = NULL"))
+        restore_foreign_values(connection, photos, [{"id": 1, **kept[1]}])
+        restored = connection.execute(text("SELECT CAST(shared_until AS text) FROM photos")).scalar_one()
+    assert restored == "infinity"
 
 
 def test_pages_by_key_end_and_hold_every_job_once(database: Database, jobs: JobsRepository, clock: Any) -> None:
