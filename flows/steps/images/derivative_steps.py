@@ -59,8 +59,9 @@ def keep_flag_values(task: PhotoTask) -> dict[str, int]:
     """Return the availability and keep flags of a photo that agree with its files on disk.
 
     The keep flag of a new file becomes 1, and that of a kind which the photo has never had becomes 0. Other keep flags
-    stay: a file whose keep flag a user has cleared stays marked for deletion, and a missing file may come back. For
-    whole projects, `write_availability` in `storage.photos.availability` does the same.
+    stay: a file whose keep flag a user has cleared stays marked for deletion, also if it was missing for some time. For
+    whole projects, `write_availability` in `storage.photos.availability` decides the flags of new files and of files
+    that come back in the same way.
     """
     photo, files = task.photo, task.files
     untouchable = {file.kind for file in files.untouchable}
@@ -70,8 +71,9 @@ def keep_flag_values(task: PhotoTask) -> dict[str, int]:
             continue
         was_there, is_there = bool(getattr(photo, f"{kind}_available")), files.has(kind)
         wanted[f"{kind}_available"] = int(is_there)
-        has_had = any(one.kind == kind for one in task.originals.values())
-        if kind is not FileKind.OTHER and (not was_there if is_there else not has_had):
+        known = [one for one in task.originals.values() if one.kind == kind]
+        is_new = is_there and not was_there and all(one.missing_since is None for one in known)
+        if kind is not FileKind.OTHER and (is_new or not (is_there or known)):
             wanted[f"keep_{kind}"] = int(is_there)
     return wanted
 

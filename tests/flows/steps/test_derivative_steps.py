@@ -441,6 +441,23 @@ def test_postprocessing_keeps_pending_deletions_and_keeps_what_has_come(studio, 
     assert (photo.raw_available, photo.keep_raw, photo.keep_jpg) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("step", ["manifest_check", "upload_postprocess"])
+def test_a_file_that_comes_back_keeps_the_mark_of_the_user(studio, picture, step):
+    iceland = studio.project("Iceland")
+    photo_id, _ = picture(iceland, "fox"), picture(iceland, "owl")
+    file = studio.folder(iceland).path / "fox.jpg"
+    studio.run("upload_postprocess", scope="photo_set", items=items_of(photo_id))
+    PhotosRepository(studio.database).update_many([{"id": photo_id, "keep_jpg": 0}])
+    away = file.rename(studio.root.parent / "away.jpg")
+    studio.run("manifest_check", project_id=iceland.id)
+    assert studio.get_photo(photo_id).jpg_available == 0
+    away.rename(file)
+    items = {"scope": "photo_set", "items": items_of(photo_id)} if step == "upload_postprocess" else {}
+    studio.run(step, **(items or {"project_id": iceland.id}))
+    photo = studio.get_photo(photo_id)
+    assert (photo.jpg_available, photo.keep_jpg) == (1, 0)
+
+
 def test_validation_finds_what_is_missing_empty_or_outdated_and_asks_for_it(studio, picture):
     iceland = studio.project("Iceland")
     names = ("fine", "missing", "empty", "outdated", "copied", "new")
