@@ -1,6 +1,6 @@
 """Upgrades and downgrades the schema of a database, also of SQLite files of earlier programs.
 
-An SQLite file with rows is copied before an upgrade, and each database before a downgrade.
+An SQLite file with tables is copied before an upgrade, and each database before a downgrade.
 `deployments.cli.options.opening` decides what a command does if the schema is older.
 """
 
@@ -50,7 +50,8 @@ class UpgradeReport:
         legacy_kinds: for a file of another program, its kinds (see `LegacyKind`); else empty.
         backup: the path of the copy that was made before the upgrade; None if no copy was made.
         row_counts: the number of rows of each table before the upgrade; all of these rows are kept.
-        changes: the changes of existing tables, one sentence each, without the changes of newer revisions.
+        changes: the changes of the tables that earlier programs know, without those of newer revisions; one sentence
+            each.
         kept: one sentence for each rule of newer revisions that does not apply to files of other programs.
     """
 
@@ -70,7 +71,7 @@ class UpgradeReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DowngradeReport:
-    """The result of a downgrade; `backup` is the path of the copy that was made before."""
+    """The result of a downgrade; `backup` is the path of the copy, or None for a database in memory."""
 
     from_revision: str
     to_revision: str
@@ -80,9 +81,9 @@ class DowngradeReport:
 def upgrade(database: Database) -> UpgradeReport:
     """Upgrade the database to the newest schema, in one transaction. This includes SQLite files of earlier programs.
 
-    An SQLite file with rows is first copied by `storage.upkeep.backup`; the copy is removed if a migration fails.
-    PostgreSQL is not copied, because our revisions remove no rows from its tables. If the schema is the newest, nothing
-    is changed.
+    An SQLite file with tables is first copied by `storage.upkeep.backup`; the copy is removed if a migration fails.
+    PostgreSQL is not copied, because our revisions remove no rows from its tables. If the schema is the newest, no
+    table is changed.
 
     Raises:
         SchemaMismatch: a newer version of photojobs wrote the database, or tables of another program have the names of
@@ -109,9 +110,9 @@ def downgrade(
     """Make a backup, and downgrade the schema to an older revision, in one transaction.
 
     The columns and tables of newer revisions are dropped. By default, the result is the schema that other programs use.
-    `force` is needed if tasks are unfinished; their jobs stay as standalone jobs. `force` is also needed if files of
-    interrupted moves were not moved back, or if projects would lose their tenants. The backup is the file `backup_to`;
-    by default it is next to the SQLite file, or in the working folder. It is removed if a migration fails.
+    `force` is needed if unfinished tasks would be lost; their jobs stay as standalone jobs. `force` is also needed if
+    files of interrupted moves were not moved back, or if projects would lose their tenants. The backup is the file
+    `backup_to`; by default it is next to the SQLite file, or in the working folder. It is removed if a migration fails.
 
     Raises:
         DowngradeRefused: `force` is needed and not set.
@@ -312,13 +313,13 @@ def _check_downgrade(connection: Connection, database: Database, revision: str, 
             f"{database.url}: its schema ({current or 'not of photojobs'}) is not newer than {revision}, so it is not "
             "downgraded. Check the database and the revision that you named."
         )
-    if not force and inspect(connection).has_table("tasks"):
+    if not force and revision == BASELINE:
         count = connection.execute(
             text("SELECT count(*) FROM tasks WHERE status IN ('queued', 'running')")
         ).scalar_one()
         if count:
             raise DowngradeRefused(
-                f"{database.url}: {quantity(count, 'unfinished task')} would be lost: older schemas have no tasks. "
+                f"{database.url}: {quantity(count, 'unfinished task')} would be lost: that schema has no tasks. "
                 "Wait until all tasks have ended, cancel them, or downgrade with --force."
             )
     if not force and revision < _MOVE_INTENTS and inspect(connection).has_table("move_intents"):
@@ -334,9 +335,9 @@ def _check_downgrade(connection: Connection, database: Database, revision: str, 
         count = connection.execute(others, {"default": DEFAULT_TENANT}).scalar_one()
         if count:
             raise DowngradeRefused(
-                f"{database.url}: {quantity(count, 'project')} of other tenants than {DEFAULT_TENANT} would become "
-                f"projects of {DEFAULT_TENANT}, and count as missing after the next upgrade: older schemas do not "
-                "store tenants. Restore a backup with the older schema, or downgrade with --force."
+                f"{database.url}: {quantity(count, 'project')} of other tenants than {DEFAULT_TENANT} would belong "
+                f"to {DEFAULT_TENANT}, and count as missing after the next upgrade: that schema does not store "
+                "tenants. Restore a backup with the older schema, or downgrade with --force."
             )
     return current
 

@@ -431,12 +431,15 @@ def test_a_downgrade_keeps_what_other_programs_know_and_an_upgrade_brings_the_re
     assert after["tasks"] == []
 
 
-def test_a_downgrade_is_refused_while_tasks_have_not_ended(filled: Database, tmp_path: Path) -> None:
+def test_a_downgrade_is_refused_that_would_lose_unfinished_tasks(filled: Database, tmp_path: Path) -> None:
     before = rows(filled)
     with pytest.raises(DowngradeRefused, match="1 unfinished task"):
         downgrade(filled, backup_to=tmp_path / "copy")
     assert rows(filled) == before
     assert not (tmp_path / "copy").exists()
+    downgrade(filled, "0002", backup_to=tmp_path / "copy")
+    with filled.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM tasks")) == len(before["tasks"])
 
 
 def test_a_downgrade_is_refused_while_files_of_an_interrupted_move_have_not_returned(
