@@ -42,7 +42,8 @@ class Derivative(Record):
 
     Attributes:
         kind: a `DerivativeKind`, or `METADATA`.
-        source_hash: the content hash that the original had when the derivative was made; None if it had no hash then.
+        source_hash: the content hash that the original had when the derivative was made, or `UNKNOWN`; None if the
+            original had no hash then.
         width: the width in pixels; None if no file was made. Then `height` and `size_bytes` are None, too.
     """
 
@@ -150,11 +151,11 @@ class DerivativesRepository:
 
 
 def merged_meta(meta_json: Any, own: Mapping[str, Any]) -> Any:
-    """Return `meta_json` with the values `own`; keys with None are removed, and keys of other programs are kept.
+    """Return `meta_json` with the values `own`; keys with None in `own` are removed, and all other keys are kept.
 
     A `meta_json` that is not an object is returned unchanged.
     """
     if meta_json is not None and not isinstance(meta_json, dict):
         return meta_json
-    merged = {name: value for name, value in (meta_json or {}).items() if own.get(name, value) is not None}
+    merged = {name: value for name, value in (meta_json or {}).items() if name not in own or own[name] is not None}
     return merged | {name: value for name, value in own.items() if value is not None}

@@ -35,7 +35,7 @@ def test_date_orientation_camera_and_size_come_into_the_row(studio, picture):
 
 def test_what_the_file_does_not_say_and_keys_of_others_stay(studio, picture):
     iceland = studio.project("Iceland")
-    known = {"make": "Leica", "rating": 5, "nested": {"a": [1]}, "width": 1}
+    known = {"make": "Leica", "rating": 5, "nested": {"a": [1]}, "note": None, "width": 1}
     row = {"date_time_original": "2020-01-01T00:00:00", "meta_json": known}
     photo_id = picture(iceland, "fox", row=row)
     studio.run("metadata", scope="photo_set", items=items_of(photo_id))
@@ -43,6 +43,7 @@ def test_what_the_file_does_not_say_and_keys_of_others_stay(studio, picture):
     assert photo.date_time_original == "2020-01-01T00:00:00"
     assert photo.meta_json["rating"] == 5
     assert photo.meta_json["nested"] == {"a": [1]}
+    assert photo.meta_json["note"] is None
     assert photo.meta_json["make"] == "Leica"
     assert photo.meta_json["width"] == 60
 
