@@ -24,7 +24,7 @@ def available_cores(*, cgroups: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROUP)
 
 
 def _limits(cgroups: Path, own_cgroup: Path) -> Iterator[float]:
-    """Yield the limits of the process's cgroup and of all that contain it, in cores."""
+    """Yield the limits of the process's cgroup and of all cgroups that contain it, in cores."""
     try:
         lines = own_cgroup.read_text().splitlines()
     except OSError:

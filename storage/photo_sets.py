@@ -62,9 +62,9 @@ class PayloadSize:
 def resolve_job_targets(job: Job, db: Database | Connection | None = None) -> list[PhotoTarget]:
     """Return the photos of a job, depending on its scope.
 
-    A `project` job has the photos of its items or, without items, all photos of its project; a `photo_set` job has the
-    photos of its items; a `global` job has the photos of all its tenant's projects. Archived projects, photos without
-    a row and photos of other tenants are left out. Without `db`, the database of the settings is used.
+    A `project` job has the photos of its project: those of its items or, without items, all. A `photo_set` job has the
+    photos of its items; a `global` job has the photos of all its tenant's projects. Photos in archived projects, photos
+    of other tenants and items whose photo has no row are left out. Without `db`, the database of the settings is used.
 
     Use `iterate_job_targets` if a job may have too many photos for memory.
     """

@@ -1,7 +1,7 @@
 """The records that repositories return: frozen, with the columns of their table as attributes.
 
-A payload or flags that are not a JSON object raise `CorruptPayload` when they are read. `flows.errors` makes the job
-fail for good, and `storage.lifecycle.state_machine` the task.
+A payload or flags that are not a JSON object raise `CorruptPayload` when they are read. The job then fails without
+another attempt (`flows.errors`), and the task fails, too (`storage.lifecycle.state_machine`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -253,7 +253,7 @@ class Project(Record):
 
     @property
     def is_archived(self) -> bool:
-        """Whether the project is archived. Most steps leave archived projects alone."""
+        """Whether the project is archived. Most steps do not process archived projects."""
         return self.status == "canceled"
 
 

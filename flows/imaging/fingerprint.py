@@ -1,7 +1,7 @@
 """Fingerprints of originals, which show whether a file has changed. The search for duplicates is in other modules.
 
 `Fingerprint.is_of` decides by size and times whether a file must be read again. `read_source` decides by the contents
-whether the file has changed. `flows.steps.images.observation` writes the result to the row of the original.
+whether the file has changed. `flows.steps.images.observation` makes the new row of the original from the result.
 """
 
 import os

@@ -48,6 +48,8 @@ class ImageLimits:
     def check(self, width: int, height: int, *, name: str, whole_bytes: int = 0) -> None:
         """Check before decoding that an image of `width` x `height` pixels is not too large.
 
+        `whole_bytes` is the size of the decoded pixels of an image that must be decoded as a whole; 0 for other images.
+
         Raises:
             ImageTooLarge: the image has too many pixels, one edge is too long, or decoding would need too much memory.
         """

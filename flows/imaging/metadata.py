@@ -3,7 +3,8 @@
 `_TAKEN` in `flows.imaging.headers.exif` decides which of the EXIF dates comes first.
 `flows.steps.images.metadata_steps` decides from which file of a photo a value is taken.
 
-Only headers are read. Broken EXIF data raises no error, but a file that is not an image raises an error.
+Only headers and XMP sidecars are read, and the embedded preview of a RAW file whose header has no date. Broken EXIF
+data raises no error, but a file that is not an image raises an error.
 """
 
 from collections.abc import Iterator
@@ -31,9 +32,10 @@ class PhotoMetadata:
 
     Attributes:
         taken_at: when the picture was taken, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`. Without an offset,
-            it is the camera's local time. It is the first valid date of these: EXIF DateTimeOriginal, EXIF CreateDate,
-            IPTC with a time, XMP, IPTC without a time, the XMP sidecar, EXIF ModifyDate. If IPTC has no time, and
-            its day is that of EXIF ModifyDate, ModifyDate comes before IPTC.
+            it is the camera's local time. It is the first plausible date of these: EXIF DateTimeOriginal, EXIF
+            CreateDate, IPTC with a time, XMP, IPTC without a time, the XMP sidecar, EXIF ModifyDate. If no date is
+            plausible, it is the first of them. If IPTC has no time, and its day is that of EXIF ModifyDate, ModifyDate
+            comes before IPTC.
         orientation: the EXIF orientation, 1 to 8.
         make: the maker of the camera.
         model: the model of the camera.
@@ -54,7 +56,8 @@ def read_metadata(source: Path) -> PhotoMetadata:
 
     Raises:
         ImageMissing: the file does not exist.
-        UnreadableImage: the file is empty, or not an image of an accepted format.
+        UnreadableImage: the file is empty or damaged, or not an image of an accepted format.
+        OSError: the disk or the system failed.
     """
     with open_source(source) as file:
         return metadata_of(file)

@@ -16,7 +16,7 @@ from flows.imaging.errors import ImageMissing, UnreadableImage
 from storage.library.scan import storable_ns
 
 _BLOCK_BYTES: Final = 1 << 20
-#: How much of a damaged file is read to find a failing disk. More would take too long, for example of a film that has
+#: How much of a damaged file is read to find a failing disk. More would take too long, for example for a film that has
 #: the extension of an image.
 MAX_CHECKED_BYTES: Final = 128 << 20
 
@@ -98,7 +98,7 @@ def open_source(path: Path) -> Iterator[SourceFile]:
         try:
             yield source
         except UnreadableImage:
-            # Decoders call a file damaged, too, if the disk fails. Then one of these reads fails.
+            # If the disk fails, decoders report a damaged file. Then one of these reads fails.
             for offset in range(0, min(source.size_bytes, MAX_CHECKED_BYTES), _BLOCK_BYTES):
                 source.read_at(offset, _BLOCK_BYTES)
             raise

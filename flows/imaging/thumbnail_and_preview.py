@@ -228,7 +228,7 @@ def _fits(pixels: Any, rendition: Rendition) -> bool:
 
 
 def _write_both(pixels: Any, wanted: list[tuple[Path, Rendition]]) -> dict[Path, WrittenImage]:
-    """Write two derivatives with equal pixels as one file with two names (hard links), in the higher quality."""
+    """Write equal pixels once, in the higher quality, and give the file both names (see `link_new`)."""
     (first, _), (second, _) = wanted
     written = _write(pixels, first, max((rendition for _, rendition in wanted), key=attrgetter("quality")))
     link_new(second, first)

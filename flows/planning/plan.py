@@ -174,6 +174,7 @@ def plan_task(
 
     Raises:
         PlanFileError: the file exists or cannot be written.
+        PlanBroken: a job of the plan could not be run, or the disk of temporary files is full.
         PhotojobsError: any error of `start_task`.
     """
     runtime = Runtime.current()

@@ -93,7 +93,10 @@ class Comparison:
         self._connection.execute("DELETE FROM fresh")
 
     def differences(self) -> Iterator[Difference]:
-        """Yield one difference for each owner, photo and step whose changes differ between the plans, in this order."""
+        """Yield one difference for each combination of owner, photo and step whose changes differ between the plans.
+
+        The differences are in order of owner, then photo, then step.
+        """
         statement = """
             SELECT owner, photo, min(step), min(CASE WHEN is_saved THEN line END),
                 min(CASE WHEN NOT is_saved THEN line END)

@@ -1,7 +1,7 @@
 """Writes and reads the file of a saved plan: one line of JSON for the task, one for each change, and a closing line.
 
-`check_settings` decides which changed settings make a plan unusable. `flows.planning.refusals` decides which changes of
-the library do.
+`check_settings` decides which changed settings make a plan unusable. `flows.planning.refusals` finds out in what the
+library differs from a plan.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class DamagedPlan(PlanFileError):
 
 
 class PlanOutdated(FlowsError):
-    """A saved plan cannot be run because a setting that affects the run has changed since."""
+    """A saved plan cannot be run, because a setting that affects the run has changed since the plan was made."""
 
 
 @contextlib.contextmanager
@@ -143,7 +143,7 @@ class SavedPlan:
 
         Raises:
             PlanFileError: the file does not exist, or cannot be read.
-            DamagedPlan: the file is not a plan, or is incomplete.
+            DamagedPlan: the file is not a plan of this version of photojobs, is incomplete, or was changed.
         """
         digest = hashlib.blake2b(digest_size=16)
         count = 0

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, case, exists, literal, select, update
 from storage.database.tables import photo_originals, photos
 from storage.photos.originals import OriginalsRepository
 
-#: The columns of `photos` that `write_availability` may change.
+#: The columns of `photos` that `write_availability` may change, besides `updated_at`.
 AVAILABILITY_COLUMNS = ("jpg_available", "raw_available", "other_available", "keep_jpg", "keep_raw")
 
 
@@ -69,10 +69,9 @@ def still_marked_without_file(connection: Connection, photo_ids: Sequence[int]) 
 def write_availability(connection: Connection, changes: Sequence[Availability], *, now: datetime) -> None:
     """Write the availability of files to rows, by one statement for all rows that get the same values.
 
-    `keep_flag_values` in `flows.steps.images.derivative_steps` does this for one photo that is processed.
-
     The keep flag of a new file is set to 1, because a user cannot have marked a missing file for removal.
     Other keep flags are unchanged, including the flag of a file that was missing for some time.
+    `keep_flag_values` in `flows.steps.images.derivative_steps` computes the flags of one photo when it is processed.
     """
     ordered = sorted(changes, key=lambda change: (change.flags, change.photo_id))
     for (jpg, raw, other), group in groupby(ordered, key=lambda change: change.flags):

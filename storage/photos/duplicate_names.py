@@ -1,8 +1,9 @@
 """Decides which of several photos with the same base name keeps the name, by SQL on temporary tables.
 
-Only photos in different projects of a tenant are compared. The oldest photo, by `created_at` and then by id, keeps the
-name. The other photos with this name in the same project keep the name, too. Names that differ only in case or Unicode
-form count as one name. The step `duplicate_resolution` renames photos; this module changes no row of a photo.
+Only photos in different active projects of a tenant are compared. The oldest photo, by `created_at` and then by id,
+keeps the name. The other photos with this name in the same project keep the name, too. Names that differ only in case
+or Unicode form count as one name. The step `duplicate_resolution` renames photos; this module changes no row of a
+photo.
 """
 
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ class DuplicateNames:
         return found
 
     def photo_ids(self, project_id: int, *, batch_size: int) -> Iterator[list[int]]:
-        """Yield the photos of a project that still have a duplicate name, in batches, in order of id."""
+        """Yield batches of the ids of a project's photos that still have a duplicate name, in order."""
         statement = text(_STILL_DUPLICATE)
         last = 0
         while True:

@@ -1,6 +1,6 @@
 """The table `photo_originals`: the state of each image file of a photo when it was last checked.
 
-If size, mtime and ctime of a file are unchanged, the file is unchanged; otherwise its content hash decides. The row of
+If size, mtime and ctime of a file are unchanged, the file counts as unchanged; otherwise its hash decides. The row of
 a derivative has the hash of its original (`storage.photos.derivatives`). `storage.library` handles the files.
 `flows.imaging.fingerprint` compares sizes, times and hashes.
 """
@@ -33,12 +33,13 @@ class Original(Record):
         size_bytes: the file's size; None if the file was never seen. Then its times are None, too.
         mtime_ns: when the contents last changed, in nanoseconds since 1970.
         ctime_ns: when the contents or the inode last changed, in nanoseconds since 1970; None if unknown.
-        content_hash: `algorithm:hexadecimal`; None if the file was never fully read.
+        content_hash: `algorithm:hexadecimal`; None if the present file was never fully read.
         hashed_at: when `content_hash` was first computed.
         verified_at: when the contents were last read and had the hash `content_hash`.
         missing_since: when the file was found missing; None if it exists.
-        checked_at: when the contents were last read, or could not be read; None if never.
-        corrupt_since: when different contents with the same size and times were first found; None if never.
+        checked_at: when the contents were last read, or could not be read; None if not since the file last changed.
+        corrupt_since: when different contents with the same size and times were first found; None if the file counts
+            as intact.
         corrupt_hash: the hash of these different contents.
     """
 
@@ -76,7 +77,7 @@ class OriginalsRepository:
     def save_many(self, originals: Sequence[Original]) -> None:
         """Insert rows, or replace the rows of the same photo and name.
 
-        If an unchanged file gets its first hash, the rows of its derivatives get this hash as their source hash.
+        If an unchanged file gets its first hash, the rows of its derivatives without a source hash get this hash.
         """
         if not originals:
             return
@@ -101,8 +102,9 @@ class OriginalsRepository:
         """Mark the files of these kinds as missing from now on; a file that is already missing keeps its time.
 
         If all kinds are given, a photo without rows of originals gets a row, so that the time is stored. This row has
-        the photo's name, but no size and times. Its kind is that of a file which a user marked for removal, if any, so
-        that the mark stays when the file is back; so the photo's row must still have the availability from before.
+        the photo's name, but no size and times. If a user marked a file of the photo for removal, the row has the kind
+        of that file, so that the mark stays when the file is back. The row of the photo must therefore still have the
+        availability from before.
         """
         if not kinds:
             return

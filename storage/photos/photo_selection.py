@@ -86,7 +86,8 @@ class PhotoSelection(BaseModel):
         """Check the projects and tags, and return the selection with ids of projects instead of names and labels.
 
         Raises:
-            UnknownProject: the tenant has no such project, or the name and the id in a label do not match.
+            UnknownProject: the tenant has no such project, several have this name, or the name and the id in a label do
+                not match.
             UnknownTag: no project of the tenant has one of the tags.
         """
         known = ProjectsRepository(connection)

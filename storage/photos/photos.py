@@ -103,7 +103,7 @@ class PhotosRepository:
                 connection.execute(statement.values(new | {"updated_at": self._access.clock()}), values)
 
     def remove_many(self, ids: Sequence[int]) -> int:
-        """Remove the rows of photos and their links to tags; return the number of removed photos."""
+        """Remove photos with the rows that belong to them, such as derivatives; return the number of removed photos."""
         removed = 0
         with self._access.write() as connection:
             for batch in batched(ids):

@@ -102,6 +102,8 @@ class ProjectsRepository:
     def find(self, reference: int | str, *, tenant_id: str) -> int:
         """Return the id of a tenant's project, given by its id, a label such as `Alps (#12)`, its name or its folder.
 
+        An archived project is only found by its id or label.
+
         Raises:
             UnknownProject: the tenant has no such project or several of them, or the name and the id in a label do not
                 match.

@@ -32,6 +32,7 @@ class Verified:
 
     Attributes:
         before: the row as it was when the file was read.
+        after: the row with the result.
         is_same: whether the contents have the known hash.
     """
 
@@ -137,12 +138,12 @@ class VerificationRepository:
                 yield [(project_of[one.photo_id], one) for one in found if one.photo_id in project_of]
 
     def to_read(self, *, tenant_id: str, before: datetime) -> int:
-        """Return the total bytes of a tenant's originals that `oldest` yields."""
+        """Return the total bytes of the originals that `oldest` yields, in active projects of a tenant."""
         is_due = (photo_originals.c.checked_at < before) | (photo_originals.c.checked_at > self._latest())
         return self._bytes(tenant_id, func.coalesce(is_due, True))
 
     def read_since(self, *, tenant_id: str, since: datetime) -> int:
-        """Return the total bytes of a tenant's originals that were read at or after `since`."""
+        """Return the total bytes of originals that were read at or after `since`, in active projects of a tenant."""
         return self._bytes(tenant_id, photo_originals.c.checked_at.between(since, self._latest()))
 
     def enter(self, originals: Sequence[Original]) -> None:

@@ -1,7 +1,7 @@
-"""Copies the rows that a task can read and change to another database, in which a plan is made.
+"""Copies rows to another database, in which a plan is made: the rows that a task can read and change.
 
 All rows come from one snapshot of the source, and no row of the source is changed or locked. Copied rows keep their
-ids, and new rows get the ids that they would get in the source.
+ids, and new projects, photos and journal entries get the ids that they would get in the source.
 """
 
 from collections.abc import Sequence
@@ -34,16 +34,16 @@ from task_definitions import Scope
 BATCH_SIZE = 5_000
 _IDS_PER_STATEMENT = 500
 
-#: The tables whose changes a plan shows. The journal is also copied, but a plan does not show its changes.
+#: The tables whose changes a plan shows. Others, such as the journal, are copied, but their changes are not shown.
 DOMAIN_TABLES: tuple[Table, ...] = (projects, photos, tags, photo_tags, photo_derivatives)
 
 
 def projects_in_reach(connection: Connection, new: NewTask, *, of_whole_tenant: bool) -> list[int]:
     """Return the ids of the projects whose photos a task can change.
 
-    These are the task's own project and the projects of its items. If the task is global, or one of its steps also
-    reads other projects (`of_whole_tenant`), these are all projects of the tenant. `new.items` is read here and again
-    later, so it must not be an iterator.
+    These are the task's own project and the projects of its items or of its selection. If the task is global, or one of
+    its steps also reads other projects (`of_whole_tenant`), these are all projects of the tenant. `new.items` is read
+    here and again later, so it must not be an iterator.
     """
     if of_whole_tenant or new.scope is Scope.GLOBAL:
         return list(connection.execute(select(projects.c.id).where(of_tenant(new.tenant_id))).scalars())

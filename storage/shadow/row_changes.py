@@ -47,8 +47,9 @@ class RowChange:
         table: the table's name.
         name: the row's name for people, such as a photo's base name or a project's name.
         project_id: the row's project before the change; for an added row, its project now.
-        columns: the columns that differ, each with the values before and after the change. For an added row, the values
-            before are None; a removed row has no columns here. New times are None.
+        columns: the columns that differ, each with the values before and after the change. A new time is None. For an
+            added row, the values before are None, and columns with a time or without a value are left out. A removed
+            row has no columns here.
     """
 
     action: Literal["added", "changed", "removed"]

@@ -34,10 +34,11 @@ class RestoreFailed(StorageError):
 
 
 def backup(database: Database, target: Path | None = None) -> Path:
-    """Copy the database to one file, check it, sync it to the disk, and return its path.
+    """Copy the database to one file, check the copy, sync it to the disk, and return its path.
 
-    The copy has the whole file of SQLite, or our tables in PostgreSQL. By default, the file is called
-    `<name>.<time>.backup`, next to an SQLite file, or in the working folder for PostgreSQL.
+    The copy has the whole file of SQLite, or our tables in PostgreSQL. By default, the copy is called
+    `<name>.<time>.backup`, next to an SQLite file, or in the working folder for PostgreSQL. If `target` is a folder,
+    the copy gets this name there.
 
     Raises:
         BackupFailed: the target exists or cannot be written, or the copy is not sound.

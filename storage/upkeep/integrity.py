@@ -79,7 +79,8 @@ class IntegrityReport:
         database: the URL of the database, with the password masked.
         revision: the revision of the database's schema; None if it has no revision.
         legacy_kinds: for a file of another program, its kinds (see `LegacyKind`); else empty.
-        upgrade_changes: the changes that an upgrade would make to existing tables, one sentence each.
+        upgrade_changes: the changes that an upgrade would make to the tables that earlier programs know, one sentence
+            each.
         findings: errors, followed by warnings.
         counts: the numbers of rows, by table.
     """
@@ -107,7 +108,7 @@ def check(database: Database) -> IntegrityReport:
     """Check the file, the schema and the rows of a database, without changing it.
 
     Raises:
-        DatabaseUnavailable: the database or SQLite file does not exist.
+        DatabaseUnavailable: the database or SQLite file does not exist or cannot be opened, or is not a database.
     """
     with _opened(database) as connection:
         findings: list[Finding] = []

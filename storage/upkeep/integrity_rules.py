@@ -208,7 +208,7 @@ def _reference_rules() -> Iterator[Rule]:
                 table=table.name,
                 condition=f"""{table.name}.{column} IS NOT NULL
                     AND NOT EXISTS (SELECT 1 FROM {parent} AS parent WHERE parent.id = {table.name}.{column})""",
-                problem=f"{column} refers to a row of {target} that does not exist",
+                problem=f"{column} refers to a row of {parent} that does not exist",
                 remedy="`photojobs db upgrade` repairs this in a file of an older version. In other databases, "
                 f"run `photojobs db backup`. Then set {column} by SQL to an existing {target}, or "
                 + ("to NULL." if key.parent.nullable else "delete the rows."),

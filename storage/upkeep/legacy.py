@@ -1,9 +1,9 @@
 """Examines an SQLite file of an earlier program: its kind, and the changes that an upgrade in place would make.
 
 There are three kinds of files. "Before scopes": `jobs` has no column `scope`, or its `project_id` is required.
-"Half-migrated": the table `jobs_legacy` exists, or a foreign key refers to it. "Current": only our columns and tables
-are missing. A file can be of the first and the second kind. An upgrade keeps the columns, indexes, triggers, views and
-tables of other programs.
+"Half-migrated": the table `jobs_legacy` exists, or a foreign key refers to it. "Current": neither is true. A file can
+be of the first and the second kind. An upgrade keeps the columns, indexes, triggers, views and tables of other
+programs.
 """
 
 from dataclasses import dataclass
@@ -341,7 +341,7 @@ def _count_null(connection: Connection, table: TableSchema, column: str) -> int:
 
 
 def _unique_columns(table: TableSchema) -> set[tuple[str, ...]]:
-    """Return the columns of each unique index of a table, except the primary key."""
+    """Return the columns of each unique index, except the primary key, partial indexes, and indexes on expressions."""
     return {
         tuple(sorted(name.lower() for name, _ in index.columns if name is not None))
         for index in table.indexes

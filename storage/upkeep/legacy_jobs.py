@@ -17,7 +17,7 @@ from task_definitions.wording import quantity
 
 LEGACY_JOBS = "jobs_legacy"
 
-#: Two rows with the same id stand for the same job if these columns are equal.
+#: Two rows with the same id are the same job if these columns are equal.
 _IDENTITY = ("tenant_id", "type", "created_at")
 #: Tables whose references to `jobs_legacy` the upgrade changes to `jobs`.
 _OURS = frozenset({"projects", "photos", "tags", "photo_tags", "jobs", "job_items", LEGACY_JOBS})

@@ -17,8 +17,8 @@ from storage.errors import SchemaMismatch
 from storage.upkeep.sqlite_schema import read_table
 from storage.upkeep.table_definition import quote
 
-#: References, as child table, column and parent table. A table comes first as parent, then as child. So a
-#: placeholder that is inserted for a parent is still checked as a child, and one pass is enough.
+#: References, as child table, column and parent table. Each table is listed as a parent before it is listed as a child.
+#: So a placeholder that is inserted into a parent table is still checked as a child, and one pass is enough.
 _REFERENCES = (
     ("photo_tags", "tag_id", "tags"),
     ("photo_tags", "photo_id", "photos"),

@@ -1,8 +1,8 @@
 """Prunes the database: removes old ended tasks and jobs in small batches, so that other writers do not wait long.
 
 The journal of file changes, which an undo needs, is kept as long as files stay in the trash.
-Flow runs and logs in Prefect's database are not removed here. Only `photojobs db prune` removes rows. The command
-passes the minimum age, and the setting `trash_ttl_seconds` as the time for which tasks can be undone.
+Flow runs and logs in Prefect's database are not removed here. No service prunes by itself: only `photojobs db prune`
+does. The command passes the minimum age, and the setting `trash_ttl_seconds` as the time for which tasks can be undone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -106,7 +106,7 @@ def prune(
     task, are removed too. After an interruption, the next call continues.
 
     Raises:
-        InvalidValue: a number is negative or too large.
+        InvalidValue: a number is too small or too large.
     """
     check_integer(batch_size, name="batch_size", minimum=1, maximum=100_000)
     old = _old(database, older_than_seconds=older_than_seconds, keep_journal_seconds=keep_journal_seconds)

@@ -40,11 +40,11 @@ _CHANGED: Final = _Moment(date=0x0132, fraction=0x9290, offset=0x9010)
 
 @dataclass(frozen=True, slots=True)
 class ExifTags:
-    """The tags that were found. A tag that is missing or not plausible is None.
+    """The tags that were found. A tag that is missing or not valid is None.
 
     Attributes:
         taken_at: when the picture was taken or digitized, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`.
-            Without an offset, it is the camera's local time.
+            Without an offset, it is the camera's local time. An implausible date is only here if no other is found.
         orientation: the EXIF orientation, 1 to 8.
         make, model: the maker and the model of the camera.
         changed_at: when the file was last changed, as text in the form of `taken_at`. In a file that no program has

@@ -51,8 +51,8 @@ class Entry:
     """One tag of a TIFF folder (IFD). The value is read only when it is needed.
 
     Attributes:
-        place: the offset of the value field. The field contains a short value itself. Of a longer value, the field
-            contains the offset.
+        place: the offset of the value field. The field contains the value if it fits there, and otherwise the offset
+            of the value.
     """
 
     _read_at: Reader
@@ -82,7 +82,7 @@ class Entry:
         return numbers[0] if len(numbers) == 1 else None
 
     def content(self, max_bytes: int) -> bytes | None:
-        """Return the first `max_bytes` bytes of the value if it is text or undefined data; None for other types."""
+        """Return the first `max_bytes` bytes of text, bytes or undefined data; None for other types or no value."""
         if self._kind not in _TEXT_TYPES or self._count < 1:
             return None
         return self._data(self._count)[:max_bytes] if self._count <= max_bytes else self._data(self._count, max_bytes)

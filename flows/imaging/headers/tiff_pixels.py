@@ -1,6 +1,6 @@
 """Interprets the pixel values of TIFF files that libvips would misinterpret.
 
-libvips does not support 8-bit Lab and ICC Lab, and refuses a file with an orientation that does not exist. It also
+libvips does not support 8-bit Lab and ICC Lab, and refuses a file with an invalid orientation. It also
 interprets a saved selection as transparency, and 32-bit values as 8-bit values.
 """
 

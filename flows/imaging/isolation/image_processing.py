@@ -114,7 +114,8 @@ class ImagePool(ImageProcessing):
     ) -> None:
         """Prepare a pool without starting a process. By default, it has at most one process for each core.
 
-        The time limit of a call, by default the limit in `options`, does not include the wait for a process.
+        The time limit of a call is by default two seconds more than the limit in `options`. It does not include the
+        wait for a process.
         """
         self._options = options or ImageOptions()
         self._timeout_seconds = (
@@ -186,9 +187,9 @@ class ImagePool(ImageProcessing):
     ) -> Result:
         """Run an operation of `worker_process` in one of the processes. `name` is the file's name, for messages.
 
-        The operation runs once more if the system killed the process, or if the process got too little processor time.
-        During this second attempt, the other processes of the pool are idle. `after_failure` is called after each
-        attempt that the process did not finish.
+        The operation runs once more if the process was killed, or if it got too little processor time. During this
+        second attempt, the other processes of the pool are idle. `after_failure` is called after each attempt that
+        ended with a crash or a timeout.
         """
 
         def attempt(worker: Worker) -> Result:

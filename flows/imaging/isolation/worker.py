@@ -206,7 +206,8 @@ class Worker:
     ) -> Result:
         """Run an operation of `worker_process` in the process. Start the process if none is running.
 
-        The arguments must fit into JSON. After the time limit, the process is killed. The file's name is for messages.
+        The arguments must fit into JSON. If the operation exceeds the time limit, the process is killed. `name` is the
+        file's name, for messages.
 
         Raises:
             ImageTimeout: the operation took too long. It is a `SlowMachine` if the process got too little processor
@@ -280,8 +281,8 @@ class Worker:
             self._process, self._successor = self._successor or self._new_process(), None
             if not self._process.is_ready(wait_seconds=START_SECONDS):
                 raise DecodingUnavailable(
-                    f"{name}: the image process did not start ({self._ending()}). The standard error of photojobs "
-                    "shows the reason. Remove this cause, then run the step again."
+                    f"{name}: the image process did not start ({self._ending()}). Look for the reason in the "
+                    "standard error of photojobs. Remove this cause, then run the step again."
                 )
         return self._process
 
@@ -311,7 +312,7 @@ class Worker:
         if process is not None:
             process.stop(at_once=True)
         if code is None:
-            return "it closed its connection"
+            return "it did not answer"
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 

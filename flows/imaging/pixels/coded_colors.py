@@ -191,7 +191,7 @@ def _hlg_nits(values: Any) -> Any:
 
 
 def _compressed(light: Any) -> Any:
-    """Compress light above white, so that `_PEAK_NITS` becomes white; hues are kept, and dark parts do not change."""
+    """Compress bright light, so that `_PEAK_NITS` becomes white; hues are kept, and dark parts do not change."""
     brightest = light[0].bandrank([light[1], light[2]], index=2)
     peak = _pq_values(_PEAK_NITS)
     limit = _pq_values(_WHITE_NITS) / peak

@@ -1,7 +1,7 @@
 """Decodes an open original to upright sRGB pixels with 8 bits per channel.
 
 For RAW files, callers pass the embedded preview. `thumbnail_and_preview` writes the derivatives, and
-decides whether such a preview is turned. `open_image` decides which orientation of a file counts.
+decides whether the preview of a RAW file is turned. `open_image` decides which orientation of a file counts.
 """
 
 import threading
@@ -97,7 +97,7 @@ def decode(image: OpenImage, *, long_edge_pixels: int, max_seconds: float, follo
 
 
 def _with_its_end(image: OpenImage, *, max_seconds: float) -> OpenImage | None:
-    """Return a JPEG with an appended end marker if only the end marker is missing; None for all other images."""
+    """Return a JPEG with an appended end marker if only this marker is missing; None for other or very large files."""
     file = image.file
     if file is None or file.read_at(0, 2) != b"\xff\xd8" or file.size_bytes > _MAX_OPEN_END_BYTES:
         return None
@@ -173,7 +173,7 @@ def _check_range(image: OpenImage, *, max_seconds: float) -> None:
 
 
 def reduce(image: Any, *, long_edge_pixels: int) -> Any:
-    """Return a smaller copy of decoded pixels, for a second derivative from the same decode."""
+    """Return a copy of decoded pixels, reduced to the given edge but never enlarged."""
     # The orientation tag may still be present if `decode` did not follow it, and must not turn the pixels here.
     return image.thumbnail_image(long_edge_pixels, height=long_edge_pixels, size="down", no_rotate=True)
 

@@ -21,8 +21,9 @@ _MAX_GROWTH: Final = 1.09
 def encode(image: Any, rendition: Rendition) -> bytes:
     """Return the image as a WebP file without metadata.
 
-    Effort 1 takes two thirds of the time of effort 2. Of a large picture, a few samples are encoded with both. If
-    effort 1 hardly enlarges the samples, as in many pictures with fine detail, it replaces effort 2.
+    Effort 1 takes two thirds of the time of effort 2. If `rendition` has effort 2, a few samples of a large picture are
+    encoded with both. If effort 1 hardly enlarges the samples, as in many pictures with fine detail, it replaces
+    effort 2.
     """
     effort = rendition.effort
     if effort == 2 and image.width * image.height >= _MIN_SAMPLED_PIXELS:

@@ -64,7 +64,8 @@ class OpenImage:
         header: the libvips image, with its header only; None if only Pillow can decode the file.
         source: the `pyvips.Source` of the header.
         pixels: how to read the pixels of a TIFF; None for other formats.
-        colors: the colors, if the file defines them by code points; None for sRGB, and if the file's profile applies.
+        colors: the colors, if the file defines them by code points. None if it has no code points, or if they mean
+            sRGB, or if the file's profile applies.
         file: the file; None for an embedded preview.
     """
 
@@ -80,7 +81,7 @@ class OpenImage:
 
     @property
     def is_heif(self) -> bool:
-        """Whether the format is HEIC, AVIF or similar. The header of such a file does not show if it can be decoded."""
+        """Whether libvips reads the file as HEIC or AVIF. Only decoding shows whether a decoder is installed."""
         return self.header is not None and _is_heif(self.header)
 
     @property
@@ -98,7 +99,7 @@ class OpenImage:
 
 
 def open_memory(content: bytes, name: str) -> OpenImage:
-    """Open an image in memory and read its header. Raises the errors of `open_image`."""
+    """Open an image in memory and read its header. Raises the errors of `read_header`."""
     source = vips.load_vips().Source.new_from_memory(content)
     header = read_header(source, name)
     return OpenImage(name, header.width, header.height, _stored_orientation(header), header, source)

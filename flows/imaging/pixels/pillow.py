@@ -66,7 +66,13 @@ def can_read_heic() -> bool:
 
 
 def read_header(file: SourceFile) -> PillowHeader | None:
-    """Return size and orientation of a picture; None if Pillow is not installed or does not know the format."""
+    """Return the header of a picture; None if Pillow is not installed or cannot read the picture.
+
+    Pillow cannot read an unknown format, and photojobs cannot show modes of 32-bit numbers.
+
+    Raises:
+        UnreadableImage: Pillow knows the format, but the file is damaged.
+    """
     with _open(file) as picture:
         if picture is None:
             return None
@@ -75,10 +81,10 @@ def read_header(file: SourceFile) -> PillowHeader | None:
 
 
 def read_pixels(file: SourceFile) -> Any | None:
-    """Return the pixels as a libvips image with profile and orientation; None if Pillow cannot read the format.
+    """Return the pixels as a libvips image with profile and orientation; None in the cases of `read_header`.
 
     Raises:
-        UnreadableImage: Pillow can read the format but cannot decode the picture.
+        UnreadableImage: Pillow knows the format but cannot decode the picture.
     """
     with _open(file) as picture:
         if picture is None:
