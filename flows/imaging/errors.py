@@ -1,6 +1,6 @@
 """The errors of reading and writing images. Each error fails only the item of its image.
 
-`flows.steps.images.observation` decides whether the file may be incomplete, so that its photo is skipped instead.
+If the file may be incomplete, its photo is skipped instead; `flows.steps.images.observation` decides this.
 """
 
 from flows.errors import FlowsError
@@ -31,7 +31,7 @@ class SlowMachine(ImageTimeout):
 
 
 class DecoderCrashed(ImagingError):
-    """The process that decoded the image died. Other images are not affected."""
+    """The process that decoded the image died, or gave no valid answer. Other images are not affected."""
 
 
 class DecoderKilled(DecoderCrashed):
@@ -39,4 +39,4 @@ class DecoderKilled(DecoderCrashed):
 
 
 class DecodingUnavailable(ImagingError):
-    """No image can be decoded now: the image pool was closed, or its process could not be started."""
+    """No image can be decoded now: image processing was closed, or no image process could be started."""

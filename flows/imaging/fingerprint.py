@@ -71,7 +71,7 @@ def take_fingerprint(path: Path) -> Fingerprint:
 def read_source(path: Path, known: Fingerprint, *, on_bytes: Callable[[int], None] = lambda _: None) -> SourceReading:
     """Read a whole original, even if its times are unchanged, and compare its contents with the known hash.
 
-    The function `on_bytes` is called after each block with the number of bytes. An error that it raises ends the
+    The function `on_bytes` is called after each block with the number of bytes. An error from `on_bytes` ends the
     reading.
 
     Raises:
@@ -89,7 +89,7 @@ def read_source(path: Path, known: Fingerprint, *, on_bytes: Callable[[int], Non
 def fingerprint_with_hash(
     source: SourceFile, hasher: ContentHasher | None = None, on_bytes: Callable[[int], None] = lambda _: None
 ) -> Fingerprint:
-    """Return the fingerprint of an open original. The hash in it is None if the file changed since it was opened.
+    """Return the fingerprint of an open original. The hash is None if the file has changed since it was opened.
 
     Raises:
         OSError: the disk failed.

@@ -22,7 +22,8 @@ class ImageLimits:
             cameras.
         max_edge_pixels: the largest length of the longer edge. The default is the limit of JPEG; a longer edge is an
             attack or a mistake.
-        max_seconds: the longest time from opening an image to finishing its derivatives.
+        max_seconds: the longest time for decoding an image. An image process is killed if all its work on the image
+            takes two seconds more.
         max_memory_bytes: the largest address space of an image process. Formats that must be decoded as a whole need
             the most memory.
     """

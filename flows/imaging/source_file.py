@@ -82,7 +82,7 @@ def open_source(path: Path) -> Iterator[SourceFile]:
         if error.errno not in _FAULTS_OF_FILES:
             raise
         if error.errno == errno.ELOOP:
-            raise UnreadableImage(f"{path.name}: it is a symlink. Replace it with the file.") from error
+            raise UnreadableImage(f"{path.name}: it is a symlink. Replace the symlink with the file.") from error
         raise UnreadableImage(
             f"{path.name}: the file cannot be opened ({error.strerror}). Check the file and its permissions."
         ) from error

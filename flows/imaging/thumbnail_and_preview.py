@@ -1,8 +1,8 @@
-"""Makes the thumbnail and the preview of an original by decoding it once. Either both files are written, or neither.
+"""Makes the thumbnail and the preview of an original by decoding it once. If one cannot be made, neither is written.
 
 `inspect_image` predicts from the header of an original whether its derivatives can be made.
 `flows.steps.targets.photo_files` decides from which file of a photo they are made, and
-`flows.steps.images.derivative_steps` when.
+`flows.steps.images.derivative_steps` decides when.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ def make_derivatives(
 
     The format is found from the contents of the file, except that RAW files are recognized by their extension. The
     derivatives of a RAW file are made from its embedded preview. Derivatives contain no metadata. The same original
-    always gives the same files.
+    and options always give the same files.
 
     Args:
         source: the original.
@@ -155,8 +155,8 @@ def write_derivatives(
 def inspect_image(source: Path, *, limits: ImageLimits = DEFAULT_LIMITS) -> Derivatives:
     """Return the expected result of `make_derivatives` for an original, without writing files.
 
-    The prediction is much faster, because it reads only headers. It does not include damage that only a full decode
-    shows, such as a truncated picture.
+    The prediction is much faster for most formats, because it reads only their headers; some formats need a test
+    decode. It does not include damage that only a full decode shows, such as a truncated picture.
 
     Raises:
         ImageMissing: the original does not exist.

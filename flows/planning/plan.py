@@ -78,8 +78,8 @@ class PlannedStep:
         projects: the counted changes of each project, for at most 200 projects.
         remarks: the counts in the step's report by kind, such as `skipped`, each with its first examples.
         errors: the reasons why jobs of the step would fail.
-        left: the reason for each file or photo, by name, that the step would leave unchanged. For an undo, these are
-            the files and rows that cannot be restored.
+        left: for each file or photo that the step would leave unchanged, its name and the reason. For an undo, these
+            are the files and rows that cannot be restored.
     """
 
     index: int
@@ -243,7 +243,7 @@ class _Planner:
         self._folders: dict[str, Owner] = {}
 
     def run(self) -> None:
-        """Run the task, and collect the changes of each step after the step."""
+        """Run the task, and collect the changes of each step when the step has ended."""
         tasks = TasksRepository(self._database)
         self._know_projects(are_new=False)
         tasks.start(self._new)

@@ -1,7 +1,7 @@
 """Writes and reads the file of a saved plan: one line of JSON for the task, one for each change, and a closing line.
 
-`check_settings` decides which changed settings make a plan unusable. `flows.planning.refusals` finds out in what the
-library differs from a plan.
+`check_settings` decides which changed settings make a plan unusable. `flows.planning.refusals` finds the
+differences between a saved plan and a fresh one.
 """
 
 import contextlib

@@ -96,7 +96,7 @@ class DuplicateNames:
             yield ids
 
     def photos_like(self, name: str) -> list[int]:
-        """Return the ids of the tenant's photos with this name or `<name>_duplicate<n>`."""
+        """Return the ids of the tenant's photos with this name or `<name>_duplicate<n>`, for n from 1 to 19."""
         keys = [name_key(name), *(name_key(f"{name}{DUPLICATE}{number}") for number in range(1, _MAX_NAMES_SEARCHED))]
         statement = select(_tenant_names.c.photo_id).where(_tenant_names.c.name_key.in_(keys))
         found = list(self._connection.execute(statement.order_by(_tenant_names.c.photo_id)).scalars())

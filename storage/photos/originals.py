@@ -37,7 +37,7 @@ class Original(Record):
         hashed_at: when `content_hash` was first computed.
         verified_at: when the contents were last read and had the hash `content_hash`.
         missing_since: when the file was found missing; None if it exists.
-        checked_at: when the contents were last read, or could not be read; None if not since the file last changed.
+        checked_at: when the contents of the present file were last read, or could not be read; None if never.
         corrupt_since: when different contents with the same size and times were first found; None if the file counts
             as intact.
         corrupt_hash: the hash of these different contents.
@@ -152,7 +152,7 @@ class OriginalsRepository:
             )
 
     def missing_since(self, photo_ids: Sequence[int]) -> dict[int, datetime]:
-        """Return, for each photo whose files are all missing, since when they are missing; leave out other photos."""
+        """Return since when all files of a photo are missing, by photo id; leave out photos that have a file."""
         statement = (
             select(photo_originals.c.photo_id, func.max(photo_originals.c.missing_since, type_=UtcTimestamp()))
             .where(photo_originals.c.photo_id.in_(photo_ids))
@@ -200,7 +200,7 @@ def name_after_rename(name: str, old: str, new: str) -> str:
     """Return the name of a photo's file after the base name of the photo changes from `old` to `new`.
 
     The base name of the file may be spelled differently from the photo's. A file that does not have the photo's name
-    keeps its own.
+    keeps its name.
     """
     base_name, dot, extension = name.rpartition(".")
     if dot and name_key(base_name) == name_key(old):

@@ -65,7 +65,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableCount:
-    """The number of rows of a table, and the numbers by status if the table has a column `status`."""
+    """The number of rows of a table, and the numbers by status if it is one of our tables with a column `status`."""
 
     rows: int
     by_status: Mapping[str, int] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 """Examines an SQLite file of an earlier program: its kind, and the changes that an upgrade in place would make.
 
 There are three kinds of files. "Before scopes": `jobs` has no column `scope`, or its `project_id` is required.
-"Half-migrated": the table `jobs_legacy` exists, or a foreign key refers to it. "Current": neither is true. A file can
-be of the first and the second kind. An upgrade keeps the columns, indexes, triggers, views and tables of other
+"Half-migrated": the table `jobs_legacy` exists, or a foreign key refers to it. "Current": none of this is true. A file
+can be of the first and the second kind. An upgrade keeps the columns, indexes, triggers, views and tables of other
 programs.
 """
 
@@ -221,7 +221,7 @@ def check_ours(connection: Connection, place: str) -> None:
 
 @cache
 def reference_schema(revision: str) -> ReferenceSchema:
-    """Return the tables of a revision in a new SQLite file."""
+    """Return the tables and indexes of a revision in a new SQLite file."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
     with engine.begin() as connection:
         migrate_to(connection, revision)

@@ -112,7 +112,7 @@ def read(connection: Connection, source: Path) -> None:
             manifest = parse_json(archive.read(_MANIFEST), source=_MANIFEST)
             if manifest["format"] != _FORMAT:
                 raise DamagedArchive(
-                    f"has the unknown format {shown(manifest['format'])}; upgrade photojobs, or name another backup"
+                    f"has the unknown format {shown(manifest['format'])}; upgrade photojobs, or name another backup."
                 )
             if manifest["revision"] not in known_revisions():
                 raise SchemaMismatch(

@@ -306,7 +306,7 @@ def _of_boxes(read_at: Reader, size_bytes: int) -> EmbeddedMetadata:
             if kind == b"brob":
                 kind, content = content[:4], _without_brotli(content[4:])
             if kind == b"Exif":
-                # The box begins with an offset and sometimes the mark `Exif`; the TIFF structure is found after either.
+                # The TIFF structure comes after an offset and sometimes the mark `Exif`; the call skips both.
                 tags = tags.completed_by(read_exif_block(content[:MAX_BLOCK_BYTES]))
             elif kind == b"xml ":
                 xmp = xmp or content

@@ -44,7 +44,7 @@ class ExifTags:
 
     Attributes:
         taken_at: when the picture was taken or digitized, as ISO 8601 text, `YYYY-MM-DDTHH:MM:SS[.fff][+hh:mm]`.
-            Without an offset, it is the camera's local time. An implausible date is only here if no other is found.
+            Without an offset, it is the camera's local time. The date is implausible only if no other is plausible.
         orientation: the EXIF orientation, 1 to 8.
         make, model: the maker and the model of the camera.
         changed_at: when the file was last changed, as text in the form of `taken_at`. In a file that no program has

@@ -35,8 +35,8 @@ def xmp_taken_at(packet: bytes) -> str | None:
 def sidecar_taken_at(original: Path) -> str | None:
     """Return the date in the XMP sidecar of an original, such as `IMG_1.xmp`.
 
-    The name of a sidecar may contain the extension of the original, as in `IMG_1.CR3.xmp`. None if no sidecar has a
-    date, or none exists.
+    The name of a sidecar may contain the extension of the original, as in `IMG_1.CR3.xmp`. None if no sidecar
+    exists, or none has a date.
     """
     for name in (f"{original.name}.xmp", f"{original.stem}.xmp", f"{original.name}.XMP", f"{original.stem}.XMP"):
         try:

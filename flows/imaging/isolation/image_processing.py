@@ -74,7 +74,10 @@ class ImageProcessing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Stop image processing. Later calls raise `DecodingUnavailable`. A second call has no effect."""
+        """Stop image processing. A second call has no effect.
+
+        Later calls of `make_derivatives`, `read_metadata` and `inspect` raise `DecodingUnavailable`.
+        """
 
     def take_fingerprint(self, source: Path) -> Fingerprint:
         """Return the fingerprint of an original, in this process, because no image is decoded.

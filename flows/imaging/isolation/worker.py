@@ -212,7 +212,8 @@ class Worker:
         Raises:
             ImageTimeout: the operation took too long. It is a `SlowMachine` if the process got too little processor
                 time.
-            DecoderCrashed: the process died. It is a `DecoderKilled` if another process or the system killed it.
+            DecoderCrashed: the process died, or gave no valid answer. It is a `DecoderKilled` if another process or the
+                system killed the process.
             DecodingUnavailable: the process could not be started.
             ImagingError, FolderMissing, OSError, ValueError: the operation raised this error in the process.
         """
