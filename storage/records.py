@@ -1,7 +1,7 @@
 """The records that repositories return: frozen, with the columns of their table as attributes.
 
-A payload or flags that are not a JSON object raise `CorruptPayload` when they are read. The job then fails without
-another attempt (`flows.errors`), and the task fails, too (`storage.lifecycle.state_machine`).
+A payload or flags that are not a JSON object raise `CorruptPayload` when they are read. A job with such a payload fails
+without another attempt (`flows.errors`). A task with such a payload or flags fails (`storage.lifecycle.state_machine`).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -103,7 +103,10 @@ class PhotosRepository:
                 connection.execute(statement.values(new | {"updated_at": self._access.clock()}), values)
 
     def remove_many(self, ids: Sequence[int]) -> int:
-        """Remove photos with the rows that belong to them, such as derivatives; return the number of removed photos."""
+        """Remove the rows of photos, and the rows of other tables that belong to them; the files stay.
+
+        Return the number of removed photos.
+        """
         removed = 0
         with self._access.write() as connection:
             for batch in batched(ids):

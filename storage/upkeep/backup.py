@@ -2,7 +2,7 @@
 
 SQLite copies its file itself, and other programs can write meanwhile. `storage.upkeep.postgresql_archive` copies tables
 of PostgreSQL. Existing files are never overwritten, and a backup gets its name only when it is complete. If the process
-is killed, a later backup in the same folder removes the incomplete file.
+is killed, the first backup in the same folder after a day removes the incomplete file.
 `storage.upkeep.schema_upgrade` decides before which upgrades and downgrades a backup is made.
 """
 
