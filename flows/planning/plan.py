@@ -1,5 +1,6 @@
 """Plans a task: runs it on a shadow, a copy of the rows and of the file names, and lists the changes made there."""
 
+import errno
 import sqlite3
 import tempfile
 from collections import Counter
@@ -213,11 +214,13 @@ def make_plan(
             planner = _Planner(shadow, new, made_at, on_change)
             planner.run()
             steps = planner.steps()
-    except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+    except (sqlite3.OperationalError, OSError) as error:
+        is_full_for_sqlite = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        if not is_full_for_sqlite and getattr(error, "errno", None) != errno.ENOSPC:
             raise
+        reason = getattr(error, "strerror", None) or error
         raise PlanBroken(
-            f"{definition.name}: the plan was not made: {error}. Nothing was changed. Free space in "
+            f"{definition.name}: the plan was not made: {reason}. Nothing was changed. Free space in "
             f"{tempfile.gettempdir()}, or set TMPDIR to a folder on a larger disk."
         ) from error
     return Plan(

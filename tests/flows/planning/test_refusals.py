@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -136,16 +137,20 @@ def test_a_temporary_folder_inside_the_library_is_not_planned_over_and_over(
     assert not make_plan(clocked.world.runtime, new).would_fail
 
 
+@pytest.mark.parametrize("is_of_sqlite", [True, False])
 def test_a_plan_without_space_for_its_shadow_names_the_folder(
-    clocked: _ClockedWorld, monkeypatch: pytest.MonkeyPatch
+    clocked: _ClockedWorld, monkeypatch: pytest.MonkeyPatch, is_of_sqlite: bool
 ) -> None:
     def fill(tree: LibraryTree, _: object) -> None:
+        if not is_of_sqlite:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "shadow")
         tree._connection.execute("PRAGMA max_page_count = 1")
         tree._connection.execute("CREATE TABLE too_much (id)")
 
     monkeypatch.setattr(LibraryTree, "note_origins", fill)
     new = new_task(load_definitions()["folder_discovery"], tenant_id="tenant")
-    with pytest.raises(PlanBroken, match=rf"disk is full.* {tempfile.gettempdir()}, or set TMPDIR"):
+    reason = "disk is full" if is_of_sqlite else "No space left"
+    with pytest.raises(PlanBroken, match=rf"{reason}.* {tempfile.gettempdir()}, or set TMPDIR"):
         make_plan(clocked.world.runtime, new)
 
 
