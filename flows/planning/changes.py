@@ -67,8 +67,8 @@ class Change:
         photo: the base name of the photo that the change affects, if any.
         path: the current path of the file or folder, relative to the library's root. A new file or folder has its
             future path here.
-        target: the path after a move or a new name. If the plan moves the file to the trash, it ends with the original
-            file name.
+        target: the path after a move or a new name. If the plan moves the file to the trash, this path ends with the
+            original file name.
         size_bytes: the current size of the file, if it exists.
         mtime_ns: the current modification time of the file, if it exists.
         table: the table of the row.
