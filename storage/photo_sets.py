@@ -1,6 +1,6 @@
 """Finds the photos that a job works on, with their projects, and checks that a payload fits into one job.
 
-This module is for handlers, and for programs that process jobs themselves. It reads rows, never files.
+This module is for handlers, and for programs that process jobs themselves. It reads rows, and opens no files.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Opens originals safely: only regular files, never through a symlink, and without blocking on a pipe.
+"""Opens originals safely: only regular files, no symlinks, and without blocking on a pipe.
 
 An `OSError` means that the disk or the system failed. It says nothing about the file, and another attempt may succeed.
 """

@@ -63,7 +63,7 @@ class Derivative(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessedPhoto:
-    """The results of processing a photo; written only if the photo was neither moved nor removed meanwhile.
+    """The results of processing a photo; written only if the photo was not moved, renamed or removed meanwhile.
 
     Attributes:
         photo: the photo as it was when the work began.
