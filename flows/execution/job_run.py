@@ -1,7 +1,7 @@
 """Runs one claimed job: finds its handler, calls the handler, and writes the end of the job.
 
-`_fail_or_retry` decides whether a failed job runs again. It calls `flows.errors.is_repeatable`, because no job runs
-again after some errors, and `flows.process.retry_delay`, which computes the delay before the next attempt.
+`_fail_or_retry` decides whether a failed job runs again. `flows.errors.is_repeatable` decides after which errors no job
+runs again, and `flows.process.retry_delay` computes the delay before the next attempt.
 `run_policy` decides which time limit, attempts and delays a job has. At the time limit, `ctx.checkpoint()` raises an
 error; `flows.process.heartbeat_thread` interrupts a handler that does not call it. `flows.handlers.failures` decides
 whether failed photos fail their job.
@@ -41,7 +41,7 @@ logger = logging.getLogger("photojobs.jobs")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPolicy:
-    """The limits and parameters of a job. They come from the job's step, or from the settings if the step has none."""
+    """The limits and parameters of a job: from its row and its step, and from the settings if these have none."""
 
     max_attempts: int
     retry_delay_seconds: float
@@ -60,8 +60,9 @@ def run_claimed_job(
 ) -> Job | None:
     """Run a claimed job to its end, or requeue it for another attempt. Return its new row; None if the row was removed.
 
-    Errors of the handler are stored in the row and not raised. After a claim, the caller must call this function;
-    otherwise the job stays `running` until its heartbeat is stale.
+    Errors of the handler are stored in the row and not raised, except an interruption of the process, such as Ctrl-C.
+    After a claim, the caller must call this function or hand the job back; otherwise the job stays `running` until its
+    heartbeat is stale.
 
     Args:
         job: the job's row as the claim returned it, with its `claim_token`.
@@ -69,6 +70,9 @@ def run_claimed_job(
         stopping: once set, the handler stops at its next checkpoint and the job goes back to the queue.
         on_progress: called with `done` and `total` after progress was written.
         write_end: a function that writes the end of the job; by default `JobsRepository.end`.
+
+    Raises:
+        StorageError: the end of the job could not be stored; the next sweep counts the run as an attempt.
     """
     claim = JobClaim(
         runtime.database,
@@ -94,7 +98,7 @@ def run_claimed_job(
 
 
 def run_policy(job: Job, runtime: Runtime) -> RunPolicy:
-    """Return the limits and parameters of a job. The definition of each task is read only once."""
+    """Return the limits and parameters of a job. The runtime caches the definitions of recent tasks."""
     settings = runtime.settings
     step = None
     if job.task_id is not None and job.step_index is not None:
@@ -158,8 +162,7 @@ def _run_to_an_end(
 
 
 def _interrupts_the_process(error: BaseException) -> bool:
-    # Only in the main thread can such an error come from a signal. In any other thread, the handler of the step raised
-    # it.
+    # A signal raises such an error only in the main thread. In any other thread, the handler of the step raised it.
     is_from_outside = not isinstance(error, Exception | SystemExit | ExecutorStop)
     return is_from_outside and threading.current_thread() is threading.main_thread()
 
@@ -186,7 +189,7 @@ def _fail_or_retry(
     message = classed_reason_of(error)
     deadline = context.claim.deadline
     if isinstance(error, StepTimeout) and deadline is not None and time.monotonic() >= deadline:
-        limit = f"{policy.timeout_seconds:g} seconds"
+        limit = f"{policy.timeout_seconds:g} s"
         message = (
             f"timed out: the job ran for longer than the timeout_seconds of its step ({limit}); "
             "raise this limit for slow work"

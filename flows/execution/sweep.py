@@ -1,4 +1,4 @@
-"""The sweep, which each process repeats: it requeues lost jobs, makes delayed jobs ready, and settles stuck tasks.
+"""The sweep, which processes repeat: it requeues lost jobs, makes delayed jobs ready, and settles stuck tasks.
 
 To settle a task is to create the jobs of its next step, or to end the task, after all jobs of a step have ended.
 `storage.queue.rescue` decides which jobs are lost.
@@ -21,7 +21,7 @@ from storage.queue.tasks import TasksRepository
 
 logger = logging.getLogger("photojobs.sweep")
 
-#: The time between two sweeps of a process. Several processes may sweep at the same time.
+#: The longest time between two sweeps of a process. Several processes may sweep at the same time.
 SWEEP_SECONDS = 5.0
 
 #: The time between the two checks that a job has no recent heartbeat, as a number of heartbeat intervals.
@@ -46,12 +46,15 @@ class Swept:
 def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
     """Rescue jobs of dead executors, make delayed jobs ready, and settle tasks whose jobs other programs ended by SQL.
 
-    Jobs of this process return to the queue if the process never got the answer to their claim, or could not store
-    their end.
+    Jobs of this process are rescued, too, if the process never got the answer to their claim, or could not store their
+    end.
 
-    A job is rescued only if two checks, more than one heartbeat interval apart, find no recent heartbeat. One check is
-    not enough: after the machine has slept, or the database was unavailable, no job has a recent heartbeat until its
-    executor writes one.
+    A rescued job returns to the queue, or fails if this was its last attempt. A job whose claim was never answered
+    always returns to the queue.
+
+    All other jobs are rescued only if two checks, more than one heartbeat interval apart, find no recent heartbeat. One
+    check is not enough: after the machine has slept, or the database was unavailable, no job has a recent heartbeat
+    until its executor writes one.
     """
     settings, database = runtime.settings, runtime.database
     with database.begin() as connection:
@@ -60,19 +63,19 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
     stuck = tasks.list_stuck()
     for task in stuck:
         tasks.settle(task.id)
-    for job_id in give_back_lost(
+    unanswered = give_back_lost(
         database,
         worker_id=runtime.worker_id,
         known=runtime.heartbeat.known_tokens(),
         older_than_seconds=LOST_HEARTBEATS * settings.heartbeat_seconds,
-    ):
+    )
+    for job_id in unanswered:
         logger.warning(
             "job %d: this process claimed the job, but never got the database's answer; the job is queued again",
             job_id,
             extra={"job_id": job_id},
         )
-    for claim, reason in runtime.heartbeat.broken_off().items():
-        _give_up(claim, reason, runtime)
+    given_up = [_give_up(claim, reason, runtime) for claim, reason in runtime.heartbeat.broken_off().items()]
     suspects = find_silent(database, stale_seconds=settings.stale_seconds)
     rescued = Rescued(requeued=(), failed=())
     if suspects and not (stopped or threading.Event()).wait(DOUBT_HEARTBEATS * settings.heartbeat_seconds):
@@ -87,16 +90,21 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
         )
     for job_id in rescued.failed:
         logger.warning(
-            "job %d: the process that ran the job sent no heartbeat and has probably died; it was the last attempt, so "
-            "the job failed; `photojobs jobs retry %d` queues it again",
+            "job %d: the process that ran the job sent no heartbeat and has probably died; this was the last "
+            "attempt, so the job failed; `photojobs jobs retry %d` queues it again",
             job_id,
             job_id,
             extra={"job_id": job_id},
         )
-    return Swept(requeued=len(rescued.requeued), failed=len(rescued.failed), made_ready=made_ready, settled=len(stuck))
+    return Swept(
+        requeued=len(unanswered) + sum(len(each.requeued) for each in (rescued, *given_up)),
+        failed=sum(len(each.failed) for each in (rescued, *given_up)),
+        made_ready=made_ready,
+        settled=len(stuck),
+    )
 
 
-def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> None:
+def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> Rescued:
     given_up = give_up_attempt(
         runtime.database,
         job_id=claim.job.id,
@@ -109,7 +117,7 @@ def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> None:
         became = (
             "the job is queued again"
             if given_up.requeued
-            else f"it was the last attempt, so the job failed; `photojobs jobs retry {claim.job.id}` queues it again"
+            else f"this was the last attempt, so the job failed; `photojobs jobs retry {claim.job.id}` queues it again"
         )
         logger.warning(
             "job %d: the end of the attempt could not be stored (%s); %s",
@@ -118,6 +126,7 @@ def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> None:
             became,
             extra=about_job(claim.job),
         )
+    return given_up
 
 
 class Sweeper:
@@ -146,14 +155,14 @@ class Sweeper:
             except StorageError as error:
                 logger.warning(
                     "the database failed (%s), so jobs of dead processes could not be searched for; the search "
-                    "runs again in %g seconds",
+                    "runs again in %g s",
                     error,
                     self._interval_seconds,
                 )
             except Exception:
                 # The thread must continue, because this process would otherwise rescue no more jobs.
                 logger.exception(
-                    "an unexpected error ended the search for jobs of dead processes; it runs again in %g seconds",
+                    "an unexpected error ended the search for jobs of dead processes; the search runs again in %g s",
                     self._interval_seconds,
                 )
             if self._stopped.wait(self._interval_seconds):

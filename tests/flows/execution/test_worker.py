@@ -204,8 +204,7 @@ def test_a_handler_that_takes_longer_than_its_timeout_is_stopped(runtime: Runtim
     job = TasksRepository(runtime.database).list_jobs(started.task_id)[0]
     assert task.status == "failed"
     assert job.error_message == (
-        "timed out: the job ran for longer than the timeout_seconds of its step (0.1 seconds); "
-        "raise this limit for slow work"
+        "timed out: the job ran for longer than the timeout_seconds of its step (0.1 s); raise this limit for slow work"
     )
 
 

@@ -81,8 +81,7 @@ def test_a_handler_that_never_looks_up_is_stopped_by_its_time_limit(runtime: Run
     [job] = TasksRepository(runtime.database).list_jobs(started.task_id)
     assert job.status == "failed"
     assert job.error_message == (
-        "timed out: the job ran for longer than the timeout_seconds of its step (0.1 seconds); "
-        "raise this limit for slow work"
+        "timed out: the job ran for longer than the timeout_seconds of its step (0.1 s); raise this limit for slow work"
     )
 
 
@@ -270,7 +269,7 @@ def test_a_claim_whose_answer_got_lost_costs_no_attempt(runtime: Runtime, stage:
     assert found.status == "running"  # The answer to this claim may still be on its way.
     silence(runtime.database, job, hours=1 / 3600)
 
-    sweep(runtime)
+    assert sweep(runtime).requeued == 1
 
     assert drain_queue(runtime=runtime).ended == {"completed": 1}
     ended = jobs.get_by_id(job.id)
