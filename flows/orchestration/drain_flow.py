@@ -1,11 +1,13 @@
 """The Prefect flow that runs the queued standalone jobs, which belong to no task.
 
-`deployments.serving.drain_requests` decides when a run of it is requested for standalone jobs that wait.
+`deployments.serving.drain_requests` requests a run of this flow if standalone jobs wait.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
+from uuid import UUID
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -64,7 +66,7 @@ def drain_queue_flow(lane: Lane = None, tenant_id: Tenant = None) -> State[Any]:
     if watch.suspended is not None:
         raise Pause(state=watch.suspended)
     counts = [f"{quantity(count, 'job')} {name}" for name, count in sorted(queue.ended.items())]
-    message = ", ".join(counts) or "no job was waiting"
+    message = ", ".join(counts) or ("no job ended" if is_stopped else "no job was waiting")
     if is_stopped:
         return Cancelled(message=f"{message}; unfinished jobs stay in the queue")
     if queue.ended["failed"]:
@@ -85,7 +87,8 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
         self._tenant_id = tenant_id
         self._stopping = runtime.stopping(None)
         self._seen: dict[int, int] = {}
-        #: How many jobs ended in each state.
+        self._job_ids: dict[UUID, int] = {}
+        #: How many jobs ended, by status; `removed` if the row no longer exists.
         self.ended = Counter[str]()
 
     def read(self, room: int, followed: Mapping[int, PrefectFuture[Any]]) -> list[Job]:
@@ -114,18 +117,31 @@ class _StandaloneJobs(Source["PrefectFuture[Any]"]):
         """Submit a Prefect task run for each job."""
         self._seen |= {job.id: job.priority for job in jobs}
         for job in jobs:
-            yield task_for(job).submit(job.id, task_run_position(job))
+            future = task_for(job).submit(job.id, task_run_position(job))
+            self._job_ids[future.task_run_id] = job.id
+            yield future
 
     def not_ready(self) -> int:
         """Return 0, because `read` limits how many jobs are followed."""
         return 0
 
     def note_ended(self, futures: Sequence[PrefectFuture[Any]]) -> None:
-        """Count the jobs that ended, by their states."""
+        """Count the jobs that ended. A job that this process no longer follows, and that has not ended, is left out."""
+        canceled = []
         for future in futures:
             # The task run has ended, but the future reads the final state only in `wait`.
             future.wait()
-            self.ended[future.state.type.value.lower()] += 1
+            job_id = self._job_ids.pop(future.task_run_id)
+            if future.state.is_cancelled():
+                canceled.append(job_id)
+            else:
+                self.ended[future.state.type.value.lower()] += 1
+        if canceled:
+            # The task run of an unfinished job is also canceled if this process stops following the job.
+            jobs = JobsRepository(self._runtime.database)
+            rows = retry_while_unavailable(partial(jobs.get_many, canceled), unless=self._stopping.is_set)
+            left = {job_id for job_id, row in rows.items() if not row.is_final}
+            self.ended.update(rows[id_].status if id_ in rows else "removed" for id_ in canceled if id_ not in left)
 
     def is_stopped(self) -> bool:
         """Return whether this process was asked to stop working on standalone jobs."""

@@ -562,7 +562,7 @@ def test_the_drain_flow_is_canceled_and_leaves_what_is_not_done_in_the_queue(
 
     assert (state.type.value, state.message) == (
         "CANCELLED",
-        "2 jobs cancelled; unfinished jobs stay in the queue",
+        "no job ended; unfinished jobs stay in the queue",
     )
     assert [job and job.status for job in map(jobs.get_by_id, (stopped.id, waiting.id))] == ["queued", "queued"]
     assert [job_id for _, job_id in stage.started] == [stopped.id]
