@@ -70,8 +70,8 @@ def schedules_without_effect(definitions: Mapping[str, TaskDefinition], settings
             )
         elif definitions[name].scope is not Scope.GLOBAL:
             found.append(
-                f"schedules: {name} has the scope {definitions[name].scope}; only global definitions can have a "
-                "schedule. Remove this one."
+                f"schedules: {name} is not global; only definitions with the scope global can have a schedule. Remove "
+                "this entry from the setting."
             )
     return found
 

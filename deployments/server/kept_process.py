@@ -105,7 +105,7 @@ class KeptProcess:
                 failures += 1
                 if not self._let_go.is_set():
                     logger.error(
-                        "%s could not be started; trying again: %s",
+                        "%s could not be started (%s); photojobs tries again",
                         self.name,
                         error,
                         exc_info=not isinstance(error, PhotojobsError),

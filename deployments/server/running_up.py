@@ -100,7 +100,7 @@ def prefect_home(database: Database) -> Path:
 
 
 def server_home(database: Database) -> Path:
-    """Return the home folder of the Prefect server that `photojobs up` starts for this database."""
+    """Return the home folder of the Prefect server that `photojobs up` without `--folder` starts for this database."""
     return prefect_home(database) / SERVER_FOLDER
 
 

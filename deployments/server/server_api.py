@@ -43,7 +43,7 @@ class ServerApi:
         except urllib.error.HTTPError as error:
             if error.code != HTTPStatus.FORBIDDEN:
                 raise
-        # The server requires a token with each POST; every server that photojobs starts does.
+        # The server may require a token with each POST, as every server does that photojobs starts.
         client = str(uuid.uuid4())
         token = self._ask(f"/csrf-token?client={client}", None, {})["token"]
         return self._ask(path, body, {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": str(token)})

@@ -79,7 +79,10 @@ def errors_since(log: Path, offset: int) -> list[ServerError]:
 
 @contextmanager
 def errors_shown(log: Path, *, since: int) -> Iterator[None]:
-    """While the block runs, copy each error after the first `since` bytes of the server's log to our own log."""
+    """While the block runs, copy the errors after the first `since` bytes of the server's log to our own log.
+
+    Of errors that differ only in numbers, one is copied within `REPEAT_SECONDS`.
+    """
     stopped = threading.Event()
     thread = threading.Thread(target=_follow, args=(log, since, stopped), name="photojobs-server-log", daemon=True)
     thread.start()

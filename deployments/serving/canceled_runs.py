@@ -19,7 +19,7 @@ from storage.database.engine import Database
 from storage.queue.tasks import TasksRepository
 from storage.records import Task
 
-#: After this long in Prefect's state `Cancelling`, a run has no process that could end it.
+#: After this long in Prefect's state `Cancelling`, a run counts as a run without a process that could end it.
 CANCELING_SECONDS = 45
 
 #: After Prefect's server itself has canceled a run, the run's task is checked for this long. Later, the task is found
@@ -58,7 +58,7 @@ def end_as_canceled(client: SyncPrefectClient, tasks: TasksRepository, run: Flow
 
 
 def _is_left_unended(task: Task | None, run: FlowRun, lead: timedelta) -> bool:
-    """Return True if the task of a canceled flow run has not ended, and has not changed since the cancellation."""
+    """Return True if the task of a canceled flow run has not ended, and no process has changed or followed it since."""
     if task is None or task.is_final or task.flow_run_id != str(run.id) or run.state is None:
         return False
     return max(task.updated_at, task.attended_at or task.updated_at) + lead < run.state.timestamp

@@ -55,8 +55,8 @@ from storage.reports.task_summary import summarize_task
 
 logger = logging.getLogger("photojobs.recovery")
 
-#: A run that died before it wrote its task is restarted at most `MAX_RESTARTS` times, and only if it died less than
-#: `RESTART_WITHIN` ago.
+#: A run that crashed before it wrote its task is restarted at most `MAX_RESTARTS` times, and only if it crashed less
+#: than `RESTART_WITHIN` ago.
 MAX_RESTARTS = 3
 RESTART_WITHIN = timedelta(days=1)
 
@@ -77,7 +77,7 @@ POOL_START_SECONDS = 900
 
 
 class FlowRunRecovery:
-    """Searches for flow runs that died, were canceled or are missing, as often as `search` is called.
+    """Searches for flow runs that died, were canceled or are missing, each time `search` is called.
 
     Args:
         runtime: the runtime of this process.
@@ -93,9 +93,10 @@ class FlowRunRecovery:
         self._doubts = doubts
         #: When a task with this last heartbeat was first found, on the monotonic clock.
         self._silent_since: dict[tuple[str, datetime | None], float] = {}
-        #: The ids of the paused states because of which tasks were put on hold. If a user releases a task, it stays so.
+        #: The ids of the paused states because of which tasks were put on hold. Each state causes only one hold, so a
+        #: task that a user releases stays released.
         self._paused: set[UUID] = set()
-        #: The types of tasks for which Prefect started no flow run in this search. It is not asked again.
+        #: The types of tasks for which Prefect started no flow run in this search, which does not ask again for them.
         self._refused: set[str] = set()
 
     def search(self) -> None:
@@ -196,7 +197,9 @@ class FlowRunRecovery:
                 task.id,
                 extra=about_task(task),
             )
-            _show_as_crashed(client, dead, f"Its process died. Flow run {flow_run_id} continues its task.")
+            _show_as_crashed(
+                client, dead, f"The process of this flow run died. Flow run {flow_run_id} continues the task."
+            )
         return True
 
 

@@ -2,7 +2,7 @@
 
 `photojobs up` and `photojobs serve` start the process, in a separate session. `Serving.update` decides which
 definitions get a deployment, and `deployments.deploying.runner_deployments` what the deployment contains. The setting
-`max_flow_runs` limits how many flow runs it runs at a time.
+`max_flow_runs` limits how many flow runs run at a time.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from task_definitions.errors import InvalidDefinition
 
 logger = logging.getLogger("photojobs.serving")
 
-#: The environment variable that names a file; the runner creates the file when every definition is served.
+#: The environment variable that names a file; the runner creates the file when it has served the definitions.
 READY_VARIABLE = "PHOTOJOBS_UP_READY"
 
 #: The environment variable that is set if this runner is the only one of its server. The runner may then pause
@@ -99,14 +99,16 @@ class Serving:
                 self._seen = now
             await self.update_choices()
         except Exception as error:  # noqa: BLE001 - after an error here, no change would ever be served.
-            self._say(f"the changed definitions could not be served; trying again: {error}")
+            self._say(f"the changed definitions could not be served ({error}); this process tries again")
 
     async def update_choices(self) -> None:
         """Update the lists in the forms from the database; without a database, the lists stay as they are."""
         try:
             choices = await asyncio.to_thread(Choices.of_settings, self._settings)
         except StorageError as error:
-            self._say(f"the lists of choices in Prefect's forms could not be updated; trying again: {error}")
+            self._say(
+                f"the lists of choices in Prefect's forms could not be updated ({error}); this process tries again"
+            )
             return
         if choices == self._choices:
             return
@@ -116,7 +118,7 @@ class Serving:
         except (httpx.HTTPError, PrefectException) as error:
             # Forget the new lists, so that the next call updates the forms.
             self._choices = before
-            self._say(f"Prefect's forms could not be updated; trying again: {error}")
+            self._say(f"Prefect's forms could not be updated ({error}); this process tries again")
 
     def _update_forms(self) -> None:
         with get_client(sync_client=True) as client:
@@ -194,7 +196,7 @@ class Serving:
             for deployment in await asyncio.to_thread(self._watched):
                 self._leave_to_pool(deployment)
         except Exception as error:  # noqa: BLE001 - after an error here, no deployment would ever be checked again.
-            self._say(f"the deployments on Prefect's server could not be checked; trying again: {error}")
+            self._say(f"the deployments on Prefect's server could not be checked ({error}); this process tries again")
 
     def _watched(self) -> list[DeploymentResponse]:
         """Repair the schedules and their planned runs, and return the deployments that belong to a work pool."""
@@ -208,7 +210,7 @@ class Serving:
                 declared = self._scheduled[deployment.id]
                 if restore_parameters(client, deployment, declared):
                     logger.info(
-                        "%s: the schedules' parameters had been changed on the server; the declared ones were restored",
+                        "%s: schedules had lost their parameters on the server; the declared parameters were restored",
                         deployment.name,
                     )
                 if self._was_changed_lately(deployment):
@@ -216,7 +218,7 @@ class Serving:
         return pooled
 
     def _was_changed_lately(self, deployment: DeploymentResponse) -> bool:
-        """Whether a pause or the schedules changed so lately that the server's scheduler may still write stale runs."""
+        """Return whether a pause or the schedules changed so lately that the scheduler may still write stale runs."""
         schedules = [(each.id, each.active, each.schedule, each.parameters) for each in deployment.schedules]
         now, state = time.monotonic(), (deployment.paused, schedules)
         if self._schedules.get(deployment.id) != state:
@@ -232,7 +234,7 @@ class Serving:
 
     async def _pause(self, path: str) -> None:
         if await asyncio.to_thread(_pause, path):
-            logger.info("%s: its definition was removed; the deployment is paused", path)
+            logger.info("%s: its definition was removed or has a new label; the deployment is paused", path)
 
     async def pause_removed(self) -> None:
         """Pause deployments whose definition was removed while no runner was up; call it once, after `update`."""

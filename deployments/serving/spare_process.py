@@ -1,8 +1,8 @@
 """Keeps a spare process that has already imported Prefect and the handlers, so that the next flow run begins at once.
 
 The imports take two seconds. When a flow run starts, the runner sends the spare process the environment that Prefect
-made for a new process. Then it prepares the next spare process. A spare process reads no definitions or settings before
-it gets this environment. `main` is the program of a spare process.
+made for a new process. Then the runner prepares the next spare process. A spare process reads no definitions or
+settings before it gets this environment. `main` is the program of a spare process.
 """
 
 from __future__ import annotations

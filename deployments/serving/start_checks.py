@@ -3,9 +3,9 @@
 Every user with the server's password can change a deployment. A changed entrypoint, or steps that "pull" code, would
 run foreign programs on this machine. Workers of a work pool do not make these checks.
 
-The flow itself also refuses a second task of the same definition and tenant (`storage.queue.new_tasks`), but only after
-its process has started.
-If a schedule is shorter than its runs, there would be more and more such processes. Prefect's concurrency limit does
+The flow of a scheduled run also refuses a second task of the same definition and tenant (`storage.queue.new_tasks`), but
+only after its process has started.
+If runs take longer than the interval of their schedule, there would be more and more such processes. Prefect's concurrency limit does
 not fit: it counts all runs of a deployment, and a deployment has one schedule for each tenant.
 """
 
@@ -67,7 +67,7 @@ async def _refuse_foreign(client: PrefectClient, run: FlowRun) -> None:
         reason = foreign_reason(await client.read_deployment(run.deployment_id))
     if reason is not None:
         message = (
-            f"photojobs does not start this flow run: {reason}. Start a run of a deployment of photojobs; if this "
+            f"photojobs does not start this flow run: {reason}. Start a run of a deployment of photojobs; if such a "
             "deployment was changed, restart `photojobs up` to restore it."
         )
         await client.set_flow_run_state(run.id, Failed(message=message), force=True)

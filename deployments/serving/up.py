@@ -1,8 +1,8 @@
 """Starts and stops everything that `photojobs up` needs.
 
-These are Prefect's server, the runner, the sweeps, the recovery of flow runs and the requests for Drain Queue. A
-server or runner that dies is restarted. `deployments.server.kept_process` decides when. The setting `drain_seconds`
-limits the time in which flow runs must end.
+These are Prefect's server, the runner, the sweeps, the recovery of flow runs, the requests for Drain Queue and the
+metrics. A server or runner that dies is restarted. `deployments.server.kept_process` decides when. The setting
+`drain_seconds` limits the time in which flow runs must end.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ def up(settings: Settings, *, home: Path, port: int | None, host: str = LOOPBACK
         PortInUse: the port is taken.
         AddressNotUsable: this process may not listen on the address or port.
         MetricsNotServed: the address for metrics does not belong to this machine, or may not be used.
+        PrefectHomeTooNew: a newer Prefect has used the server's folder.
         PrefectServerFailed: the server could not be started.
         RunnerFailed: the runner could not be started; the message names its log.
     """
@@ -187,7 +188,7 @@ def _prepare_runs(runtime: Runtime) -> None:
         reason = str(error).rstrip(".")
         raise RunnerFailed(f"Prefect's server at {url} does not answer: {reason}. Check that it runs.") from error
     except Exception as error:  # noqa: BLE001 - the runner must start anyway.
-        logger.warning("%s: %s. Restart `photojobs up` to try again", failed, error)
+        logger.warning("%s (%s); restart `photojobs up` to try again", failed, error)
         return
     if revived:
         logger.info("restarted %s that had no process", quantity(revived, "flow run"))
@@ -220,7 +221,7 @@ def _recovering_flow_runs(runtime: Runtime) -> Iterator[None]:
                     failed = "planned flow runs could not be renamed"
                     name_scheduled_runs()
             except Exception as error:  # noqa: BLE001 - the next search may find the server and database again.
-                logger.warning("%s (%s); trying again in %s s", failed, error, RECOVERY_SECONDS)
+                logger.warning("%s (%s); trying again in %g s", failed, error, RECOVERY_SECONDS)
 
     thread = threading.Thread(target=run, name="photojobs-recovery", daemon=True)
     thread.start()

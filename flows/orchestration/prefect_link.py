@@ -1,4 +1,4 @@
-"""The link of a process to Prefect's server: one client and one thread for all requests of its flow runs.
+"""The link of a process to Prefect's server: one client and one thread for the requests that no work waits for.
 
 If the server is slow or unavailable, requests wait in the background, and no job waits for them. The states of task
 runs are events, to which automations react. Prefect's own client passes each event through a queue, two threads and a
@@ -48,7 +48,7 @@ SOCKET_BATCH_SIZE = 50
 #: The most events that are kept while the server is unavailable. Later events are dropped; no work depends on events.
 MOST_KEPT = 20_000
 
-#: The shortest time between two updates of one artifact, such as a job's progress bar.
+#: The shortest time between two updates of one artifact, such as a job's progress bar. A flush does not wait for it.
 ARTIFACT_SECONDS = 1.0
 
 #: The thread of the link ends after it has had nothing to do for this long.
@@ -213,9 +213,9 @@ class PrefectLink:
         except Exception as error:  # noqa: BLE001 - the server or the database may come back.
             every = question.every_seconds
             logger.info(
-                "a request to Prefect's server or to the database failed; it is repeated in %g seconds: %s",
-                every,
+                "a request to Prefect's server or to the database failed (%s); it is repeated in %g s",
                 error,
+                every,
             )
             return
         if is_over:
@@ -320,11 +320,12 @@ class PrefectLink:
         with self._changed:
             self._failures += 1
             if may_pass(error):
-                logger.info("events could not be sent to Prefect; trying again: %s", error)
+                logger.info("requests to Prefect's server failed (%s); this process tries again", error)
                 wait_seconds = backoff_seconds(self._failures, first_seconds=0.25, longest_seconds=5.0)
                 self._events_at = time.monotonic() + wait_seconds
             else:
-                dropped = quantity(len(self._events[:BATCH_SIZE]), "event")
+                number = len(self._events[:BATCH_SIZE])
+                dropped = quantity(number, "event") if number else "nothing"
                 logger.warning("%s could not be sent to Prefect; no job is affected: %s", dropped, error)
                 del self._events[:BATCH_SIZE]
                 self._failures = 0

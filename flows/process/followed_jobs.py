@@ -48,7 +48,7 @@ class FollowedJobs:
         wakeups: wakes the executor.
         stopping: returns, for the id of a task, the event that is set when the process must stop working on the task.
             The id None stands for the standalone jobs.
-        on_followed: called before each job that this process begins to follow.
+        on_followed: called each time before this process begins to follow a job.
     """
 
     def __init__(
@@ -100,8 +100,9 @@ class FollowedJobs:
     def follow(self, job_id: int, follower: JobFollower) -> Future[Job | None]:
         """Follow a job to its end. The result of the future is the row of the job, or None if the row was removed.
 
-        The row is not final if this process stopped waiting; the job then stays in the queue. The handler runs in the
-        context variables of the caller. While the database is unavailable, the wait goes on.
+        The row is not final if this process stopped waiting before the job ended; the result is None if this process
+        had not read the row by then. The handler runs in a copy of the caller's context variables. While the database
+        is unavailable, the wait goes on.
         """
         with self._lock:
             job = self._announced.pop(job_id, None)
@@ -132,8 +133,8 @@ class FollowedJobs:
     def abandon(self, task_id: str | None) -> None:
         """Stop waiting for the jobs of a task, or for the standalone jobs if `task_id` is None.
 
-        The caller must have set the event that `stopping` returns for the task. The jobs stay queued, and no longer
-        keep jobs of lower ranks from being claimed.
+        The caller must have set the event that `stopping` returns for the task. The rows of the jobs do not change, and
+        the jobs no longer keep jobs of lower ranks from being claimed.
         """
         with self._lock:
             job_ids = [job_id for job_id in self._waiting if self._is_of(task_id, job_id)]
@@ -175,10 +176,11 @@ class FollowedJobs:
         return Exchanged(ended=exchanged.ended, claimed=tuple(claimed))
 
     def seconds_to_wait(self, *, has_room: bool) -> float:
-        """Read the rows of new jobs and, every `poll_seconds`, the states of all jobs.
+        """Read the rows of new jobs. Every `poll_seconds`, and when a delayed job is due, read the states of all jobs.
 
         Returns:
-            The seconds until the next read is due.
+            The seconds until the next read is due. 0 if there were new jobs, because they can be claimed now; infinite
+            after an unexpected error.
         """
         with self._lock:
             new = [job_id for job_id, waiters in self._waiting.items() if waiters[0].job is None]
@@ -272,10 +274,10 @@ class FollowedJobs:
         except StorageError as error:
             # These rows get no more heartbeats, so they soon stop holding back other jobs.
             logger.warning(
-                "the heartbeats of jobs %s, for which this process no longer waits, could not be removed (%s); they "
-                "expire within seconds",
-                ", ".join(map(str, job_ids)),
+                "the heartbeats of jobs for which this process no longer waits could not be removed (%s); they expire "
+                "within seconds. The ids of the jobs: %s",
                 error,
+                ", ".join(map(str, job_ids)),
             )
         for job_id in job_ids:
             self._answer(job_id)
@@ -367,7 +369,7 @@ class FollowedJobs:
         self._jobs.hand_back(claimed.id, claim_token=str(claimed.claim_token))
 
     def _keep_slots(self, free: int) -> None:
-        """Keep the next slots for the best waiting jobs of each lane, as many as there are free threads.
+        """Keep the next slots of each lane for its best waiting jobs, at most as many as there are free threads.
 
         A process without a free thread could not use a slot, so its jobs must not keep the slot from other jobs.
         """
@@ -395,9 +397,10 @@ class FollowedJobs:
             heartbeats.record_waiting(self._database, newly, worker_id=self._worker_id)
         except StorageError as error:
             logger.warning(
-                "this process could not record for which jobs it waits (%s), so jobs of lower rank may start first: %s",
-                ", ".join(map(str, sorted(awaited))),
+                "this process could not record for which jobs it waits (%s), so jobs of lower rank may start first, or "
+                "have to wait for seconds. The ids of the jobs: %s",
                 error,
+                ", ".join(map(str, sorted(awaited))) or "none",
             )
 
     def _leave(self, job_ids: Collection[int]) -> None:

@@ -33,14 +33,14 @@ TIMEOUT_GRACE_SECONDS = 1.0
 class Heartbeat:
     """Writes heartbeats from its own thread, so that a handler that computes for hours does not delay them.
 
-    The thread starts with the first job.
+    The thread starts with the first job or task.
 
     Args:
         database: the database with the jobs.
         worker_id: the id of this process.
-        interval_seconds: the time between two heartbeats of a running job. The queued jobs that this process waits
-            for, and the tasks that it follows, get one at least every five seconds.
-        waiting: returns the ids of the queued jobs that this process waits for.
+        interval_seconds: the time between two heartbeats of a running job. The queued jobs in `waiting`, and the tasks
+            that this process follows, get one at least every five seconds.
+        waiting: returns the ids of the queued jobs for which this process keeps the next slots.
     """
 
     def __init__(
@@ -185,10 +185,10 @@ class Heartbeat:
         except StorageError as error:
             # The database may come back before the jobs count as stale. Until then, each handler asks the database at
             # its checkpoints whether its claim is still valid.
-            logger.warning("heartbeats could not be written; trying again: %s", error)
+            logger.warning("heartbeats could not be written (%s); this process tries again", error)
         except Exception:
             # The thread must continue, because all jobs of this process would otherwise count as stale.
-            logger.exception("heartbeats could not be written; trying again")
+            logger.exception("heartbeats could not be written; this process tries again")
 
     def _next_interrupt_at(self) -> float:
         with self._lock:

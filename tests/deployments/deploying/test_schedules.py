@@ -73,7 +73,8 @@ def test_a_schedule_that_starts_nothing_is_named() -> None:
     assert schedules_without_effect(load_definitions(), settings) == [
         'schedules: there is no definition "maintenance_globl". Did you mean "maintenance_global"? '
         "`photojobs definitions list` shows all.",
-        "schedules: maintenance has the scope project; only global definitions can have a schedule. Remove this one.",
+        "schedules: maintenance is not global; only definitions with the scope global can have a schedule. Remove "
+        "this entry from the setting.",
     ]
 
 

@@ -95,8 +95,8 @@ def test_one_that_does_not_come_up_is_tried_again_and_leaves_nothing(
 
     assert children.running() == []
     assert caplog.messages[1:] == [
-        "the child could not be started; trying again: does not answer",
-        "the child could not be started; trying again: cannot be launched",
+        "the child could not be started (does not answer); photojobs tries again",
+        "the child could not be started (cannot be launched); photojobs tries again",
     ]
 
 
