@@ -26,8 +26,8 @@ class DeployedDefinitions:
 
     Attributes:
         definitions: the definitions by name, without those whose deployment is paused.
-        unreadable: paths of deployments whose description contains no definition, because a user edited it or an
-            older version wrote it.
+        unreadable: paths of deployments whose description contains no readable definition, because a user edited the
+            description or an older version wrote it.
     """
 
     definitions: dict[str, TaskDefinition]
@@ -42,7 +42,7 @@ def declaration(definition: TaskDefinition) -> str:
 
 
 def declared_in(description: str | None) -> TaskDefinition | None:
-    """Return the definition at the end of a deployment's description; None if the description has none."""
+    """Return the definition at the end of a deployment's description; None if there is none, or it cannot be read."""
     blocks = _DECLARATION.findall(description or "")
     try:
         return read_pinned_definition(parse_yaml(blocks[-1], source="the description")) if blocks else None

@@ -114,6 +114,7 @@ def plan_deployments(
     Raises:
         UnknownDefinition: a definition does not exist.
         MissingHandler: a step's type has no handler here.
+        InvalidDefinition: Prefect refuses a value of a definition.
         NoWorkPool: the pool does not exist, and `choice` has no type to create it.
         UnknownPoolType: Prefect does not know the type of the pool to create.
         ImageMismatch: the pool's type needs an image and none is given, or an image is given for a type without

@@ -1,7 +1,7 @@
 """Registers a deployment on Prefect's server without changing the switches that users set there.
 
-A paused deployment stays paused, an inactive schedule stays inactive, and a schedule that was added on the server
-stays. Prefect's own registration resumes every deployment, and replaces all schedules if one has no slug.
+A deployment that a user paused stays paused, an inactive schedule stays inactive, and a schedule that was added on
+the server stays. Prefect's own registration resumes every deployment, and replaces all schedules if one has no slug.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def begin_registration(client: SyncPrefectClient, deployment: RunnerDeployment) 
 
 
 def finish_registration(client: SyncPrefectClient, registration: Registration, deployment_id: UUID) -> None:
-    """Update the declared schedules of a deployment that was just applied, and plan its runs."""
+    """Update the declared schedules of a deployment that was just applied, and plan its runs unless it is paused."""
     known = registration.known
     if known is None:
         is_paused, is_scheduled = False, bool(registration.declared)

@@ -1,7 +1,7 @@
 """Creates the empty database of a Prefect server from SQL, at once; Prefect's 150 migrations would take seconds.
 
 The SQL has the schema of the oldest supported Prefect; a newer Prefect migrates it. When the oldest supported version
-changes, renew `empty_database.sql` with `python -m deployments.embedded_server.empty_database`.
+changes, install it, and renew `empty_database.sql` with `python -m deployments.embedded_server.empty_database`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SQL = Path(__file__).with_name("empty_database.sql")
 def database_is_elsewhere() -> bool:
     """Return whether the environment has a setting of the database of Prefect's server.
 
-    The database may then not be the file in the home of the server.
+    If so, the database may be another one than the file in the server's home.
     """
     return any(name.startswith("PREFECT_") and "DATABASE" in name and os.environ[name] for name in os.environ)
 

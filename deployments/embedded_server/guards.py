@@ -21,7 +21,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 class OwnPagesOnly:
     """ASGI middleware that refuses requests with a foreign Host header and requests of foreign origins.
 
-    A foreign Host header means that the name of a foreign page was made to point to this machine (DNS rebinding).
+    A foreign Host header may mean that the name of a foreign page was made to point to this machine (DNS rebinding).
 
     Args:
         app: the guarded application.

@@ -69,8 +69,9 @@ class RunHistory:
     def of(cls, home: Path) -> RunHistory | None:
         """Return the history of the server with this home; its database is created if it is missing.
 
-        Return None if tasks must run through Prefect: another database is configured, Prefect's tables have an
-        unknown form, or an automation or a concurrency limit of a tag must act while a task runs.
+        Return None if tasks must run through Prefect: another database is configured, the database cannot be read,
+        Prefect's tables have an unknown form, or an automation or a concurrency limit of a tag must act while a task
+        runs.
         """
         if database_is_elsewhere():
             return None
@@ -160,7 +161,7 @@ def _flow_id(connection: sqlite3.Connection, name: str) -> str:
 
 
 def _write_task_run(connection: sqlite3.Connection, job: Job, flow_run_id: str) -> None:
-    # Words of other programs count as completed, as in `flows.orchestration.job_task`.
+    # A status that another program invented counts as completed, as in `flows.orchestration.job_task`.
     ending = _ENDINGS.get(job.status, "Completed")
     _write_run(
         connection,

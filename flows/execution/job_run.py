@@ -68,7 +68,8 @@ def run_claimed_job(
         job: the job's row as the claim returned it, with its `claim_token`.
         runtime: the runtime of this process.
         stopping: once set, the handler stops at its next checkpoint and the job goes back to the queue.
-        on_progress: called with `done` and `total` after progress was written.
+        on_progress: called with `done` and `total` after each write of the progress, and once before the first write if
+            the handler takes long to report progress.
         write_end: a function that writes the end of the job; by default `JobsRepository.end`.
 
     Raises:

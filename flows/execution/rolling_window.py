@@ -1,7 +1,7 @@
 """Follows the jobs of a run in a rolling window: whenever some jobs end, the run follows the next jobs.
 
 To follow a job is to wait for its end, in whichever process it runs. A run is a flow run, or a run without Prefect. The
-setting `window_size` limits how many jobs of a step a run follows.
+setting `window_size` limits how many jobs a run follows at a time.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ AnyFuture = TypeVar("AnyFuture", bound=Future)
 class Source(ABC, Generic[AnyFuture]):
     """Provides the jobs that a run follows, and begins to follow them."""
 
-    #: The longest time between two searches for new jobs. There may be room for new jobs although no followed job has
-    #: ended, because followed jobs that cannot begin now do not count.
+    #: The longest time between two checks for room for new jobs. Room may appear although no followed job has ended: a
+    #: followed job that becomes unable to begin takes no room.
     look_seconds: ClassVar[float] = 0.5
 
     @abstractmethod
@@ -66,8 +66,8 @@ class RollingWindow(Generic[AnyFuture]):
 
     Args:
         all_followed: the followed jobs of the process. The window passes the rows of new jobs to it in advance.
-        size: the number of jobs to follow at a time. A job that cannot begin now in this
-            process is not counted.
+        size: how many jobs to follow at a time, without those that cannot begin in this process now. With those, the
+            limit is `MOST_FOLLOWED`.
     """
 
     def __init__(self, all_followed: FollowedJobs, *, size: int) -> None:
@@ -84,12 +84,12 @@ class RollingWindow(Generic[AnyFuture]):
         return self._followed
 
     def follow(self, source: Source[AnyFuture]) -> None:
-        """Follow the jobs of a source until it returns no more jobs and all have ended."""
+        """Follow the jobs of a source until it has no more jobs, or is stopped, and all followed jobs have ended."""
         while True:
             self._changed.clear()
             source.note_ended(self._take_ended())
             room = min(self._size + source.not_ready(), MOST_FOLLOWED) - len(self._followed)
-            # A read waits until there is room for several jobs, because each read also reads the followed jobs again.
+            # A read waits until a quarter of the window is free, because each read also reads the followed jobs again.
             if 4 * room >= self._size and not source.is_stopped():
                 found = source.read(room, self._followed)
                 self._begin([job for job in found if job.id not in self._followed][:room], source)
@@ -165,7 +165,7 @@ class StepSource(Source[AnyFuture]):
         self._read_again_at = 0.0
 
     def read(self, room: int, followed: Mapping[int, AnyFuture]) -> Sequence[Job]:
-        """Return the next jobs, in the order of their ids; none while all jobs of the step are followed."""
+        """Return the next jobs in the order of their ids; none while all jobs of the step are known to be followed."""
         if followed and time.monotonic() < self._read_again_at:
             return ()
         tasks = TasksRepository(self._runtime.database)

@@ -1,6 +1,6 @@
 """Cancels or pauses a task that this process runs.
 
-The handlers of this process stop at once, without waiting for a heartbeat. `cancel_task_row` in
+The handlers of this process stop at their next checkpoint, without waiting for a heartbeat. `cancel_task_row` in
 `storage.lifecycle.state_machine` decides what canceling a task does to its jobs, and `storage.queue.pauses` what a
 pause does.
 """

@@ -25,7 +25,10 @@ from storage.records import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainSummary:
-    """Counts runs of jobs by the status of the job after the run. A job that will be repeated counts as `queued`."""
+    """Counts runs of jobs by the status of the job after the run.
+
+    A job that will be repeated counts as `queued`, and a job whose row no longer exists as `removed`.
+    """
 
     ended: dict[str, int]
 

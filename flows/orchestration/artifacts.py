@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: A job gets a progress bar after it has run for this long. Bars of short jobs would only fill the page.
 LONG_JOB_SECONDS = 2.0
 
-#: How long an ending flow run waits until its artifacts are sent.
+#: The longest time for which an ending flow run waits until its artifacts and events are sent.
 FLUSH_SECONDS = 10.0
 
 
@@ -82,7 +82,7 @@ class ProgressBar:
         self._artifact: _Artifact | None = None
 
     def show(self, done: int, total: int | None) -> None:
-        """Show the progress of the job. Of several calls within a second, only the last one is shown."""
+        """Show the progress of the job, at most once a second; nothing if the total is unknown or 0."""
         if not total or time.monotonic() - self._began_at < LONG_JOB_SECONDS:
             return
         key = _key("progress", self._job.type, str(self._job.id))
@@ -107,7 +107,7 @@ def publish_plan(plan: Plan) -> None:
 
 
 def await_publication() -> None:
-    """Wait until all artifacts and events are sent, or for `FLUSH_SECONDS`: the server may be unavailable."""
+    """Wait until all artifacts and events are sent, at most `FLUSH_SECONDS`, because the server may be unavailable."""
     link.flush(FLUSH_SECONDS)
 
 

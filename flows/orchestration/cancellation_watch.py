@@ -5,7 +5,7 @@ every paused run, Prefect only changes the state: without this watch, the work w
 `flows.execution.task_stops`, which cancels or pauses the task.
 
 If Prefect ends the process, `cancel_with_flow_run` in `flows.orchestration.task_flow` cancels the task. If no process
-runs the flow run, `end_canceled_runs` in `deployments.serving.canceled_runs` cancels it.
+runs the flow run, `end_canceled_runs` in `deployments.serving.canceled_runs` ends the flow run and its task.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class CancellationWatch:
 
     Args:
         flow_run_id: the id of the run; None outside of a flow run, which disables the watch.
-        cancel: called in the watching thread when the run was canceled. If it raises, the error is logged, and it is
-            called again after `WATCH_SECONDS`.
+        cancel: called in the watching thread when the run was canceled. If `cancel` raises an error, the error is
+            logged, and `cancel` is called again after `WATCH_SECONDS`.
         pause: called in the same way when the run was paused. Its argument is True if this process must end: a
             suspended run of a deployment is resumed in another process.
         resume: called when a paused run goes on in this process.

@@ -16,7 +16,7 @@ from flows.errors import ClusterFailed, MissingDask
 from storage.settings import Settings
 from task_definitions.wording import quantity
 
-#: How many jobs a Dask worker follows at a time. The setting `concurrency` limits how many of them run.
+#: How many jobs each worker of a new cluster follows at a time. The setting `concurrency` limits how many of them run.
 DASK_THREADS = 128
 
 

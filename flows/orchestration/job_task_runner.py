@@ -1,7 +1,7 @@
 """The task runner of our flows: a waiting task run takes no thread, and states are sent to Prefect in batches.
 
 Prefect's own task engine runs all other tasks, and the task runs that `JobTaskRunner.submit` leaves to it. This runner
-and the engine write the same log lines and states for a run, so the texts here are copies of Prefect's texts.
+writes the log lines and states of a run with copies of the engine's texts; only the texts about another attempt differ.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The supervision of flow-run processes: they stop when `photojobs up` asks them to, or when `photojobs up` has died.
 
 `up` passes the name of its folder to the processes that it starts, in the environment. A flow-run process creates a
-file in the folder, with the process id as the file name, and keeps the file locked while it runs. The process regularly
-checks whether its parent process is alive, and whether `up` asks it to stop. The setting `drain_seconds` limits the
-time for their end.
+file in the folder, named after its process id, and keeps the file locked while it runs. The process regularly checks
+whether its parent process is alive, and whether `up` asks it to stop. The setting `drain_seconds` limits how long the
+process may take to end.
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ def _interrupted_at_once(task_id: str) -> Iterator[None]:
 
 
 def task_of(flow_run: FlowRun, tasks: TasksRepository) -> Task | None:
-    """Return the task that a flow run follows; None if it has written none yet, or names a task of another tenant."""
+    """Return the task of a flow run; None if the run has written no task yet, or names a task of another tenant."""
     task = tasks.get_by_id(str(flow_run.parameters.get("task_id") or flow_run.id))
     is_own = task is not None and task.tenant_id == flow_run.parameters.get("tenant_id", DEFAULT_TENANT)
     return task if is_own else None

@@ -55,9 +55,9 @@ class Source(Protocol):
         """
 
     def seconds_to_wait(self, *, has_room: bool) -> float:
-        """Return the seconds until the next delayed job is due; infinite if no delayed job is known.
+        """Return the longest time for which the executor may wait for a wakeup; infinite if there is no limit.
 
-        The executor waits no longer than this for a wakeup, because a job that becomes due sends no wakeup.
+        The limit is needed for delayed jobs, because a job that becomes due sends no wakeup.
 
         Args:
             has_room: whether a thread is free for another job.

@@ -1,7 +1,7 @@
 """The claim of an executor on the job that it runs: its token, whether it was lost, and its deadline.
 
 `flows.process.heartbeat_thread` finds out that a claim is lost, for example because the task was canceled, at the next
-heartbeat. In the process that cancels, `flows.execution.task_stops` marks it at once.
+heartbeat. In the process that cancels, `flows.execution.task_stops` marks the claim as lost at once.
 """
 
 from __future__ import annotations

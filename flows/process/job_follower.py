@@ -15,7 +15,7 @@ from storage.records import Job
 
 
 class JobFollower(ABC):
-    """Runs a followed job when the job gets a slot. Its methods are also called for other changes of the job."""
+    """Runs a followed job when the job gets a slot, and is notified of other changes of the job."""
 
     def refuses(self) -> bool:
         """Return whether this follower must not run the job.

@@ -1,4 +1,4 @@
-"""The events of tasks, jobs and items: when they are sent to the listeners, and what they contain.
+"""The events of tasks, jobs and items: what they contain, and the listeners that get them.
 
 Events only inform; the state is in the database tables. The listener in `flows.orchestration.prefect_events` sends
 events to Prefect.
@@ -26,7 +26,7 @@ class Event:
         name: the kind of event, for example `photojobs.job.completed`.
         subject: the id of the task or job in Prefect's form, for example `photojobs.job.12`.
         label: the name of the task or job for readers.
-        related: the ids of related objects by role: `task`, `tenant`, `project` or `flow-run`.
+        related: the ids of related objects by role: `task`, `tenant` or `project`.
         payload: further details, as JSON values.
     """
 
@@ -42,7 +42,7 @@ EventListener = Callable[[Event], None]
 
 
 class Events:
-    """The listeners of a process, and one method for each kind of event, which notifies all of them."""
+    """The listeners of a process, and the methods that notify all listeners of an event."""
 
     def __init__(self) -> None:
         self._listeners: list[EventListener] = []
@@ -67,7 +67,7 @@ class Events:
     def job_ended(self, job: Job) -> None:
         """Notify the listeners that an attempt at a job has ended.
 
-        The event has the status in the job's row, or `retrying` if another attempt follows.
+        The event has the status in the job's row, or `retrying` if the job is queued again.
         """
         state = "retrying" if job.status == "queued" else job.status
         self._emit_for_job(job, state, error=job.error_message, counts=job.report.get("counts", {}))

@@ -85,7 +85,7 @@ class Spans(Tracing):
 
     @contextmanager
     def job(self, job: Job) -> Iterator[JobSpan]:
-        """Create the span of a job as a child of its step's span. It is the current span while the block runs."""
+        """Create the span of a job. If the job has a task, the span of its step is the parent."""
         context = Context()
         if job.task_id is not None:
             context = self._below(job.task_id, f"step {job.step_index} {job.type}")
@@ -95,7 +95,7 @@ class Spans(Tracing):
             yield _JobSpan(span)
 
     def task_ended(self, summary: TaskSummary) -> None:
-        """Create the spans of a task and its steps."""
+        """Create the spans of a task and of its steps that began and ended."""
         task = summary.task
         about = {
             "photojobs.task.id": task.id,

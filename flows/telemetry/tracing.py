@@ -14,7 +14,7 @@ from flows.telemetry.span_makers import Tracing
 
 logger = logging.getLogger("photojobs.tracing")
 
-#: OpenTelemetry's environment variables for exporters. Setting one of them requests spans.
+#: OpenTelemetry's environment variables for exporters. One of them with another value than `none` requests spans.
 EXPORTER_VARIABLES = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
