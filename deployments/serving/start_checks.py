@@ -3,10 +3,10 @@
 Every user with the server's password can change a deployment. A changed entrypoint, or steps that "pull" code, would
 run foreign programs on this machine. Workers of a work pool do not make these checks.
 
-The flow of a scheduled run also refuses a second task of the same definition and tenant (`storage.queue.new_tasks`), but
-only after its process has started.
-If runs take longer than the interval of their schedule, there would be more and more such processes. Prefect's concurrency limit does
-not fit: it counts all runs of a deployment, and a deployment has one schedule for each tenant.
+The flow of a scheduled run also refuses a second task of the same definition and tenant (`storage.queue.new_tasks`),
+but only after its process has started. If runs take longer than the interval of their schedule, there would be more and
+more such processes. Prefect's concurrency limit does not fit: it counts all runs of a deployment, and a deployment has
+one schedule for each tenant.
 """
 
 from __future__ import annotations
