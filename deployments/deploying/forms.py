@@ -1,7 +1,7 @@
 """Builds the form of a deployment in Prefect's UI: the fields with their titles, descriptions and choices.
 
-A form is the JSON schema of the flow's parameters, by which Prefect's server validates every new flow run. The choices
-do not restrict programs, which can still give ids and names.
+A form is the JSON schema of the flow's parameters, by which Prefect's server validates each new run of the deployment.
+The choices do not restrict programs, which can still give ids and names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Restricts the embedded server to requests for its own names and from its own pages.
 
-Other sites cannot show its pages in frames. The password and the tokens against forged requests are settings of
-Prefect, which `deployments.server.prefect_server` sets. The setting `server_hosts` has further names.
+Other sites cannot show the server's pages in frames. The password and the tokens against forged requests are settings
+of Prefect, which `deployments.server.prefect_server` sets. The setting `server_hosts` has further names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The page for the link that `photojobs up` prints: it stores the password in the browser, and opens Prefect's pages.
 
-The password is in the link's fragment, which a browser never sends to a server. The page stores it as Prefect's pages
-do after a user has typed it into their prompt.
+The password is in the link's fragment, which a browser never sends to a server. The page stores the password as
+Prefect's pages do after a user has typed it into their prompt.
 """
 
 from __future__ import annotations

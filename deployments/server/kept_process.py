@@ -30,7 +30,7 @@ class KeptProcess:
     Attributes:
         name: the process's name in messages, such as "Prefect's server".
         launch: starts the process; a thread calls this again after the process ended.
-        is_ready: returns whether the process can be used. It is called until then, at most for `START_SECONDS`.
+        is_ready: returns whether the process can be used; called until it returns True, at most for `START_SECONDS`.
         failed: the class of the error if the process does not become ready.
         stop: ends the process, which may have ended already.
         log_path: where the process writes its log, for messages.

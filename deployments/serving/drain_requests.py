@@ -37,7 +37,7 @@ _UNFINISHED = (
 class DrainRequests:
     """Requests runs of Drain Queue, and logs once why standalone jobs wait.
 
-    A canceled run delays the next one only until the program is restarted.
+    A canceled run delays the next one only until `photojobs up` is restarted.
     """
 
     def __init__(self, database: Database) -> None:

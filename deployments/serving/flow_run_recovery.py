@@ -183,7 +183,7 @@ class FlowRunRecovery:
         return False
 
     def _continue_in_new_run(self, client: SyncPrefectClient, task: Task, dead: FlowRun | None) -> bool:
-        """Request another flow run for a task, and show its dead one as `Crashed`; return True if a flow run starts."""
+        """Request another flow run for a task, and show `dead` as `Crashed`; return True if a flow run starts."""
         flow_run_id = None if task.type in self._refused else request_flow_run(task)
         if flow_run_id is None:
             self._refused.add(task.type)

@@ -49,7 +49,7 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
     Jobs of this process are rescued, too, if the process never got the answer to their claim, or could not store their
     end.
 
-    A rescued job returns to the queue, or fails if this was its last attempt. A job whose claim was never answered
+    A rescued job returns to the queue, or fails if no attempt is left. A job whose claim was never answered
     always returns to the queue.
 
     All other jobs are rescued only if two checks, more than one heartbeat interval apart, find no recent heartbeat. One
@@ -90,8 +90,8 @@ def sweep(runtime: Runtime, *, stopped: threading.Event | None = None) -> Swept:
         )
     for job_id in rescued.failed:
         logger.warning(
-            "job %d: the process that ran the job sent no heartbeat and has probably died; this was the last "
-            "attempt, so the job failed; `photojobs jobs retry %d` queues it again",
+            "job %d: the process that ran the job sent no heartbeat and has probably died; no attempt was "
+            "left, so the job failed; `photojobs jobs retry %d` queues it again",
             job_id,
             job_id,
             extra={"job_id": job_id},
@@ -117,7 +117,7 @@ def _give_up(claim: JobClaim, reason: str, runtime: Runtime) -> Rescued:
         became = (
             "the job is queued again"
             if given_up.requeued
-            else f"this was the last attempt, so the job failed; `photojobs jobs retry {claim.job.id}` queues it again"
+            else f"no attempt was left, so the job failed; `photojobs jobs retry {claim.job.id}` queues it again"
         )
         logger.warning(
             "job %d: the end of the attempt could not be stored (%s); %s",

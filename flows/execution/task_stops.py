@@ -1,7 +1,7 @@
 """Cancels or pauses a task that this process runs.
 
-The handlers of this process stop at their next checkpoint, without waiting for a heartbeat. `cancel_task_row` in
-`storage.lifecycle.state_machine` decides what canceling a task does to its jobs, and `storage.queue.pauses` what a
+The task's handlers in this process stop at their next checkpoint, without waiting for a heartbeat. `cancel_task_row`
+in `storage.lifecycle.state_machine` decides what canceling a task does to its jobs, and `storage.queue.pauses` what a
 pause does.
 """
 

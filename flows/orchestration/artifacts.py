@@ -92,7 +92,7 @@ class ProgressBar:
 
 
 def publish_step(database: Database, task: Task, step_index: int) -> None:
-    """Publish a report of a step as a Markdown artifact of the flow run. Without a Prefect server this does nothing."""
+    """Publish the report of a step as a Markdown artifact of the flow run, if Prefect's server is available."""
     for summary in summarize_step(database, task.id, step_index):
         _Artifact("markdown", _key(summary.type)).show(
             f"{task.id} {step_index} {summary.type} {summary.priority}",
@@ -102,7 +102,7 @@ def publish_step(database: Database, task: Task, step_index: int) -> None:
 
 
 def publish_plan(plan: Plan) -> None:
-    """Publish a plan as a Markdown artifact of the flow run. Without a Prefect server this does nothing."""
+    """Publish a plan as a Markdown artifact of the flow run, if Prefect's server is available."""
     _Artifact("markdown", _key("plan", plan.type)).show(f"plan {plan.type}", plan_markdown(plan), f"Plan: {plan.label}")
 
 

@@ -158,7 +158,7 @@ def _flow_function(definition: TaskDefinition) -> Callable[..., State[Any]]:
         watch_supervisor(end_within_seconds=settings.drain_seconds)
         try:
             checked = checked_parameters(model, given)
-            # The database may be restarted when a scheduled run begins.
+            # The database may be unavailable at the time of a scheduled run, for example because it is restarted.
             runtime = retry_while_unavailable(Runtime.current, give_up_seconds=settings.stale_seconds)
             return _run(definition, checked, runtime)
         except PhotojobsError as error:

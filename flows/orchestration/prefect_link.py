@@ -1,4 +1,4 @@
-"""The link of a process to Prefect's server: one client and one thread for the requests that no work waits for.
+"""The link of a process to Prefect's server: one client and one thread for all requests in the background.
 
 If the server is slow or unavailable, requests wait in the background, and no job waits for them. The states of task
 runs are events, to which automations react. Prefect's own client passes each event through a queue, two threads and a

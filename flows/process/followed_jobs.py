@@ -169,7 +169,7 @@ class FollowedJobs:
             if ended:
                 raise
             # The error is not raised, because it would end the executor, and no waiting job of this process would run.
-            logger.exception("the waiting jobs of this process could not be claimed; trying again")
+            logger.exception("the waiting jobs of this process could not be claimed; this process tries again")
             return Exchanged(ended=(), claimed=())
         claimed = [job for job in exchanged.claimed if self._takes(job)]
         self._keep_slots(limit - len(claimed))
@@ -193,7 +193,7 @@ class FollowedJobs:
             raise
         except Exception:
             # The error is not raised, because it would end the executor, and no waiting job of this process would run.
-            logger.exception("the states of the jobs that this process waits for could not be read; trying again")
+            logger.exception("the states of the jobs that this process waits for could not be read; it tries again")
             return math.inf
         return 0.0 if new else max(0.0, self._next_look_at() - time.monotonic())
 
@@ -397,8 +397,8 @@ class FollowedJobs:
             heartbeats.record_waiting(self._database, newly, worker_id=self._worker_id)
         except StorageError as error:
             logger.warning(
-                "this process could not record for which jobs it waits (%s), so jobs of lower rank may start first, or "
-                "have to wait for seconds. The ids of the jobs: %s",
+                "this process could not record for which jobs it waits (%s), so other jobs may start before them. The "
+                "ids of the awaited jobs: %s",
                 error,
                 ", ".join(map(str, sorted(awaited))) or "none",
             )

@@ -112,6 +112,9 @@ class JobClaim:
         Args:
             call: a function that reads or writes in its own transaction. Running it twice must be harmless.
             stopping_seconds: how long the call is still repeated after the process was asked to end.
+
+        Raises:
+            DatabaseFault: the call did not succeed before that.
         """
         stopping_since: list[float] = []
 

@@ -20,7 +20,7 @@ class JobFollower(ABC):
     def refuses(self) -> bool:
         """Return whether this follower must not run the job.
 
-        The job then goes back to the queue, and this process no longer follows it.
+        If so, the job goes back to the queue, and this process no longer follows the job.
         """
         return False
 

@@ -1,6 +1,6 @@
 """The fields of a log line that name its job or task: `logger.warning(…, extra=about_job(job))`.
 
-Lines without such fields are about the job that their thread runs.
+A line without such fields gets the fields of the job that its thread runs.
 """
 
 from __future__ import annotations
