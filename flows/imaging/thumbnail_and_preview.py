@@ -1,7 +1,7 @@
 """Makes the thumbnail and the preview of an original by decoding it once. If one cannot be made, neither is written.
 
 `inspect_image` predicts from the header of an original whether its derivatives can be made.
-`flows.steps.targets.photo_files` decides from which file of a photo they are made, and
+`SOURCE_ORDER` in `storage.library.naming.kinds` decides from which file of a photo they are made, and
 `flows.steps.images.derivative_steps` decides when.
 """
 

@@ -1,8 +1,8 @@
 """Compares one part of a project's rows with the file names that may belong to them.
 
-A file belongs to the photo with exactly its base name. If there is no such photo, it belongs to a photo whose name
+An image belongs to the photo with exactly its base name. If there is no such photo, it belongs to a photo whose name
 differs only in case or Unicode form. `find_files` in `flows.steps.targets.photo_files` applies the same rule to the
-photos of a job.
+photos of a job, and also finds their companions.
 """
 
 from collections.abc import Callable, Iterable, Iterator

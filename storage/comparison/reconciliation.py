@@ -1,7 +1,7 @@
 """Compares one project's files with its rows, by one listing of the folder and one query, in limited memory.
 
-This module neither accesses the library nor changes rows. `storage.comparison.part_comparison` decides to which photo a
-file belongs.
+This module neither accesses the library nor changes rows. `storage.comparison.part_comparison` decides which image
+belongs to which row. `unaccepted_names` decides which other files belong to no photo.
 """
 
 from collections.abc import Callable, Iterator, Sequence

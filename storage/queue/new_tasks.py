@@ -163,6 +163,7 @@ def _started(connection: Connection, task: Task) -> WrittenTask:
 
 
 def _check_undone(connection: Connection, payload: Mapping[str, Any], tenant_id: str) -> None:
+    # `flows.undoing.task_to_undo` makes the same check when the undo runs.
     task_id = payload.get(UNDO)
     if not isinstance(task_id, str) or not task_id:
         raise InvalidValue("payload", f'names no task to undo; give its id, as in {{"{UNDO}": "<task id>"}}')

@@ -1,6 +1,7 @@
-"""Matches new files ("arrivals") with photos whose files are missing, without reading the disk.
+"""Decides which new file ("arrival") is which photo, if several files or photos have the same contents.
 
-`flows.steps.following.arrivals` decides what becomes of files that match no photo.
+`flows.steps.following.arrivals` finds the candidates by size and contents, and decides what becomes of other files. This
+module does not read the disk.
 """
 
 from collections.abc import Collection, Mapping, Sequence

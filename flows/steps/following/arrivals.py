@@ -29,6 +29,7 @@ from storage.library.naming.kinds import SOURCE_ORDER
 from storage.library.paths import ProjectFolder
 from storage.photos.original_search import KnownOriginal, count_known_photos, originals_of_sizes, projects_of_sizes
 from storage.photos.photos import PhotosRepository
+from storage.queue.lanes import PRIORITY_LANE_FROM
 from storage.records import Project
 
 #: Largest number of arrivals in memory. Further arrivals wait for the next run.
@@ -279,7 +280,7 @@ def _add_new(ctx: StepContext, project: Project, names: Sequence[NewName]) -> No
             }
             for new in fresh
         )
-        ctx.enqueue("upload_postprocess", photo_ids=ids, priority=90, connection=connection)
+        ctx.enqueue("upload_postprocess", photo_ids=ids, priority=PRIORITY_LANE_FROM, connection=connection)
         ctx.journal_added(connection, project, dict(zip(ids, (new.name for new in fresh), strict=True)))
     for new in fresh:
         ctx.report.count("added", example=new.name)

@@ -2,7 +2,7 @@
 
 `_DerivativeWork` decides for one photo which derivatives are made again. For a whole project,
 `storage.comparison.derivative_scan` decides which are outdated; the step `derivative_validation` uses it.
-`flows.steps.targets.photo_files` decides from which file of a photo they are made.
+`SOURCE_ORDER` in `storage.library.naming.kinds` decides from which file of a photo they are made.
 """
 
 import os

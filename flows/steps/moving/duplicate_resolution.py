@@ -39,6 +39,7 @@ from storage.photos.duplicate_names import DuplicateNames
 from storage.photos.photo_moves import move_rows
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
+from storage.queue.lanes import PRIORITY_LANE_FROM
 from storage.records import Photo, Project
 
 #: Largest number of photos whose files are searched for in one scan of their folder.
@@ -223,7 +224,7 @@ class _Renamings(PhotoFilesChange[_Renaming]):
         moved = [moved_photo(photo, group.name, group) for group in self.done for photo in group.photos]
         move_rows(connection, moved, project_id=self.groups[0].photos[0].project_id, now=self.ctx.now())
         ids = [photo.id for photo in moved]
-        self.ctx.enqueue("upload_postprocess", photo_ids=ids, priority=90, connection=connection)
+        self.ctx.enqueue("upload_postprocess", photo_ids=ids, priority=PRIORITY_LANE_FROM, connection=connection)
 
     def report(self) -> None:
         for group in self.done:
