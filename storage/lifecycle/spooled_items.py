@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from storage.batches import batched
 from storage.errors import InvalidValue
+from storage.lifecycle.job_items import item_values
 
 #: The number of items that are written to the temporary file, or read from it, at once.
 _BATCH_SIZE = 5_000
@@ -46,10 +47,11 @@ ReadItems = Sequence[Mapping[str, Any]] | SpooledItems
 def read_items(items: Iterable[Mapping[str, Any]], *, limit: int | None = None) -> Iterator[ReadItems]:
     """Read all items, and give them to the block: a list or tuple as it is, other items in a file without a name.
 
-    Of other items than a list or tuple, only the first `limit` are read.
+    `limit` is the maximum number of items that are read; a list or tuple is never cut.
 
     Raises:
-        InvalidValue: `items` cannot be read one after another.
+        InvalidValue: `items` cannot be read one after another, or an item cannot be written to the file and is not
+            valid.
     """
     if isinstance(items, list | tuple):
         yield items
@@ -63,6 +65,12 @@ def read_items(items: Iterable[Mapping[str, Any]], *, limit: int | None = None) 
         for batch in batched(iterator, _BATCH_SIZE):
             # Some kinds of mappings cannot be pickled.
             plain = [dict(item) if type(item) is not dict and isinstance(item, Mapping) else item for item in batch]
-            pickle.dump(plain, file, protocol=pickle.HIGHEST_PROTOCOL)
+            try:
+                pickle.dump(plain, file, protocol=pickle.HIGHEST_PROTOCOL)
+            except (pickle.PicklingError, TypeError, AttributeError):
+                # The error should name the item, as it does for an item of a list.
+                for index, item in enumerate(batch, start=count):
+                    item_values(item, index)
+                raise
             count += len(batch)
         yield SpooledItems(file, count)

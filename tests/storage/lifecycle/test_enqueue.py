@@ -158,12 +158,17 @@ def test_a_bad_item_among_thousands_leaves_nothing_behind(jobs: JobsRepository) 
         {"filename": ""},
         {"filename": "a", "status": "gone"},
         {"filename": "a", "status": ["done"]},
+        {"filename": "a", "message": lambda: "cannot be pickled"},
         7,
+        lambda: "cannot be pickled",
     ],
 )
-def test_an_item_that_cannot_be_one_is_refused_by_its_place(jobs: JobsRepository, item: Any) -> None:
+@pytest.mark.parametrize("kind", [list, iter])
+def test_an_item_that_cannot_be_one_is_refused_by_its_place(
+    jobs: JobsRepository, item: Any, kind: Callable[[list[Any]], Any]
+) -> None:
     with pytest.raises(InvalidValue, match=r"items\[1\]"):
-        jobs.enqueue_with_items(tenant_id="tenant", type="x", items=[{"filename": "good"}, item])
+        jobs.enqueue_with_items(tenant_id="tenant", type="x", items=kind([{"filename": "good"}, item]))
     assert jobs.list_by_tenant("tenant") == []
 
 
