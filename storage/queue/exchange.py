@@ -1,9 +1,9 @@
 """Ends jobs and claims the best queued jobs, if possible in one transaction.
 
-Ending a job locks no task. After the commit, a query finds the tasks whose step has no unfinished job left. Each of
-these tasks is settled in its own transaction: it goes to its next step, or ends. If two jobs end at the same moment,
-at least the later query sees both ends. If a process dies between the end and the settling, the next sweep settles the
-task. A sweep is a check that each worker repeats every few seconds.
+Ending a job locks no task. After the commit, a query finds the tasks whose current step has no unfinished job left.
+Each of these tasks is settled in its own transaction: it goes to its next step, or ends. If two jobs end at the same
+moment, at least the later query sees both ends. If a process dies between the end and the settling, the next sweep
+settles the task. A sweep is a check that each process that runs jobs repeats every few seconds.
 
 `storage.queue.exchange_statements` decides which queued job is the best, and `storage.queue.claims` in lanes with aging
 or fairness.
@@ -71,7 +71,7 @@ class Wanted:
             aging and fairness of the lanes apply. If None, `bounds` applies.
         bounds: the lowest and the highest priority, both inclusive, regardless of lanes.
         tenant_id: claim only jobs of this tenant; None for all tenants.
-        job_ids: claim only these jobs, for which the executor waits; None for any. They compete with the jobs for which
+        job_ids: claim only these jobs of `lanes`, for which the executor waits; None for any. They compete with the jobs for which
             other live processes wait: with N free slots in a lane, the best N jobs of both groups get a slot. The list
             may be empty; `tenant_id` does not apply to it.
     """
@@ -84,9 +84,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanged:
-    """The result of an exchange: the jobs that it ended, and the jobs that it claimed, best first.
+    """The result of an exchange: the jobs that it ended, and the jobs that it claimed.
 
-    Jobs that had ended before, and jobs with another claim token, are not in `ended`.
+    Jobs that had ended before, and jobs with another claim token, are not in `ended`. In `claimed`, the jobs that one
+    transaction claimed are sorted, best first.
     """
 
     ended: tuple[Job, ...]
@@ -123,7 +124,7 @@ def exchange(
     checked again. Inside the caller's transaction, `ended` must be empty.
 
     Raises:
-        UnknownLane: a lane in `wanted` does not exist. No job was claimed.
+        UnknownLane: a lane in `wanted` does not exist. No job was claimed, but the jobs in `ended` have ended.
     """
     claimant = Claimant(worker_id=worker_id, now=access.clock())
     found = _one_round(access, claimant, wanted, limit, ended)
@@ -145,12 +146,13 @@ def exchange(
         if not claimed or access.database is None:
             raise
         # The caller must get the claimed jobs, which are committed, so no error is raised.
+        later = ""
+        if ended:
+            after = _in_words([end.job_id for end in ended])
+            later = f"; if a step follows {after}, `photojobs up` or a worker starts that step"
         logger.warning(
-            "jobs %s were claimed, but the database failed (%s) before the tasks of the ended jobs %s were continued; "
-            "`photojobs up` or a worker continues these tasks",
-            ", ".join(str(job.id) for job in claimed),
-            error,
-            ", ".join(str(end.job_id) for end in ended),
+            "the database failed (%s) after this process had claimed %s; no claim is lost%s",
+            *(error, _in_words([job.id for job in claimed]), later),
         )
     return Exchanged(ended=tuple(found.ended), claimed=tuple(claimed))
 
@@ -167,8 +169,8 @@ def _take_more(access: Access, claimant: Claimant, wanted: Wanted, limit: int, f
         assert wanted.lanes is not None  # noqa: S101 - the special lane is one of them.
         claimed += _take_in_special_lane(access, claimant, wanted, found.special_lane, limit - len(claimed))
         wanted = replace(wanted, lanes=wanted.lanes[wanted.lanes.index(found.special_lane) + 1 :])
-    # Nothing more can be claimed if the claim is not partial and no task is to be settled: only a settled task brings
-    # more jobs, those of its next step. `job_ids` has none of these, so a claim of given jobs is complete.
+    # Nothing more can be claimed if the claim is not partial and no task was settled: only a settled task brings more
+    # jobs, those of its next step. `job_ids` has none of these, so a claim of given jobs is complete.
     elif not found.is_partial and (not found.stuck or wanted.job_ids is not None):
         return
     if len(claimed) < limit and (wanted.lanes is None or len(wanted.lanes) > 0):
@@ -298,7 +300,10 @@ def _on_sqlite(run: Runs, claimant: Claimant, wanted: Wanted, limit: int, ended:
 
 
 def _open_lanes(run: Runs, wanted: Wanted, done: _Round) -> list[tuple[tuple[int, int], int]]:
-    """Return the bounds and the number of free slots of each lane, up to the first lane with aging or fairness."""
+    """Return the bounds and the number of free slots of each open lane, up to the first with aging or fairness.
+
+    A lane is open if it is not on hold and has a free slot. If a lane does not exist, the list is empty.
+    """
     assert wanted.lanes is not None  # noqa: S101 - the caller has checked it.
     found = run(OPEN_LANES_SQLITE, {"lanes": list(wanted.lanes)})
     done.unknown_lane = _first_unknown(wanted.lanes, [name for name, *_ in found])
@@ -330,6 +335,10 @@ def _as_given(end: End) -> dict[str, Any]:
         "error_message": None if message is None else cut(message),
         "result": None if end.result is None else encode_json(dict(end.result)),
     }
+
+
+def _in_words(job_ids: Sequence[int]) -> str:
+    return f"{'job' if len(job_ids) == 1 else 'jobs'} {', '.join(map(str, job_ids))}"
 
 
 def _first_unknown(wanted: Sequence[str], known: Sequence[str]) -> str | None:

@@ -288,7 +288,11 @@ def test_a_lane_with_an_order_of_its_own_is_served_in_it_and_the_lanes_behind_it
 
 @pytest.mark.parametrize("lanes", [["priority"], ("priority", "normal")])
 def test_a_fault_in_the_lanes_after_one_with_an_order_of_its_own_loses_no_claimed_job(
-    database: Database, jobs: JobsRepository, monkeypatch: pytest.MonkeyPatch, lanes: Sequence[str]
+    database: Database,
+    jobs: JobsRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    lanes: Sequence[str],
 ) -> None:
     LanesRepository(database).change("priority", aging_seconds=60)
     high, _ = _enqueue(jobs, priority=95), _enqueue(jobs)
@@ -303,6 +307,9 @@ def test_a_fault_in_the_lanes_after_one_with_an_order_of_its_own_loses_no_claime
     assert [claimed.id for claimed in done.claimed] == [high.id]
     # If no lane is left, no other transaction begins.
     assert len(later) == len(lanes) - 1
+    # No job has ended, so the message names only the claimed job.
+    lost = f"the database failed (away) after this process had claimed job {high.id}; no claim is lost"
+    assert caplog.messages == [lost] * (len(lanes) - 1)
 
 
 def test_a_fault_inside_the_callers_transaction_is_raised(
