@@ -2,9 +2,9 @@
 
 `run_if` of a step decides whether the task skips the step.
 
-The functions of this module lock the row of a task before they change its jobs, and settle the task in the same
-transaction: the task goes to its next step, or ends. After the commit, the caller must call `settle_after`, unless the
-transaction belongs to a user. `storage.queue.exchange` ends single jobs, and settles their tasks after the commit.
+`end_jobs` locks the tasks of the jobs before it ends the jobs, and settles the tasks in the same transaction: each task
+goes to its next step, or ends. After the commit, the caller must call `settle_after`, unless the transaction belongs to
+a user. `storage.queue.exchange` ends single jobs, and settles their tasks after the commit.
 
 These are all changes of a job's status:
 
@@ -173,7 +173,7 @@ def reopen_jobs(connection: Connection, *conditions: ColumnElement[bool], now: d
     """Queue the failed and canceled jobs that meet the conditions again, reset their attempts, and return them.
 
     Their tasks, even if ended, continue from the first step that has such a job. Items that are done stay done. A job
-    stays unchanged if an unfinished or a later job has the same `unique_key`.
+    stays unchanged if an unfinished job, or a later job that also meets the conditions, has the same `unique_key`.
     """
     closed = (jobs.c.status.in_(RETRIED), *conditions)
     task_ids = lock_tasks_of(connection, *closed)
@@ -256,7 +256,7 @@ def settle_task(connection: Connection, task_id: str, *, now: datetime) -> Task 
 
 def cancel_task_row(connection: Connection, task: Task, *, now: datetime, reason: str | None = None) -> Task:
     """Cancel a task and its unfinished jobs."""
-    # The task is canceled before its jobs, because the end of the jobs settles the task, and only a canceled task
+    # The task is canceled before its jobs, because the end of the jobs settles the task, and a task that has ended
     # starts no next step.
     canceled = _end_task(connection, task, status=TaskStatus.CANCELED, now=now, error_message=reason)
     end_jobs(connection, jobs.c.task_id == task.id, status=JobStatus.CANCELED, now=now, error_message=reason)
@@ -348,7 +348,7 @@ def _fail_later_steps(connection: Connection, task: Task, follow_up_index: int, 
         status=JobStatus.FAILED,
         now=now,
         error_message=f"steps[{task.step_index}] of its task failed, so the job did not run; "
-        f"`photojobs retry {task.id}` runs both again",
+        f"`photojobs retry {task.id}` queues all failed jobs of the task again",
         result=None,
     )
 

@@ -37,8 +37,8 @@ def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, no
     """Insert the queued jobs of a step and their items, and return the number of jobs.
 
     A step with the unit `items` gets a job for each chunk of the task's items. If the task was started without items,
-    the photos of its projects are the items. Other steps get one job. A step without items gets one empty job, so that
-    every step of the task has a row in `jobs`.
+    the photos of its projects are the items. If there are no items, the step gets one empty job, so that it has a row in
+    `jobs`. A step with another unit gets one job.
     """
     notify(connection)
     if step.unit != "items":
@@ -67,7 +67,7 @@ def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, no
 
 
 def target_projects(task: Task) -> Select[Any]:
-    """Return a query of the ids of a task's projects: its own, those of its items, or all active projects."""
+    """Return a query of the ids of a task's projects: its own, those of its items, or its tenant's active ones."""
     if task.scope == "project":
         return select(projects.c.id).where(projects.c.id == task.project_id)
     if task.scope == "photo_set":
@@ -172,7 +172,7 @@ def _insert_items(
             jobs,
             (jobs.c.task_id == task.id)
             & (jobs.c.step_index == step.index)
-            # If photos came after the jobs were counted, the last job has more items, so that each photo has a job.
+            # If photos were added after the count of jobs, the last job has more items, so that each photo has a job.
             & (jobs.c.chunk_index == case((chunk < chunks, chunk), else_=chunks - 1)),
         )
         .order_by(source.c.position)

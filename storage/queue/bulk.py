@@ -81,7 +81,7 @@ def retry_jobs(database: Database, selected: JobFilter, *, batch_size: int = BAT
     """Queue again the failed and canceled jobs that the filter selects, and return their number.
 
     Their attempts are reset. Their tasks continue from the first step that has a retried job. A job stays unchanged if
-    an unfinished or a later job has the same `unique_key`. Items that are done stay done.
+    an unfinished job, or a later job that the filter selects, has the same `unique_key`. Items that are done stay done.
 
     Raises:
         InvalidValue: the filter has no criterion or an impossible value.

@@ -1,6 +1,6 @@
-"""Claims jobs whose ids are known, and jobs of lanes with aging or fairness.
+"""Claims single jobs by their ids, and jobs of lanes with aging or fairness.
 
-`storage.queue.exchange` claims the best jobs of all other lanes. `RANK` in `storage.queue.exchange_statements` is the
+`storage.queue.exchange` claims the jobs of all other lanes. `RANK` in `storage.queue.exchange_statements` is the
 order of jobs: it decides which job runs next.
 
 Every claim writes a new `claim_token`. The executor's later writes contain the token, so they change nothing after the
@@ -78,7 +78,7 @@ def claim_in_special_lane(
 
 
 def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: str | None = None) -> list[Row[Any]]:
-    """Return the first ready job of each tenant and priority, best first by the lane's aging and fairness."""
+    """Return a lane's first ready job of each tenant and priority, best first by the lane's aging and fairness."""
     bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}
     heads = connection.execute(_heads_statement(connection.dialect.name == "postgresql"), bounds).all()
     running = _running_by_tenant(connection, lane)
@@ -89,7 +89,7 @@ def rank_heads(connection: Connection, *, lane: Lane, now: datetime, tenant_id: 
 
 
 def claim_by_id(connection: Connection, claimant: Claimant, job_id: int) -> Job | None:
-    """Claim a job if it is queued, regardless of better jobs and of the slots of its lane."""
+    """Claim a job regardless of better jobs, slots, holds and delays; return None if it is not queued."""
     taken = _TAKE_ONE.on(connection, claimant.parameters() | {"id": job_id})
     return taken[0] if taken else None
 
@@ -98,13 +98,16 @@ _TAKE_ONE = JobStatement(f"{TAKE} WHERE id = :id AND status = 'queued' RETURNING
 
 
 def promote_due(connection: Connection, *, now: datetime) -> int:
-    """Make delayed jobs ready if their `run_after` has passed; return their number. Claims read only ready jobs."""
+    """Make delayed jobs ready if their `run_after` has passed and no hold applies; return the number of these jobs."""
     statement = text(promote(is_postgresql=connection.dialect.name == "postgresql"))
     return connection.execute(statement.bindparams(bindparam("now", type_=UtcTimestamp)), {"now": now}).rowcount
 
 
 def next_due_at(database: Database) -> datetime | None:
-    """Return the time at which the first delayed job is due, which may be in the past; None if no job is delayed."""
+    """Return the time at which the first delayed job is due, which may be in the past.
+
+    Jobs on hold do not count. Returns None if no other job is delayed.
+    """
     found = database.run(_next_due(database.is_postgresql), {})
     return found[0][0] if found else None
 
@@ -140,7 +143,7 @@ def _claim_awaited(
 
 @cache
 def _candidates_statement(is_postgresql: bool) -> Executable:
-    """Select all jobs that compete for the slots of a lane with aging or fairness; Python ranks them."""
+    """Return a query of all jobs that compete for the slots of a lane with aging or fairness; Python ranks them."""
     number = "CAST({} AS integer) AS {}"
     bounds = ", ".join(number.format(f":{name}", name) for name in ("min_priority", "max_priority"))
     times = [bindparam(name, type_=UtcTimestamp) for name in ("now", "fresh_since", "fresh_until")]
@@ -209,7 +212,7 @@ _RUNNING_BY_TENANT = text(f"""
 
 
 def rank(job: Job) -> tuple[int, datetime, int]:
-    """Return the place of a job in the order of `RANK`: the lowest rank runs next."""
+    """Return the key that sorts jobs in the order of `RANK`; the job with the smallest key runs next."""
     return (-job.priority, _place_in_time(job), job.id)
 
 
@@ -239,7 +242,7 @@ def _in_turn(
 
 
 def _running_by_tenant(connection: Connection, lane: Lane) -> Counter[str]:
-    """Return the number of running jobs of each tenant in a lane with fairness; nothing for other lanes."""
+    """Return the number of running jobs of each tenant in a lane with fairness; no numbers for other lanes."""
     if not lane.fair_tenants:
         return Counter()
     bounds = {"min_priority": lane.min_priority, "max_priority": lane.max_priority}

@@ -33,7 +33,7 @@ from storage.queue.lanes import COUNT_RUNNING_IN_LANE
 #: The condition that neither the job's tenant nor its task is on hold.
 NOT_ON_HOLD = """NOT EXISTS (SELECT 1 FROM holds WHERE (holds.kind = 'tenant' AND holds.name = jobs.tenant_id)
     OR (holds.kind = 'task' AND holds.name = jobs.task_id))"""
-#: The condition that the delay of a job has passed.
+#: The condition that the delay of a queued job has passed, and that the job is not held.
 DUE = "status = 'queued' AND run_after IS NOT NULL AND run_after <= :now AND held_by IS NULL"
 #: The order of jobs: the first job in this order runs next. `storage.queue.claims.rank` is the same order in Python.
 RANK = "priority DESC, created_at, id"
@@ -88,8 +88,8 @@ _IS_READY_OF_GIVEN = f"""(SELECT 1 FROM jobs WHERE {is_given_and_queued(is_postg
     AND run_after IS NULL AND held_by IS NULL AND {_IN_LANE} LIMIT 1) IS NOT NULL"""
 _ARE_KNOWN = "CAST(:lanes AS text[]) <@ (SELECT array_agg(CAST(name AS text)) FROM lanes)"
 
-#: Makes due jobs ready, and locks the lanes in `:lanes` that have a limit of slots, a free slot and ready jobs. Returns
-#: the names of all lanes.
+#: Makes due jobs ready, and locks the lanes in `:lanes` of which the claim may need a free slot. Lanes without a limit of
+#: slots and lanes with aging or fairness are not locked. Returns the names of all lanes.
 PREPARE_POSTGRESQL = DriverStatement(
     f"""
     WITH promoted AS ({promote(is_postgresql=True)}), locked AS MATERIALIZED (
@@ -112,8 +112,8 @@ PREPARE_POSTGRESQL = DriverStatement(
 #: * `chosen` has the lanes to claim from: the lanes before `stop`, and `stop` itself if it has neither aging nor
 #: fairness.
 #:
-#: `is_ready` is the condition that the lane has a ready job of the kind that the caller wants. If it has none, another
-#: transaction would claim nothing, so the lane does not stop the claim.
+#: `is_ready` is the condition that the lane has a ready job of the kind that the caller wants. If the lane has
+#: none, another transaction would claim nothing, so the lane does not stop the claim.
 _LANES = f"""
     open AS MATERIALIZED (
         SELECT *, CASE WHEN slots IS NULL OR name = ANY({_LOCKED}) THEN room ELSE least(freed, room) END AS free
@@ -182,7 +182,7 @@ class ExchangeStatement(JobStatement):
 
 @cache
 def exchange_statement(*, of_lanes: bool, for_tenant: bool = False, is_awaited: bool = False) -> ExchangeStatement:
-    """Return the statement that ends the jobs `:ended` and claims up to `:limit` jobs, best first.
+    """Return the statement that ends the jobs `:ended` and claims the best jobs, up to `:limit`.
 
     If one of `:lanes` does not exist, the statement claims nothing.
 
@@ -299,7 +299,7 @@ def _entitled(*, is_postgresql: bool) -> str:
 
 @cache
 def take_sqlite(*, for_tenant: bool = False, is_awaited: bool = False) -> JobStatement:
-    """Return a statement that claims up to `:limit` jobs with priorities in a range, best first.
+    """Return a statement that claims the best jobs with priorities in a range, up to `:limit`.
 
     It claims ready jobs or, if `is_awaited`, the jobs in `:job_ids` that are entitled to one of the `:free` slots.
     """

@@ -128,7 +128,7 @@ def _queued_jobs_under(kind: HoldKind, name: str) -> Sequence[ColumnElement[bool
 
 
 def _other_hold(kind: HoldKind) -> ScalarSelect[Any]:
-    """Return a subquery for the kind of a hold on the job that is not of `kind`; NULL if there is no such hold."""
+    """Return a subquery for the other kind, task or tenant, if the job has a hold of that kind; else NULL."""
     if kind is HoldKind.TENANT:
         other, name = HoldKind.TASK, jobs.c.task_id
     else:

@@ -80,10 +80,11 @@ class JobReading:
         max_priority: int | None = None,
         standalone: bool = False,
     ) -> list[Job]:
-        """Return the queued jobs that may be claimed now, best first.
+        """Return up to `limit` ready jobs, best first, whether or not their lane has a free slot.
 
-        These jobs are due, not on hold, and no live executor waits for them. With `standalone`, only jobs without a
-        task are returned.
+        A job is ready if it is queued without a delay, its task and tenant are not on hold, and its task has reached
+        its step. Jobs for which a live executor waits are left out. With `standalone`, only jobs without a task are
+        returned.
         """
         check_page(limit=limit)
         alive = fresh(self._access.clock())
@@ -114,7 +115,7 @@ class JobReading:
         return chain.from_iterable(iterate_items(self._access, job_id))
 
     def next_pending_item(self, job_id: int) -> JobItem | None:
-        """Return the pending item with the lowest id, or None."""
+        """Return the job's pending item with the lowest id, or None if no item is pending."""
         pending = select(job_items).where(job_items.c.job_id == job_id, job_items.c.status == "pending")
         with self._access.read() as connection:
             row = connection.execute(pending.order_by(job_items.c.id).limit(1)).mappings().one_or_none()

@@ -1,6 +1,6 @@
-"""`JobsRepository`: all calls for programs (see `docs/quick_reference.md`), and the calls for executors.
+"""`JobsRepository`: the calls about jobs for programs (see `docs/quick_reference.md`) and for executors.
 
-The calls that change nothing are in `storage.queue.job_reading`.
+Its base class in `storage.queue.job_reading` has the calls that change nothing.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class JobsRepository(JobReading):
         unchanged, without these items.
 
         Raises:
-            TooManyItems: there are more than 2000 items, and `auto_chunk` is false. At most 2001 items were read.
+            TooManyItems: there are more than 2000 items, and `auto_chunk` is false. Of an iterator, 2001 items were read.
             InvalidValue: an item or another value cannot be stored, or the photo of an item does not exist.
             UnknownProject: the project does not exist, or it belongs to another tenant.
             UnknownPhoto: the photo of an item belongs to another tenant.
@@ -243,7 +243,11 @@ class JobsRepository(JobReading):
     ) -> Job | None:
         """End a job as completed; if it was the last job of its step, start the next step of its task.
 
-        Returns the job, or None if nothing changed because the job had ended or has another claim token.
+        Returns the job, or None if nothing changed, because the job does not exist, had ended, or has another claim
+        token.
+
+        Raises:
+            InvalidValue: the result cannot be stored.
         """
         return self.end(End(job_id=id, status=JobStatus.COMPLETED, claim_token=claim_token, result=result))
 
@@ -253,16 +257,17 @@ class JobsRepository(JobReading):
         return self.end(End(job_id=id, status=JobStatus.FAILED, claim_token=claim_token, error_message=message))
 
     def cancel(self, id: int) -> Job | None:
-        """Cancel a queued or running job and return it, or None if it had ended.
+        """Cancel a queued or running job and return it, or None if it had ended or does not exist.
 
-        If the job is running, its handler stops at its next call of `ctx.checkpoint`.
+        The handler of a running job stops at the first call of `ctx.checkpoint` after a heartbeat has found the job
+        canceled.
         """
         return self.end(End(job_id=id, status=JobStatus.CANCELED))
 
     def end(self, end: End) -> Job | None:
         """End a job; if it was the last job of its step, start the next step of its task.
 
-        Returns the job, or None if nothing changed because the job had ended or has another claim token.
+        Returns what `complete` returns, and raises the same errors.
         """
         end = replace(end, result=None if end.result is None else checked_result(end.result))
         if self._access.database is not None:
@@ -299,7 +304,7 @@ class JobsRepository(JobReading):
     def retry_later(
         self, id: int, error_message: str, *, run_after: datetime, claim_token: str | None = None
     ) -> Job | None:
-        """Queue a running job again after a failed attempt, to start at `run_after` at the earliest.
+        """Queue a running job again and count a failed attempt. The job starts at `run_after` at the earliest.
 
         Returns the job, or None if it is not running or has another claim token.
 
@@ -317,7 +322,10 @@ class JobsRepository(JobReading):
         return given_back[0] if given_back else None
 
     def hand_back(self, id: int, *, claim_token: str) -> Job | None:
-        """Queue a claimed job again without counting an attempt; return it, or None if it has another claim token."""
+        """Queue a claimed job again without counting an attempt, and return it.
+
+        Returns None if the job no longer runs, or has another claim token.
+        """
         with self._access.write() as connection:
             given_back = give_back(
                 connection,

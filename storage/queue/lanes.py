@@ -71,7 +71,7 @@ class LanesRepository:
 
         Raises:
             UnknownLane: there is no such lane.
-            InvalidValue: a number is negative.
+            InvalidValue: a number is negative or too large.
         """
         values: dict[str, int | None] = {}
         for key, value in (("slots", slots), ("aging_seconds", aging_seconds)):
@@ -90,7 +90,8 @@ class LanesRepository:
         """Add a lane for priorities that no lane has yet. Both bounds are inclusive. 0 or None `slots` mean no limit.
 
         Raises:
-            InvalidValue: the range is empty or overlaps another lane, or a number cannot be stored.
+            InvalidValue: the range is empty or overlaps another lane, or a value cannot be stored.
+            ConstraintViolated: a lane with this name exists.
         """
         check_text(name, name="lane", maximum=64)
         for key, bound in (("min_priority", min_priority), ("max_priority", max_priority)):
@@ -129,7 +130,8 @@ def lane_of(priority: int, lanes: Iterable[Lane]) -> Lane | None:
 def free_slots(connection: Connection, lane: Lane) -> int:
     """Return the number of free slots of a lane; on PostgreSQL the lane is locked until the transaction ends.
 
-    A lane on hold has no free slot. The lane is read again, so that a change of its slots applies from the next claim
+    A lane on hold has no free slot. The number is negative if the lane has fewer slots than running jobs, and
+    `sys.maxsize` if the lane has no limit. The lane is read again, so that a change of its slots applies from the next claim
     on.
     """
     # A second statement counts the jobs, because the snapshot of the first statement is out of date after a wait for

@@ -1,7 +1,7 @@
 """Writes a new task: checks its values, and inserts the task, its items and the jobs of its first step.
 
 Projects and photos that do not exist or belong to another tenant are refused here, photos by `_check_photos`.
-`_check_alone` refuses an exclusive task while another task of the same definition, tenant and project runs.
+`_check_alone` refuses an exclusive task while another task of the same definition, tenant and project is unfinished.
 `flows.orchestration.compiler` decides which flow runs are exclusive: those of a schedule or of a global definition.
 """
 

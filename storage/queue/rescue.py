@@ -131,8 +131,8 @@ def _give_up_attempt(
     failed = end_jobs(connection, claimed, spent, status=JobStatus.FAILED, now=now, error_message=reason)
     requeued = give_back(connection, claimed, now=now, error_message=reason)
     # The executors are dead or have stopped, so their claims on projects are removed.
-    gone = among(project_claims.c.job_id, [job.id for job in (*failed, *requeued)])
-    connection.execute(delete(project_claims).where(gone))
+    removed = among(project_claims.c.job_id, [job.id for job in (*failed, *requeued)])
+    connection.execute(delete(project_claims).where(removed))
     return Rescued(requeued=tuple(sorted(job.id for job in requeued)), failed=tuple(sorted(job.id for job in failed)))
 
 

@@ -87,7 +87,7 @@ class TasksRepository:
         A `beginning` that is itself the id of a task is returned unchanged, whatever the tenant of the task is.
 
         Raises:
-            UnknownTask: the tenant has no such task.
+            UnknownTask: no id of a task, or of a task of the tenant, starts with `beginning`.
             InvalidValue: several ids start with `beginning`.
         """
         statement = select(tasks.c.id).where(tasks.c.id.startswith(beginning, autoescape=True)).order_by(tasks.c.id)
@@ -108,8 +108,8 @@ class TasksRepository:
 
     def has_ended_with(self, job: Job) -> bool:
         """Return whether the end of this job ended its task. This is true for at most one job of a task."""
-        # A task has the end time of its last job. If several jobs have this end time, the job with the highest id is
-        # the last.
+        # A task has the end time of its last job. If several jobs have this end time, the job with the highest id
+        # counts as the last.
         ended = {"task_id": job.task_id, "finished_at": job.finished_at, "id": job.id}
         return bool(self._access.run(_ENDED_WITH, ended))
 
@@ -191,7 +191,7 @@ class TasksRepository:
             return [Task.from_row(row) for row in connection.execute(statement).mappings()]
 
     def list_stuck(self, *, limit: int = 100) -> list[Task]:
-        """Return unfinished tasks whose current step has no unfinished job, as after plain SQL ended the last job.
+        """Return up to `limit` unfinished tasks whose current step has no unfinished job, as after plain SQL ended the last job.
 
         On PostgreSQL a locked task is left out, because another process settles it.
         """

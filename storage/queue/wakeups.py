@@ -1,7 +1,7 @@
 """Lets threads wait for work without constant queries: by LISTEN on PostgreSQL, by a cheap poll per process on SQLite.
 
-A wake-up is only a hint to read the tables. A waiter that misses a wake-up waits until its timeout. The timeout of an
-idle executor is the setting `poll_seconds`, in `flows.process.executor`.
+A wake-up is only a hint to read the tables. A thread that misses a wake-up waits for the next one, or until its
+timeout. The timeout of an idle executor is at most the setting `poll_seconds`; see `flows.process.executor`.
 """
 
 from __future__ import annotations
