@@ -41,6 +41,7 @@ def to_milliseconds(moment: datetime) -> datetime:
 
     Raises:
         ValueError: `moment` has no time zone.
+        OverflowError: `moment` is before year 1 or after year 9999 in UTC.
     """
     moment = in_utc(moment)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
@@ -70,6 +71,7 @@ def in_utc(moment: datetime) -> datetime:
 
     Raises:
         ValueError: `moment` has no time zone.
+        OverflowError: `moment` is before year 1 or after year 9999 in UTC.
     """
     if moment.tzinfo is UTC:
         # This is the usual case, because the clock returns times with this time zone. A conversion would take longer.

@@ -71,7 +71,7 @@ class UnreadableJson(str):
 
 
 class JsonDocument(types.TypeDecorator[Any]):
-    """The type of JSON values: TEXT in SQLite, `jsonb` in PostgreSQL. Text that is not JSON is `UnreadableJson`."""
+    """The type of JSON values: TEXT in SQLite, `jsonb` in PostgreSQL. Text that cannot be read is `UnreadableJson`."""
 
     impl = Text
     cache_ok = True
@@ -92,7 +92,7 @@ class JsonDocument(types.TypeDecorator[Any]):
 
 
 def read_stored_json(text: str | bytes) -> Any:
-    """Return the value of a JSON column, or `UnreadableJson` if the text is not JSON, so that no query fails."""
+    """Return the value of a JSON column, or `UnreadableJson` if it cannot be read, so that no query fails."""
     try:
         return parse_json(text, source="a JSON column", bounds=_STORED_BOUNDS)
     except UnreadableDocument:

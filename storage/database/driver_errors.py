@@ -47,7 +47,7 @@ def storage_error(error: BaseException, engine: Engine | None) -> StorageError |
 
 @contextmanager
 def translating_errors(engine: Engine) -> Iterator[None]:
-    """Translate the errors of code that uses the driver directly, whose errors SQLAlchemy does not translate."""
+    """Translate the driver's errors in the block, which uses the driver directly, without SQLAlchemy."""
     try:
         yield
     except Exception as error:
@@ -79,10 +79,10 @@ def _sqlite_error(error: sqlite3.Error, place: str) -> StorageError | None:
             f"{place}: the file or its folder is read-only; nothing was written. Make both writable."
         )
     if code.startswith("SQLITE_FULL"):
-        # SQLite reports a full folder of temporary files as if it were the database's disk, also if that one has space.
+        # SQLite reports the same error for the disk of the database and for the disk of its temporary files.
         return DiskFull(
-            f"{place}: the disk is full, or that of SQLite's temporary files (see SQLITE_TMPDIR and TMPDIR); "
-            "nothing was written. Free some space and try again."
+            f"{place}: the disk is full: the one of this file, or the one of SQLite's temporary files (see "
+            "SQLITE_TMPDIR and TMPDIR); nothing was written. Free some space and try again."
         )
     if code.startswith("SQLITE_CORRUPT"):
         return DatabaseUnavailable(f"{place}: {error}. `photojobs db check` shows the damage; restore a backup.")

@@ -37,7 +37,7 @@ def replace_dropped_connections(engine: Engine) -> None:
         if idle_since is None:
             return
         is_silent = time.monotonic() - idle_since > SILENT_SECONDS
-        # A server sends something on an idle connection only when the server closes the connection, so a connection
+        # A server rarely sends something on an idle connection, except when it closes the connection. So a connection
         # with something to read is tested.
         if (is_silent or _has_something_to_read(connection)) and not _answers(engine, connection):
             raise DisconnectionError

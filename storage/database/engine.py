@@ -43,7 +43,8 @@ ANSWER_SECONDS = 15
 #: The oldest version of SQLite that has `RETURNING`.
 OLDEST_SQLITE = (3, 35)
 
-#: The number of connections that a process keeps open; heartbeats, claims and handlers need one each at the same time.
+#: The number of idle connections that a pool keeps open. Heartbeats, claims and handlers need one each at the same
+#: time.
 POOL_SIZE = 10
 
 
@@ -175,8 +176,8 @@ class Database:
 
         Args:
             steps: the statements of the transaction.
-            looks: queries that are sent together with the steps, but run after their commit, so that they also see the
-                commits of other transactions.
+            looks: queries that are sent together with the steps. On PostgreSQL they run after the commit of the steps,
+                so that they also see the commits of other transactions; on SQLite they belong to the transaction.
         """
         if not self.is_postgresql:
             with self.run_in_transaction() as run:

@@ -1,4 +1,4 @@
-"""Sets up each PostgreSQL session in the same way, whatever the server, role, database or pooler preset.
+"""Sets up each PostgreSQL session in the same way, whatever settings the server, role, database or pooler has.
 
 The settings are made after connecting. Startup options are not used, because PgBouncer refuses them, and they would
 replace the user's options.

@@ -37,8 +37,8 @@ def insert_step_jobs(connection: Connection, task: Task, step: PinnedStep, *, no
     """Insert the queued jobs of a step and their items, and return the number of jobs.
 
     A step with the unit `items` gets a job for each chunk of the task's items. If the task was started without items,
-    the photos of its projects are the items. If there are no items, the step gets one empty job, so that it has a row in
-    `jobs`. A step with another unit gets one job.
+    the photos of its projects are the items. If there are no items, the step gets one empty job, so that it has a row
+    in `jobs`. A step with another unit gets one job.
     """
     notify(connection)
     if step.unit != "items":

@@ -71,9 +71,9 @@ class Wanted:
             aging and fairness of the lanes apply. If None, `bounds` applies.
         bounds: the lowest and the highest priority, both inclusive, regardless of lanes.
         tenant_id: claim only jobs of this tenant; None for all tenants.
-        job_ids: claim only these jobs of `lanes`, for which the executor waits; None for any. They compete with the jobs for which
-            other live processes wait: with N free slots in a lane, the best N jobs of both groups get a slot. The list
-            may be empty; `tenant_id` does not apply to it.
+        job_ids: claim only these jobs of `lanes`, for which the executor waits; None for any. They compete with the
+            jobs for which other live processes wait: with N free slots in a lane, the best N jobs of both groups get a
+            slot. The list may be empty; `tenant_id` does not apply to it.
     """
 
     lanes: Sequence[str] | None = None

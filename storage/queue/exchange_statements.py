@@ -88,8 +88,8 @@ _IS_READY_OF_GIVEN = f"""(SELECT 1 FROM jobs WHERE {is_given_and_queued(is_postg
     AND run_after IS NULL AND held_by IS NULL AND {_IN_LANE} LIMIT 1) IS NOT NULL"""
 _ARE_KNOWN = "CAST(:lanes AS text[]) <@ (SELECT array_agg(CAST(name AS text)) FROM lanes)"
 
-#: Makes due jobs ready, and locks the lanes in `:lanes` of which the claim may need a free slot. Lanes without a limit of
-#: slots and lanes with aging or fairness are not locked. Returns the names of all lanes.
+#: Makes due jobs ready, and locks the lanes in `:lanes` of which the claim may need a free slot. Lanes without a limit
+#: of slots and lanes with aging or fairness are not locked. Returns the names of all lanes.
 PREPARE_POSTGRESQL = DriverStatement(
     f"""
     WITH promoted AS ({promote(is_postgresql=True)}), locked AS MATERIALIZED (

@@ -122,7 +122,7 @@ class JobsRepository(JobReading):
         unchanged, without these items.
 
         Raises:
-            TooManyItems: there are more than 2000 items, and `auto_chunk` is false. Of an iterator, 2001 items were read.
+            TooManyItems: there are more than 2000 items, and `auto_chunk` is false. Of an iterator, 2001 were read.
             InvalidValue: an item or another value cannot be stored, or the photo of an item does not exist.
             UnknownProject: the project does not exist, or it belongs to another tenant.
             UnknownPhoto: the photo of an item belongs to another tenant.

@@ -131,8 +131,8 @@ def free_slots(connection: Connection, lane: Lane) -> int:
     """Return the number of free slots of a lane; on PostgreSQL the lane is locked until the transaction ends.
 
     A lane on hold has no free slot. The number is negative if the lane has fewer slots than running jobs, and
-    `sys.maxsize` if the lane has no limit. The lane is read again, so that a change of its slots applies from the next claim
-    on.
+    `sys.maxsize` if the lane has no limit. The lane is read again, so that a change of its slots applies from the next
+    claim on.
     """
     # A second statement counts the jobs, because the snapshot of the first statement is out of date after a wait for
     # the lock.

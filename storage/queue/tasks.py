@@ -191,7 +191,9 @@ class TasksRepository:
             return [Task.from_row(row) for row in connection.execute(statement).mappings()]
 
     def list_stuck(self, *, limit: int = 100) -> list[Task]:
-        """Return up to `limit` unfinished tasks whose current step has no unfinished job, as after plain SQL ended the last job.
+        """Return up to `limit` unfinished tasks whose current step has no unfinished job.
+
+        Such tasks exist if plain SQL ended the last job of a step, or if the process died that had ended this job.
 
         On PostgreSQL a locked task is left out, because another process settles it.
         """

@@ -21,8 +21,7 @@ class Place:
 class EndedJob:
     """The end of a job.
 
-    `started_at` is None if the job never started. A time that another program wrote is None if its
-    text is not a time.
+    `started_at` is None if the job never started. A time is None if another program wrote a text that is not a time.
     """
 
     id: int

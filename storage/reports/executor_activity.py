@@ -36,7 +36,7 @@ class Activity:
         silent: executors with running jobs, but without a recent heartbeat.
         followed_tasks: the number of unfinished tasks that flow runs follow; at least 1 if a process waits for a
             queued job.
-        ended_at: when an executor last ended a job; None if that was too long ago.
+        ended_at: when an executor last ended a job; None if none did so recently.
     """
 
     alive: tuple[Executor, ...]

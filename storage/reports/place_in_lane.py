@@ -1,6 +1,6 @@
 """Reads the state of a lane: its running jobs, the next job, and the number of jobs that rank before a given job.
 
-`storage.reports.waiting_reasons` uses it to explain why a job waits.
+`storage.reports.waiting_reasons` uses this state to explain why a job waits.
 """
 
 from collections.abc import Mapping

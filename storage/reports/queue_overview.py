@@ -1,7 +1,7 @@
 """Reads the first running jobs, waiting jobs and failures, for an overview of the queue.
 
 Each list is read from the beginning of an index, so that it is fast even with millions of rows.
-`deployments.status.queue_status` decides what `photojobs status` shows of it.
+`deployments.status.queue_status` decides what `photojobs status` shows of these lists.
 """
 
 from collections.abc import Sequence
@@ -38,13 +38,13 @@ class Failure:
 
 
 def running_jobs(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Job]:
-    """Return the running jobs, the longest-running first."""
+    """Return up to `limit` running jobs, the longest-running first."""
     statement = select(jobs).where(text(RUNNING), *_of(tenant_id)).order_by(jobs.c.started_at, jobs.c.id)
     return _read(connection, statement.limit(limit))
 
 
 def waiting_jobs(connection: Connection, *, limit: int, tenant_id: str | None = None) -> list[Job]:
-    """Return the jobs that are ready, in order of rank, followed by delayed jobs, the soonest first."""
+    """Return up to `limit` jobs: ready jobs in order of rank, followed by delayed jobs, the soonest first."""
     ready = (
         select(jobs)
         .where(text(READY), *_of(tenant_id))

@@ -15,8 +15,8 @@ from storage.database.tables import file_journal, jobs, photo_derivatives, photo
 from storage.lifecycle.step_jobs import of_tenant
 from storage.records import Task
 
-#: If a task has at most this number of jobs, each job is one span. Otherwise, jobs of the same step and worker that
-#: start in the same bucket of time are one span.
+#: If at most this number of jobs of a task has started, each job is one span. Otherwise, jobs of the same step, worker
+#: and status that started in the same bucket of time are one span.
 MAX_SINGLE_JOBS = 600
 
 #: The number of buckets that the time of a task is divided into.
@@ -30,7 +30,7 @@ MAX_SLOWEST = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpan:
-    """The time span of a job, or of several jobs of one step and worker that started at about the same time.
+    """The time span of a job, or of jobs of one step, worker and status that started at about the same time.
 
     Attributes:
         items: the number of items that the jobs have processed; 0 for jobs without items.
@@ -70,7 +70,7 @@ class StepTimes:
 class FailureReason:
     """A reason for failures of items, or of jobs without failed items.
 
-    `first` is the name of one of the items; None for jobs.
+    `first` is the name of one of the items; None for jobs, and for items without a name.
     """
 
     type: str

@@ -17,13 +17,13 @@ from task_definitions.wording import quantity
 #: The maximum number of example names for each count in the report of a job, in a summary and in a plan. Counts have no
 #: limit.
 MAX_EXAMPLES = 10
-#: The maximum number of reasons of failed jobs in a summary.
+#: The maximum number of error messages of failed jobs in the summary of a step.
 MAX_ERRORS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSummary:
-    """The jobs of one step, or the follow-up jobs of one type.
+    """The jobs of one step, or the follow-up jobs of one type and priority.
 
     Attributes:
         jobs: the number of jobs by status.
@@ -33,7 +33,7 @@ class StepSummary:
         projects: the counts by project, if the handlers count by project.
         errors: the first error messages of failed jobs.
         left: the names of files that the handlers left unchanged, with the reasons.
-        seconds: the time from the first start to the last end; None while no job has ended.
+        seconds: the time from the first start to the last end; None while no job has started, or none has ended.
         started_at: when the first job started; None if none has started.
         finished_at: when the latest job ended; None while no job has ended.
     """
@@ -82,12 +82,15 @@ class TaskSummary:
 
     @property
     def found_nothing(self) -> bool:
-        """Whether the task was started for a selection of photos that selects no photo."""
+        """Whether the task completed without work, because no photo was given or matched its selection."""
         return self.task.status == "completed" and self.task.item_count == 0
 
     @property
     def message(self) -> str:
-        """One line with the numbers of completed, failed and canceled jobs, and of failed items."""
+        """One line with the numbers of completed, failed and canceled jobs, and of failed items.
+
+        For a task that found no photo or has not started, the line says this instead.
+        """
         if self.found_nothing:
             return "no photo matches the selection; nothing was done"
         jobs = self.jobs
@@ -109,7 +112,7 @@ def summarize_task(source: Database | Connection, task_id: str) -> TaskSummary:
 
 
 def summarize_step(database: Database, task_id: str, step_index: int) -> tuple[StepSummary, ...]:
-    """Return the summary of one step of a task; follow-up jobs have one summary for each type."""
+    """Return the summary of one step of a task; follow-up jobs have one summary for each type and priority."""
     return _summarize(database, {"task_id": task_id, "step_index": step_index})
 
 

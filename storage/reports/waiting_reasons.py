@@ -1,7 +1,7 @@
-"""Explains why a queued job is not claimed, by checking everything that can prevent a claim.
+"""Explains why a queued job is not claimed, and the state of a running or ended job.
 
-The checks only read, by a fixed number of index lookups that does not depend on the length of the queue. The
-commands `jobs why`, `status` and `run` show the reasons.
+For a queued job, everything is checked that can prevent a claim. The checks only read, by a fixed number of index
+lookups that does not depend on the length of the queue. The commands `jobs why`, `status` and `run` show the reasons.
 """
 
 from collections.abc import Callable, Iterator
@@ -358,7 +358,7 @@ class WaitingReasons:
         if others:
             yield _waits(
                 "project",
-                f"Job {others[0]} uses project {project_label(project)}; this job waits for its end.",
+                f"Job {others[0]} uses project {project_label(project)}; this job waits until that job has ended.",
                 f"`photojobs jobs why {others[0]}` explains that job's state.",
                 *others,
             )

@@ -9,9 +9,9 @@ from storage.database.tables.schema import integer, metadata, partial_index, ref
 
 #: Jobs that can be claimed now. The partial indexes and the claims must use exactly this text.
 READY = "status = 'queued' AND run_after IS NULL AND held_by IS NULL"
-#: Queued jobs that become ready at a set time.
+#: Queued jobs with a delay; they become ready at the time `run_after`, if they are not held.
 DELAYED = "status = 'queued' AND run_after IS NOT NULL"
-#: Queued jobs that wait for the release of a hold, or for earlier steps of their task.
+#: Queued jobs without a delay that wait for the release of a hold, or for earlier steps of their task.
 HELD = "status = 'queued' AND run_after IS NULL AND held_by IS NOT NULL"
 #: Queued jobs for which an executor waits and writes heartbeats. The condition does not use the heartbeat, because
 #: PostgreSQL would then write to every index at each heartbeat.

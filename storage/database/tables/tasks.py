@@ -7,8 +7,8 @@ from sqlalchemy import Column, ForeignKey, Index, Integer, PrimaryKeyConstraint,
 from storage.database.column_types import Identifier, JsonDocument, UtcTimestamp
 from storage.database.tables.schema import metadata, partial_index, reference
 
-#: The condition by which a sweep, the regular check of each worker, finds tasks. It must mean the same as the condition
-#: of the index `idx_tasks_unfinished`, so that the databases use this index.
+#: The condition that a task has not ended, for example for the sweep of each process. It must mean the same as the
+#: condition of the index `idx_tasks_unfinished`, so that the databases use this index.
 UNFINISHED_TASK = "tasks.status IN ('queued', 'running')"
 
 tasks = Table(

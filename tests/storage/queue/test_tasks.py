@@ -567,8 +567,8 @@ def test_a_retried_job_of_a_step_that_the_task_no_longer_reaches_fails(
     jobs.fail(first.id, "no")
     assert (tasks.get(task.id).status, _open_jobs(tasks, task)) == ("failed", [])
     assert jobs.get_by_id(second.id).error_message == (  # type: ignore[union-attr]
-        f"steps[0] of its task failed, so the job did not run; `photojobs retry {task.id}` queues all failed jobs of the "
-        "task again"
+        f"steps[0] of its task failed, so the job did not run; `photojobs retry {task.id}` queues all failed jobs of "
+        "the task again"
     )
     assert tasks.retry(task.id).step_index == 0
 
