@@ -79,7 +79,7 @@ class _Pace:
     If the job is repeated, only the rest of `bytes_per_run` may be read.
 
     Raises:
-        PermanentStepError: a limit is not a number, or is negative.
+        PermanentStepError: a limit is not a finite number, or is negative.
     """
 
     def __init__(self, ctx: StepContext) -> None:
@@ -157,7 +157,10 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """The result of reading an original: the name of its count in the report, its new row, and any failure."""
+    """The result of reading an original: the name of its count in the report, its new row, and any failure.
+
+    The text of a failure continues the name of the original.
+    """
 
     wanted: _Wanted
     what: str
@@ -181,6 +184,7 @@ class _Verification:
         self._found: list[_Finding] = []
         self._failures = 0
         self._first_failure = ""
+        self._has_corrupt = False
 
     def run(self) -> None:
         """Read originals until `bytes_per_run` is used up.
@@ -199,9 +203,8 @@ class _Verification:
         self._write()
         if self._failures:
             more = f" Failures of other originals: {self._failures - 1}." if self._failures > 1 else ""
-            raise PermanentStepError(
-                f"{self._first_failure}{more} `photojobs library verify` lists all corrupt originals."
-            )
+            hint = " `photojobs library verify` lists all corrupt originals." if self._has_corrupt else ""
+            raise PermanentStepError(f"{self._first_failure}{more}{hint}")
 
     def _wanted(self) -> Iterator[_Wanted]:
         for page in VerificationRepository(self._ctx.database).oldest(before=self._ctx.job.created_at):
@@ -247,7 +250,7 @@ class _Verification:
         return None
 
     def _has_gone(self, project: Project, folder: ProjectFolder) -> bool:
-        """Return whether the project has become unavailable since the step began, for example with a removed disk."""
+        """Return whether the project has become unavailable since the step began, for example because of its disk."""
         if folder.manifest_path.exists():
             return False
         self._available.discard(project.id)
@@ -263,14 +266,17 @@ class _Verification:
             return error
 
     def _judge(self, wanted: _Wanted, reading: SourceReading | Exception | None) -> None:
-        """Compute the new row of an original from its contents, and add the row to the next batch."""
+        """Compute the new row of an original from its contents, and add the row to the next batch.
+
+        An original that is missing or changed while it was read is only counted.
+        """
         before, name, now = wanted.original, wanted.name, self._now
         if reading is None:
             self._ctx.report.count("originals to be read", example=name)
         elif isinstance(reading, ImageMissing):
             self._ctx.report.count("missing", example=name)
         elif isinstance(reading, Exception):
-            failure = f"{name} cannot be verified: {reason_of(reading)}"
+            failure = f"cannot be verified: {reason_of(reading).rstrip('.')}."
             self._found.append(_Finding(wanted, "unreadable", replace(before, checked_at=now), failure))
         elif (found := reading.fingerprint).content_hash is None:
             self._ctx.report.count(_CHANGED, example=name)
@@ -284,7 +290,7 @@ class _Verification:
             size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, ctime_ns=found.ctime_ns or 0
         ):
             after = _corrupt(before, found, now=now)
-            self._found.append(_Finding(wanted, "corrupt", after, _corruption(name, before)))
+            self._found.append(_Finding(wanted, "corrupt", after, _corruption(before)))
         else:
             self._found.append(_Finding(wanted, "edited", with_fingerprint(before, found, now=now)))
 
@@ -305,7 +311,8 @@ class _Verification:
             if is_written and one.failure is not None:
                 self._ctx.report.fail(one.wanted.name, one.failure)
                 self._failures += 1
-                self._first_failure = self._first_failure or one.failure
+                self._first_failure = self._first_failure or f"{one.wanted.name} {one.failure}"
+                self._has_corrupt |= one.what == "corrupt"
             self._ctx.report.enter_project(None)
 
 
@@ -321,9 +328,7 @@ def _corrupt(before: Original, found: Fingerprint, *, now: datetime) -> Original
     )
 
 
-def _corruption(name: str, before: Original) -> str:
+def _corruption(before: Original) -> str:
     last_right_at = before.verified_at or before.hashed_at
     intact = "" if last_right_at is None else f"It was last intact on {last_right_at:%Y-%m-%d at %H:%M} UTC. "
-    return (
-        f"{name} is corrupt: its contents have changed, but not its size and times. {intact}Restore it from a backup."
-    )
+    return f"is corrupt: its contents have changed, but not its size and times. {intact}Restore it from a backup."

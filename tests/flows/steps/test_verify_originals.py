@@ -105,6 +105,7 @@ def test_other_contents_of_the_same_size_and_times_are_corruption_until_the_file
         assert (job.status, job.attempts) == ("failed", 0)
         assert "Iceland/fox.jpg is corrupt" in job.error_message
         assert f"last intact on {right_at:%Y-%m-%d at %H:%M} UTC" in job.error_message
+        assert job.error_message.endswith("`photojobs library verify` lists all corrupt originals.")
         assert job.result["counts"] == {"corrupt": 1, "failed": 1, "verified": 1}
     original = known(studio, photo_id, "fox.jpg")
     assert original.content_hash == "blake3:" + blake3(b"right").hexdigest()
@@ -243,7 +244,8 @@ def test_what_cannot_be_verified_is_named_and_costs_itself(
     before = {name: known(studio, ids[name], f"{name}.jpg") for name in names}
     job = verify(studio)
     assert job.status == "failed"
-    assert "Iceland/bad.jpg cannot be verified" in job.error_message
+    assert job.error_message == "Iceland/bad.jpg cannot be verified: [Errno 5] Input/output error."
+    assert "Iceland/bad.jpg: cannot be verified: [Errno 5] Input/output error." in job.result["examples"]["failed"]
     counts = job.result["counts"]
     assert (counts["verified"], counts["unreadable"], counts["missing"], counts["skipped"]) == (1, 1, 1, 1)
     assert job.result["examples"]["missing"] == ["Iceland/missing.jpg"]
