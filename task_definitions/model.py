@@ -30,10 +30,8 @@ MAX_DESCRIPTION_CHARACTERS = 4000
 #: The form of the names of definitions and flags, which become parts of URLs, tags and file names.
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 #: Names that a definition must not have. Prefect finds the flow of a definition by its name in `flows.catalog`, where
-#: these names mean something else; `drain_queue` is the flow that runs standalone jobs.
-RESERVED_NAMES = frozenset(
-    {"drain_queue", "drain_queue_flow", "definitions", "flow_named", "compile_task", "load_definitions", "cache"}
-)
+#: `drain_queue` is the flow that runs standalone jobs.
+RESERVED_NAMES = frozenset({"drain_queue"})
 #: The form of the names of step types. Unlike names of definitions, they may have dots and hyphens.
 STEP_TYPE_PATTERN = r"^[a-z][a-z0-9_.-]*$"
 
