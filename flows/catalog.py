@@ -1,9 +1,10 @@
-"""Offers every built-in and user definition as an importable flow: `from flows.catalog import maintenance_global`.
+"""Offers every valid definition, built-in or of the user, as a flow: `from flows.catalog import maintenance_global`.
 
 Prefect loads a served or deployed flow by the name of this module and the name of the flow.
 """
 
-# A name of this module hides the definition of the same name. Names of definitions begin with a small letter.
+# A name of this module hides the definition of the same name. Names of definitions begin with a small letter, so
+# functions are imported under names with `_`.
 from functools import cache as _cache
 from typing import Any
 

@@ -22,8 +22,8 @@ class PermanentStepError(FlowsError):
 def is_repeatable(error: BaseException) -> bool:
     """Return whether another attempt may succeed after this error.
 
-    Another attempt cannot succeed after a `PermanentStepError`. It cannot succeed either if a path is outside the
-    library, a payload or a definition cannot be read, or the database refuses a value.
+    Another attempt cannot succeed after a `PermanentStepError`. It cannot succeed either if a path is unsafe, a payload
+    or a definition cannot be read, or the database refuses a value.
     """
     return not isinstance(error, PermanentStepError | UnsafePath | CorruptPayload | DefinitionError | InvalidValue)
 
@@ -37,7 +37,10 @@ class MissingHandler(PermanentStepError):
 
 
 class ItemsFailed(FlowsError):
-    """Some items or projects of a job failed; the message has their number and the first reason."""
+    """Some files, items or projects of a job failed, and another attempt may succeed.
+
+    The message has their number and the first reason.
+    """
 
 
 class StepTimeout(FlowsError):
@@ -107,7 +110,7 @@ class PluginError(FlowsError):
 class RunBroken(FlowsError):
     """A flow run ended before its task ended, for example because Prefect's server stopped or the flow crashed.
 
-    `reason` is the message without the name of the task and without the commands that continue the task.
+    `reason` is the message without the id of the task and without the commands that continue the task.
     """
 
     def __init__(self, task_id: str, *, status: str, state: str) -> None:

@@ -22,7 +22,8 @@ def run_step(
 ) -> Job:
     """Enqueue a job of a step type, run it, and return its row after the run.
 
-    A failed job raises no error: check `job.status` and `job.error_message`.
+    A failed job raises no error: check `job.status` and `job.error_message`. If another attempt may succeed, the status
+    is `queued`.
     """
     jobs = JobsRepository(runtime.database)
     arguments: dict[str, Any] = {
@@ -33,12 +34,12 @@ def run_step(
         "payload": payload,
     }
     queued = jobs.enqueue(**arguments) if items is None else jobs.enqueue_with_items(**arguments, items=items)
-    assert isinstance(queued, Job)  # noqa: S101 - without auto_chunk, `enqueue` returns one job.
+    assert isinstance(queued, Job)  # noqa: S101 - without `auto_chunk`, both calls return one job.
     return run_queued_job(runtime, queued.id)
 
 
 def run_queued_job(runtime: Runtime, job_id: int) -> Job:
-    """Claim the queued job with this id before all other jobs, run it, and return its row after the run."""
+    """Claim the queued job with this id, even if other jobs come first, run it, and return its row after the run."""
     with runtime.database.begin() as connection:
         claimant = Claimant(worker_id=new_worker_id("test"), now=runtime.database.clock())
         claimed = claim_by_id(connection, claimant, job_id)

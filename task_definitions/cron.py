@@ -46,13 +46,13 @@ _TERM = re.compile(r"(?:\*|(?P<first>[0-9a-z]+)(?:-(?P<last>[0-9a-z]+))?)(?:/(?P
 
 
 def check_cron(text: str) -> str:
-    """Return `text` if it is a cron text that matches at least one time.
+    """Return `text` if it is valid: it matches at least one time, and means the same to Prefect and to plain cron.
 
     A field is `*`, a number, a range `1-5`, any of these with a step as in `*/15`, or a list of such terms; months
     and days of the week may be named (`jan`, `mon`), and 0 and 7 are both Sunday.
 
     Raises:
-        ValueError: `text` is not such a text; the message gives the reason.
+        ValueError: `text` is refused; the message gives the reason.
     """
     if len(text) > MAX_CRON_CHARACTERS:
         raise ValueError(f"it is longer than {MAX_CRON_CHARACTERS} characters")

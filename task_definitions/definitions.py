@@ -47,7 +47,7 @@ class Definitions(Mapping[str, TaskDefinition]):
         """Return the definition called `name`.
 
         Raises:
-            UnknownDefinition: the definition does not exist, or it has a problem, which the message names.
+            UnknownDefinition: the definition does not exist, or has a problem, which the message names.
         """
         definition = self._definitions.get(name)
         if definition is not None:

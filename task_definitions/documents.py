@@ -30,7 +30,7 @@ def read_definition_file(path: Path) -> object:
     """Return the parsed content of the file at `path`.
 
     Raises:
-        UnreadableDefinitionFile: the file is missing, or is not a regular file; its extension is not in
+        UnreadableDefinitionFile: the file is missing, unreadable, or not a regular file; its extension is not in
             `DEFINITION_SUFFIXES`; or its content is too large, not UTF-8, empty, or not well-formed.
     """
     source = str(path)

@@ -1,6 +1,6 @@
-"""`PhotojobsError`, from which every error of the project derives, and the errors of definitions.
+"""`PhotojobsError`, the parent of the project's errors, and the errors of definitions, step types and scopes.
 
-Each message is one line with the place (source, definition, field), the problem, and what to do about it.
+The message of a problem is one line with the place (source, definition, field), the problem, and what to do about it.
 """
 
 from collections.abc import Iterable
@@ -57,7 +57,7 @@ class DuplicateDefinition(DefinitionError):
 
 
 class UnknownStepType(DefinitionError):
-    """A step has a type for which no handler is registered."""
+    """A step has a type that is not a known step type."""
 
 
 class UnknownDefinition(DefinitionError):
@@ -68,7 +68,7 @@ class DefinitionErrors(DefinitionError):
     """All problems of a file, a folder or a mapping at once; the message has one line for each problem.
 
     Attributes:
-        errors: The problems, in the order in which they were found.
+        errors: The problems, in the order of the lines of the message.
     """
 
     def __init__(self, errors: Iterable[DefinitionError]) -> None:
@@ -103,7 +103,7 @@ class ScopeMismatch(ScopeError):
 
 
 class MissingProject(ScopeError):
-    """A run of scope `project` has no `project_id`."""
+    """A run has no `project_id`, although its scope is `project` or one of its steps moves photos to a project."""
 
 
 class UnexpectedProject(ScopeError):

@@ -1,7 +1,7 @@
 """Parses YAML, JSON and TOML that other people or programs wrote, within bounds. It does not interpret the data.
 
-Code must use these functions for every file, option or column that photojobs did not write itself. They check size,
-depth, aliases and the length of numbers before they build any value from the text.
+Code must use these functions for every file, option or column that photojobs did not write itself. They limit size,
+depth, aliases and the length of numbers, so that no text can exhaust the time, the memory or the stack of a process.
 """
 
 import json

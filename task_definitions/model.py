@@ -86,8 +86,8 @@ class StepDefinition(BaseModel):
         ge=0,
         le=MAX_SECONDS,
         allow_inf_nan=False,
-        description="The wait before the second attempt; it doubles with each further attempt. By default, the setting "
-        "retry_delay_seconds decides.",
+        description="The wait before the second attempt; it doubles with each further attempt, up to the setting "
+        "max_retry_delay_seconds. By default, the setting retry_delay_seconds decides.",
     )
     timeout_seconds: float | None = Field(
         default=None,

@@ -35,12 +35,12 @@ class StepType:
         default_items: For the unit `items`: the photos of the task's projects that the step works on if the task was
             started without items. `pending_deletions` are the photos with a file on disk that a user has marked for
             removal (keep flag 0).
-        modifies_files: Whether a step changes originals or their rows, so that no other such step may work on the same
-            project at the same time.
+        modifies_files: Whether a step changes originals, folders or manifests, or adds or removes rows of photos or
+            projects, so that no other such step may work on the same project at the same time.
         takes_force: Whether `force` in the payload makes a step repeat work that is already done.
         takes_destination: For the unit `items`: whether the task's project is the destination of the photos, so that a
             task with a photo set must have a project.
-        takes_archived: Whether it works on archived projects. Commands refuse a task that names an archived
+        takes_archived: Whether a step works on archived projects. Commands refuse a task that names an archived
             project if no step has this property.
         reads_other_projects: Whether a step also reads projects of the tenant that do not belong to its task, so that a
             plan must have their rows.
@@ -90,8 +90,9 @@ _BUILTIN = (
         name="duplicate_resolution",
         unit="projects",
         summary="Reports, or renames, photos that have the base name of an earlier photo in another project.",
-        description="With the setting rename_user_files = rename, these photos become <name>_duplicate<n> on disk and "
-        "in SQL, with all companions, and upload_postprocess runs for them. Put this step before folder_check.",
+        description="With the setting rename_user_files = rename, these photos, except exact copies, become "
+        "<name>_duplicate<n> on disk and in SQL, with all companions, and upload_postprocess runs for them. Put this "
+        "step before folder_check.",
         reads_other_projects=True,
     ),
     StepType(
@@ -154,7 +155,8 @@ _BUILTIN = (
         name="metadata",
         unit="items",
         summary="Reads the date, orientation, camera and size of each photo into SQL.",
-        description="The date is DateTimeOriginal or, if a photo has none, CreateDate or else ModifyDate.",
+        description="The date is the first of these that a photo has: DateTimeOriginal, CreateDate, the date in IPTC "
+        "or XMP, ModifyDate.",
         modifies_files=False,
     ),
     StepType(
@@ -186,8 +188,8 @@ _BUILTIN = (
         unit="library",
         summary="Makes the projects in SQL match the folders of the library.",
         description="A folder without a project becomes a project, a folder that was renamed keeps its project, and a "
-        "project whose folder is missing is archived. Two folders of the same project are merged without overwriting "
-        "files.",
+        "project whose folder is missing is archived. With the setting merge_folders, a folder that is a copy of a "
+        "project's folder is merged into the project's folder without overwriting files.",
         reads_other_projects=True,
     ),
     StepType(

@@ -74,6 +74,7 @@ def run_saved_plan(path: Path) -> PlannedRun:
         PlanOutdated: a setting that affects the run has changed since the plan was made.
         PlanUnsettled: the library keeps changing during the comparison, or the run would still change a project or
             photo that was left out.
+        RunBroken: the flow run ended before the task ended; see `run_task`.
     """
     runtime = Runtime.current()
     prepared = prepare_run(SavedPlan.read(path), runtime)

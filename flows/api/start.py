@@ -1,7 +1,7 @@
 """Starts tasks: `start_task` writes a task and asks Prefect to run it; `run_task` runs the task in this process.
 
 `flows.starting.outbox` decides when Prefect is asked, and `flows.starting.start_targets` for which tenants and projects
-a task may start.
+commands and flow runs start a task. These functions do not make its checks.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,8 +31,8 @@ class StartedTask:
     Attributes:
         job_ids: the ids of the jobs of its first step, in chunk order.
         total_chunks: the number of these jobs.
-        flow_run_id: the id of the requested Prefect flow run; None if Prefect could not be reached. In that case
-            `photojobs up` or a worker runs the task.
+        flow_run_id: the id of the requested Prefect flow run; None if Prefect started none, or is asked after the
+            commit of the caller. `photojobs up` or a worker also runs a task without a flow run.
     """
 
     task_id: str
@@ -63,7 +63,8 @@ def start_task(
     Args:
         type: the name of a definition, or a definition.
         tenant_id: the tenant whose photos the task works on.
-        scope: the scope of the task; needed only if the definition names no scope.
+        scope: the scope of the task, if the definition names none. By default, it is `project` if a project is given,
+            else `photo_set`.
         project_id: the project of a task with scope `project`, or the project that a task moves photos to.
         items: the photos of a task with scope `photo_set`: an iterable, of any length, of mappings with `photo_id` or
             `filename`.
@@ -75,13 +76,14 @@ def start_task(
             nothing is started.
 
     Raises:
-        UnknownDefinition: there is no definition of that name.
+        UnknownDefinition: there is no valid definition of that name.
         ScopeError: the scope or the project does not fit the definition.
         UnknownProject: the project does not exist for the tenant.
         UnknownPhoto: an item does not exist for the tenant.
         UnknownTask: a task with this `task_id` belongs to another tenant.
         MissingHandler: a step's type has no handler in this installation.
-        InvalidValue: a value cannot be stored.
+        NothingToUndo, TaskConflict: the definition undoes a task, but the payload names no task, or one that runs.
+        InvalidValue: a value cannot be stored, or photos are missing or not allowed for the scope.
     """
     access: Database | Connection = connection if connection is not None else Runtime.current().database
     new = new_task(

@@ -75,7 +75,8 @@ def retry_task(
 
     Raises:
         UnknownTask: the task does not exist, or belongs to another tenant.
-        TaskConflict: the task has not ended, none of its jobs failed, or the task has no step `from_step`.
+        TaskConflict: the task has not ended; it has no failed or canceled job, and no `from_step` is given; it has no
+            step `from_step`; or rows of other programs depend on a job that would be replaced.
     """
     source = _source(connection)
     tasks = TasksRepository(source)

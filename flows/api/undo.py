@@ -31,7 +31,7 @@ def plan_undo(task_id: str, *, tenant_id: str | None = None) -> Plan:
         tenant_id: the tenant that the task must belong to.
 
     Raises:
-        NothingToUndo: the task does not exist, has not ended, or has nothing to undo.
+        NothingToUndo: the task does not exist for the tenant, has not ended, or has nothing to undo.
     """
     return plan_task(**undo_arguments(task_id, tenant_id=tenant_id))
 
@@ -48,7 +48,8 @@ def undo_task(task_id: str, *, tenant_id: str | None = None, source: str = "user
         source: the program or person that asks for the undo.
 
     Raises:
-        NothingToUndo: the task does not exist, has not ended, or has nothing to undo.
+        NothingToUndo: the task does not exist for the tenant, has not ended, or has nothing to undo.
+        RunBroken: the flow run of the undo ended before the undo; see `run_task`.
     """
     return flows.api.start.run_task(**undo_arguments(task_id, tenant_id=tenant_id), source=source)
 
@@ -61,7 +62,7 @@ def undo_arguments(task_id: str, *, tenant_id: str | None = None) -> dict[str, A
     """Return the arguments with which `start_task`, `run_task` or `plan_task` undoes a task.
 
     Raises:
-        NothingToUndo: the task does not exist, has not ended, or has nothing to undo.
+        NothingToUndo: the task does not exist for the tenant, has not ended, or has nothing to undo.
     """
     database = Runtime.current().database
     known = TasksRepository(database).get_by_id(task_id)

@@ -87,7 +87,7 @@ class MoveGroup:
 
         Raises:
             MoveInterrupted: a file could not be moved, and others could not be moved back.
-            LibraryError, OSError: a file could not be moved; all files are at their former places.
+            LibraryError, OSError: a file could not be moved; all originals are at their former places.
         """
         try:
             for move in self.moves:

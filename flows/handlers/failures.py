@@ -50,7 +50,7 @@ class Failures:
 
 
 def items_failed(noun: str, what: str, reasons: Sequence[Exception | str]) -> ItemsFailed:
-    """Return the error for several failures, such as `2 files could not be removed; the first: IMG_1.jpg is in use`."""
+    """Return the error for one or more failures: `2 files could not be removed; the first: IMG_1.jpg is in use`."""
     first = reasons[0] if isinstance(reasons[0], str) else reason_of(reasons[0])
     return ItemsFailed(f"{quantity(len(reasons), noun)} {what}{_first(len(reasons), first)}")
 

@@ -39,7 +39,7 @@ MAX_LEFT = 1_000
 class Report:
     """Counts what a handler did, and keeps the first names of each kind.
 
-    The kinds are past participles: `removed`, `renamed`, `made`, `kept`, `skipped`, `failed`.
+    The name of a kind says what happened, such as `removed` or `files moved`. `fail` counts the kind `failed`.
     """
 
     counts: Counter[str] = field(default_factory=Counter)

@@ -101,10 +101,10 @@ class JobTargets:
         return LeftOut.of_payload(self._job.payload if task is None else task.payload)
 
     def projects(self, *, archived: bool = False) -> list[Project]:
-        """Return the active (or archived) projects of the job's scope and tenant, in the order of their ids.
+        """Return the active projects of the job's scope and tenant, or the archived ones, in the order of their ids.
 
         A job of a task works on the projects of the task. A standalone `photo_set` job works on the projects of its
-        items. Projects in `left_out` are not returned.
+        items, and on the project that its row names. Projects in `left_out` are not returned.
         """
         with self._database.connect() as connection:
             ids = self._project_ids(connection)

@@ -68,8 +68,8 @@ def step(
         name: the step type, as it is written in definitions and in `jobs.type`.
         unit: what one job works on: `items` (a chunk of at most 2,000 photos), `projects`, or the `library` as a whole.
         summary: one line for listings; by default, the first line of the function's docstring.
-        modifies_files: whether the handler changes files of projects. Two such handlers never work on the same project
-            at the same time.
+        modifies_files: whether the handler changes originals, folders or manifests, or adds or removes rows of photos
+            or projects. Two such handlers never work on the same project at the same time.
         takes_destination: whether the task's project is the destination of the photos. A task with scope `photo_set`
             must then name a project.
         takes_archived: whether the handler works on archived projects, which `ctx.projects(archived=True)` returns.
@@ -77,6 +77,7 @@ def step(
 
     Raises:
         PluginError: the name already has another handler, or was declared before with another unit.
+        InvalidStepType: the name or the unit is not allowed.
 
     Example:
         >>> @step("count_photos", unit="projects", modifies_files=False)

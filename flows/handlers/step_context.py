@@ -158,7 +158,7 @@ class StepContext:
         """Open a transaction that commits only if the claim is still valid.
 
         Args:
-            enqueues: whether the transaction requests follow-up work.
+            enqueues: whether the transaction requests follow-up work or sets a flag of the task.
             durable: whether this commit and all earlier commits must survive a power cut after the block.
             photo_ids: the photos whose rows the transaction may change. For a job of a task, the journal keeps the
                 former rows, so that an undo can restore them.
@@ -187,7 +187,7 @@ class StepContext:
         return self.database.connect()
 
     def journal(self, connection: Connection, changes: Iterable[FileChange]) -> None:
-        """Write changes of originals to the journal, in the transaction that changes their rows."""
+        """Write changes of files and rows to the journal, in the transaction that changes the rows."""
         write_journal(
             connection,
             changes,
@@ -234,7 +234,7 @@ class StepContext:
         return self.library.project(self.tenant_of(project), project.project_folder)
 
     def projects(self, *, archived: bool = False) -> list[Project]:
-        """Return the active (or archived) projects that the job works on, in the order of their ids.
+        """Return the active projects that the job works on, or the archived ones, in the order of their ids.
 
         A project whose folder has an unsafe name or is a symlink is recorded as failed and left out.
         """
@@ -316,7 +316,7 @@ class StepContext:
             claimed |= {one for one in concerned if one is not None}
 
     def item_batches(self, *, size: int = OUTCOME_BATCH_SIZE) -> Iterator[list[TargetItem]]:
-        """Yield the job's open items with their photos and projects, in batches. Each batch is one query.
+        """Yield the job's open items with their photos and projects, in batches of at most `size` items.
 
         Some items are not yielded, but recorded as skipped: their photo no longer exists, their project is archived, or
         the task leaves out the photo or the project. An item of another tenant is recorded as failed. The outcomes of a

@@ -24,7 +24,7 @@ _BANNED = str.maketrans(dict.fromkeys("/%&<>#?", "-"))
 
 
 def deployment_name(definition: TaskDefinition) -> str:
-    """Return the name of a definition's deployment, which is the label of the definition."""
+    """Return the name of a definition's deployment: its label, with `-` for characters that are not allowed there."""
     # A URL loses the names `.` and `..`, and Prefect cuts off `.py`.
     return re.sub(r"^\.\.?$|\.py$", lambda found: found[0].replace(".", "-"), definition.label.translate(_BANNED))
 
@@ -34,8 +34,8 @@ def deployment_path(definition: TaskDefinition) -> str:
     return f"{definition.name}/{deployment_name(definition)}"
 
 
-#: The `source` of runs that a schedule starts. Such a run is skipped while an earlier run of the same definition is
-#: unfinished.
+#: The `source` of runs that a schedule starts. Such a run is skipped while a task of the same definition, tenant and
+#: project is unfinished.
 SCHEDULE_SOURCE = "schedule"
 
 #: The module from which Prefect loads every flow of photojobs by name.

@@ -11,7 +11,7 @@ def find_definition(type: str | TaskDefinition) -> TaskDefinition:
     """Return the definition with this name. A definition in place of a name is returned unchanged.
 
     Raises:
-        UnknownDefinition: there is no definition of that name.
+        UnknownDefinition: there is no valid definition of that name.
     """
     if isinstance(type, TaskDefinition):
         return type

@@ -41,6 +41,7 @@ def new_task(
     Without a `task_id`, the task gets a new id.
 
     Raises:
+        UnknownScope: the given scope is not a scope.
         ScopeMismatch: the given scope differs from the scope of the definition.
         MissingProject: the scope, or a step that moves photos into a project, needs a project, and none is given.
         UnexpectedProject: the scope is `global`, and a project is given.

@@ -28,7 +28,7 @@ def ask_prefect(tasks: TasksRepository, task: Task, connection: Connection | Non
     A task that has ended, because it was started before with the same id, gets no other flow run.
 
     Returns:
-        The id of the flow run; None if Prefect did not answer, or is asked after the commit.
+        The id of the flow run; None if Prefect started none, or is asked after the commit.
     """
     if task.is_final:
         return task.flow_run_id
@@ -51,7 +51,7 @@ def ask_prefect(tasks: TasksRepository, task: Task, connection: Connection | Non
 
 
 def _ask_after_commit(connection: Connection, task: Task) -> None:
-    """Start a thread that asks Prefect for a flow run of a task after the transaction commits; return at once.
+    """Let a thread ask Prefect for a flow run of a task after the commit of `connection`; return at once.
 
     The transaction of `connection` wrote the task. Prefect is not asked if this transaction, or the savepoint in which
     the task was written, is rolled back. With an asynchronous engine, Prefect is not asked either, because the
@@ -93,7 +93,7 @@ def _ask_when_committed(engine: Engine, task: Task) -> None:
                 TasksRepository(connection).link_flow_run(task.id, flow_run_id)
     except Exception as error:  # noqa: BLE001 - the task is stored and will run. At a program's end, imports may fail.
         logger.warning(
-            "task %s: Prefect was not asked for a flow run (%s); `photojobs up` or a worker runs the task",
+            "task %s: the request for its flow run failed (%s); `photojobs up` or a worker runs the task",
             task.id,
             error,
             extra=about_task(task),

@@ -31,13 +31,13 @@ ANSWER_SECONDS = 10.0
 
 
 def request_flow_run(task: Task) -> str | None:
-    """Ask for a flow run that follows the task. The call takes at most a little longer than `ASK_SECONDS`.
+    """Ask for a flow run that follows the task. The call begins no new attempt after `ASK_SECONDS`.
 
     The idempotency key is the task's id. Repeated requests, also of other processes, return the same flow run until it
     has ended. For a retried task, the key is the task's id and the id of its last flow run.
 
     Returns:
-        The id of the flow run; None if no server is configured, or if it did not answer.
+        The id of the flow run; None if no server is configured, or if the server started no flow run.
     """
     parameters: dict[str, Any] = {"task_id": task.id, "tenant_id": task.tenant_id, "source": task.source}
     if task.project_id is not None:

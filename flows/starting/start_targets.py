@@ -1,9 +1,9 @@
 """Checks that the tenant of a new task exists, and that the projects which the task names are active.
 
-Otherwise, the task would do nothing and would seem to succeed. Commands make both checks, flow runs that of the tenant.
-`start_task` makes neither: a program may start a task before the folder of its tenant exists. The run of a saved plan
-makes neither: it leaves out archived projects. `storage.queue.new_tasks` refuses projects and photos that do not exist
-or belong to another tenant.
+Otherwise, the task would do nothing and would seem to succeed. Commands make both checks. A flow run that starts a task
+checks only the tenant. `start_task` makes no check: a program may start a task before the folder of its tenant exists.
+The run of a saved plan makes no check: it leaves out archived projects. `storage.queue.new_tasks` refuses projects and
+photos that do not exist or belong to another tenant.
 """
 
 from contextlib import suppress

@@ -32,10 +32,10 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The arrivals after the search for their photos.
+    """The result of `pair`.
 
     Attributes:
-        certain: arrivals that match exactly one missing file.
+        certain: arrivals, each with the missing file that it matches without doubt.
         unsure: arrivals that match several photos, or that share their photo with another arrival.
         new: arrivals that match no photo.
     """

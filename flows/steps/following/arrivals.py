@@ -1,8 +1,8 @@
 """Decides what becomes of files without a row: new photos get rows, and photos that a user moved keep their rows.
 
-A user moved a photo if its file is missing although its project is available, and a new file has the same size and
-contents. The row is updated only if exactly one photo and one file match. `flows.steps.following.arrival_pairs` decides
-which ones match.
+A user moved a photo if its file is missing, but not because a disk is missing, and a new file has the same size and
+contents. The row is updated only if the match of photo and file is certain, as `flows.steps.following.arrival_pairs`
+decides.
 """
 
 from collections import Counter
@@ -41,7 +41,7 @@ _MAX_MISSING: Final = 100_000
 
 
 class Arrivals:
-    """Collects names without rows, project by project, and finally updates the rows of photos that were moved by hand.
+    """Collects new files, project by project, and finally updates the rows of photos that were moved by hand.
 
     To update such a row, the step must claim two projects. `follow_moves` does this while the step has no other claim.
 
@@ -60,7 +60,7 @@ class Arrivals:
         self._has_looked_everywhere = False
 
     def take(self, comparison: ProjectComparison, project: Project, folder: ProjectFolder) -> None:
-        """Insert the rows of new photos, and collect photos that were moved. The caller must claim the project."""
+        """Insert the rows of new photos, and collect moved photos. The caller must have claimed the project."""
         for batch in comparison.new_names():
             self._ctx.checkpoint()
             _add_new(self._ctx, project, self._keep_moved(project, folder, batch))
@@ -165,7 +165,7 @@ class Arrivals:
         return others
 
     def _look_into(self, folder: ProjectFolder, reason: str) -> None:
-        """Find moved photos in a folder without a project. Their rows stay for this `reason`."""
+        """Report the moved photos in a folder without a project. `reason` says why their rows are not updated."""
         with compared(self._ctx, None, folder, is_reported=False) as comparison:
             for batch in comparison.new_names():
                 for new, arrival in self._arrivals_of(0, folder, batch):
@@ -256,8 +256,8 @@ class Arrivals:
 def _add_new(ctx: StepContext, project: Project, names: Sequence[NewName]) -> None:
     """Insert the rows of new photos, and request their post-processing. The caller must have claimed the project.
 
-    A photo gets its row as soon as its file is found, even if another program is still writing the file. For an
-    incomplete picture, post-processing fails, and runs again after the file has changed.
+    A photo gets its row as soon as its file is found, even if another program is still writing the file. If the picture
+    is incomplete, post-processing makes no derivatives, and a later run makes them.
     """
     if not names:
         return

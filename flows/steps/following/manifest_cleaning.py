@@ -59,7 +59,7 @@ def _clean(ctx: StepContext, arrivals: Arrivals, project: Project, folder: Proje
 
 
 def _without_grace(ctx: StepContext, photos: Sequence[PhotoWithoutFile]) -> list[PhotoWithoutFile]:
-    """Return the photos whose files have been missing for the grace period. Report the others as kept."""
+    """Return the photos that an earlier run found without files, at least the grace period ago. Report the others."""
     ids = [photo.photo_id for photo in photos]
     now, grace = ctx.now(), _grace(ctx)
     with ctx.transaction() as connection:

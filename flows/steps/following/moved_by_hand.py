@@ -46,7 +46,7 @@ def follow(
     photo or file has changed since the matching is left for the next run.
 
     Returns:
-        The arrivals that are new photos, because the matched photo still has a better file at its old place.
+        The arrivals that are new photos, because the matched photo still has an equally good file at its old place.
 
     Raises:
         FolderMissing, FolderUnreadable: a folder cannot be read, so a file that was not found may still exist.

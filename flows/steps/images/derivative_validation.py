@@ -1,8 +1,8 @@
 """The step `derivative_validation`: it corrects the rows of derivatives, and requests missing derivatives.
 
 `storage.comparison.derivative_scan` decides which derivatives are outdated. The derivatives are made by follow-up jobs,
-in `flows.steps.images.derivative_steps`. Derivatives of photos that are gone are removed by `manifest_cleaning` and
-`file_removal`.
+in `flows.steps.images.derivative_steps`. If `manifest_cleaning` or `file_removal` removes a photo or its JPEG, it also
+removes the derivatives.
 """
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ from storage.photos.originals import Original
 
 
 class UnusableImage(PermanentStepError):
-    """A derivative cannot be made: its original cannot be decoded, or its path leads through a symlink."""
+    """An original cannot be decoded, or the path of a derivative leads through a symlink."""
 
 
 class OriginalComparison:
@@ -37,7 +37,7 @@ class OriginalComparison:
         self._settle_seconds = ctx.settings.settle_seconds
 
     def compare(self, photo_id: int, file: ScannedFile, path: Path, known: Original | None) -> Original:
-        """Return the new row of an original. It is equal to `known` if the file has not changed.
+        """Return the new row of an original. If the contents have not changed, it has the hash of `known`.
 
         The file is read only if its size or times differ from the values in `known`.
 
@@ -117,7 +117,7 @@ def first_seen(photo_id: int, file: ScannedFile) -> Original:
 
 
 def fingerprint_of(original: Original) -> Fingerprint | None:
-    """Return the fingerprint in the row of an original; None if the row has no size and time yet."""
+    """Return the fingerprint in the row of an original; None if the row has no size or no modification time yet."""
     if original.size_bytes is None or original.mtime_ns is None:
         return None
     return Fingerprint(original.size_bytes, original.mtime_ns, original.ctime_ns, original.content_hash)

@@ -77,7 +77,7 @@ PhotoWork = Callable[[PhotoTask], PhotoResult]
 def process_items(ctx: StepContext, work: PhotoWork) -> None:
     """Work on the photos of the job's items, and end each item.
 
-    If the job has no items, work on all photos of its projects.
+    A standalone job without items works on all photos of its projects.
     """
     each_photo(ctx, partial(process_photos, ctx, work), partial(_photos_of, ctx))
 
@@ -112,7 +112,7 @@ def process_photos(ctx: StepContext, work: PhotoWork, folder: ProjectFolder, pho
             finished.append(answer)
         if len(finished) >= BATCH_SIZE or (finished and time.monotonic() - written_at >= WRITE_SECONDS):
             yield from _write(ctx, folder, finished)
-            # The caller may have recorded outcomes of items meanwhile, so they are written with the results.
+            # The caller may have recorded outcomes of items meanwhile, so they are written too.
             ctx.outcomes.write()
             finished, written_at = [], time.monotonic()
     yield from _write(ctx, folder, finished)

@@ -2,7 +2,7 @@
 
 `storage.photos.duplicate_names` decides which of the photos keeps the name. With the setting `rename_user_files =
 "rename"`, the step renames the other photos in the job's projects, with all their files, companions and derivatives.
-The step removes no photo and no file.
+The step removes no photo, and no file except derivatives whose photo no longer exists.
 """
 
 import stat
@@ -139,7 +139,7 @@ def _rename_all(
 
 
 class _Copies:
-    """Finds copies in one project: their files equal, byte for byte, the files of another photo with the same name.
+    """Finds copies in one project: photos whose images equal, byte for byte, the images of another photo of that name.
 
     Copies are not renamed: backups and phone syncs add the same files repeatedly, so renamed copies would accumulate.
     """
@@ -153,8 +153,8 @@ class _Copies:
     def original_of(self, photo: Photo, files: PhotoFiles) -> str | None:
         """Return the original of a photo, as `project/name`; None if the photo is not a copy.
 
-        The original has the same name, and is in another project; or it is a photo of this project that had this name
-        before it was renamed.
+        The original is a photo of the same name in another project, or a photo in any project that this step renamed
+        from this name.
         """
         own = photo.project_id, name_key(photo.filename)
         for other in PhotosRepository(self._ctx.database).get_many(self._names.photos_like(photo.filename)):

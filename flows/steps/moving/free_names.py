@@ -32,7 +32,7 @@ _NUMBERED: Final = re.compile(rf"{DUPLICATE}\d.*", re.DOTALL)
 class FreeNames:
     """Finds free names in a project for photos that move there or are renamed.
 
-    A name is taken in these cases: a file in the folder or a row without files has the name; `is_taken` returns true
+    A name is taken in these cases: an image in the folder or a row of the project has the name; `is_taken` returns true
     for it; with this name, the photo would get a companion that is already in the folder; or another photo would get
     one of the photo's companions.
 

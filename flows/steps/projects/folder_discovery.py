@@ -183,7 +183,10 @@ class _Discovery:
         self._create(found, name=name if owner is not None else found.name)
 
     def _owner(self, found: _Found) -> Project | None:
-        """Return the project that the found folder belongs to, by its manifest or its name; None if there is none."""
+        """Return the project that the found folder belongs to, by its manifest or its name.
+
+        The result is None if there is no such project, or if a user archived the project.
+        """
         if found.manifest is not None:
             owner = self._projects.get(found.manifest.id)
         else:
@@ -199,7 +202,7 @@ class _Discovery:
         return took_project_along(self._ctx, owner, found.folder)
 
     def _twins(self, found: _Found) -> Iterator[Project]:
-        """Yield active projects with a folder whose name or manifest is that of the found folder."""
+        """Yield the active projects that the found folder may be a copy of, by its name or its manifest."""
         keys = {name_key(found.name), name_key(found.folder.project_folder)}
         for project in list(self._projects.values()):
             same = {name_key(project.project_name), name_key(project.project_folder)}

@@ -28,7 +28,7 @@ from storage.queue.jobs import JobsRepository
 from storage.queue.project_claims import claiming_jobs
 from storage.records import Project
 
-#: The end of a message that names what a user can do.
+#: The end of a message, with what a user can do.
 _ANOTHER: Final = "another folder of this name; rename it, and `photojobs run folder_discovery` makes it a project"
 
 

@@ -25,7 +25,7 @@ _TOLERANCE = timedelta(minutes=1)
 
 
 def other_owner(ctx: StepContext, project: Project, folder: ProjectFolder) -> Project | None:
-    """Return the project whose renamed folder now has the name of this project's folder; None if there is none.
+    """Return the project whose folder was renamed to the name of this project's folder; None if there is none.
 
     The photos of the two projects may have the same names, so the rows of one project would get the files of the other
     project. The manifest alone proves nothing, because users put all files of a folder into another folder. So the
@@ -77,7 +77,8 @@ def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder
 
     * No folder has it, or only `folder` itself: True.
     * The folder has the project's manifest, or a manifest that is not valid: False.
-    * The folder has no manifest: True if `folder` has a photo with an unchanged change time. A copy has new times.
+    * The folder has no manifest: True if `folder` has an unchanged photo whose change time is also unchanged. The
+      files of a copy have new change times.
     * The folder has another project's manifest: True if only `folder` has an unchanged photo or a copy of one.
     """
     if is_only_name(ctx, project, folder):
@@ -103,7 +104,7 @@ def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> b
 def has_unchanged_photo(ctx: StepContext, project: Project, folder: ProjectFolder, *, with_change_time: bool) -> bool:
     """Return whether at least one original of the project is unchanged in a folder.
 
-    With `with_change_time`, its change time must also be unchanged, so that a copy does not count.
+    With `with_change_time`, the change time of the original must also be unchanged, so that a copy does not count.
     """
     with ctx.read() as connection, closing(originals_of_project(connection, project.id)) as originals:
         return any(_is_unchanged(folder, original, with_change_time) for original in originals)
@@ -133,7 +134,10 @@ def manifest_id(folder: ProjectFolder) -> int | None:
 
 
 def archived_as_gone(connection: Connection, project: Project) -> JournalEntry | None:
-    """Return the journal's entry if a project was archived because its folder was missing, and not by a user."""
+    """Return the journal's entry if a project was archived because its folder was missing; None if a user archived it.
+
+    The result is also None if the project is active.
+    """
     if not project.is_archived or project.archived_at is None:
         return None
     # A later entry alone proves nothing: the clock may have been set back between that entry and the user's archiving.

@@ -151,7 +151,7 @@ class _FileSearch:
     """Searches for the files of some photos of a project.
 
     The search lists the folder once, and a second time if a file may fit another photo better. If two of the photos
-    have names that differ only in case, a file that fits neither name exactly belongs to the later photo.
+    have names that differ only in case, a file that fits neither name exactly belongs to the later one of `names`.
 
     Args:
         folder: the folder of the project.

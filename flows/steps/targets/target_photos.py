@@ -29,7 +29,8 @@ PhotosWork: TypeAlias = Callable[[ProjectFolder, Sequence[Photo]], Worked]
 def each_photo(ctx: StepContext, work: PhotosWork, photos_of: Callable[[int], Iterable[Sequence[Photo]]]) -> None:
     """Work on the photos of the job's items, and end each item.
 
-    If the job has no items, work on the photos that `photos_of` yields for each of the job's projects, in batches.
+    A standalone job without items works on the photos that `photos_of` yields for each of the job's projects, in
+    batches.
     """
 
     def work_on_items(project: Project, photos: Sequence[Photo]) -> Worked:

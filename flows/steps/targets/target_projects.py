@@ -82,9 +82,8 @@ def each_project(
         with suppress(LibraryError, OSError), ctx.project(project) as folder:
             fresh = ctx.reload(project)
             if fresh is None or fresh.is_archived != project.is_archived:
-                ctx.report.count(
-                    "skipped", example=f"{project.project_name}: the project was archived or removed meanwhile"
-                )
+                change = "removed" if fresh is None else "archived" if fresh.is_archived else "made active again"
+                ctx.report.count("skipped", example=f"{project.project_name}: the project was {change} meanwhile")
             elif not skips_missing:
                 check_owner(ctx, fresh, folder)
                 work(fresh, folder)

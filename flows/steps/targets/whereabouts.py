@@ -1,7 +1,8 @@
 """Finds where the folders of projects are now, and whether a file that is not found is really missing.
 
 A project whose folder is missing, for example on an unplugged disk, is archived. The journal distinguishes such a
-project from a project that a user archived, because only files of projects that a user archived may be deleted.
+project from a project that a user archived: it becomes active again when its folder returns, and the step
+`project_scavenge` does not delete its files.
 
 `flows.steps.targets.target_projects` has the checks that keep the rows of projects whose disk is missing, and
 `flows.steps.projects.orphaned_projects` decides when the rows of a project are removed.
@@ -38,7 +39,7 @@ def archive_as_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -
 
 
 def folders_without_project(ctx: StepContext) -> list[str]:
-    """Return the names of the tenant's folders that belong to no project, in order."""
+    """Return the names of the tenant's folders that are in the row of no project, in order."""
     known = {project.project_folder for project in ProjectsRepository(ctx.database).list(tenant_id=ctx.tenant_id)}
     return sorted(set(ctx.library.tenant(ctx.tenant_id).project_folders()) - known)
 
@@ -83,7 +84,10 @@ class RenamedFolders:
         return name
 
     def inside_another(self, project: Project) -> str | None:
-        """Return the path of the project's folder if a user has moved it into another project's folder, or None."""
+        """Return the path of the project's folder if a user has moved it into another project's folder, or None.
+
+        The path is relative to the tenant's folder.
+        """
         if self._inside is None:
             self._inside = {}
             tenant = self._ctx.library.tenant(self._ctx.tenant_id)
@@ -150,7 +154,7 @@ class ProjectState(StrEnum):
     RENAMED = "renamed"
     #: The folder exists under no name, and no user archived the project.
     MISSING = "missing"
-    #: The files of the project cannot be read, for example because a disk is missing.
+    #: The files of the project cannot be read, for example because a disk is missing or the project does not exist.
     UNAVAILABLE = "unavailable"
 
 
