@@ -124,8 +124,8 @@ class Arrivals:
                 except StepTimeout:
                     raise
                 except (LibraryError, OSError) as error:
-                    # The file gets no row, so that the next run tries again.
-                    self._leave(f"{target.project_name}: {reason_of(error)}")
+                    # The files get no rows, so that the next run tries again.
+                    self._leave(f"{target.project_name}: {reason_of(error)}", number=len(batch))
         if adds_rows:
             self._add_rows(new)
 
@@ -249,8 +249,8 @@ class Arrivals:
             "new photo, because other files or photos have the same contents"
         )
 
-    def _leave(self, example: str) -> None:
-        self._ctx.report.count("moves not followed", example=example)
+    def _leave(self, example: str, *, number: int = 1) -> None:
+        self._ctx.report.count("moves not followed", number, example=example)
 
 
 def _add_new(ctx: StepContext, project: Project, names: Sequence[NewName]) -> None:

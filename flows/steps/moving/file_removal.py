@@ -233,4 +233,4 @@ class _Removals(PhotoFilesChange[_Removal]):
             if removal.row_goes:
                 report.count("rows removed", example=removal.photo.filename)
             elif not removal.moves:
-                report.count("files to remove already missing", example=removal.photo.filename)
+                report.count("files to remove already missing", len(removal.doomed), example=removal.photo.filename)

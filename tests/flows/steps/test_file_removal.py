@@ -209,6 +209,15 @@ def test_the_row_of_a_photo_that_was_removed_by_hand_goes(studio):
     assert studio.get_photo(photo_id) is None
 
 
+def test_each_missing_file_counts_if_the_row_stays(studio):
+    iceland = studio.project("Iceland")
+    studio.photo(iceland, "fox", "jpg", "NEF", "tif", keep_jpg=0, keep_raw=0)
+    for name in ("fox.jpg", "fox.NEF"):
+        (studio.folder(iceland).path / name).unlink()
+    counts = studio.run("file_removal", project_id=iceland.id).result["counts"]
+    assert counts["files to remove already missing"] == 2
+
+
 def test_the_last_rows_go_too_if_an_earlier_batch_has_emptied_the_folder(studio, monkeypatch):
     iceland = studio.project("Iceland")
     studio.photo(iceland, "fox", "jpg", keep_jpg=0)

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from sqlalchemy import select
 
 from flows.handlers.step_context import StepContext
 from flows.starting.new_task import new_task
+from flows.steps.following import arrivals
 from flows.steps.following.arrivals import Arrivals
 from flows.steps.targets.whereabouts import RenamedFolders
 from storage import ProjectsRepository, TasksRepository
 from storage.database.tables import photo_originals, photos
 from storage.library.content_hash import hash_contents
+from storage.library.errors import FolderUnreadable
 from storage.photos.originals import Original, OriginalsRepository
 from tests.flows.undoing.looking import DEFINITIONS, run
 
@@ -353,10 +356,19 @@ def test_of_two_files_that_may_be_a_photo_none_is_guessed(album: Album) -> None:
     assert report["counts"]["moves not followed"] == 2
 
 
-def test_photos_of_the_same_contents_that_were_moved_together_are_told_apart_by_their_names(album: Album) -> None:
+def unreadable(album: Album, *_: object) -> list[Any]:
+    raise FolderUnreadable(f"{album.source} cannot be read")
+
+
+def test_photos_of_the_same_contents_that_were_moved_together_are_told_apart_by_their_names(
+    album: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
     twin = album.add(album.one, "Q", contents={"jpg": (album.source / "P.jpg").read_bytes()})
     for name in ("P.jpg", "Q.jpg"):
         (album.source / name).rename(album.target / name)
+    with monkeypatch.context() as patch:
+        patch.setattr(arrivals, "follow", partial(unreadable, album))
+        assert album.check()["counts"] == {"moves not followed": 2}
 
     album.check()
 
