@@ -16,7 +16,7 @@ class FlowsError(PhotojobsError):
 
 
 class PermanentStepError(FlowsError):
-    """A handler raises this error if a repetition cannot succeed; the job or the item fails without another attempt."""
+    """A handler raises this error if a repetition cannot succeed. The error causes no other attempt of the job."""
 
 
 def is_repeatable(error: BaseException) -> bool:

@@ -41,7 +41,7 @@ class StepType:
         takes_destination: For the unit `items`: whether the task's project is the destination of the photos, so that a
             task with a photo set must have a project.
         takes_archived: Whether a step works on archived projects. Commands refuse a task that names an archived
-            project if no step has this property.
+            project if no step of the task has this property.
         reads_other_projects: Whether a step also reads projects of the tenant that do not belong to its task, so that a
             plan must have their rows.
     """

@@ -1,7 +1,7 @@
 """Starts tasks: `start_task` writes a task and asks Prefect to run it; `run_task` runs the task in this process.
 
-`flows.starting.outbox` decides when Prefect is asked, and `flows.starting.start_targets` for which tenants and projects
-commands and flow runs start a task. These functions do not make its checks.
+`flows.starting.outbox` decides when Prefect is asked. The functions of this module do not make the checks in
+`flows.starting.start_targets`, which commands and flow runs make.
 """
 
 from collections.abc import Iterable, Mapping
@@ -82,7 +82,7 @@ def start_task(
         UnknownPhoto: an item does not exist for the tenant.
         UnknownTask: a task with this `task_id` belongs to another tenant.
         MissingHandler: a step's type has no handler in this installation.
-        NothingToUndo, TaskConflict: the definition undoes a task, but the payload names no task, or one that runs.
+        NothingToUndo, TaskConflict: the definition undoes a task, but names none, or one that has not ended.
         InvalidValue: a value cannot be stored, or photos are missing or not allowed for the scope.
     """
     access: Database | Connection = connection if connection is not None else Runtime.current().database

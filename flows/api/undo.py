@@ -23,8 +23,8 @@ DEFINITION: Final = "undo"
 def plan_undo(task_id: str, *, tenant_id: str | None = None) -> Plan:
     """Return the plan of an undo; change no file and no row.
 
-    `plan.steps[0].left` maps the names of the files and rows that cannot be restored to the reasons: the trash was
-    emptied, another file has the name, or the file or row was changed after the task.
+    `plan.steps[0].left` has the names of the files and rows that cannot be restored, each with the reason: the trash
+    was emptied, another file has the name, or the file or row was changed after the task.
 
     Args:
         task_id: the id of an ended task.

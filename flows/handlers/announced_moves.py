@@ -229,10 +229,10 @@ class _Places:
         return project_id in self._folders and not self._folder(path, project_id).exists()
 
     def way_back(self, intent: MoveIntent, source: Path, target: Path) -> Iterator[Relocation]:
-        """Yield the `Relocation` that returns a photo to its former place.
+        """Yield the `Relocation` that returns a photo to its former place, if there is one.
 
-        Yields nothing unless the moved file is an image, was moved directly from one project folder to another, exists
-        only at the new place, and its former folder exists.
+        There is one if the moved file is an image that was moved directly from one project folder to another and is
+        only at the new place, and if its former folder exists.
         """
         here = Side(self._folder(intent.target, intent.target_project_id), intent.target_project_id)
         back = Side(self._folder(intent.source, intent.project_id), intent.project_id)

@@ -1,4 +1,4 @@
-"""Counts the failed items and projects of a job, which decide whether the job fails and whether it is repeated.
+"""Counts the failed items and projects of a job. They decide whether the job fails and whether it is repeated.
 
 `flows.execution.job_run` decides how many attempts the job has.
 """

@@ -52,7 +52,7 @@ class ItemOutcomes:
             self.write()
 
     def write(self) -> None:
-        """Write the outcomes that were added since the last write, and then the progress. Do nothing if none were added."""
+        """Write the outcomes that were added since the last write, then the progress; do nothing without outcomes."""
         self._written_at = time.monotonic()
         if not self._unwritten:
             return

@@ -13,7 +13,7 @@ from flows.process.runtime import Runtime
 from storage.database.column_types import MAX_COUNT, check_integer
 from storage.database.tables import jobs
 
-#: If a handler reports no progress for this long after its job's start, Prefect shows the progress in the job's row.
+#: If a handler reports no progress for this long after its job's start, Prefect shows the progress that the row has.
 FIRST_PROGRESS_SECONDS = 2.5
 
 #: Shortest time between two writes of the progress. The last progress of a job is always written.

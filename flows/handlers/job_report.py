@@ -52,7 +52,7 @@ class Report:
 
     @classmethod
     def continued(cls, earlier: Mapping[str, Any]) -> Self:
-        """Return a report that continues the report of earlier attempts, as `Job.report` returns it.
+        """Return a report that continues `earlier`, the report of earlier attempts that `Job.report` returns.
 
         Failures of earlier attempts are left out, because this attempt tries the failed items again.
         """

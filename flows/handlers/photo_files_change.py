@@ -40,11 +40,11 @@ class PhotoFilesChange(Generic[Group]):
     3. The folders are synced.
     4. One transaction writes the rows and the journal of the groups that moved, and removes the intents.
 
-    After an exception in step 2, steps 3 and 4 still run. If step 4 does not run, or a power cut undoes its commit, the
+    After an exception in part 2, parts 3 and 4 still run. If part 4 does not run, or a power cut undoes its commit, the
     next job that claims the projects moves the files back; see `announced_moves`.
 
     Attributes:
-        action: the action that the journal's entries of the moves have.
+        action: the action of the moves in the journal.
         enqueues: whether `write` requests follow-up work.
         folder: the folder of the project that files move to; not set if they move to several projects.
         names: the names in `folder`, if the step has read them.

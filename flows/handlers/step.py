@@ -73,7 +73,7 @@ def step(
         takes_destination: whether the task's project is the destination of the photos. A task with scope `photo_set`
             must then name a project.
         takes_archived: whether the handler works on archived projects, which `ctx.projects(archived=True)` returns.
-            Commands refuse a task that names an archived project if none of its steps does.
+            Commands refuse a task that names an archived project if no step of the task works on archived projects.
 
     Raises:
         PluginError: the name already has another handler, or was declared before with another unit.
@@ -152,7 +152,10 @@ def handlers() -> Mapping[str, Handler]:
 
 
 def broken_plugins() -> Mapping[str, PluginError]:
-    """Return the reason for each step type of an installed package that could not be loaded."""
+    """Return the errors of the step types of installed packages that could not be loaded, by step type.
+
+    If a step type has errors of two packages, the second error has the key `<type> of <package>`.
+    """
     load_steps()
     return MappingProxyType(_registry.broken)
 

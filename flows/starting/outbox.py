@@ -23,7 +23,7 @@ COMMIT_SECONDS = 30.0
 
 
 def ask_prefect(tasks: TasksRepository, task: Task, connection: Connection | None) -> str | None:
-    """Ask Prefect for a flow run of a task, at once, or after the transaction of `connection` that wrote the task.
+    """Ask Prefect for a flow run of a task: at once, or after the commit of the `connection` that wrote the task.
 
     A task that has ended, because it was started before with the same id, gets no other flow run.
 

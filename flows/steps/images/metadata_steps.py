@@ -42,7 +42,7 @@ def add_metadata(
 ) -> None:
     """Read the metadata of a photo from its first source file, and add the changes of its rows to the result.
 
-    If the first file lacks the camera or the date, these values are read from the next file. If the result already has
+    If the first file lacks the camera or the date, these values are read from the next files. If the result already has
     a row for the first file, that row is up to date. `found` has the metadata of the first file, if they have just been
     read.
 

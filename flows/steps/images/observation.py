@@ -1,8 +1,8 @@
 """Compares an original on disk with its row, and hashes its contents again if its size or times differ.
 
 Thumbnails, previews and metadata are up to date if they were made from the present contents of the original.
-`flows.imaging.fingerprint` decides whether the contents of a file have changed. If the file changed within the last
-`settle_seconds` (a setting), an unreadable file is not a failure.
+`flows.imaging.fingerprint` decides whether the contents of a file have changed. An unreadable file that changed within
+the last `settle_seconds` (a setting) is not a failure.
 """
 
 import time

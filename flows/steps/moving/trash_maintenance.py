@@ -1,7 +1,7 @@
 """The step `trash_maintenance`: it permanently removes files that have been in `.trash` for too long.
 
 The setting `trash_ttl_seconds` is the time for which files stay there. `expired` in `storage.library.trash` decides
-which files are older. The steps `file_removal` and `folder_check` move files to the trash.
+for which files this time has passed. The steps `file_removal` and `folder_check` move files to the trash.
 """
 
 from collections.abc import Sequence

@@ -79,7 +79,7 @@ class _Discovery:
         self._on_disk = sorted(set(tenant.project_folders()) - passed_by)
         self._projects = {project.id: project for project in own if project.id not in left_out.projects}
         self._taken = {project.project_folder for project in every}
-        #: The projects whose folder name now belongs to another project, by id, each with that name.
+        #: The folder names that projects gave up, because other projects have these folders now, by project id.
         self._given_up: dict[int, str] = {}
         #: The ids of the projects whose renamed folder has the name of another tenant's project.
         self._stuck: set[int] = set()

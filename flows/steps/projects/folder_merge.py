@@ -144,7 +144,7 @@ class FolderMerge:
         for file in files:
             by_photo[name_key(self._photo_of(file.name) or file.name)].append(file)
         groups = []
-        # Photos that the project knows move last. After an interruption, they still show whose copy the folder is.
+        # Photos that the project knows move last. After an interruption, the folder is still known as a copy by them.
         for key in sorted(by_photo, key=lambda key: key in self._rows):
             moves = [
                 FileMove(self._source.companion(file.name), self._target.companion(file.name), file.size_bytes)

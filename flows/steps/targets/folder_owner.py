@@ -79,7 +79,8 @@ def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder
     * The folder has the project's manifest, or a manifest that is not valid: False.
     * The folder has no manifest: True if `folder` has an unchanged photo whose change time is also unchanged. The
       files of a copy have new change times.
-    * The folder has another project's manifest: True if only `folder` has an unchanged photo or a copy of one.
+    * The folder has another project's manifest: True if `folder` has an unchanged photo or a copy of one, and the other
+      folder has none.
     """
     if is_only_name(ctx, project, folder):
         return True
@@ -95,7 +96,7 @@ def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder
 def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
     """Return whether `folder` is the only folder of the project.
 
-    This is so if no folder has the name in the project's row, or if that name differs from `folder` only in case.
+    This is so if no folder has the name in the project's row, or if it differs from the name of `folder` only in case.
     """
     old = ctx.folder_of(project)
     return not old.exists() or old.path.samefile(folder.path)

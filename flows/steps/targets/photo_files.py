@@ -59,7 +59,10 @@ class PhotoFiles:
         return [*self.images, *(file for file, _ in self.companions)]
 
     def renamed(self, new: str, *, old: str) -> list[tuple[ScannedFile, str]]:
-        """Return each file with its new name, or path below the project's folder, if the photo is renamed to `new`."""
+        """Return each file with the name that it gets if the photo is renamed from `old` to `new`.
+
+        The name of a file in a subfolder is its path below the project's folder.
+        """
         images = [(file, new + file.name[len(file.base_name) :]) for file in self.images]
         return images + [(file, fit.renamed(new, old=old)) for file, fit in self.companions]
 

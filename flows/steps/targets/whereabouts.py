@@ -1,8 +1,8 @@
 """Finds where the folders of projects are now, and whether a file that is not found is really missing.
 
-A project whose folder is missing, for example on an unplugged disk, is archived. The journal distinguishes such a
-project from a project that a user archived: it becomes active again when its folder returns, and the step
-`project_scavenge` does not delete its files.
+A project whose folder is missing, for example on an unplugged disk, is archived. Such a project becomes active again
+when its folder returns, and the step `project_scavenge` does not delete its files. So the journal distinguishes such a
+project from a project that a user archived.
 
 `flows.steps.targets.target_projects` has the checks that keep the rows of projects whose disk is missing, and
 `flows.steps.projects.orphaned_projects` decides when the rows of a project are removed.
@@ -39,7 +39,7 @@ def archive_as_gone(ctx: StepContext, project: Project, folder: ProjectFolder) -
 
 
 def folders_without_project(ctx: StepContext) -> list[str]:
-    """Return the names of the tenant's folders that are in the row of no project, in order."""
+    """Return the sorted names of the tenant's folders that are in no row of a project."""
     known = {project.project_folder for project in ProjectsRepository(ctx.database).list(tenant_id=ctx.tenant_id)}
     return sorted(set(ctx.library.tenant(ctx.tenant_id).project_folders()) - known)
 
