@@ -96,4 +96,4 @@ def _update_originals(ctx: StepContext, folder: ProjectFolder, files: Sequence[t
 def _ask_for_missing(ctx: StepContext, project: Project) -> None:
     for ids in PhotosRepository(ctx.database).iterate_lacking_derivatives(project.id, batch_size=MAX_ITEMS_PER_JOB):
         ctx.enqueue("generate_derivatives", photo_ids=ids)
-        ctx.report.count("derivatives requested", len(ids))
+        ctx.report.count("photos with derivatives requested", len(ids))

@@ -73,4 +73,6 @@ def _align_availability(ctx: StepContext, comparison: ProjectComparison) -> None
             write_availability(connection, changes, now=ctx.now())
         for change in changes:
             kinds = [kind for kind, flag in zip(("JPEG", "RAW", "other"), change.flags, strict=True) if flag]
-            ctx.report.count("available files updated", example=f"{change.filename}: {', '.join(kinds) or 'no file'}")
+            ctx.report.count(
+                "photos with updated availability", example=f"{change.filename}: {', '.join(kinds) or 'no file'}"
+            )

@@ -492,7 +492,7 @@ def test_validation_finds_what_is_missing_empty_or_outdated_and_asks_for_it(stud
     # A failed photo is tried again if it is not known which contents failed.
     assert asked == {ids[name] for name in ("missing", "empty", "outdated", "new")} | {failed}
     assert rowless not in asked
-    assert job.result["counts"]["derivatives requested"] == 5
+    assert job.result["counts"]["photos with derivatives requested"] == 5
     assert reading.type == "metadata"
     assert [item.photo_id for item in JobsRepository(studio.database).list_items(reading.id)] == [ids["outdated"]]
     assert run_queued_job(studio.runtime, follow_up.id).status == "failed"
@@ -551,7 +551,7 @@ def test_a_file_whose_name_differs_in_spelling_from_its_photo_is_an_original_of_
     assert studio.run("upload_postprocess", project_id=iceland.id).status == "completed"
     assert studio.run("derivative_validation", project_id=iceland.id).result == {}
     path.write_bytes(jpeg(20, 25))
-    for names in ("derivatives requested", "metadata to be read again"):
+    for names in ("photos with derivatives requested", "metadata to be read again"):
         job = studio.run("derivative_validation", project_id=iceland.id)
         assert job.result["counts"][names] == 1
     for follow_up in JobsRepository(studio.database).list_by_tenant("tenant", status="queued"):
@@ -584,7 +584,10 @@ def test_what_failed_is_tried_again_once_its_file_differs_and_not_before(studio,
     assert (job.status, _statuses(studio, photo_id)) == ("failed", ("failed", "failed"))
     assert _reported(studio.run("derivative_validation", project_id=iceland.id)) == {}
     (studio.folder(iceland).path / "fox.jpg").write_bytes(jpeg())
-    assert studio.run("derivative_validation", project_id=iceland.id).result["counts"]["derivatives requested"] == 1
+    assert (
+        studio.run("derivative_validation", project_id=iceland.id).result["counts"]["photos with derivatives requested"]
+        == 1
+    )
 
 
 def test_validation_asks_once_within_a_task_however_often_it_is_repeated(studio, picture, make_task):

@@ -41,8 +41,8 @@ def test_availability_follows_the_disk_and_keep_flags_stay(studio: Any) -> None:
     assert studio.get_photo(lost).keep_jpg == 0
     assert flags(studio, found) == (1, 1, 1), job.result
     assert studio.get_photo(right) == before
-    assert job.result["counts"]["available files updated"] == 2
-    assert "lost: no file" in job.result["examples"]["available files updated"]
+    assert job.result["counts"]["photos with updated availability"] == 2
+    assert "lost: no file" in job.result["examples"]["photos with updated availability"]
 
 
 def test_a_missing_or_wrong_manifest_is_written_and_keys_of_others_stay(studio: Any) -> None:
