@@ -47,7 +47,7 @@ TaskTenant = Annotated[str | None, Parameter(help="The tenant that the task must
 
 
 def refuse_beside(option: str, others: Mapping[str, object]) -> None:
-    """Refuse options that have no effect beside `option`, which is given.
+    """Refuse options that cannot be used beside `option`, which is given.
 
     `others` has the value of each of these options by its name; a value that is false was not given.
 
@@ -56,4 +56,5 @@ def refuse_beside(option: str, others: Mapping[str, object]) -> None:
     """
     given = [name for name, value in others.items() if value]
     if given:
-        raise BadInput(f"{option} cannot be used with {listed(given)}. Leave out one of them.")
+        leave_out = f"Leave out either {option}, or {listed(given, last='and')}."
+        raise BadInput(f"{option} cannot be used with {listed(given)}. {leave_out}")

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from deployments.cli.options.errors import BadInput
-from deployments.cli.options.parameters import Flag, WholeNumber
+from deployments.cli.options.parameters import Flag, WholeNumber, refuse_beside
 from flows.starting.new_task import new_task
 from storage.lifecycle.job_rows import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, checked_payload
 from storage.photos.photo_selection import PhotoSelection
@@ -37,7 +37,7 @@ _Many = Parameter(consume_multiple=True, negative="")
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
-    """The options that select the tenant, the photos and the payload of a run."""
+    """The options that select the tenant, the project, the photos, the payload and the scope of a run."""
 
     tenant: str | None = None
     "The tenant whose photos are used; by default the setting `tenant`."
@@ -88,7 +88,7 @@ class TaskRequest:
 
     @property
     def needs_rows(self) -> bool:
-        """Whether the run needs existing projects and photos."""
+        """Whether the run needs existing projects or photos."""
         return self.new.scope is not Scope.GLOBAL
 
     def arguments(self) -> dict[str, Any]:
@@ -110,9 +110,11 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
 
     Raises:
         UnknownDefinition: no definition has this name.
-        ScopeError: the scope or the project does not fit the definition.
-        InvalidValue: photos are given to a definition that takes none.
-        BadInput: an option cannot be used.
+        UnknownProject: the tenant has no project with a given name.
+        ScopeError: the scope does not fit the definition.
+        BadInput: an option cannot be used, is missing, or does not fit the definition.
+        InvalidValue: the payload is not valid, or cannot be stored.
+        StorageError: a project is given by its name, and the database cannot be read.
         MissingHandler: a step has no handler in this installation.
     """
     definition = load_definitions(settings.definitions, strict=False).get_or_raise(name)
@@ -132,7 +134,8 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
     payload = _payload(options.payload)
     in_project = [ids[project] for project in options.in_project or ()]
     is_move = takes_destination(definition)
-    if project_id is not None and not in_project and not is_move:
+    if project_id is not None and not is_move:
+        refuse_beside("--project", {"--in-project": options.in_project})
         in_project = [project_id]
     items, selection = _items(options), _selection(options, in_project)
     if is_move and project_id is None:

@@ -71,7 +71,8 @@ Command = Callable[..., Any]
         ("definitions graph maintenance --json --output x.svg", "--json cannot be used with --output"),
         (
             "deploy --pool p --write-prefect-yaml x.yaml --dry-run --image i",
-            "--write-prefect-yaml cannot be used with --image or --dry-run",
+            "--write-prefect-yaml cannot be used with --image or --dry-run. "
+            "Leave out either --write-prefect-yaml, or --image and --dry-run.",
         ),
         ("status --quiet --verbose", "--quiet cannot be used with --verbose"),
         ("status --times 2", "--times needs --watch"),
@@ -207,6 +208,7 @@ def test_a_command_with_an_empty_value_writes_nothing(command: Command, place: A
         ("plan change_commit --project 2", "project 2 (Old) is archived"),
         ("start process_photos --project 2 --all", "project 2 (Old) is archived"),
         ("start process_photos --in-project 1 2", "project 2 (Old) is archived"),
+        ("start process_photos --project 1 --in-project 2", "--project cannot be used with --in-project"),
         ("run image_move --project 2 --item 1", "project 2 (Old) is archived"),
         ("run maintenance --project ²", "no project of tenant user_0"),
         (f"run maintenance --project {'9' * 30}", "no project of tenant user_0"),
@@ -215,6 +217,7 @@ def test_a_command_with_an_empty_value_writes_nothing(command: Command, place: A
         ("jobs show 5", "job 5 does not exist"),
         ("jobs why 5", "job 5 does not exist"),
         ("jobs retry 5", "job 5 does not exist"),
+        ("jobs show 5 --tenant anna", "job 5 of tenant anna does not exist"),
         ("jobs items 5", "job 5 does not exist"),
         ("cancel nothing", "task nothing does not exist"),
         ("retry nothing", "task nothing does not exist"),

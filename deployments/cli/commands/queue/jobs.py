@@ -286,5 +286,6 @@ def _project_id(database: Database, reference: str | None, *, tenant_id: str) ->
 def _job(database: Database, job_id: int, tenant: str | None) -> Job:
     job = JobsRepository(database).get_by_id(job_id)
     if job is None or tenant not in (None, job.tenant_id):
-        raise UnknownJob(f"job {job_id} does not exist. `photojobs jobs list` lists the latest jobs.")
+        of_tenant = "" if tenant is None else f" of tenant {shown(tenant)}"
+        raise UnknownJob(f"job {job_id}{of_tenant} does not exist. `photojobs jobs list` lists the latest jobs.")
     return job
