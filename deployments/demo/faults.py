@@ -89,12 +89,12 @@ def write_broken_files(project: DemoProject, folder: ProjectFolder, faults: Coun
 
 def write_bystanders(folders: Mapping[DemoProject, ProjectFolder], faults: Counter[str]) -> None:
     """Write files that are common in photo folders, but are not photos: sidecars, a film, a note."""
-    for index in range(3):
-        name = f"{ICELAND.photo_name(10 + index)}.xmp"
-        folders[ICELAND].original(name).write_text('<x:xmpmeta xmlns:x="adobe:ns:meta/"/>\n', encoding="utf-8")
+    sidecars = [folders[ICELAND].original(f"{ICELAND.photo_name(10 + index)}.xmp") for index in range(3)]
+    for sidecar in sidecars:
+        sidecar.write_text('<x:xmpmeta xmlns:x="adobe:ns:meta/"/>\n', encoding="utf-8")
     folders[LOFOTEN].original("northern lights.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(4_000))
     folders[LOFOTEN].original("notes.txt").write_text("Tripod, spare battery, gloves.\n", encoding="utf-8")
-    faults["files that are not photos (to be kept)"] += 2
+    faults["files that are not photos (to be kept)"] += len(sidecars) + 2
 
 
 def fill_trash(folders: Mapping[DemoProject, ProjectFolder], faults: Counter[str], *, now: datetime) -> None:

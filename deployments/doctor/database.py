@@ -101,7 +101,7 @@ def examine_database(database: Database) -> Iterator[Finding]:
         rows = f" ({quantity(finding.count, 'row')})" if finding.count else ""
         yield make(finding.name, f"{finding.table or 'Whole database'}: {finding.problem}{rows}.", finding.remedy)
     if report.is_sound:
-        yield _area.fine("integrity", "The database has no damage, no orphaned rows and no impossible states.")
+        yield _area.fine("integrity", "The database has no damage, and no rows that must be corrected.")
     yield _writable(database)
     if database.is_postgresql:
         yield _area.fine("encoding", "The database is encoded in UTF8.")
@@ -190,5 +190,7 @@ def _file(database: Database) -> Iterator[Finding]:
             f"The database is on another machine's file system ({type_name}), where SQLite's locks are not reliable.",
             "Move the database to a disk of this machine, or use PostgreSQL if several machines use the database.",
         )
+    elif type_name is None:
+        yield _area.fine("file_system", "The operating system does not report the database's file system.")
     else:
-        yield _area.fine("file_system", f"The database is on a disk of this machine ({type_name or 'unknown type'}).")
+        yield _area.fine("file_system", f"The database is on a disk of this machine ({type_name}).")

@@ -41,7 +41,6 @@ def examine_packages() -> Iterator[Finding]:
             wrong.append(f"{requirement.name} {version} is installed, but photojobs needs {requirement.specifier}")
         requirement.marker = None
         needed.append(shlex.quote(str(requirement)))
-    prefect = f"Prefect {importlib.metadata.version('prefect')}, FastAPI {importlib.metadata.version('fastapi')}"
     if wrong:
         yield _packages.problem(
             "versions",
@@ -49,6 +48,7 @@ def examine_packages() -> Iterator[Finding]:
             f"`pip install {' '.join(needed)}` installs what photojobs needs.",
         )
     else:
+        prefect = f"Prefect {importlib.metadata.version('prefect')}, FastAPI {importlib.metadata.version('fastapi')}"
         yield _packages.fine("versions", f"{prefect} and all other packages have supported versions.")
 
 

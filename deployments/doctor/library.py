@@ -28,12 +28,12 @@ _area, _originals = Area("library"), Area("originals")
 
 _NO_DISK = "Mount the library's disk, or correct PHOTOJOBS_LIBRARY_ROOT. `photojobs init FOLDER` finds your library."
 
-#: How many corrupt originals a finding names.
+#: The largest number of folders, projects or originals that a finding names.
 _NAMED = 3
 
 
 def examine_library(library: Library, *, has_projects: bool) -> Iterator[Finding]:
-    """Check a library's root, which may be missing, its tenants and its projects.
+    """Check a library's root, which may be missing, and the folders of its tenants and projects.
 
     If the database has projects (`has_projects`), an empty root means that the library's disk is not mounted.
     """
@@ -55,7 +55,12 @@ def examine_library(library: Library, *, has_projects: bool) -> Iterator[Finding
         yield _area.fine("exists", f"{library.root} has the folders of {quantity(len(tenants), 'tenant')}.")
     type_name = file_system_type(library.root)
     where = "of another machine" if is_network(type_name) else "of this machine"
-    yield _area.fine("file_system", f"The library is on a disk {where} ({type_name or 'unknown type'}).")
+    yield _area.fine(
+        "file_system",
+        "The operating system does not report the library's file system."
+        if type_name is None
+        else f"The library is on a disk {where} ({type_name}).",
+    )
     yield from _tried_out(library.root)
     yield from _projects(library, tenants)
 
@@ -124,8 +129,8 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
     if unreadable:
         yield _area.problem(
             "projects",
-            f"{portion(len(unreadable), count, 'project folder')} cannot be read or cannot be written: "
-            f"{', '.join(unreadable[:3])}.",
+            f"{quantity(len(unreadable), 'folder')} cannot be read or cannot be written: "
+            f"{', '.join(unreadable[:_NAMED])}{'' if len(unreadable) <= _NAMED else ', …'}.",
             "Correct the permissions of these folders, or check their disk.",
         )
     else:
@@ -134,7 +139,7 @@ def _projects(library: Library, tenants: list[str]) -> Iterator[Finding]:
         yield _area.warning(
             "trash",
             ".trash is on another disk or mount than the photographs in "
-            f"{quantity(len(odd), 'project')}: {', '.join(odd[:3])}.",
+            f"{quantity(len(odd), 'project')}: {', '.join(odd[:_NAMED])}{'' if len(odd) <= _NAMED else ', …'}.",
             "Make .trash an ordinary folder of the project, so that a removal is a rename instead of a copy.",
         )
     elif count:
@@ -151,7 +156,8 @@ def examine_folders(library: Library, database: Database) -> Iterator[Finding]:
             "folders",
             f"The library has no folder of {portion(len(missing), len(projects), 'project')}: "
             f"{', '.join(missing[:_NAMED])}{'' if len(missing) <= _NAMED else ', …'}.",
-            "Mount its disk, or rename the folder back. Upkeep archives such a project, and later removes its rows.",
+            "Mount the disk, or rename the folders back. Upkeep archives projects without a folder, and later removes "
+            "their rows.",
         )
     elif projects:
         yield _area.fine("folders", f"The library has the folders of all projects ({len(projects)}).")

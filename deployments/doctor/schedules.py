@@ -60,9 +60,11 @@ def examine_schedules(settings: Settings, database: Database) -> Iterator[Findin
     elif not any(run.standing.is_wrong for run in runs):
         planned = sum(run.standing is Standing.PLANNED for run in runs)
         off = sum(run.standing in (Standing.SWITCHED_OFF, Standing.PAUSED) for run in runs)
-        yield _area.fine(
-            "planned", f"{quantity(len(runs), 'schedule')}: {planned} with a planned run, {off} switched off or paused."
+        yet = len(runs) - planned - off
+        counts = (
+            f"{planned} with a planned run, {off} switched off or paused{f', {yet} not planned yet' if yet else ''}"
         )
+        yield _area.fine("planned", f"{quantity(len(runs), 'schedule')}: {counts}.")
     errors = server_errors(database)
     of_scheduler = [error for error in errors if error.is_of_scheduler]
     if of_scheduler:

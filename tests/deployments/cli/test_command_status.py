@@ -65,6 +65,13 @@ def test_status_is_the_same_for_people(command: Command, busy: dict[str, int]) -
     assert any(line.startswith("maintenance_global") and "0 3 * * * UTC" in line for line in lines)
 
 
+def test_held_jobs_are_not_left_out_if_nothing_is_at_work(command: Command, place_database: Database) -> None:
+    JobsRepository(place_database).enqueue(tenant_id="ben", type="metadata")
+    command("hold", "lane", "normal")
+
+    assert "At work   nothing, while 1 job waits" in command("status").out.splitlines()
+
+
 def test_rows_with_times_that_are_no_times_are_shown(
     command: Command, busy: dict[str, int], place_database: Database
 ) -> None:

@@ -66,6 +66,7 @@ def test_every_good_photo_has_a_row_and_every_planted_fault_is_there(
     made: DemoLibrary, made_database: Database
 ) -> None:
     names: dict[str, set[str]] = {}
+    others: list[Path] = []
     for project in PROJECTS:
         folder = made.root / project.tenant_id / project.folder
         assert folder.is_dir() == project.has_folder
@@ -73,11 +74,13 @@ def test_every_good_photo_has_a_row_and_every_planted_fault_is_there(
         rows = PhotosRepository(made_database).list_by_project(made.project_ids[project.name])
         in_sql = {photo.filename for photo in rows}
         names[project.name] = on_disk
+        others += [path for path in folder.glob("[!.]*") if path.is_file() and path.suffix not in (".jpg", ".png")]
         missing, unknown = in_sql - on_disk, on_disk - in_sql
         assert len(missing) == {"A year in the garden": 5, "Lost drive": 8}.get(project.name, 0)
         assert len(unknown) == {"Iceland 2023": 12, "Studio": 3}.get(project.name, 0)
     assert len(names["Iceland 2023"] & names["Lofoten in winter"]) == 5
     assert set(BROKEN) <= names["Studio"]
+    assert made.faults["files that are not photos (to be kept)"] == len(others)
     assert {project.tenant_id for project in ProjectsRepository(made_database).list()} == {"anna", "ben"}
     assert len(list(list_trash(Library(made.root).project("anna", ICELAND.folder)))) == 5
 

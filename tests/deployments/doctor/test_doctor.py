@@ -22,9 +22,13 @@ from deployments.doctor.file_systems import file_system_type
 from deployments.doctor.finding import Finding, Standing
 from deployments.doctor.installation import examine_packages, examine_steps
 from deployments.doctor.library import examine_folders, examine_library
+from deployments.doctor.schedules import examine_schedules
 from deployments.doctor.surroundings import examine_clocks, examine_space
+from deployments.status.scheduled_runs import ScheduledRun
+from deployments.status.scheduled_runs import Standing as RunStanding
 from storage import Database, ProjectsRepository
-from storage.library.paths import Library
+from storage.library.errors import LibraryUnavailable
+from storage.library.paths import Library, TenantFolder
 from storage.settings import Settings
 from task_definitions import PhotojobsError
 
@@ -91,6 +95,23 @@ def test_projects_without_a_folder_are_named_before_upkeep_archives_them(place: 
     projects.archive(1)
     (found,) = examine_folders(library, place_database)
     assert found.standing is Standing.FINE
+
+
+def test_the_folder_of_a_tenant_that_cannot_be_read_is_not_counted_as_a_project(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.library / "user_0").mkdir()
+
+    def fail(_: object) -> None:
+        raise LibraryUnavailable("user_0 cannot be read.")
+
+    monkeypatch.setattr(TenantFolder, "project_folders", fail)
+    monkeypatch.setattr("deployments.doctor.library.file_system_type", lambda _: None)
+
+    found = list(examine_library(Library(place.library), has_projects=False))
+
+    assert of(iter(found), "projects").says == "1 folder cannot be read or cannot be written: user_0 cannot be read."
+    assert of(iter(found), "file_system").says == "The operating system does not report the library's file system."
 
 
 def test_a_file_that_is_no_database_is_a_problem_and_stays(command: Command, place: Any) -> None:
@@ -201,6 +222,33 @@ def test_a_package_out_of_its_range_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert found.standing is Standing.PROBLEM
     assert "prefect 3.8.8 is installed, but photojobs needs <3.10,>=3.9.1" in found.says
     assert found.remedy == "`pip install 'prefect<3.10,>=3.9.1'` installs what photojobs needs."
+
+
+def test_a_missing_prefect_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name == "prefect":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+
+    assert of(examine_packages(), "versions").says == "prefect is missing."
+
+
+def test_a_schedule_whose_run_is_not_planned_yet_is_counted_too(
+    monkeypatch: pytest.MonkeyPatch, place_database: Database
+) -> None:
+    runs = [
+        ScheduledRun(definition=name, tenant_id="anna", when="0 3 * * * UTC", next_at=None, standing=standing)
+        for name, standing in (("one", RunStanding.PLANNED), ("two", RunStanding.NOT_PLANNED_YET))
+    ]
+    monkeypatch.setattr("deployments.doctor.schedules.scheduled_runs", lambda *_: runs)
+
+    found = of(examine_schedules(Settings(), place_database), "planned")
+
+    assert found.says == "2 schedules: 1 with a planned run, 0 switched off or paused, 1 not planned yet."
 
 
 def test_little_space_is_a_warning_and_none_a_problem(

@@ -151,6 +151,9 @@ def _at_work(status: QueueStatus) -> str:
         return ", ".join(words) or "nothing now; a process was active a moment ago"
     if any(one.reason.name == "executor" for one in status.waiting):
         return "nothing, although jobs wait: start `photojobs up` or `photojobs worker`"
+    queued = status.jobs.get("queued", 0)
+    if queued:
+        return f"nothing, while {quantity(queued, 'job')} {'waits' if queued == 1 else 'wait'}"
     return "nothing, and no job waits"
 
 
