@@ -174,7 +174,7 @@ def test_folders_that_cannot_be_added_are_no_bad_input_once_the_files_are_writte
     def fail(*_: object, **__: object) -> None:
         raise DatabaseUnavailable("the database is away. Start it.")
 
-    put(place.folder / "Mine", "Iceland/1.jpg")
+    put(place.folder / "Mine", "anna/Iceland/1.jpg", "ben/Alps/2.jpg")
     monkeypatch.setattr("deployments.cli.commands.installation.init.discover_projects", fail)
 
     ran = command("init", "../Mine", "--yes", "--discover")
@@ -182,7 +182,8 @@ def test_folders_that_cannot_be_added_are_no_bad_input_once_the_files_are_writte
     assert (ran.code, (site / "photojobs.toml").exists()) == (1, True)
     assert ran.complaints == [
         "the files were written, but not every folder was added: the database is away. Start it. "
-        "`photojobs run folder_discovery` adds the others."
+        "To add the others, run `photojobs run folder_discovery --tenant anna` and "
+        "`photojobs run folder_discovery --tenant ben`."
     ]
 
 

@@ -29,10 +29,11 @@ from deployments.library.library_survey import EXAMPLES, Layout, LibrarySurvey, 
 from storage.library.naming.kinds import DEFAULT_EXTENSIONS
 from storage.reports.task_summary import TaskSummary
 from task_definitions.errors import PhotojobsError
+from task_definitions.wording import listed
 
 app = App(name="init")
 
-#: How many projects are listed.
+#: The largest number of projects in the list.
 SHOWN_PROJECTS = 20
 
 
@@ -61,13 +62,13 @@ def init(
         folder: The folder with the photographs: a library, a folder of projects (albums), or one project. If no folder
             is given, the command asks for one on a terminal.
         into: The folder for the settings file and the SQLite database.
-        database: The URL of the database, or the path of an SQLite file. An existing database gets only a schema
-            upgrade.
+        database: The URL of the database, or the path of an SQLite file; by default PHOTOJOBS_DATABASE_URL, else
+            photojobs.db beside the settings file. An existing database gets only a schema upgrade.
         layout: What the folder is; by default the command finds out from its contents.
         discover: Also add folders as projects, and files as photos. This writes a manifest, `.project.yaml`, into each
             folder that has none, and thumbnails and previews into hidden folders beside the photographs.
         verify: Read originals again each week, at most 100 GB, to find corrupt ones; no file is changed. Without this
-            option, the settings file switches this check off.
+            option, and without your consent on a terminal, the settings file switches this check off.
         yes: Do not ask questions.
         dry_run: Only show what would be written.
     """
@@ -114,9 +115,10 @@ def init(
                 follow=lambda runtime, task_id: following(runtime, task_id, is_shown=not json),
             )
         except PhotojobsError as error:
+            commands = [f"`photojobs run folder_discovery{tenant}`" for tenant in setup.tenant_options]
             raise RunBrokenOff(
-                f"the files were written, but not every folder was added: {error} `photojobs run folder_discovery` "
-                "adds the others."
+                f"the files were written, but not every folder was added: {error} To add the others, run "
+                f"{listed(commands, last='and')}."
             ) from error
     if json:
         print_json(_document(setup, is_written=True, summaries=summaries))

@@ -34,7 +34,7 @@ def run_here(request: TaskRequest, runtime: Runtime, *, is_shown: bool) -> TaskS
 
     Raises:
         PhotojobsError: the task cannot be started.
-        RunBrokenOff: the run ended, although the task had not ended. The task was canceled, if possible.
+        RunBrokenOff: the run broke off. If the task had not ended, it was canceled, if possible.
     """
     tasks = TasksRepository(runtime.database)
     # This call reports unknown projects and photos at once, so it precedes the start of the server, which takes long.
@@ -115,6 +115,9 @@ def _run_plainly(
 
 
 def _warn_of_history(error: Exception) -> None:
+    if isinstance(error, StorageError):
+        warn(f"Prefect's pages may not show this task: {error} `photojobs tasks show` shows the task.")
+        return
     warn(
         f"Prefect's pages do not show this task, because Prefect's history cannot be written: {error}. Correct "
         "this, or name another folder in PREFECT_HOME. `photojobs tasks show` shows the task."
