@@ -1,4 +1,4 @@
-"""The errors of servers and deployments. Every class is a `PhotojobsError`."""
+"""The errors of servers, runners, deployments and metrics. Every class is a `PhotojobsError`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from task_definitions.errors import PhotojobsError
 
 
 class DeploymentsError(PhotojobsError):
-    """The base class of the errors of deployments."""
+    """The base class of the errors of the package `deployments`."""
 
 
 class PrefectServerFailed(DeploymentsError):
@@ -14,7 +14,7 @@ class PrefectServerFailed(DeploymentsError):
 
 
 class RunnerFailed(DeploymentsError):
-    """The process that serves definitions to Prefect could not be started."""
+    """Definitions cannot be served: Prefect's server does not answer, or the installed Prefect does not fit."""
 
 
 class NoPrefectServer(DeploymentsError):

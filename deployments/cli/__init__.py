@@ -14,7 +14,7 @@ def main() -> None:
     """Run the command line of this process, and exit with its exit code."""
     _use_standard_streams()
     if os.path.expanduser("~") == "~":  # noqa: PTH111 - the method of Path raises an error here.
-        # Prefect cannot be imported without a home folder. Container runtimes, too, set HOME to / for such a user.
+        # Prefect cannot be imported if the user has no home folder. Container runtimes, too, then set HOME to /.
         os.environ["HOME"] = "/"
     from deployments.cli.command_line import run_command_line
     from deployments.server.telemetry_off import switch_telemetry_off

@@ -109,7 +109,9 @@ def build_app() -> App:
         *command: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
         quiet: Annotated[
             bool,
-            Parameter(alias="-q", negative="", show_default=False, help="Print only results, warnings and errors."),
+            Parameter(
+                alias="-q", negative="", show_default=False, help="Print only requested data, warnings and errors."
+            ),
         ] = False,
         verbose: Annotated[
             bool,

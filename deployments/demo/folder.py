@@ -76,7 +76,7 @@ class DemoFolder:
 def claim_folder(path: Path) -> DemoFolder:
     """Create the folder of the demo, or open an existing one.
 
-    If an earlier start was interrupted, its incomplete library is removed.
+    If an earlier start was interrupted, its incomplete library and database are removed.
 
     Raises:
         DemoFolderRefused: the folder exists and the demo did not create it, or its state is unknown, or it cannot be

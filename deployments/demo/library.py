@@ -85,7 +85,7 @@ def make_library(
 ) -> DemoLibrary:
     """Create the library in a folder that does not exist yet, and the rows of its photos in a migrated database.
 
-    The same arguments make the same pictures. The rows are written in one transaction after all files.
+    The same arguments make the same pictures. The rows are written in one transaction after all photos.
 
     Args:
         root: the library's root; its parent must exist.
@@ -175,7 +175,7 @@ def _draw(shots: Sequence[Shot], on_progress: Callable[[int, int], None] | None)
     # The import is here and not at the top, because help pages do not need an image library.
     from deployments.demo.scenes import draw_shots
 
-    # The processes are spawned: a forked process has none of our threads, but the locks that they held stay locked.
+    # The processes are spawned: a forked process lacks our threads, but the locks that the threads held stay locked.
     pool = ProcessPoolExecutor(max_workers=min(available_cores(), 8), mp_context=multiprocessing.get_context("spawn"))
     try:
         with _children_ignore_interrupts():
@@ -196,8 +196,8 @@ def _draw(shots: Sequence[Shot], on_progress: Callable[[int, int], None] | None)
 
 @contextmanager
 def _children_ignore_interrupts() -> Iterator[None]:
-    # Ctrl-C reaches every process of the terminal, and each would print a traceback. A process ignores a signal that
-    # its parent ignored when it started.
+    # Ctrl-C reaches every process of the terminal, and each would print a traceback. A new process ignores the signals
+    # that its parent ignores when the process starts.
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -16,7 +16,7 @@ class DemoProject:
 
     Attributes:
         name: the project's name.
-        share: the part of the library's photos that it has, from 0 to 1.
+        share: the part of the library's photos that the project has, from 0 to 1.
         prefix: the beginning of its file names; a number from `first_number` on follows.
         first_shot_at: when its first photo was taken, by the camera's clock.
         other_folder: the folder's name, if it differs from the project's name.
@@ -48,7 +48,7 @@ class DemoProject:
         return self.first_shot_at + timedelta(minutes=11 * index)
 
     def count(self, photos: int) -> int:
-        """Return how many of the library's photos the project has."""
+        """Return how many photos the project gets if the library gets about `photos`; at least 4."""
         return max(4, round(photos * self.share))
 
 

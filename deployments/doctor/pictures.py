@@ -22,7 +22,7 @@ _HEIC_SAMPLE = (
 
 
 def examine_pictures() -> Iterator[Finding]:
-    """Check which formats libvips and rawpy decode. For libvips, small pictures are written and decoded."""
+    """Check which formats can be decoded here. Except for HEIC and RAW, libvips writes and decodes a small picture."""
     try:
         from flows.imaging.pixels.pillow import can_read_heic
         from flows.imaging.pixels.vips import load_vips

@@ -57,7 +57,8 @@ class GraphStep:
 
     Attributes:
         index: the position of the step in the definition; for follow-up jobs, the number of the definition's steps.
-        fans_out: whether the step has one job for each chunk of its photos.
+        fans_out: whether the step has one job for each chunk of its photos; for follow-up jobs, whether there are
+            several.
         chunk_size: the largest number of photos in a job, if the step fans out.
         is_follow_up: whether handlers requested these jobs, which are not in the definition.
         activity: the progress in a task; None in the picture of a definition.
@@ -84,7 +85,7 @@ class GraphStep:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks for the picture: when the step runs, and whether its failure stops the task."""
+        """Remarks for the picture: on which condition the step runs, and whether its failure stops the task."""
         notes = [] if self.run_if is None else [f"only if {self.run_if}"]
         if self.is_follow_up:
             notes.append("follow-up, requested by a step")

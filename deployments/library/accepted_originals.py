@@ -14,7 +14,7 @@ from storage.settings import Settings
 
 
 class NotAccepted(DeploymentsError):
-    """The original is not recorded as corrupt, several tenants have one at its path, or it has changed meanwhile."""
+    """An original is not recorded as corrupt, or has changed meanwhile; or several tenants have one at its path."""
 
 
 def accept_original(database: Database, settings: Settings, path: str, *, tenant_id: str | None = None) -> None:

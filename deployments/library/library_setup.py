@@ -115,12 +115,12 @@ def set_up(survey: LibrarySurvey, *, into: Path, database: str | None = None) ->
     """Plan what to write for a library; nothing is written yet.
 
     The settings file will be in the existing folder `into`. `database` is a URL or the path of an SQLite file; by
-    default a file in `into`.
+    default, the variable PHOTOJOBS_DATABASE_URL names the database, else it is a file in `into`.
 
     Raises:
         SetUpAlready: a settings file exists.
         BadPlace: `into` is missing, or is the folder of a project.
-        AnotherLibrary: the library has no folder of a project in the database.
+        AnotherLibrary: the database has projects, and the library has no folder of any of them.
         InvalidSettings: the environment has a setting that is not valid.
         DatabaseUnavailable: the database cannot be opened.
     """

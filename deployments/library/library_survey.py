@@ -18,12 +18,12 @@ from storage.library.naming.kinds import MANIFEST_NAME, AcceptedExtensions
 from storage.library.naming.names import printable, unsafe_reason
 from storage.library.paths import absolute_path
 
-#: How many names are shown in each note about files or folders; a survey itself has all names.
+#: The largest number of names in a note about several files or folders; a survey itself has all names.
 EXAMPLES = 5
 
 
 class NotALibrary(DeploymentsError):
-    """A folder cannot be used as a library, or cannot be read; the message says how to arrange the photographs."""
+    """A folder cannot be used as a library, or cannot be read; the message says what to do."""
 
 
 class Layout(StrEnum):

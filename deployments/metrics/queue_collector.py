@@ -1,4 +1,4 @@
-"""Collects numbers about the whole database for Prometheus; every process reports the same numbers.
+"""Collects numbers about the whole database for Prometheus. Every process counts the same jobs, from its own start on.
 
 All numbers are read from the tables, so the jobs of every executor on every machine count, also those of processes that
 have ended. A scrape reads, from indexes, the jobs that wait or run and those that ended since the previous scrape.
@@ -102,7 +102,7 @@ class QueueCollector(Collector):
                     lanes = LanesRepository(connection).list() if ended else ()
             except StorageError as error:
                 logger.warning(
-                    "the metrics could not be read from the database; the next scrape tries again: %s", error
+                    "the metrics could not be read from the database: %s The next scrape tries again.", error
                 )
                 yield _gauge("photojobs_database_up", "Whether the database answers.", 0)
             else:
@@ -117,8 +117,8 @@ class QueueCollector(Collector):
         ]
         new = {(lane, kind) for lane, kind, _ in counted} - self._series
         if new:
-            # Prometheus sees an increase only if an earlier scrape has seen the number. So the numbers of a new type
-            # begin with 0, and its jobs are counted in the next scrape.
+            # Prometheus sees an increase only if an earlier scrape has seen the number. So the numbers of a new lane or
+            # type begin with 0, and the next scrape counts the jobs of this one.
             self._begin(new)
             return
         for lane, kind, job in counted:

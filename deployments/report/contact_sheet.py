@@ -29,7 +29,7 @@ MINIATURE = Rendition(long_edge_pixels=240, quality=55, effort=4)
 
 #: The largest size of a picture. A larger picture is left out.
 MAX_PICTURE_BYTES = 40_000
-#: The largest size of all pictures together. A picture that would exceed it is left out.
+#: The largest size of all pictures together. A picture that would exceed this sum is left out.
 MAX_SHEET_BYTES = 4_000_000
 
 

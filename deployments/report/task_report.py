@@ -1,6 +1,6 @@
 """Reads the content of a report about a task from the tables and the library; `page.py` makes its layout.
 
-`storage.reports.task_history` chooses the jobs, failures and photos that it shows.
+`storage.reports.task_history` chooses the jobs, failures and photos of the report.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ PARTS = 120
 class Throughput:
     """How many photos were processed per second in each of `PARTS` equal parts of a task's time.
 
-    Jobs are counted instead if they have no photos.
+    If no job has photos, jobs are counted instead.
 
     Attributes:
         noun: what is counted: `photo` or `job`.

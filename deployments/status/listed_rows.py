@@ -117,7 +117,7 @@ def list_items(database: Database, job_id: int, *, status: str | None, limit: in
 
 
 def item_counts(database: Database, job_ids: list[int]) -> dict[int, dict[str, int]]:
-    """Return the number of items in each status, for each of these jobs."""
+    """Return the number of items in each status, for each of these jobs that has items."""
     statement = (
         select(job_items.c.job_id, job_items.c.status, func.count())
         .where(among(job_items.c.job_id, job_ids))

@@ -55,10 +55,10 @@ class QueueStatus:
     """The state of the queue at the moment `at` of the database's clock; long lists are cut off.
 
     Attributes:
-        tenant_id: the tenant of the listed jobs and tasks; None for all tenants.
+        tenant_id: the tenant of the listed jobs, failures and tasks; None for all tenants.
         jobs: the number of jobs of all tenants in each status.
-        delayed: the number of queued jobs that must not start yet.
-        corrupt_originals: the number of originals that are recorded as corrupt.
+        delayed: the number of queued jobs of all tenants that must not start yet.
+        corrupt_originals: the number of originals of `tenant_id` that are recorded as corrupt.
         scheduler_errors: the number of errors that the scheduler has logged since `photojobs up` started the server.
     """
 

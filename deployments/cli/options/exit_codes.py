@@ -1,7 +1,7 @@
-"""The exit codes of the command, and their meanings for each command.
+"""The exit codes of `photojobs`, and their meanings for each of its commands.
 
-`deployments.cli.command_line` turns errors into these codes and into messages. Other codes are returned by
-the commands: `deployments.cli.commands.tasks.run` chooses by the status of its task.
+`deployments.cli.command_line` turns errors into these codes and into messages. Without an error, the command itself
+returns its code: `deployments.cli.commands.tasks.run`, for example, chooses the code by the status of its task.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OF_COMMANDS: Mapping[str, Mapping[int, str]] = {
         0: "the task was undone, or with --dry-run: it can be undone completely",
         TASK_FAILED: "the task was undone only in part, the undo failed, or its run broke off",
         BAD_INPUT: "the undo was not started; the message says why",
-        CANCELED: "not undone: you answered no, or pressed Ctrl-C",
+        CANCELED: "you answered no, or pressed Ctrl-C, perhaps after a part was undone",
     },
     "demo": {
         0: "everything worked as expected",

@@ -36,9 +36,10 @@ def opened_database(
             probably wrong.
 
     Raises:
-        NoDatabaseYet: the database is missing or has no photojobs tables, and `create` is false.
+        NoDatabaseYet: the database is missing or has no photojobs tables; and `create` is false, or a missing library
+            folder prevents the creation.
         OlderSchema: the schema is older, and `upgrade` and `create` are false.
-        StorageError: the database cannot be opened.
+        StorageError: the database cannot be opened or upgraded, or its schema is newer than this version.
     """
     settings = settings or Settings.load()
     use_password(settings)

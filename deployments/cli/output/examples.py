@@ -132,7 +132,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "lanes set": {
         "Allow four jobs at the same time": "photojobs lanes set normal --slots 4",
         "Raise the priority of waiting jobs by one every ten minutes": "photojobs lanes set normal --aging-seconds 600",
-        "Take turns among tenants": "photojobs lanes set normal --fair-tenants",
+        "Among jobs of equal priority, let the tenants take turns": "photojobs lanes set normal --fair-tenants",
     },
     "definitions": {
         "List the definitions": "photojobs definitions list",
@@ -202,6 +202,6 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "Remove the history of tasks that ended more than 90 days ago": "photojobs db prune --older-than-days 90"
     },
     "db downgrade": {
-        "Return to the schema that programs used before photojobs": "photojobs db downgrade --revision 0001"
+        "Return to the schema of the programs from before photojobs": "photojobs db downgrade --revision 0001"
     },
 }

@@ -48,11 +48,11 @@ class CommandPage:
 
     Attributes:
         path: the words of the command; empty for the root.
-        summary: the first paragraph of the docstring.
+        summary: the first paragraph of the docstring; for a group and the root, of the help text.
         description: the other paragraphs; empty if there are none.
         commands: the names of the commands in a group.
         examples: command lines by their purposes.
-        exit_codes: the meanings of exit codes that differ from those of all commands.
+        exit_codes: the meanings of exit codes that differ from `MEANINGS`; for the root, all meanings.
     """
 
     path: tuple[str, ...]
@@ -77,7 +77,7 @@ def complete_help(app: App, tokens: Sequence[str]) -> None:
 
 
 def command_pages(app: App) -> Iterator[CommandPage]:
-    """Return the help pages of all commands, each group before its commands; imports every command."""
+    """Yield the help pages of all commands, each group before its commands; imports every command."""
     yield from _pages(app, app, ())
 
 

@@ -38,14 +38,14 @@ def short_id(task_id: str | None) -> str | None:
 
 
 def took(ended: Job | Task) -> str:
-    """Return the time from start to end as a text; empty if the job or task has not ended."""
+    """Return the time from start to end as a text; empty if the job or task has not started or not ended."""
     if ended.started_at is None or ended.finished_at is None:
         return ""
     return duration((ended.finished_at - ended.started_at).total_seconds())
 
 
-def beginning(message: str | None) -> str | None:
-    """Return the first line of a message that is not blank, shortened for a cell."""
+def beginning(message: str | None) -> str:
+    """Return the first line with a text in a message, shortened for a cell; empty if there is no such line."""
     line = next(iter((message or "").strip().splitlines()), "")
     return line if len(line) <= MESSAGE_CHARACTERS else f"{line[:MESSAGE_CHARACTERS]}…"
 

@@ -1,4 +1,4 @@
-"""Sets up which log lines of photojobs and of libraries a command shows: errors, or all lines with `--verbose`.
+"""Sets up which log lines of photojobs and of libraries a command shows: errors and waits, with `--verbose` all lines.
 
 The logs of runs are still sent to Prefect's server, and failures are in the tables. For processes with the setting
 `log_format = "json"`, `flows.telemetry.log_lines` decides.
@@ -36,7 +36,7 @@ def set_up_logs(*, is_verbose: bool) -> None:
     ours = logging.getLogger("photojobs")
     ours.handlers = [handler]
     ours.propagate = False
-    # Warnings are about single photos and projects, which commands show in their results.
+    # Warnings are not shown: they are about single photos and projects, and the results of commands show those.
     ours.setLevel(logging.INFO if is_verbose else logging.ERROR)
     # Messages about waits are always shown. Without them, a user could not tell a run that waits from one that hangs.
     logging.getLogger("photojobs.waiting").setLevel(logging.INFO if is_verbose else logging.WARNING)

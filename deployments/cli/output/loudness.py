@@ -1,7 +1,7 @@
 """Stores how much this process prints.
 
-Results, warnings and errors are always printed, progress and remarks unless the process is quiet, logs and tracebacks
-only if it is verbose.
+Requested data, such as lists and JSON, warnings and errors are always printed. Progress, remarks and what the command
+did are printed unless the process is quiet, logs and tracebacks only if it is verbose.
 """
 
 from __future__ import annotations
@@ -21,5 +21,5 @@ def is_verbose() -> bool:
 
 
 def is_quiet() -> bool:
-    """Return True if only results, warnings and errors are printed."""
+    """Return True if only requested data, warnings and errors are printed."""
     return _is_quiet

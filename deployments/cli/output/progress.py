@@ -135,20 +135,20 @@ def _watch(
     while True:
         has_finished = finished.wait(0.1 if pressed.is_set() else max(LOOK_SECONDS, took / LOOK_SHARE))
         began = time.monotonic()
-        failed = "it could not be canceled"
+        failed = f"task {task_id} could not be canceled"
         try:
             if pressed.is_set() and not is_canceled and not has_finished:
                 remark("canceling; finished work is kept (press Ctrl-C again to leave at once)")
                 cancel_here(task_id, runtime, reason=BY_CTRL_C)
                 is_canceled = True
-            failed = "its progress could not be read"
+            failed = f"the progress of task {task_id} could not be read"
             jobs = tasks.list_jobs(task_id)
             if view is not None:
                 view.show(step_progress(jobs))
             waits.show(jobs)
         except StorageError as error:
             # Executors keep trying while the database is busy, and so does this thread, at the next turn of the loop.
-            logger.info("task %s: %s; trying again: %s", task_id, failed, error)
+            logger.info("%s: %s%s", failed, error, "" if has_finished else " Trying again.")
         took = time.monotonic() - began
         if has_finished:
             return

@@ -184,7 +184,7 @@ def print_json(value: Any) -> None:
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
-        # A file name may not be Unicode, or the terminal may have another encoding.
+        # A file name may have bytes that are not Unicode, or the terminal may have another encoding.
         text = json.dumps(value, indent=2, default=plain)
     sys.stdout.write(text + "\n")
 
@@ -206,7 +206,8 @@ def write_file(file: Path, text: str) -> None:
     """
     if file.is_file() and file.resolve().suffix.lower() not in REPLACED_SUFFIXES:
         raise BadInput(
-            f"{file} exists, and is not replaced, because its name is not that of a result. Name another file."
+            f"{file} exists, and is not replaced, because files with the suffix "
+            f"{file.resolve().suffix} are not results of this command. Name another file."
         )
     try:
         file.write_text(text, encoding="utf-8")

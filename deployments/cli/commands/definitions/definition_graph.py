@@ -52,7 +52,7 @@ def draw(
 
     Args:
         name: The definition; `photojobs definitions list` shows all.
-        task: Draw this task instead of a definition, by its id or the first characters of its id.
+        task: Draw this task instead of a definition; give the task's id, or the first characters of its id.
         form: The form of the drawing; by default the form that fits the suffix of --output, else text.
         output: The file to write; an existing file of text is replaced.
     """

@@ -40,7 +40,7 @@ def deploy(
         pool: The work pool.
         create_pool: Create the pool with this type if it is missing: process, docker or kubernetes.
         image: The container image, for a pool whose workers start containers. The containers get the PHOTOJOBS_
-            variables of this environment, except the database's URL.
+            variables of this environment, except PHOTOJOBS_DATABASE_URL and PHOTOJOBS_CONFIG.
         database_secret: The name of a Prefect Secret block with the database's URL. Workers read the block for each
             run, so no deployment contains the URL. By default, runs get the URL from their worker or their image.
         dry_run: Only show what would be done.

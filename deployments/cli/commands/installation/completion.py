@@ -23,8 +23,8 @@ def completion(shell: Literal["bash", "zsh", "fish"], /, *, install: Flag = Fals
 
     Args:
         shell: The shell.
-        install: Write the script to the place in your home folder where the shell looks for it, and add a line to the
-            shell's start file.
+        install: Write the script to the place in your home folder where the shell looks for it. For bash and zsh, also
+            add lines to the shell's start file.
     """
     root = build_app()
     if not install:
@@ -44,7 +44,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /, *, install: Flag = Fals
 
 
 def _start_completing_in_zsh(script: Path) -> None:
-    """Add a line to the start file of zsh that turns completion on; by default, zsh completes nothing."""
+    """Turn completion on in the start file of zsh, unless it is on; by default, zsh reads no completion scripts."""
     start_file = Path.home() / ".zshrc"
     text = start_file.read_text(errors="surrogateescape") if start_file.exists() else ""
     if str(script.parent) in text and "compinit" not in text:

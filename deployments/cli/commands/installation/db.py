@@ -32,8 +32,8 @@ def upgrade_database(*, json: Json = False) -> None:
     """Upgrade the database to the newest schema, in place.
 
     If the file belongs to a program from before photojobs, every row and id is kept, and that program can still use
-    the file. Before the upgrade, an SQLite file is copied to a backup in the same folder. A database with the newest
-    schema is not changed. `photojobs db check` shows what an upgrade would do.
+    the file. Before the upgrade, an SQLite file with rows is copied to a backup in the same folder. A database with the
+    newest schema is not changed. `photojobs db check` shows what an upgrade would do.
     """
     from storage.upkeep.schema_upgrade import upgrade
 
@@ -127,8 +127,8 @@ def back_up_database(target: Path | None = None, /, *, json: Json = False) -> No
 def restore_database(archive: Path, /, *, json: Json = False) -> None:
     """Fill an empty database from a backup.
 
-    PHOTOJOBS_DATABASE_URL must name a database that is empty or does not exist yet. Restore into a new database, check
-    it, and then use it in place of the old one.
+    PHOTOJOBS_DATABASE_URL must name an empty database, or an SQLite file that does not exist yet. Restore into a new
+    database, check it, and then use it in place of the old one.
 
     Args:
         archive: A file that `photojobs db backup` or an upgrade wrote.
@@ -148,9 +148,9 @@ def downgrade_database(
     """Back up the database, and downgrade its schema to an older one; everything that newer schemas added is dropped.
 
     Args:
-        revision: The older schema; 0001 is the schema that programs used before photojobs.
-        force: Downgrade even if tasks have not ended, and their jobs become standalone jobs; or if projects lose their
-            tenants or files were not moved back.
+        revision: The older schema; 0001 is the schema of the programs from before photojobs.
+        force: Downgrade even if tasks have not ended, projects lose their tenants, or files of interrupted moves were
+            not moved back. Jobs of unfinished tasks become standalone jobs.
         backup: The backup file to write, or a folder for it.
     """
     from storage.upkeep.schema_upgrade import downgrade

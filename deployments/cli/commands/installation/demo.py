@@ -51,7 +51,7 @@ SMALL_DEMO = 1_000
 #: How many names are shown for each kind of change.
 EXAMPLES = 3
 
-#: How many differences are shown if the second run changed something, which it must not do.
+#: How many differences are shown if another run changed something, for example because a user changed the library.
 DIFFERENCES = 20
 
 FAILED_ITEMS = (

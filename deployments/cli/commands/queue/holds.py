@@ -35,8 +35,8 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | N
         kind: What to hold: a task, a tenant or a lane.
         name: The task's id, the tenant's id or the lane's name.
         reason: The reason that `photojobs status` shows.
-        tenant: Refuse the command unless NAME is a task of this tenant, or this tenant itself. A lane belongs to no
-            tenant, so it is refused.
+        tenant: Refuse the command unless NAME is a task of this tenant, or this tenant itself. With this option, every
+            lane is refused, because a lane belongs to no tenant.
     """
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)
@@ -59,8 +59,8 @@ def release(kind: Kind, name: str, /, *, tenant: str | None = None, json: Json =
     Args:
         kind: What to release: a task, a tenant or a lane.
         name: The task's id, the tenant's id or the lane's name.
-        tenant: Refuse the command unless NAME is a task of this tenant, or this tenant itself. A lane belongs to no
-            tenant, so it is refused.
+        tenant: Refuse the command unless NAME is a task of this tenant, or this tenant itself. With this option, every
+            lane is refused, because a lane belongs to no tenant.
     """
     with opened_database(upgrade=True) as database, database.begin() as connection:
         name = _whole_name(kind, name, tenant, connection)

@@ -119,7 +119,7 @@ def cancel_task(
 def retry_task(task: TaskId, /, *, from_: str | None = None, tenant: TaskTenant = None, json: Json = False) -> None:
     """Run the failed and canceled jobs of a task again.
 
-    Finished items are not repeated.
+    Without --from, finished items are not repeated.
 
     Args:
         from_: Run this step and all steps after it again; give the step's type, or its number, which counts from 0.

@@ -95,8 +95,8 @@ def print_plan(made: Plan) -> None:
     say(f"{made.message}. Nothing has been changed.")
     if made.saved_as is not None:
         remark(
-            f"`photojobs run --plan {made.saved_as}` carries out the plan. It leaves out files and rows that have "
-            "changed by then."
+            f"`photojobs run --plan {made.saved_as}` carries out the plan, except for files and rows that have changed "
+            "by then."
         )
 
 
