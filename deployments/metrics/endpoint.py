@@ -46,7 +46,7 @@ def metrics_endpoint(database: Database, settings: Settings) -> Iterator[str | N
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             logger.warning(
-                "this process serves no metrics: another process answers on %s:%d. If that process is not "
+                "this process serves no metrics: another process uses %s:%d. If that process is not "
                 "photojobs, name another port in PHOTOJOBS_METRICS_PORT.",
                 host,
                 settings.metrics_port,

@@ -187,7 +187,7 @@ def test_a_second_process_with_the_same_settings_works_without_answering(
         with metrics_endpoint(sqlite_database, settings(metrics_port=port)) as address:
             assert address is None
 
-    assert f"another process answers on 127.0.0.1:{port}" in caplog.text
+    assert f"another process uses 127.0.0.1:{port}" in caplog.text
     assert "PHOTOJOBS_METRICS_PORT" in caplog.text
 
 

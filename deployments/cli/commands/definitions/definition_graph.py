@@ -54,7 +54,7 @@ def draw(
         name: The definition; `photojobs definitions list` shows all.
         task: Draw this task instead of a definition; give the task's id, or the first characters of its id.
         form: The form of the drawing; by default the form that fits the suffix of --output, else text.
-        output: The file to write; an existing file of text is replaced.
+        output: The file to write; an existing file is replaced if its suffix is that of a text, such as .svg.
     """
     if (name is None) == (task is None):
         raise BadInput(

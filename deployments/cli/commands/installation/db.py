@@ -193,7 +193,9 @@ def prune_database(*, older_than_days: Days, dry_run: Flag = False, json: Json =
         for name, reason in reasons.items():
             say(f"{name}: {reason}")
         if dry_run:
-            remark("Nothing was removed. A run without --dry-run would remove these rows.")
+            remark(
+                "Nothing was removed. A run without --dry-run would remove these rows, but not those counted as kept."
+            )
 
 
 def _database() -> closing[Database]:

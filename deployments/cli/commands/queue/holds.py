@@ -43,7 +43,7 @@ def hold(kind: Kind, name: str, /, *, reason: str | None = None, tenant: str | N
         projects = ProjectsRepository(connection)
         if kind == "tenant" and not projects.has_tenant(name):
             similar = did_you_mean(name, projects.list_tenants(limit=MAX_SIMILAR_TENANTS))
-            warn(f"{shown(name)} has no project.{similar} The hold applies to its jobs, if there are any.")
+            warn(f"the tenant {shown(name)} has no project.{similar} The hold applies to all jobs of this tenant.")
         task_control.hold(kind, name, reason=reason, tenant_id=tenant, connection=connection)
     print_outcome(
         f"{kind} {name} is held; `photojobs release {kind} {name}` ends the hold",

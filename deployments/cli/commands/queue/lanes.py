@@ -41,7 +41,7 @@ def set_lane(
     """Change a lane; in every process, the change applies to jobs that start from now on.
 
     Args:
-        name: The lane: priority (priorities from 90) or normal.
+        name: The lane, such as normal; `photojobs lanes list` lists all.
         slots: How many jobs of the lane may run at the same time; 0 removes the limit.
         aging_seconds: Raise the priority of a waiting job by one each time this many seconds pass; 0 turns aging off.
         fair_tenants: Among jobs of equal priority, start first a job of the tenant with the fewest running jobs.

@@ -43,8 +43,8 @@ def write_report(
 
     Args:
         task: The task's id, or the first characters of its id; by default the newest task.
-        output: The file to write; an existing file of text is replaced. By default report-TASK.html in the working
-            folder.
+        output: The file to write; an existing file is replaced if its suffix is that of a text, such as .html. By
+            default report-TASK.html in the working folder.
         photos: How many changed photos the contact sheet shows at most.
     """
     if json:
