@@ -72,7 +72,7 @@ def examine_prefect() -> Iterator[Finding]:
     except (OSError, ValueError, UnreadableDocument) as error:
         yield _prefect.problem(
             "server",
-            f"No server answers at {url} ({error}).",
+            f"No Prefect server answers at {url} ({error}).",
             "Start this server, or correct PREFECT_API_URL. Without this variable, `photojobs up` starts a server.",
         )
         return

@@ -24,7 +24,7 @@ def handling(handle: Callable[..., object], *signals: signal.Signals) -> Iterato
 def removing_temporary_files() -> Iterator[None]:
     """Raise SystemExit in the block on SIGTERM and SIGHUP, so that context managers in it remove their files.
 
-    Commands that run tasks do not use this, because a task survives the end of its process.
+    No task runs in such a block, because a task survives the end of its process.
     """
 
     def end(number: int, *_: object) -> None:

@@ -1,6 +1,6 @@
 """Stores how much this process prints.
 
-Requested data, such as lists and JSON, warnings and errors are always printed. Progress, remarks and what the command
+Warnings, errors and requested data, such as lists and JSON, are always printed. Progress, remarks and what the command
 did are printed unless the process is quiet, logs and tracebacks only if it is verbose.
 """
 

@@ -168,8 +168,9 @@ def prune_database(*, older_than_days: Days, dry_run: Flag = False, json: Json =
     """Remove the history of tasks and jobs that ended long ago.
 
     The command keeps unfinished tasks and jobs, and tasks whose files can still be restored from the trash. It does not
-    change photographs or their rows. It names tasks and jobs that it keeps because rows of other programs depend on
-    them. It works in small batches, so other programs hardly wait. If it is interrupted, run it again to continue.
+    change photographs or their rows. It keeps tasks and jobs on which rows of other programs depend, and names the
+    first of them. It works in small batches, so other programs hardly wait. If it is interrupted, run it again to
+    continue.
 
     Args:
         older_than_days: Remove only tasks and jobs that ended more than this many days ago.

@@ -47,8 +47,8 @@ def show_status(
 ) -> None:
     """Show what is running, what is waiting and why, what failed, and what comes next.
 
-    The output shows lanes with their slots, running jobs, waiting jobs in the order in which they will start, failures
-    by reason, tasks, holds and schedules.
+    The output shows lanes with their slots, running jobs, waiting jobs by priority and age with delayed jobs last,
+    failures by reason, tasks, holds and schedules.
 
     Args:
         tenant: Only jobs and tasks of this tenant; lanes, holds and schedules are those of all tenants.
