@@ -145,9 +145,9 @@ def read_request(name: str, options: TaskOptions, settings: Settings) -> TaskReq
             f"{name}: give the photos with --item or --items-file, or select them with other options, but not both."
         )
     if scope is Scope.PHOTO_SET and items is None and selection is None:
-        in_project = "--in-project, " if project_id is None or is_move else ""
+        projects = "--in-project, " if project_id is None or is_move else ""
         raise BadInput(
-            f"{name}: which photos? Give --all, --item or --items-file, or select photos with {in_project}--tag, "
+            f"{name}: which photos? Give --all, --item or --items-file, or select photos with {projects}--tag, "
             "--from, --to, --missing or --failed-only."
         )
     if scope is not Scope.PHOTO_SET and (items is not None or selection is not None):
