@@ -1,6 +1,7 @@
 """Finds the task that an undo names, and checks that it has ended.
 
-`_check_undone` in `storage.queue.new_tasks` makes the same check when the undo starts. `flows.api.undo` also refuses a task that changed nothing, or whose changes are already undone.
+`_check_undone` in `storage.queue.new_tasks` makes the same check when the undo starts. `flows.api.undo` also
+refuses a task that changed nothing, or whose changes are already undone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decides which new file ("arrival") is which photo, if several files or photos have the same contents.
 
-`flows.steps.following.arrivals` finds the candidates by size and contents, and decides what becomes of other files. This
-module does not read the disk.
+`flows.steps.following.arrivals` finds the candidates by size and contents, and decides what becomes of other files.
+This module does not read the disk.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -102,15 +102,17 @@ def test_a_plan_that_is_ended_by_a_signal_leaves_no_copy_behind(
     # `nohup` lets a command ignore the end of its terminal.
     with signals.removing_temporary_files():
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)]
-
-    with pytest.raises(SystemExit) as ended:
-        command("plan", "maintenance_global")
+    try:
+        with pytest.raises(SystemExit) as ended:
+            command("plan", "maintenance_global")
+        assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)] == handlers
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
     assert ended.value.code == 128 + number
     assert list(copies.iterdir()) == []
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)] == handlers
 
 
 @pytest.mark.slow
