@@ -27,7 +27,10 @@ MAX_ROWS_OF_WORKER = 8
 def timeline(
     spans: Sequence[JobSpan], lanes: Sequence[Lane], colors: Mapping[str, str], *, begin: datetime, end: datetime
 ) -> str:
-    """Draw jobs as bars, grouped by lane and worker; jobs that a worker ran at the same time are in separate rows."""
+    """Draw jobs as bars, grouped by lane and worker.
+
+    Jobs that a worker ran at the same time are in separate rows, at most `MAX_ROWS_OF_WORKER`.
+    """
     rows = {group: _packed(members, end) for group, members in sorted(_grouped(spans, lanes).items())}
     count = sum(map(len, rows.values()))
     scale, unit = _time_scale((end - begin).total_seconds())

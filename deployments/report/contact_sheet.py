@@ -37,8 +37,8 @@ MAX_SHEET_BYTES = 4_000_000
 class Frame:
     """A photo in a contact sheet.
 
-    `picture` is a data URL; None if the photo has no readable thumbnail, or if the picture, or the whole sheet
-    with it, would be too large.
+    `picture` is a data URL; None if the photo has no readable thumbnail, or if the picture or the whole sheet would be
+    too large.
     """
 
     photo: ChangedPhoto

@@ -39,10 +39,10 @@ class TaskReport:
     Attributes:
         made_at: the moment at which the data was read.
         lanes: the current lanes.
-        library: the library's figures before and after the task.
+        library: the figures of the task's projects, or of the whole tenant, before and after the task.
         is_after_now: whether the figures after the task are current ones, because none were stored at its end.
-        frames: the first changed photos, with their thumbnails.
-        changed: the number of all photos that changed.
+        frames: the first of the changed photos, with their thumbnails.
+        changed: the number of all photos that changed while the task ran, also by other tasks.
     """
 
     made_at: datetime

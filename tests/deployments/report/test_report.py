@@ -6,6 +6,7 @@ import base64
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -126,6 +127,15 @@ def test_it_tells_what_became_of_the_task_and_of_the_library(report: TaskReport,
     assert "it is not an image of an accepted format" in page.text
     assert [frame.picture is not None for frame in report.frames] == [True, True, False]
     assert {"Jobs over time", "Throughput", "Waits and run times", "Failures by reason"} <= set(page.texts)
+
+
+def test_a_job_that_failed_without_a_photo_does_not_count_as_a_photo(report: TaskReport) -> None:
+    (step,) = report.summary.steps
+    summary = replace(report.summary, steps=[replace(step, items={}, jobs={"failed": 1})])
+
+    page = Page(render_report(replace(report, summary=summary, spans=(), times=())))
+
+    assert "1 job" in page.texts
 
 
 def test_it_asks_nothing_of_the_network_and_runs_no_script(text: str) -> None:
