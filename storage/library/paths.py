@@ -1,6 +1,6 @@
-"""Builds every path in the library from a tenant, a project folder and a name, and checks that it stays in the project.
+"""Builds paths in the library from a tenant, a project folder and a name, and checks that they stay in the project.
 
-No other module joins path components. Other modules of `storage.library` move, remove and list files.
+Other modules of `storage.library` move, remove and list files.
 """
 
 import hashlib
@@ -131,7 +131,8 @@ class Library:
         """
         if self.is_missing_or_empty(self.root):
             raise LibraryUnavailable(
-                f"Library root {self.root} is missing or empty. Mount its disk, or correct PHOTOJOBS_LIBRARY_ROOT."
+                f"Library root {self.root} is missing or empty. Mount its disk, correct PHOTOJOBS_LIBRARY_ROOT, or "
+                "create a tenant's folder there."
             )
 
     def is_missing_or_empty(self, folder: Path) -> bool:
@@ -275,11 +276,11 @@ class ProjectFolder:
         return self._file(folder, name)
 
     def inside(self, path: str) -> Path:
-        """Return the path of any entry below the project's folder, hidden folders included.
+        """Return the path of a file in the project's folder, in a folder of companions, or in a hidden folder.
 
         Raises:
-            UnsafePath: a name in `path` is not safe, a folder on the path is a symlink or a file, or the file is a
-                symlink.
+            UnsafePath: see `companion`; or photojobs stores no file at such a path in a hidden folder. A file in a
+                hidden folder may be a symlink, but no folder may be one.
         """
         first, _, rest = path.partition("/")
         if path == MANIFEST_NAME:
@@ -289,9 +290,14 @@ class ProjectFolder:
         parts = rest.split("/")
         if len(parts) > (2 if first == TRASH_FOLDER else 1) or not {"", ".", ".."}.isdisjoint(parts):
             raise UnsafePath(
-                f"“{printable(path)}” is not a path in project folder “{self.project_folder}”. Give a path inside it."
+                f"“{printable(path)}” in project folder “{self.project_folder}” is not a place where photojobs stores "
+                "files. Move the file into the project's folder."
             )
-        return self._hidden_folder(first).joinpath(*parts)
+        folder = self._hidden_folder(first)
+        for part in parts[:-1]:
+            folder /= part
+            _refuse_anything_but_a_folder(folder)
+        return folder / parts[-1]
 
     def thumbnail(self, name: str) -> Path:
         """Return the path of a photo's thumbnail; `name` is the base name. Raises `UnsafePath` as `original` does."""
@@ -318,7 +324,7 @@ class ProjectFolder:
         self.create_hidden_folders()
 
     def create_hidden_folders(self) -> None:
-        """Create the hidden folders if they are missing. Raises the errors of `create` and of `make_folder`."""
+        """Create the hidden folders if they are missing. Raises `UnsafePath`, or the error of `make_folder`."""
         for folder in (self.thumb, self.preview, self.trash):
             self.library.make_folder(folder)
 
@@ -341,9 +347,9 @@ class ProjectFolder:
 
 
 def max_name_bytes(folder: Path) -> int:
-    """Return the length of the longest name in a folder, in bytes, at most `MAX_NAME_BYTES`.
+    """Return the number of bytes that a name in a folder may have, at most `MAX_NAME_BYTES`.
 
-    File systems that encrypt names, such as eCryptfs, store only shorter ones.
+    File systems that encrypt names, such as eCryptfs, store only shorter names.
     """
     with suppress(OSError, ValueError):
         limit = os.pathconf(folder, "PC_NAME_MAX")
@@ -388,7 +394,7 @@ def _refuse_symlink(path: Path) -> int | None:
 
 
 def _refuse_anything_but_a_folder(path: Path) -> bool:
-    """Return whether a folder exists at the path. Raise `UnsafePath` for anything else."""
+    """Return whether a folder exists at the path. Raise `UnsafePath` for a symlink or a file."""
     mode = _refuse_symlink(path)
     if mode is None:
         return False

@@ -88,6 +88,15 @@ def test_a_hidden_folder_replaced_by_a_symlink_is_refused(
         build(project)
 
 
+def test_a_symlinked_folder_of_a_long_name_in_the_trash_is_refused(project: ProjectFolder, tmp_path: Path) -> None:
+    (project.trash / "mark").mkdir()
+    assert project.inside(".trash/mark/a.jpg") == project.trash / "mark" / "a.jpg"
+    (project.trash / "mark").rename(project.trash / "other")
+    (project.trash / "mark").symlink_to(tmp_path)
+    with pytest.raises(UnsafePath, match="symbolic link"):
+        project.inside(".trash/mark/a.jpg")
+
+
 def test_a_photo_that_is_a_symlink_is_refused_even_where_it_dangles(project: ProjectFolder) -> None:
     (project.path / "a.jpg").symlink_to("/nonexistent")
     with pytest.raises(UnsafePath, match="symbolic link"):
