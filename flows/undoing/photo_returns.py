@@ -58,7 +58,7 @@ class PhotoReturn(MoveGroup):
         reversal: the photo's row after the undo.
         name: the name of the photo; empty if the entries concern a single file.
         lacks_derivatives: whether a thumbnail or preview must be made after the undo.
-        counted: the kinds and examples that the report counts after the rows were written.
+        counted: what the report counts after the rows were written, each with an example.
         left: the names of files that cannot be restored, each with the reason.
     """
 
@@ -159,7 +159,7 @@ class _Returns(PhotoFilesChange[PhotoReturn]):
         with self.ctx.transaction(enqueues=True, durable=True) as connection:
             outdated = self._states.changed_since(connection)
             for group in [group for group in self.done if group.photo_id in outdated]:
-                # The intents of the group stay, so the next job that claims the group's projects moves the files back.
+                # The intents of the group stay, so the next job that claims the group's projects reverses this move.
                 self._states.forget(group.photo_id or 0)
                 self.done.remove(group)
                 group.error = CannotComeBack("its row was changed during the undo; undo the task again")
@@ -215,9 +215,11 @@ def _counted(one: PhotoReturn) -> Iterator[tuple[str, str]]:
     elif any(entry.action == FileAction.CHANGED_ROW for entry in one.group.entries):
         yield "rows changed back", one.name
     for way in one.ways:
+        if way.move is None:
+            continue
         if way.entry.photo_id is None:
             yield "files moved back", way.entry.source
-        elif way.move is not None:
+        else:
             yield _WORDS[FILE_ACTIONS[FileAction(way.entry.action)]], way.name
     for move in one.added:
         yield _WORDS[action_of(move)], printable(move.target.name)

@@ -327,10 +327,12 @@ def test_the_files_of_a_merged_photo_return_together_or_not_at_all(
     for shade, name in enumerate(("crow", "deer", "hare", "lynx")):
         (copy / f"{name}.jpg").write_bytes(jpeg(shade=60 * shade))
         (copy / f"{name}.jpg.xmp").write_bytes(b"five stars")
+    (copy / "lynx.pp3").write_bytes(b"edited")
     run_task(studio, "folder_discovery", scope="global")
     assert {path.name for path in copy.iterdir() if path.is_file()} == {"fox.jpg", ".project.yaml"}
     rows = dict(_select(studio, "SELECT filename, id FROM photos"))
     (folder / "lynx.xmp").write_bytes(b"written after the merge")
+    (folder / "lynx.pp3").unlink()
     # Another file has the name of one sidecar, and the row of another photo was edited, so it is kept.
     (copy / "crow.jpg.xmp").write_bytes(b"another")
     _execute(studio, "UPDATE photos SET visibility = 'public' WHERE filename = 'deer'")
@@ -338,6 +340,9 @@ def test_the_files_of_a_merged_photo_return_together_or_not_at_all(
     monkeypatch.setattr(photo_undo, "BATCH_SIZE", 1)
 
     run_task(studio, "undo", scope="global", payload={"undo": "task"}, task_id="undo")
+
+    [undone] = TasksRepository(studio.database).list_jobs("undo")
+    assert (undone.result or {})["counts"]["files moved back"] == 4
 
     def places(name: str) -> list[str]:
         return [path.parent.name for path in sorted(studio.root.rglob(f"{name}.jpg*"))]
