@@ -71,7 +71,8 @@ class AddedFiles:
     ) -> list[FileMove]:
         """Return the moves of the photo's files without a journal entry, from its current to its former place.
 
-        The result is empty if no file of the photo moves, because a user has already moved the files.
+        The result is empty if the undo reverses no move or rename of the photo, for example because a user has already
+        moved the files.
 
         Raises:
             CannotComeBack: the name that such a file would get is taken.

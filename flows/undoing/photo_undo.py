@@ -58,7 +58,7 @@ class PhotoUndo:
         #: Ids of photos with a later move that is not undone. The undo of their older moves is refused.
         self._kept: set[int | None] = set()
         self._unavailable: Mapping[int, str] = {}
-        #: The folders to which files of the current batch return, and that were checked.
+        #: The folders that were checked, because files of the current batch return to them.
         self._checked: set[tuple[str, ...]] = set()
 
     def fail(self, group: EntryGroup, reason: str) -> None:
@@ -211,7 +211,8 @@ class PhotoUndo:
             raise CannotComeBack("its project no longer exists, so the photo stays where it is")
         if taken.is_name_taken(wanted, but_for=photo_id):
             raise CannotComeBack(
-                f"another photo of {project.project_name} has the same name now; rename it, and undo the task again"
+                f"another photo of {project.project_name} has the same name now; rename that photo, and undo the task "
+                "again"
             )
         if state is None and taken.is_manifest_id_taken(wanted, but_for=photo_id):
             raise CannotComeBack("another photo has the same manifest_id now, so the row cannot be restored")
@@ -265,7 +266,7 @@ class PhotoUndo:
     def _place_of_image(
         self, ways: Sequence[WayBack], *, now: tuple[ProjectFolder, str] | None
     ) -> tuple[ProjectFolder, str] | None:
-        """Return the folder and the base name of the image that leaves the folder of the place `now`, or None."""
+        """Return the place to which the image in the folder of `now` returns; None if no image leaves that folder."""
         library = self._ctx.library
         for way in ways:
             file = library.accepted_extensions.describe(way.back.name)
@@ -296,7 +297,7 @@ class PhotoUndo:
 
 
 def _without_shared_names(groups: Sequence[EntryGroup]) -> Iterator[list[EntryGroup]]:
-    """Yield the groups in batches. Within a batch, no two groups concern the same photo or the same name of a file.
+    """Yield the groups in batches. Within a batch, no two groups concern the same photo or the same path.
 
     A batch is planned before its first file moves, so no group may depend on another group of the batch.
     """

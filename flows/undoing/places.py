@@ -31,12 +31,12 @@ class Places:
         self._by_folder = {project.project_folder: project.id for project in every}
 
     def project(self, project_id: int | None) -> Project | None:
-        """Return the tenant's project with this id; None if it no longer exists."""
+        """Return the tenant's project with this id; None if the tenant has no such project now."""
         found = self._projects.get(project_id) if project_id is not None else None
         return found if found is not None and self._ctx.tenant_of(found) == self._ctx.tenant_id else None
 
     def of_photo(self, row: Mapping[str, Any] | None) -> tuple[ProjectFolder, str] | None:
-        """Return the folder and the base name of a photo by its row; None without a row, or if it has no project."""
+        """Return the folder and the base name of a photo by its row; None without a row or without a project."""
         project = None if row is None else self.project(int(row["project_id"]))
         return None if row is None or project is None else (self._ctx.folder_of(project), str(row["filename"]))
 
@@ -45,11 +45,11 @@ class Places:
         return self._projects.get(self._by_folder.get(project_folder, 0))
 
     def owner_of(self, file: Path) -> int | None:
-        """Return the id of the project that occupies the folder of a file now, if any."""
+        """Return the id of the project that occupies the folder of a file now; None if the folder name is free."""
         return self._by_folder.get(file.relative_to(self._ctx.library.root).parts[1])
 
     def folders(self, project_ids: Iterable[int]) -> dict[int, str]:
-        """Return the folder names of these projects, by project id."""
+        """Return the folder names of these projects by project id; projects that do not exist are left out."""
         return {one: self._projects[one].project_folder for one in project_ids if one in self._projects}
 
     def unavailable(self, project_ids: Iterable[int]) -> dict[int, str]:

@@ -311,7 +311,7 @@ class ProjectUndo:
         ctx.report.count("manifests changed back", example=path)
 
     def _trashed_manifest(self, folder: ProjectFolder, project_id: int | None) -> str | None:
-        """Return the path of a manifest that an interrupted attempt moved to the trash without journaling it."""
+        """Return the path of a manifest that an interrupted attempt moved to the trash but did not journal, or None."""
         found = [relative_path(folder, one.file) for one in list_trash(folder) if one.original_name == MANIFEST_NAME]
         if not found or project_id is None:
             return None

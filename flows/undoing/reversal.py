@@ -61,9 +61,9 @@ class Reversal:
         """Change `state` so that it undoes one journal entry about the row.
 
         Raises:
-            CannotComeBack: the photo was moved, renamed, edited or removed after the task. Or a row of another program
-                refers to the photo's row, the photo's id belongs to another photo, or the journal has no copy of the
-                removed row.
+            CannotComeBack: the photo was moved, renamed or removed after the task; the row that the task added was
+                edited, or a row of another program refers to it; the id of the row that the task removed belongs to
+                another photo; or the journal has no copy of the removed row.
         """
         row = entry.row_json if isinstance(entry.row_json, dict) else {}
         if entry.action == FileAction.ADDED_ROW:

@@ -1,4 +1,4 @@
-"""The step `undo`: it undoes the moves, removals, renames and changes of a task, as far as possible, by its journal.
+"""The step `undo`: it undoes the moves, removals, renames and changes in a task's journal, as far as possible.
 
 The docstring of `flows.undoing` names the modules that decide what is possible.
 """
@@ -57,7 +57,7 @@ class _Undo:
         self._photos = PhotoUndo(ctx, self._places)
         self._projects = ProjectUndo(ctx, self._places, removed=removed, added=added)
         self._done = 0
-        #: The groups of photos and files that are undone together, and their projects.
+        #: The groups of photos and files that wait to be undone together, and their projects.
         self._waiting: list[EntryGroup] = []
         self._waiting_projects: set[int] = set()
 

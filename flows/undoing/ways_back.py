@@ -44,7 +44,7 @@ class WayBack:
             time, so that its time in the trash begins again.
         move: the move; None if the file is missing, or is already at `back` because a user has moved it.
         is_gone: whether the file is at neither path.
-        project_id: the project that owns the file at `now`.
+        project_id: the project whose current folder `now` is in; None if the journal's path alone determined `now`.
     """
 
     entry: JournalEntry
@@ -74,7 +74,7 @@ def find_ways(places: Places, entries: Iterable[JournalEntry], *, now_in: int | 
         places: finds the paths of the entries.
         entries: the entries, the newest first. The action of each is one of `FILE_ACTIONS`. If one task moved a file
             twice, the older entry continues the way of the newer entry.
-        now_in: the id of the current project of a moved photo.
+        now_in: the id of the photo's current project; None for a photo without a row.
         at: the current time.
 
     Raises:

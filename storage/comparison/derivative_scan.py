@@ -1,8 +1,8 @@
 """Finds outdated derivatives (thumbnails and previews) and metadata of a project, with the help of temporary tables.
 
 `DerivativeScan.outdated` defines when a derivative of a project is outdated. `_is_needed` in
-`flows.steps.images.derivative_steps` is the same rule for one photo, just before its derivatives are made. This module
-does not access the library: callers write scanned files to the temporary tables, and get ids of photos.
+`flows.steps.images.derivative_steps` applies the same rule to a generated derivative, just before it is made again.
+This module does not access the library: callers add scanned files, and get ids of photos.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -91,16 +91,17 @@ class DerivativeScan:
         return self._files(_FIND_UNKNOWN)
 
     def outdated(self, kind: DerivativeKind) -> Iterator[list[int]]:
-        """Yield batches of photos whose derivative is missing, empty or outdated.
+        """Yield batches of ids of photos whose derivative is missing, empty or outdated, although its status is final.
 
         A derivative is outdated if it was made from another original, or from earlier contents of its original. A
-        derivative that failed or is not supported is outdated if its original changed. Another size or quality in the
-        settings makes no derivative outdated.
+        derivative that failed or is not supported is outdated if its original changed. A derivative without a row in
+        `photo_derivatives` is outdated if it failed, or if its file is older than the original. Another size or quality
+        in the settings makes no derivative outdated.
         """
         return self._photo_ids(_FIND_OUTDATED.format(status=f"{kind}_status"), kind)
 
     def outdated_metadata(self) -> Iterator[list[int]]:
-        """Yield batches of photos whose metadata was read from another file or from an earlier state of the file."""
+        """Yield batches of ids of photos whose metadata was read from another file, or from earlier contents."""
         return self._photo_ids(_FIND_OUTDATED_METADATA, METADATA)
 
     def _find_owners(self) -> None:
@@ -209,8 +210,9 @@ _TABLES = (
 # name by the base name.
 _NAME_IN_FULL = "UPDATE staged_derivatives SET base_name = :base_name WHERE base_name = :stem"
 
-# Stores the base names of files that no photo has in this spelling. `EXCEPT` reads both tables once. For `NOT EXISTS`,
-# PostgreSQL may read all photos for each file, because PostgreSQL has no statistics of a temporary table.
+# Stores each base name of files that is not, in exactly this spelling, the base name of a photo. `EXCEPT` reads both
+# tables once. For `NOT EXISTS`, PostgreSQL may read all photos for each file, because PostgreSQL has no statistics of a
+# temporary table.
 _FIND_STRANGERS = """INSERT INTO staged_strangers (base_name)
     SELECT base_name FROM staged_originals EXCEPT SELECT filename FROM photos WHERE project_id = :project_id"""
 

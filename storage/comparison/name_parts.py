@@ -26,7 +26,7 @@ PhotoFlags: TypeAlias = tuple[int, str, int, int, int]
 
 @dataclass(slots=True)
 class NamePart:
-    """Some rows of a project, and the names of all files that may belong to them.
+    """Some rows of a project, and the names of files; all spellings of a base name are in one part.
 
     Attributes:
         names: names of files without a problem.

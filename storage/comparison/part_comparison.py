@@ -62,8 +62,8 @@ class PartComparison:
     Args:
         part: the rows and names.
         extensions: the accepted extensions.
-        look: describes a file; called only for files whose base name has no row, or other files on disk than its row
-            states.
+        look: describes a file; called only if the file's base name has no row, or if the flags of the row differ from
+            the files on disk.
     """
 
     def __init__(self, part: NamePart, *, extensions: AcceptedExtensions, look: Look) -> None:

@@ -36,13 +36,13 @@ class ProjectComparison:
     """The rows of a project and the names in its folder.
 
     Add the rows before you list the folder. If a file appears or disappears in between, the listing then shows the
-    newer state. Rows that are inserted in between are not compared, so their names count as new. Callers
-    compare new names with the current rows by `known_names`.
+    newer state. Rows that are inserted in between are not compared, so their names count as new. Callers compare new
+    names with the current rows by `known_names`.
 
     Args:
         extensions: the accepted extensions.
-        look: describes a file; called only for files whose base name has no row, or other files on disk than its row
-            states.
+        look: describes a file; called only if the file's base name has no row, or if the flags of the row differ from
+            the files on disk.
     """
 
     def __init__(self, *, extensions: AcceptedExtensions, look: Look) -> None:

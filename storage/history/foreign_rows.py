@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, TextClause, lit
 
 from storage.database.tables import metadata
 
-#: The columns of all foreign keys, by dialect. PostgreSQL quotes the names of the tables. If a key would set a NOT NULL
-#: column to NULL, the key counts as RESTRICT.
+#: The queries for the columns of all foreign keys, by dialect. PostgreSQL quotes the names of the tables. If a key
+#: would set a NOT NULL column to NULL, the key counts as RESTRICT.
 _KEYS: Final = {
     "sqlite": text("""
         SELECT tables.name, keys.id, lower(keys."from"), referred.name, lower(columns.name),

@@ -50,7 +50,8 @@ class FileChange:
 
     Attributes:
         source: the file's old path, relative to the library's root.
-        target: the file's new path, relative to the library's root; None if it was removed.
+        target: the file's new path, relative to the library's root; None if there is none, as after a removal or a
+            change of a row.
         row: what an undo needs of the row of the photo or project; None if no row changed. A removed row is stored
             whole. An added row is stored as `after`; of a photo that a step added, only the columns of other programs
             are stored. For a changed row, `before` and `after` have the columns that differ, and further keys may

@@ -23,7 +23,7 @@ class MoveIntent(Record):
     Attributes:
         group_id: the id of a group of files that move together or not at all.
         project_id: the project whose folder the file leaves; None if the folder belongs to no project.
-        target_project_id: the project whose folder the file moves to.
+        target_project_id: the project whose folder the file moves to; None if the folder belongs to no project.
         source: the file's path, relative to the library's root.
         target: the file's new path, relative to the library's root.
     """
@@ -55,6 +55,6 @@ def pending_intents(connection: Connection, project_ids: Collection[int]) -> lis
 
 
 def forget_intents(connection: Connection, group_ids: Sequence[str]) -> None:
-    """Remove the intents of these groups. The caller knows that the files of each group match their rows again."""
+    """Remove the intents of these groups. The files of each group must match their rows again."""
     for groups in batched(group_ids):
         connection.execute(delete(move_intents).where(move_intents.c.group_id.in_(groups)))

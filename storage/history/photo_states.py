@@ -42,7 +42,11 @@ class PhotoStates:
         return self._wanted.get(photo_id, self._loaded.get(photo_id))
 
     def put(self, photo_id: int, state: dict[str, Any] | None, *, unneeded_tags: Sequence[int] = ()) -> None:
-        """Set the wanted state of a photo. `write` later removes the tags in `unneeded_tags` that no photo has."""
+        """Set the wanted state of a photo.
+
+        `write` later removes the tags in `unneeded_tags`, except those of photos and those that rows of other programs
+        keep from being removed.
+        """
         self._wanted[photo_id] = state
         self._new_tags.update(unneeded_tags)
 

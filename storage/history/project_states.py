@@ -46,7 +46,7 @@ def change_project(connection: Connection, project_id: int, values: Mapping[str,
 
 
 def remove_empty_project(connection: Connection, project_id: int) -> dict[str, Any] | None:
-    """Remove the row of a project without photos, and return its snapshot."""
+    """Remove the row of a project without photos, and return its snapshot; None if there is no row."""
     row = removed_project(connection, project_id)
     ProjectsRepository(connection).remove(project_id)
     return row

@@ -23,8 +23,8 @@ TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "origi
 #: entries for these photos.
 PHOTOS = "photos"
 
-#: The only key of a value that cannot be stored as it is: bytes, or a text, in hexadecimal. Other programs may have
-#: written such values to SQLite: a text with a NUL character, or in a JSON column a text that is not valid JSON.
+#: A value that a snapshot cannot have is stored as an object with one of these keys: bytes, or a text, in hexadecimal.
+#: Such a text has a NUL character, or is in a JSON column of SQLite and not valid JSON; other programs wrote it.
 _BYTES, _TEXT = "bytes_as_hexadecimal", "text_as_hexadecimal"
 
 #: The column that every change of a row updates, and the key of other programs' columns, which no task changes;
@@ -109,7 +109,10 @@ def removed_project(connection: Connection, project_id: int) -> dict[str, Any] |
 
 
 def row_values(table: Table, snapshot: Mapping[str, Any], *, now: datetime) -> dict[str, Any]:
-    """Return the values of a snapshot for the table's columns. A required time that is not valid becomes `now`."""
+    """Return the values of a snapshot for the table's columns.
+
+    A time that is not valid becomes `now` if the column needs a value, else None.
+    """
     values = {name: snapshot[name] for name in table.columns.keys() & snapshot.keys()}
     for name, value in values.items():
         column = table.columns[name]

@@ -47,7 +47,8 @@ class EntryGroup:
     """Entries that are undone together or not at all, the newest first.
 
     Attributes:
-        photo_id: the photo that the entries concern; None if they concern a project, a folder or a single file.
+        photo_id: the photo that the entries concern; None if they concern a project, a folder, or files without a
+            photo's row.
         is_of_project: whether the entries concern a project's row and folder.
     """
 
@@ -144,9 +145,9 @@ def _page(connection: Connection, task_id: str, before_id: int | None) -> list[J
 class _Keys:
     """Decides which entries of a task are undone together: those with the same key.
 
-    A row must stay with its files. A merge moves files that have no rows. If the task then added a row for them, or a
-    row got their place, the entries of the files have the key of this photo. The same applies to an undo that returned
-    such files.
+    A row must stay with its files. A merge moves files of photos that have no row. If the task then added a row for the
+    files, or an existing row got their place, the entries of the files have the key of the photo with this row. The
+    same applies to the undo of such a task.
     """
 
     def __init__(self, connection: Connection, task_id: str, is_image: Callable[[str], bool]) -> None:
