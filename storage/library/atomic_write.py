@@ -1,7 +1,7 @@
 """Writes files atomically: a file has either its old contents or all of its new contents, never a part of them.
 
-Use these functions for derivatives and manifests only. `storage.library.transfer` moves originals. The step
-`flows.steps.moving.trash_maintenance` removes temporary files that crashed processes left.
+Use `replacing` and `write_atomically` for derivatives and manifests only. `storage.library.transfer` moves originals.
+The step `flows.steps.moving.trash_maintenance` removes temporary files that crashed processes left.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ STALE_TEMPORARY_SECONDS: Final = 24 * 3600.0
 
 
 def temporary_path(target: Path, *, token: str | None = None) -> Path:
-    """Return the path of a hidden file in the target's folder. It has the target's extension and a short ASCII name.
+    """Return the path of a hidden file in the target's folder, with a short ASCII name and the target's extension.
 
-    The 16 hexadecimal digits `token` become part of the name, so that another process can find the file after a crash.
-    Without a token, the digits are random.
+    An extension is left out if it is long or not ASCII. The 16 hexadecimal digits `token` become part of the name, so
+    that another process can find the file after a crash. Without a token, the digits are random.
     """
     extension = target.suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", target.suffix) else ""
     return target.parent / f"{TEMPORARY_PREFIX}{token or secrets.token_hex(8)}{extension}"
@@ -38,9 +38,9 @@ def replacing(*paths: Path) -> Iterator[dict[Path, Path]]:
     """Write several files: the block writes temporary files, which then replace the files at the given paths.
 
     The block gets a dictionary with a temporary path for each path. If the block removes an entry, the file of this
-    entry is not replaced. All files are synced to the disk before the first is renamed. If there is an error, the
-    temporary files are removed, and old files that were not replaced yet stay. After a crash, the step
-    `trash_maintenance` removes the temporary files when they are a day old.
+    entry is not replaced; the block also removes the temporary file. All files are synced to the disk before the first
+    is renamed. If there is an error, the temporary files are removed, and old files that were not replaced yet stay.
+    After a crash, the step `trash_maintenance` removes the temporary files when they are a day old.
 
     Raises:
         FolderMissing: the folder of a file does not exist.

@@ -20,8 +20,8 @@ from storage.library.scan import scan, scan_companion_folders
 class CompanionOwners:
     """The photos of a project's folder and the companions that fit them. The caller adds photos and files that arrive.
 
-    Companions whose names Google Takeout has cut are left out: such a name is only the beginning of the photo's name,
-    so it still fits after the photo gets a number at the end of its name.
+    Companions whose names Google Takeout has cut are left out: such a name has only the beginning of the photo's name,
+    so the companion still fits after a number is added at the end of the photo's name.
     """
 
     def __init__(self, accepted_extensions: AcceptedExtensions) -> None:
@@ -42,7 +42,7 @@ class CompanionOwners:
     ) -> Self:
         """Read the companions in a folder that fit a wanted photo, and all photos that may own one of them.
 
-        The folder is scanned once, and a second time if a companion may belong to a photo that is not wanted.
+        The folder is scanned once, and a second time if a companion fits a wanted photo.
 
         Args:
             folder: the folder of a project.
@@ -51,8 +51,7 @@ class CompanionOwners:
             names: an object to which the names of all files in the folder that fit a wanted photo are added.
 
         Raises:
-            FolderMissing: the folder does not exist.
-            FolderUnreadable: the folder could not be listed completely.
+            FolderMissing, FolderUnreadable, UnsafePath: see `scan`.
         """
         owners = cls(folder.library.accepted_extensions)
 
@@ -117,7 +116,7 @@ class CompanionOwners:
         return [owner for owner in owners if owner is not None and owner.key == key]
 
     def change_by(self, arriving: Mapping[str, str | None], *, leaving: Collection[str] = ()) -> str | None:
-        """Return which companion would get another photo if files arrive; None if each keeps its photo.
+        """Return a text about a companion that would get another photo if files arrive; None if each keeps its photo.
 
         Args:
             arriving: the paths of the files, each with the base name of its photo; None if the file belongs to no

@@ -8,11 +8,11 @@ class LibraryError(StorageError):
 
 
 class UnsafePath(LibraryError):
-    """The name of a tenant, folder or file, or the entry on disk with that name, could lead out of the project."""
+    """The name of a tenant, folder or file is not safe, or an entry on disk is a symlink or of an unexpected kind."""
 
 
 class LibraryUnavailable(LibraryError):
-    """The library root is missing, empty, not a folder or unreadable. Often its disk is not mounted."""
+    """The library root or a tenant's folder is missing, empty or unreadable. Often its disk is not mounted."""
 
 
 class FolderMissing(LibraryError):
@@ -32,11 +32,14 @@ class SourceChanged(LibraryError):
 
 
 class Collision(LibraryError):
-    """The target name is taken, exactly or by a name that differs only in case or Unicode form."""
+    """The target name is taken, exactly or by a name that differs only in case or Unicode form.
+
+    A file system that ignores case may also refuse to change only the case of a name.
+    """
 
 
 class CrossesFileSystems(LibraryError):
-    """A folder cannot be renamed to another file system, or contains a mounted file system and cannot be removed."""
+    """A folder cannot be renamed to another file system, or a file system is mounted at the folder or in it."""
 
 
 class NotEnoughSpace(LibraryError):

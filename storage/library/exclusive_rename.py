@@ -34,10 +34,10 @@ class SpellingKept(FileExistsError):
 def rename_exclusively(source: Path, target: Path, *, on_behalf_of: Path | None = None) -> None:
     """Rename a regular file within a file system, unless the new name exists.
 
-    On Linux this is one atomic step (`renameat2`). If the file system does not support `renameat2`, the file gets a
-    hard link with the new name, and the old name is removed. Without hard links, an empty file first reserves the new
-    name, and the rename replaces the empty file. After a crash, `finish_interrupted` completes the rename; if
-    `finish_interrupted` will get another source than `source`, give that source as `on_behalf_of`.
+    On Linux this is one atomic step (`renameat2`). If the system or the file system does not support `renameat2`, the
+    file gets a hard link with the new name, and the old name is removed. Without hard links, an empty file first
+    reserves the new name, and the rename replaces the empty file. After a crash, `finish_interrupted` completes the
+    rename; if `finish_interrupted` will get another source than `source`, give that source as `on_behalf_of`.
 
     Raises:
         FileExistsError: the target exists.
@@ -59,8 +59,8 @@ def finish_interrupted(source: Path, target: Path) -> bool:
     """Finish a rename that a crash interrupted when both names existed.
 
     Returns:
-        Whether the rename was finished. If false, the source is unchanged. An empty file that only reserved the target
-        was removed, so a file that is still at the target is another file.
+        Whether the rename was finished. If false, the source is unchanged, and a file at the target is not an empty
+        file that only reserved the name for this rename.
 
     Raises:
         SpellingKept: see `change_spelling`.
@@ -114,7 +114,7 @@ def rename_noreplace(source: Path, target: Path) -> bool:
 
 
 def change_spelling(source: Path, target: Path) -> None:
-    """Rename a file or folder whose names are the same directory entry, because the file system ignores case.
+    """Rename a file or folder if its old and new names are one directory entry, because the file system ignores case.
 
     Raises:
         SpellingKept: the file or folder keeps its spelling. Linux takes the two names for two links of one file, and

@@ -10,7 +10,7 @@ from storage.library.errors import FolderMissing, FolderUnreadable
 
 @contextmanager
 def listing(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """List a folder: the block gets an iterator of its entries, in the disk's order.
+    """List a folder: the block gets an iterator of the folder's entries, in the disk's order.
 
     Raises:
         FolderMissing, FolderUnreadable: see `reading`.

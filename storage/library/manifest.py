@@ -124,7 +124,7 @@ def write_manifest(
 
     Raises:
         FolderMissing: the project has no folder.
-        UnsafePath: the manifest is a symlink.
+        UnsafePath: the manifest is a symlink or not a regular file.
     """
     path = project.manifest_path
     if not project.exists():

@@ -28,8 +28,8 @@ def remove_project_folder(project: ProjectFolder) -> bool:
     """Remove a project's folder with everything in it, including its trash. This cannot be undone.
 
     The folder first gets a hidden name in its tenant's folder, so that it disappears at once; then its contents are
-    removed. A folder in a lower layer of an overlay, such as the image of a container, cannot get another name; its
-    contents are removed where it is. After a crash, the next call continues. That call also removes a folder that was
+    removed. A folder in a lower layer of an overlay, such as the image of a container, cannot get another name, so it
+    is removed under its present name. After a crash, the next call continues. That call also removes a folder that was
     created at the same path in the meantime; `finish_removal` does not. Symlinks are not followed, and file systems
     that are mounted in the folder are not entered.
 
@@ -38,7 +38,7 @@ def remove_project_folder(project: ProjectFolder) -> bool:
 
     Raises:
         UnsafePath: the path is not directly in its tenant's folder, or it is a symlink or a file.
-        CrossesFileSystems: a file system is mounted in the folder; its files stay.
+        CrossesFileSystems: a file system is mounted at the folder or in it; the files of that file system stay.
         OSError: the disk fails, or permissions are missing; the next call removes the rest.
     """
     tenant = project.tenant
@@ -58,7 +58,7 @@ def remove_project_folder(project: ProjectFolder) -> bool:
 
 
 def finish_removal(project: ProjectFolder) -> bool:
-    """Remove what an interrupted call of `remove_project_folder` has left; not a folder that was created since.
+    """Remove what an interrupted `remove_project_folder` left under hidden names; not a folder that was created since.
 
     Returns:
         Whether there was a folder to remove.
@@ -80,7 +80,7 @@ def remove_tree(path: Path) -> None:
     The caller must check that the path may be removed.
 
     Raises:
-        CrossesFileSystems: a file system is mounted below the path; its files stay.
+        CrossesFileSystems: a file system is mounted at the path or below it; the files of that file system stay.
         UnsafePath: a folder was replaced during the removal.
         OSError: the disk fails, or permissions are missing.
     """

@@ -41,12 +41,12 @@ class ScannedFile:
     """One entry of a project folder.
 
     If an entry has a problem, report the problem, but change neither the file nor its rows. If an entry is not hidden
-    and has no problem, `ProjectFolder.original` accepts its name.
+    and has no problem, `ProjectFolder.companion` accepts its name.
 
     Attributes:
-        name: the name on disk. It may have line breaks or surrogates if there is a problem, so show `printable_name`.
+        name: the name on disk. It may have line breaks or surrogates, so show `printable_name`.
             For a companion in a folder below the project's folder, this is the path relative to the project's folder.
-        base_name: the base name of the photo that the file belongs to.
+        base_name: the base name of the photo that the file fits best.
         extension: the extension in lower case, without the dot.
         kind: the kind of the file, determined by its name.
         size_bytes: the file's size; 0 if unknown.
@@ -94,7 +94,7 @@ class ScannedDerivative:
 
     Attributes:
         base_name: the base name of the photo; if it is too long, its `derivative_stem`.
-        size_bytes: the file's size; 0 if a full disk interrupted the write.
+        size_bytes: the file's size; 0 for example if a full disk interrupted another program's write.
         mtime_ns: when the file was written, in nanoseconds since 1970.
     """
 
@@ -104,7 +104,7 @@ class ScannedDerivative:
 
 
 def storable_ns(moment_ns: int) -> int:
-    """Limit a file's time, in nanoseconds since 1970, to the years 1678 to 2262, which a 64-bit column can store.
+    """Limit a file's time, in nanoseconds since 1970, to the range of a 64-bit column, from 1677 to 2262.
 
     Files may have times outside of this range, from cameras with a wrong clock or programs that use a wrong unit.
     """
@@ -134,7 +134,7 @@ def scan(project: ProjectFolder, *, is_wanted: Callable[[str], bool] | None = No
     """Yield the entries of a project folder, including hidden ones, in the disk's order, from one directory scan.
 
     Memory does not grow with the number of files. Files that disappear during the scan are left out, and so are
-    entries whose name `is_wanted` does not accept.
+    ignored names and entries whose name `is_wanted` does not accept.
 
     Raises:
         FolderMissing: the project has no folder.
@@ -150,7 +150,7 @@ def scan(project: ProjectFolder, *, is_wanted: Callable[[str], bool] | None = No
 
 
 def list_names(project: ProjectFolder) -> Iterator[ListedNames]:
-    """Yield the entries of a project folder that are not hidden, in the disk's order, from one directory scan.
+    """Yield batches of a project folder's entries that are not hidden, in the disk's order, from one directory scan.
 
     Raises:
         FolderMissing: the project has no folder.

@@ -55,10 +55,9 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
     """Move a file to a new name, in the same or another folder, unless the name is taken. `Library` builds both paths.
 
     Within a file system, the move is one step if the system has such a step; if not, a crash may leave the file under
-    both names. Between two file systems, the file is copied to a temporary name in the
-    target's folder, synced, read back, compared and renamed. Only then is the source removed. The file keeps its times,
-    its mode, and, if the system allows it, its owner, its access list and the attributes in which file managers store
-    ratings and tags.
+    both names. Between two file systems, the file is copied to a temporary name in the target's folder, synced, read
+    back, compared and renamed. Only then is the source removed. The file keeps its times, its mode, and, if the
+    system allows it, its owner, its access list and the attributes in which file managers store ratings and tags.
 
     A second call finishes a move that a crash interrupted. If the move had ended, the call raises `SourceMissing`.
 
@@ -67,10 +66,11 @@ def move_without_overwrite(source: Path, target: Path, *, names: FolderNames | N
 
     Raises:
         SourceMissing: the file does not exist, or no longer exists.
-        Collision: the target exists, or a file whose name differs from the target only in case or Unicode form.
+        Collision: the target exists, or a file whose name differs from the target only in case or Unicode form; or the
+            file system ignores case, and the file keeps its spelling.
         FolderMissing: the target's folder does not exist.
         FolderUnreadable: the target's folder could not be listed completely, so the name may be taken.
-        NotEnoughSpace, CopyMismatch, SourceChanged: the copy to another file system failed; the source is unchanged.
+        NotEnoughSpace, CopyMismatch, SourceChanged: the copy to another file system failed; the source stays.
         UnsafePath: the source is not a regular file.
     """
     status = _status(source)
@@ -208,8 +208,8 @@ def _move_across(source: Path, target: Path, status: os.stat_result) -> None:
     # A total of 0 means that the size is unknown, as for a tmpfs without a limit and for many file systems of FUSE.
     if total_bytes and free_bytes < status.st_size + SPARE_BYTES:
         raise NotEnoughSpace(
-            f"{printable(source.name)} needs {status.st_size:,} bytes in {target.parent}, but only {free_bytes:,} are "
-            f"free and {SPARE_BYTES:,} of them must stay free. Free some space there."
+            f"{printable(source.name)} needs {status.st_size:,} bytes in {target.parent}, and {SPARE_BYTES:,} more "
+            f"bytes must stay free there, but only {free_bytes:,} are free. Free some space there."
         )
     temporary = temporary_path(target)
     try:
@@ -303,7 +303,7 @@ def _copy_access_list(source: Path, mode: int, target: Path) -> int:
     """Copy the list of further users and groups that may use a file (a POSIX ACL), and return the mode of the copy.
 
     If a file has such a list, the bits of the group in its mode are those of the list's mask. A copy without the list
-    would give the group the rights of the other users, so it gets a mode with the rights of the group itself.
+    would give the group all rights in the mask, so the copy gets a mode with the rights of the group itself.
     """
     try:
         access_list = os.getxattr(source, _ACCESS_LIST, follow_symlinks=False)

@@ -58,7 +58,7 @@ class TrashEntry:
 
     @property
     def path(self) -> Path:
-        """The entry's path. Raises `UnsafePath` if a symlink has replaced the trash."""
+        """The entry's path. Raises `UnsafePath` if the trash is a symlink or a file."""
         return self.project.trash / self.name
 
     @property
@@ -70,7 +70,7 @@ class TrashEntry:
 
 
 def parse_trash_name(name: str) -> TrashName | None:
-    """Parse a name that `move_to_trash` made; return None for any other name."""
+    """Parse the name of an entry that `trash_place` made; return None for any other name."""
     found = _TRASH_NAME.fullmatch(name)
     if found is None:
         return None
@@ -88,7 +88,8 @@ def trash_place(project: ProjectFolder, file: Path, *, at: datetime) -> Path:
     begins at `at`, the current time as an aware datetime.
 
     Raises:
-        UnsafePath: the file is not in the project's folder.
+        UnsafePath: the file is not in the project's folder, or is a symlink.
+        ValueError: `at` has no time zone.
     """
     if at.tzinfo is None:
         raise ValueError(f"`at` has no time zone ({at!r}); pass an aware datetime, for example datetime.now(UTC)")
@@ -127,7 +128,7 @@ def expired(project: ProjectFolder, *, now: datetime, ttl_seconds: float) -> Ite
 
     Raises:
         FolderUnreadable: the trash could not be listed completely.
-        UnsafePath: the trash is a symlink.
+        UnsafePath: the trash is a symlink or a file.
     """
     due_before = now - timedelta(seconds=ttl_seconds)
     return (entry for entry in list_trash(project) if entry.trashed_at < due_before)
@@ -147,7 +148,7 @@ def purge(entry: TrashEntry) -> None:
 
     Raises:
         UnsafePath: the entry is not directly in its project's trash, or the trash is a symlink.
-        CrossesFileSystems: a file system is mounted in the entry; its files stay.
+        CrossesFileSystems: a file system is mounted at the entry or in it; the files of that file system stay.
     """
     if entry.name in {"", os.curdir, os.pardir} or "/" in entry.name or "\0" in entry.name:
         raise UnsafePath(

@@ -28,7 +28,7 @@ class TreeChange:
 
     Attributes:
         action: `came` for a new entry, `went` for an entry that disappeared, `moved` for a new path, and `replaced` if
-            another file now has the name of a file that disappeared.
+            the same name now has another file, or other contents.
         is_folder: whether the entry is a folder. The contents of a moved folder are not reported as moved.
         source: the old path, relative to the root; None if the entry came.
         target: the new path, relative to the root; None if the entry went.
@@ -98,7 +98,7 @@ class LibraryTree:
         self._record("before")
 
     def changes(self) -> Iterator[TreeChange]:
-        """Take a snapshot and yield its differences from the previous one, in the order of paths.
+        """Take a snapshot and yield its differences from the previous one: new entries first, then by the old path.
 
         The caller must consume all differences. The next call compares with this snapshot.
         """
@@ -150,7 +150,7 @@ class LibraryTree:
                         if identity[1]:
                             waiting.append((identity[0], path + b"/", entry.path))
             except PermissionError:
-                # The folder is left out: a task that cannot list a folder cannot change it, either.
+                # The contents are left out: a task that cannot list a folder does not change what is in it, either.
                 continue
 
 

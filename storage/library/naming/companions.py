@@ -1,7 +1,7 @@
 """Companions: files that belong to a photo by their names, such as sidecars, edits, Live Photo movies and Takeout JSON.
 
 One file name may fit several photos: `IMG_9_01.jpg.xmp` is the sidecar of `IMG_9_01.jpg` or, if that photo does not
-exist, of `IMG_9.jpg`, whose second version in darktable has this name. The file belongs to the first photo that exists.
+exist, of the second version of `IMG_9.jpg` in darktable. The file belongs to the first photo that exists.
 `docs/reference/companions.md` lists the names and the programs that write them. A new pattern for files beside their
 photo belongs in `_by_name`, and a pattern with a folder in `FOLDER_PATTERNS`. Users add patterns by the setting
 `companion_patterns`.
@@ -19,7 +19,7 @@ FOLDER_PATTERNS: Final = ("NKSC_PARAM/{file}.*", "CaptureOne/Settings*/{file}.*"
 #: The number of nested folders that a pattern may name below the project's folder.
 MAX_FOLDERS: Final = 2
 
-#: Google Takeout cuts the name of a JSON file to this number of characters, not counting `.json` and the number.
+#: Google Takeout cuts the name of a JSON file to this length, without `.json` and a number such as `(1)`.
 _TAKEOUT_CHARACTERS: Final = 46
 _TAKEOUT_SUFFIX: Final = "supplemental-metadata"
 _NUMBERED: Final = re.compile(r"(?P<title>.+)(?P<number>\(\d+\))", re.DOTALL)
@@ -41,7 +41,8 @@ class Fit:
 
     Attributes:
         path: the file's path, relative to the project's folder.
-        base_name: the photo's base name; if `is_cut`, only its beginning, followed by Takeout's number.
+        base_name: the photo's base name; if `is_cut`, only its beginning, and the number, such as `(1)`, that the
+            file's name may have.
         after: the part of the path after the photo's base name. A rename of the photo does not change this part.
         before: the part of the path before the photo's base name. A rename of the photo does not change this part,
             either.
@@ -82,7 +83,7 @@ def owner_keys(base_name: str) -> tuple[str, ...]:
         return (key,)
     cut = _cut_key(base_name[:_TAKEOUT_CHARACTERS])
     numbered = _NUMBERED.fullmatch(base_name)
-    # A number at the end may come from Takeout or be part of the title, so there is a key for both cases.
+    # A number at the end may come from Takeout or be part of the title, so there is a key for each case.
     if numbered is None or len(numbered["title"]) < _TAKEOUT_CHARACTERS:
         return (key, cut)
     return (key, _cut_key(numbered["title"][:_TAKEOUT_CHARACTERS] + numbered["number"]), cut)
@@ -131,7 +132,7 @@ class CompanionNames:
         is_json = extension.lower() == "json"
         numbered = _NUMBERED.fullmatch(stem) if is_json else None
         if numbered is not None:
-            # `IMG_1.jpg(2).json` belongs to `IMG_1(2).jpg`, the second photo of this name. So `IMG_1.jpg` does not fit.
+            # `IMG_1.jpg(2).json` belongs to `IMG_1(2).jpg`, another photo titled `IMG_1`. So `IMG_1.jpg` does not fit.
             yield Fit(name, stem, f".{extension}")
             yield from self._takeout(name, numbered["title"], numbered["number"])
             return
@@ -171,7 +172,7 @@ class CompanionNames:
 
 
 def _of_files(name: str, extensions: Collection[str]) -> Iterator[Fit]:
-    """Yield the photo of each image whose file name is the beginning of `name`, the longest file name first.
+    """Yield the photo of each file name with one of the extensions that is the beginning of `name`, the longest first.
 
     For `a.jpg.xmp`, this is the photo `a`: the name begins with the image `a.jpg`.
     """

@@ -81,7 +81,7 @@ class AcceptedExtensions:
     raw: frozenset[str] = RAW_EXTENSIONS
     other: frozenset[str] = OTHER_EXTENSIONS
     companion_patterns: tuple[str, ...] = ()
-    #: The extensions of all kinds, in lower case, without the dot.
+    #: The extensions of all kinds of images, in lower case, without the dot.
     photo_extensions: frozenset[str] = field(init=False, repr=False, compare=False)
     _kinds: dict[str, FileKind] = field(init=False, repr=False, compare=False)
     _companions: CompanionNames = field(init=False, repr=False, compare=False)

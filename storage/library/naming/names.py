@@ -29,8 +29,7 @@ _INVISIBLE: Final = frozenset("\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\
 def name_key(name: str) -> str:
     """Return the comparison key of a name. Two names with the same key count as the same name.
 
-    Names that differ only in case or Unicode form have the same key. On some file systems they are the same file, so a
-    folder must never have two such names.
+    Names that differ only in case or Unicode form have the same key, because on some file systems they name one file.
     """
     if name.isascii():
         return name.lower()
