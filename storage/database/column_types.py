@@ -100,7 +100,7 @@ def read_stored_json(text: str | bytes) -> Any:
 
 
 def as_sqlite_json(value: Any) -> Any:
-    """Return a value for a JSON column of SQLite; `value` has parts that other programs wrote there.
+    """Return `value`, which may have parts that other programs wrote, as a value for a JSON column of SQLite.
 
     A value with a NUL character or a lone surrogate, which `encode_json` refuses, is returned as its JSON text.
     """

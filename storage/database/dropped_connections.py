@@ -37,8 +37,7 @@ def replace_dropped_connections(engine: Engine) -> None:
         if idle_since is None:
             return
         is_silent = time.monotonic() - idle_since > SILENT_SECONDS
-        # A server rarely sends something on an idle connection, except when it closes the connection. So a connection
-        # with something to read is tested.
+        # An idle connection usually has something to read only if the server has closed it, so it is tested.
         if (is_silent or _has_something_to_read(connection)) and not _answers(engine, connection):
             raise DisconnectionError
 

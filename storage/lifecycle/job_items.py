@@ -97,8 +97,8 @@ def insert_items_of_jobs(
     except ConstraintViolated:
         raise InvalidValue(
             "items",
-            "name a photo that does not exist, or their job was removed meanwhile; nothing was written. Leave out "
-            "photos that do not exist. If all photos exist, queue the job again.",
+            "one of the photos does not exist, or the job was removed meanwhile; nothing was written. Leave out photos "
+            "that do not exist. If all photos exist, queue the job again.",
         ) from None
     _check_photos(connection, [job_id for job_id, _ in sizes], tenant_id)
     return count

@@ -243,8 +243,8 @@ class JobsRepository(JobReading):
     ) -> Job | None:
         """End a job as completed; if it was the last job of its step, start the next step of its task.
 
-        Returns the job, or None if nothing changed, because the job does not exist, had ended, or has another claim
-        token.
+        Returns the job, or None if nothing changed, because the job does not exist, has ended before, or has another
+        claim token.
 
         Raises:
             InvalidValue: the result cannot be stored.

@@ -69,7 +69,7 @@ def write_task(access: Access, new: NewTask) -> WrittenTask:
     check_tenant_id(new.tenant_id)
     check_text(new.source, name="source", maximum=255)
     if new.items is not None and new.selection is not None:
-        raise InvalidValue("items", "are given in addition to a selection; give only items or only a selection")
+        raise InvalidValue("items", "cannot be given together with a selection; give only items or only a selection")
     payload = checked_payload(new.payload or {})
     with read_items(() if new.items is None else new.items) as items, access.write() as connection:
         existing = state_machine.get_task(connection, new.id)

@@ -36,7 +36,8 @@ def claim_projects(
 ) -> bool:
     """Claim all given projects for a running job; claim none and return False if another executor has claimed one.
 
-    An executor without a heartbeat for `stale_seconds` counts as dead.
+    The claim of a running job always counts. The claim of a job that no longer runs counts until its executor has
+    written no heartbeat for `stale_seconds`. A project that does not exist is left out.
     """
     with database.begin() as connection:
         now, stale = database.clock(), timedelta(seconds=stale_seconds)

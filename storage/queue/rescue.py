@@ -87,8 +87,8 @@ def rescue_stale(
 def give_up_attempt(database: Database, *, job_id: int, claim_token: str, max_attempts: int, reason: str) -> Rescued:
     """Queue a job again that this process began and cannot end, and count the attempt. If none is left, the job fails.
 
-    If the job now has another claim token, nothing changes. `max_attempts` is the maximum for a job that has no maximum
-    of its own.
+    If the job no longer runs or has another claim token, nothing changes. `max_attempts` is the maximum for a job that
+    has no maximum of its own.
     """
     with database.begin() as connection:
         claimed = (jobs.c.id == job_id) & (jobs.c.claim_token == claim_token) & (jobs.c.status == "running")

@@ -36,8 +36,8 @@ MAX_NAMED_JOBS = 5
 JUST_QUEUED_SECONDS = 3.0
 
 
-#: The checks whose results cannot keep a run that follows the job from starting it. Such a run is an executor. It
-#: passes over better jobs that no run follows, and it waits for a project only after the start of the job.
+#: The checks that do not matter to a run that follows the job. Such a run is itself an executor, it passes over better
+#: jobs that no run follows, and it waits for a project only after the start of the job.
 _NO_OBSTACLES = frozenset({"executor", "rank", "project"})
 
 
@@ -81,7 +81,7 @@ class JobExplanation:
 
     @property
     def obstacle(self) -> Reason | None:
-        """The first reason for which a run that follows the queued job cannot start it; None if it can."""
+        """The first reason why a run that follows the queued job cannot start the job; None if there is no reason."""
         return next(
             (one for one in self.reasons if one.standing is not Standing.FINE and one.name not in _NO_OBSTACLES), None
         )
@@ -416,7 +416,7 @@ def _is_known(moment: datetime | None) -> bool:
 
 
 def _reason(standing: Standing, name: str, says: str, remedy: str = "", *job_ids: int) -> Reason:
-    # Both texts can have names that other programs chose.
+    # Both texts can have names that other programs chose, so control characters are escaped.
     return Reason(name=name, standing=standing, says=printable(says), remedy=printable(remedy), job_ids=job_ids)
 
 
