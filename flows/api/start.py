@@ -82,7 +82,8 @@ def start_task(
         UnknownPhoto: an item does not exist for the tenant.
         UnknownTask: a task with this `task_id` belongs to another tenant.
         MissingHandler: a step's type has no handler in this installation.
-        NothingToUndo, TaskConflict: the definition undoes a task, but names none, or one that has not ended.
+        NothingToUndo: the definition undoes a task, but the payload names no task.
+        TaskConflict: the definition undoes a task that has not ended.
         InvalidValue: a value cannot be stored, or photos are missing or not allowed for the scope.
     """
     access: Database | Connection = connection if connection is not None else Runtime.current().database
