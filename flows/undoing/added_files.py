@@ -1,4 +1,4 @@
-"""Finds the files that photos got after a task moved or renamed the photos, such as a sidecar.
+"""Finds the files, such as sidecars, that photos got after a task moved or renamed the photos.
 
 An undo returns these files together with their photos.
 """
@@ -69,7 +69,7 @@ class AddedFiles:
         old: tuple[ProjectFolder, str],
         new: tuple[ProjectFolder, str],
     ) -> list[FileMove]:
-        """Return the moves of the photo's files without a journal entry, from its current to its former place.
+        """Return the moves of the files that have no journal entry, from the photo's current to its former place.
 
         The result is empty if the undo reverses no move or rename of the photo, for example because a user has already
         moved the files.
@@ -93,5 +93,5 @@ class AddedFiles:
 
 
 def action_of(move: FileMove) -> FileAction:
-    """Return the action of a file's move in the journal."""
+    """Return the action of a move for the journal: `RENAMED` within a folder, else `MOVED`."""
     return FileAction.RENAMED if move.source.parent == move.target.parent else FileAction.MOVED

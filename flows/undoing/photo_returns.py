@@ -1,4 +1,4 @@
-"""Moves the files of photos and single files back, and writes the rows that they had before a task.
+"""Moves the files of photos and single files back, and writes the photos' rows as they were before a task.
 
 `flows.undoing.photo_undo` plans what returns where.
 """

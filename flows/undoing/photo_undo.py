@@ -72,7 +72,7 @@ class PhotoUndo:
             self._failed.add(group.photo_id)
 
     def keep(self, group: EntryGroup) -> None:
-        """Do not undo a group. If the group moved files of a photo, older moves of this photo are not undone either."""
+        """Note that a group is not undone. If it moved files of a photo, older moves of the photo stay, too."""
         if group.photo_id is not None and _moves(group):
             self._kept.add(group.photo_id)
 
@@ -233,8 +233,8 @@ class PhotoUndo:
             if is_trashed:
                 raise CannotComeBack(
                     f"the photo has been moved or renamed since, so {way.name} stays in the trash, at "
-                    f"{printable(str(way.entry.target))}; move it to the folder of the photo, and give it the photo's "
-                    "name"
+                    f"{printable(str(way.entry.target))}; move the file to the photo's folder, and give it the "
+                    "photo's name"
                 )
             raise CannotComeBack("the photo has been moved or renamed since, so it stays where it is")
 

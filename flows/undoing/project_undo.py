@@ -69,7 +69,7 @@ class ProjectUndo:
         """Undo a group.
 
         Raises:
-            CannotComeBack: the group cannot be undone; nothing was changed.
+            CannotComeBack: the group cannot be undone; rows and folders are unchanged.
         """
         entry = group.entries[0]
         if group.is_of_project:
@@ -266,7 +266,9 @@ class ProjectUndo:
         name = str(entry.target).rpartition("/")[2]
         owner = self._places.owner(name)
         if owner is not None:
-            raise CannotComeBack(f"folder {name} now belongs to project {owner.project_name}, so it keeps its name")
+            raise CannotComeBack(
+                f"folder {name} now belongs to project {owner.project_name}, so the folder keeps its name"
+            )
         self._mark_undone(entry, self._rename_back(entry, None))
 
     def _undo_manifest(self, entry: JournalEntry) -> None:

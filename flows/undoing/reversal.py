@@ -21,7 +21,7 @@ from storage.photos.derivatives import METADATA, DerivativeKind
 GENERATED: Final = "generated"
 MISSING: Final = "missing"
 
-#: Columns that identify a photo's files. If one of them changed after the task, the task's changes to the photo stay.
+#: Columns that identify a photo's files. If the task changed one, and it changed again later, the photo is not undone.
 _PLACE: Final = ("project_id", "filename")
 
 #: Columns with values that photojobs reads from the metadata of the original.
@@ -44,7 +44,7 @@ class Reversal:
         kept: the columns that were changed after the task and keep their values.
         unneeded_tags: the tags that the task had added to a project.
         made: the kinds of derivatives that the task had made and that will be removed.
-        wanted: the kinds of derivatives that existed before the task.
+        wanted: the kinds of derivatives that the photo must have after the undo, as before the task.
         edited: for a row that the task added, the columns of other programs that were changed since.
         used_in: for a row that the task added, the tables of other programs that refer to it.
     """

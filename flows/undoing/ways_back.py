@@ -1,8 +1,8 @@
 """Finds the current and the former places of the files in journal entries. It changes nothing on the disk.
 
 A file that was edited in place since the task goes back with its edit. `_plan` in `flows.undoing.photo_undo` decides
-whether the changes of a photo can be undone. `_check_gone` there decides it if files are missing, for example because
-the trash was emptied.
+whether the changes of a photo can be undone. If files are missing, for example because the trash was emptied,
+`_check_gone` in that module decides.
 """
 
 from __future__ import annotations
@@ -117,9 +117,10 @@ def _find(
         # `now` and `back` may be two names of one file, after an interrupted move. Here, they are two files.
         raise CannotComeBack(f"{printable(back.name)}: another file has this name now; {MOVE_AWAY}")
     if not is_here and is_there and not _has_size(back, entry.size_bytes):
+        place = printable(str(entry.target))
         raise CannotComeBack(
-            f"{printable(back.name)}: the file is no longer at {printable(str(entry.target))}, where the task put it, "
-            f"and another file has its former name; put it back there, {MOVE_AWAY}"
+            f"{printable(back.name)}: the file is no longer at {place}, where the task put it, and another file has "
+            f"its former name; put the file back at {place}, {MOVE_AWAY}"
         )
     move = None
     if is_here:

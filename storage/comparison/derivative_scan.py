@@ -27,7 +27,9 @@ _RANKS = {kind: rank for rank, kind in enumerate(SOURCE_ORDER)}
 
 
 class DerivativeScan:
-    """The derivatives and originals of one project on disk, staged in temporary tables; see `temporary_tables`.
+    """The derivatives and originals of one project on disk, in temporary tables.
+
+    `storage.database.temporary_tables` gives the connection for these tables.
 
     A file belongs to the photo with exactly its base name; if there is none, to the photo whose name differs only in
     case or Unicode form.

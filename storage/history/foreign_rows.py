@@ -85,10 +85,7 @@ def removal_refusals(connection: Connection, table: Table, ids: Sequence[Any]) -
 
 
 def is_removal_refused(connection: Connection, table: Table) -> ColumnElement[bool] | None:
-    """Return the SQL condition that `removal_refusals` has a reason for a row of a table.
-
-    The result is None if it can have no reason for any row.
-    """
+    """Return an SQL condition for the rows of a table that `removal_refusals` returns; None if it never returns one."""
     conditions = []
     for _, value, source in _sources(connection, table, only_refusing=True):
         conditions.append(select(literal(1)).select_from(source).where(value == table.c.id).correlate(table).exists())

@@ -116,7 +116,7 @@ def write_manifest(
     at: datetime,
     announce: Callable[[WrittenManifest], None] | None = None,
 ) -> WrittenManifest | None:
-    """Write a project's manifest in one atomic step; return what changed, or None if it already has these contents.
+    """Write a project's manifest in one atomic step; return what changed, or None if the old one has these contents.
 
     Keys of the old file that are not in `manifest` are kept. An unreadable manifest is first moved to the trash, so
     that a user can still look at it. The name of the file in the trash has the current time `at`. If the manifest must

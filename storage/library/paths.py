@@ -104,7 +104,7 @@ class Library:
     def change_time_ns(self, folder: Path, name: str, status: os.stat_result) -> int:
         """Return the change time (ctime) of a file in nanoseconds since 1970; `status` is the file's status.
 
-        A scan calls this method for each file, so it builds a path only in a plan, where it needs one.
+        A scan calls this method for each file, so the method builds a path only in a plan, which needs one.
         """
         if self.origin is None:
             return status.st_ctime_ns
@@ -195,7 +195,8 @@ class TenantFolder:
         project; if several folders disappear at once, the disk is probably not mounted.
 
         Raises:
-            LibraryUnavailable: the tenant has several projects, and its folder is missing or has no visible folder.
+            LibraryUnavailable: the tenant has several projects, and its folder is missing, cannot be read, or has no
+                visible folder.
         """
         if projects > 1 and self.library.is_missing_or_empty(self.path):
             raise LibraryUnavailable(

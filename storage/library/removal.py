@@ -1,7 +1,7 @@
-"""Removes project folders and entries of the trash with their contents. No other module removes originals.
+"""Removes project folders and entries of the trash with their contents.
 
-`flows.steps.projects.project_deletion` decides which folders are removed, and `flows.steps.moving.trash_maintenance`
-which entries of the trash.
+Other modules of `storage` and `flows` only move originals. `flows.steps.projects.project_deletion` decides which
+folders are removed, and `flows.steps.moving.trash_maintenance` which entries of the trash.
 """
 
 import contextlib

@@ -44,8 +44,8 @@ class ScannedFile:
     and has no problem, `ProjectFolder.companion` accepts its name.
 
     Attributes:
-        name: the name on disk. It may have line breaks or surrogates, so show `printable_name`.
-            For a companion in a folder below the project's folder, this is the path relative to the project's folder.
+        name: the name on disk. It may have line breaks or surrogates, so show `printable_name`. For a companion in a
+            folder below the project's folder, this is the path relative to the project's folder.
         base_name: the base name of the photo that the file fits best.
         extension: the extension in lower case, without the dot.
         kind: the kind of the file, determined by its name.
