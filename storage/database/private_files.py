@@ -33,7 +33,7 @@ def open_private(path: Path, mode: str = "ab") -> IO[bytes]:
 def open_private_log(path: Path) -> IO[bytes]:
     """Open a log for writing at its end. A log that has become large gets the name `<name>.1` first.
 
-    An earlier file of that name is replaced, so both together are bounded if the log is opened from time to time.
+    An earlier file of that name is replaced. So both together stay small if the log is opened from time to time.
     """
     with suppress(FileNotFoundError):
         if path.stat().st_size > MAX_LOG_BYTES:

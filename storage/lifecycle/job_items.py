@@ -1,4 +1,4 @@
-"""The table `job_items`: writes many items fast, reads them in order, and records their outcomes.
+"""The table `job_items`: checks and writes many items fast, and records their outcomes.
 
 `flows.handlers.item_outcomes` decides when outcomes are written, and `reopen_items` in
 `storage.lifecycle.state_machine` which items the next attempt works on.

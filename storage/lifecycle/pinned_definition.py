@@ -1,7 +1,7 @@
 """The pinned definition of a task: the copy of its definition, with the unit of each step, as it was at the start.
 
 A task never reads definition files after its start, so a change of a file affects only later tasks.
-`storage.lifecycle.state_machine` decides which of its steps runs next, or is skipped by `run_if`.
+`storage.lifecycle.state_machine` decides which step of a task runs next, and which steps `run_if` skips.
 """
 
 from __future__ import annotations

@@ -310,7 +310,7 @@ def _superseded(connection: Connection, *conditions: ColumnElement[bool]) -> lis
 
 
 def _advance(connection: Connection, task: Task, *, now: datetime) -> bool:
-    """Move a task whose step has ended to its next step or its follow-up jobs; return False if there is neither."""
+    """Move a task whose step has ended to its next step, or to its follow-up jobs; return False if those have ended."""
     pinned = PinnedDefinition.from_json(task.definition_json)
     if task.step_index >= pinned.follow_up_index:
         return False

@@ -69,7 +69,7 @@ class JobFilter:
 def cancel_jobs(database: Database, selected: JobFilter, *, batch_size: int = BATCH_SIZE) -> int:
     """Cancel the queued and running jobs that the filter selects, and return their number.
 
-    The task of a canceled job ends as canceled when the other jobs of the step have ended.
+    The task of a canceled job ends as canceled when the other jobs of the canceled job's step have ended.
 
     Raises:
         InvalidValue: the filter has no criterion or an impossible value.

@@ -3,7 +3,7 @@
 Ending a job locks no task. After the commit, a query finds the tasks whose current step has no unfinished job left.
 Each of these tasks is settled in its own transaction: it goes to its next step, or ends. If two jobs end at the same
 moment, at least the later query sees both ends. If a process dies between the end and the settling, the next sweep
-settles the task. A sweep is a check that each process that runs jobs repeats every few seconds.
+settles the task. A sweep is a check that workers and flow runs of tasks repeat every few seconds.
 
 `storage.queue.exchange_statements` decides which queued job is the best, and `storage.queue.claims` in lanes with aging
 or fairness.

@@ -20,7 +20,8 @@ PAUSED_IN_PREFECT = "paused in Prefect"
 def pause_task(source: Database | Connection, task_id: str) -> None:
     """Put a task on hold and queue its running jobs again; do nothing if the task has ended.
 
-    No attempt is counted. The handlers of the jobs, in any process, stop at their next call of `ctx.checkpoint`.
+    No attempt is counted. In any process, the handlers of the jobs stop at the first call of `ctx.checkpoint` after a
+    heartbeat has found that the jobs no longer run.
     """
     access = Access(source)
     with access.write() as connection:

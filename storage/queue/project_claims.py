@@ -1,8 +1,9 @@
 """Claims on projects, so that two steps that change files never work in the same project at the same time.
 
 A claim is a row with a job and its claim token. The executor deletes the row when it stops working in the project. This
-may be after the end of the job, because the handler of a canceled job works until it calls `ctx.checkpoint` again. If
-the job no longer runs, the claim is valid until its executor has written no heartbeat for `stale_seconds`.
+may be after the end of the job, because the handler of a canceled job works until a call of `ctx.checkpoint` finds the
+job canceled. If the job no longer runs, the claim is valid until its executor has written no heartbeat for
+`stale_seconds`.
 """
 
 from __future__ import annotations

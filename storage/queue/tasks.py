@@ -52,7 +52,8 @@ class TasksRepository:
         The items are read to their end before the transaction begins.
 
         Raises:
-            UnknownProject: the project does not exist, or it belongs to another tenant.
+            UnknownProject: a project does not exist, or it belongs to another tenant.
+            UnknownTag: no project of the tenant has a tag of the selection.
             UnknownPhoto: the photo of an item does not exist or belongs to another tenant.
             UnknownTask: a task with this id belongs to another tenant, or the task to undo does not exist for the
                 tenant.
@@ -87,7 +88,7 @@ class TasksRepository:
         A `beginning` that is itself the id of a task is returned unchanged, whatever the tenant of the task is.
 
         Raises:
-            UnknownTask: no id of a task, or of a task of the tenant, starts with `beginning`.
+            UnknownTask: no task, or no task of the given tenant, has such an id.
             InvalidValue: several ids start with `beginning`.
         """
         statement = select(tasks.c.id).where(tasks.c.id.startswith(beginning, autoescape=True)).order_by(tasks.c.id)
@@ -193,7 +194,8 @@ class TasksRepository:
     def list_stuck(self, *, limit: int = 100) -> list[Task]:
         """Return up to `limit` unfinished tasks whose current step has no unfinished job.
 
-        Such tasks exist if plain SQL ended the last job of a step, or if the process died that had ended this job.
+        Such tasks exist if plain SQL ended the last job of a step, or if a process died just after it had ended that
+        job.
 
         On PostgreSQL a locked task is left out, because another process settles it.
         """

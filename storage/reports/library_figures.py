@@ -23,7 +23,7 @@ class LibraryFigures:
     """The figures of a tenant's library, or of the projects of a task.
 
     Attributes:
-        projects: the number of active projects. All later figures except `archived_projects` are of these projects.
+        projects: the number of active projects. The other figures, except `archived_projects`, are of these projects.
         lacking: the number of photos whose thumbnail or preview was not made yet, is missing or failed; formats that
             cannot have one do not count.
         pending_deletions: the number of photos with a file that a user has marked for removal (keep flag 0).

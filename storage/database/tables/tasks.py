@@ -7,7 +7,7 @@ from sqlalchemy import Column, ForeignKey, Index, Integer, PrimaryKeyConstraint,
 from storage.database.column_types import Identifier, JsonDocument, UtcTimestamp
 from storage.database.tables.schema import metadata, partial_index, reference
 
-#: The condition that a task has not ended, for example for the sweep of each process. It must mean the same as the
+#: The condition that a task has not ended, for example for `flows.execution.sweep`. It must mean the same as the
 #: condition of the index `idx_tasks_unfinished`, so that the databases use this index.
 UNFINISHED_TASK = "tasks.status IN ('queued', 'running')"
 
