@@ -37,7 +37,8 @@ class StepType:
             removal (keep flag 0).
         modifies_files: Whether a step changes originals, folders or manifests, or adds or removes rows of photos or
             projects, so that no other such step may work on the same project at the same time.
-        takes_force: Whether `force` in the payload makes a step repeat work that is already done.
+        takes_force: Whether `force` in the payload or in the step's params makes a step repeat work that is already
+            done.
         takes_destination: For the unit `items`: whether the task's project is the destination of the photos, so that a
             task with a photo set must have a project.
         takes_archived: Whether a step works on archived projects. Commands refuse a task that names an archived

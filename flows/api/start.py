@@ -26,7 +26,7 @@ from task_definitions import TaskDefinition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedTask:
-    """A task that is stored in the database and will run.
+    """A task that `start_task` has written, or found by its `task_id`.
 
     Attributes:
         job_ids: the ids of the jobs of its first step, in chunk order.

@@ -66,7 +66,7 @@ class Arrivals:
             _add_new(self._ctx, project, self._keep_moved(project, folder, batch))
 
     def look_everywhere(self) -> None:
-        """Search all folders of the tenant for moved photos, before rows are removed. No row is inserted."""
+        """Search all folders of the tenant for moved photos. No row is inserted or updated."""
         ctx = self._ctx
         self._has_looked_everywhere = True
         for project in self._whereabouts:
@@ -96,7 +96,7 @@ class Arrivals:
 
         Args:
             adds_rows: whether to insert rows for arrivals that prove to be new photos.
-            doomed: the ids of projects whose rows are about to be removed, because they have no folder.
+            doomed: the ids of projects without a folder whose rows the step may remove next.
         """
         ctx = self._ctx
         if self._maybe_unmounted() - set(doomed) and not self._has_looked_everywhere:

@@ -79,7 +79,8 @@ def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, names: Seq
         with suppress(FileNotFoundError):
             path = folder.original(name)
             status = path.lstat()
-            # A plan knows no other time than the modification time. It comes from the clock of this machine.
+            # The file of a plan has only the modification time of the real file, so no other time is compared. File
+            # times come from the clock of this machine.
             if 0 <= time.time_ns() - status.st_mtime_ns < ctx.settings.settle_seconds * 1e9:
                 ctx.report.count("kept", example=f"{name}: may still be written; a later run moves it to .trash")
                 continue
