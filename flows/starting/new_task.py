@@ -58,7 +58,8 @@ def new_task(
             named_task(payload or {})
     effective = detect_scope(scope=scope, project_id=project_id, definition_scope=definition.scope)
     if effective is not Scope.PHOTO_SET and (items is not None or selection is not None):
-        problem = f'a task of scope "{effective}" takes no photos; leave this out, or give scope "photo_set"'
+        advice = "give" if definition.scope is None else "start a definition of"
+        problem = f'a task of scope "{effective}" takes no photos; leave this out, or {advice} scope "photo_set"'
         raise InvalidValue("items" if items is not None else "select", problem)
     if effective is Scope.PHOTO_SET:
         _check_photo_set(definition, project_id=project_id, items=items, selection=selection)

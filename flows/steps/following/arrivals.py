@@ -141,7 +141,7 @@ class Arrivals:
                     if fresh is not None and not fresh.is_archived:
                         _add_new(self._ctx, fresh, names)
             except (LibraryError, OSError) as error:
-                example = f"{project.project_name}: {reason_of(error)}; the next run adds its new photos"
+                example = f"{project.project_name}: {reason_of(error).rstrip('.')}. The next run adds the new photos."
                 self._ctx.report.count("photos not added", len(names), example=example)
             self._ctx.report.enter_project(None)
 

@@ -78,7 +78,8 @@ class OriginalComparison:
         then tries again.
         """
         if isinstance(error, ImagingError) and self._may_be_incomplete(file, path):
-            return SkipItem(f"the file may be incomplete; a later run tries again: {error}")
+            reason = str(error).rstrip(".")
+            return SkipItem(f"{reason}. The file may still be incomplete, so a later run tries again.")
         return UnusableImage(str(error))
 
     def made_from(self, original: Original, kind: str) -> Derivative:

@@ -112,6 +112,17 @@ def test_an_empty_url_names_no_server(monkeypatch: pytest.MonkeyPatch, url: str,
     assert prefect_requests.has_server() is has_server
 
 
+@pytest.mark.parametrize(
+    ("scope", "advice"), [("global", 'start a definition of scope "photo_set"'), (None, 'give scope "photo_set"')]
+)
+def test_the_advice_about_photos_of_another_scope_can_be_followed(
+    runtime: Runtime, stage: Any, define: Any, scope: str | None, advice: str
+) -> None:
+    definition = define("one", {"type": "count"}, scope=scope)
+    with pytest.raises(InvalidValue, match=f"leave this out, or {advice}"):
+        start_task(type=definition, tenant_id="user_0", project_id=None if scope else 1, items=[{"photo_id": 1}])
+
+
 @pytest.mark.parametrize("payload", [["force"], "force"])
 def test_a_payload_that_is_no_object_is_refused_by_name(
     runtime: Runtime, stage: Any, define: Any, payload: Any

@@ -568,7 +568,9 @@ def test_what_could_not_be_read_while_it_was_copied_is_made_by_a_later_run(studi
     photo_id = studio.photo(iceland, "fox", "jpg", contents={"jpg": whole[:100]}, thumbnail_status="pending")
     job = studio.run("upload_postprocess", project_id=iceland.id, items=[{"photo_id": photo_id}])
     assert job.status == "completed", job.error_message
-    assert "may be incomplete" in JobsRepository(studio.database).list_items(job.id)[0].message
+    message = JobsRepository(studio.database).list_items(job.id)[0].message
+    assert message.startswith("fox.jpg: ")
+    assert message.endswith(". The file may still be incomplete, so a later run tries again.")
     (studio.folder(iceland).path / "fox.jpg").write_bytes(whole)
     studio.run("derivative_validation", project_id=iceland.id)
     for follow_up in JobsRepository(studio.database).list_by_tenant("tenant", status="queued"):
