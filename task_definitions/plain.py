@@ -37,7 +37,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class PlainValue:
-    """A value made of dicts, lists, texts, numbers, booleans and None; None replaces parts that are not allowed."""
+    """A value made of dicts, lists, texts, numbers, booleans and None.
+
+    None replaces values that are not allowed. Entries whose keys are not allowed are left out.
+    """
 
     value: JsonValue
     problems: tuple[Problem, ...]

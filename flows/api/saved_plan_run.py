@@ -151,7 +151,7 @@ class _Preparation:
     def _cause(self, change: Change) -> str | None:
         failure = self._failures.get((change.step, change.type))
         if failure is not None:
-            return f"the step {change.type} would fail: {failure}"
+            return f"the step {change.type} would fail: {failure.rstrip('.')}"
         projects = ProjectsRepository(self._runtime.database)
         project = None if change.project_id is None else projects.get_by_id(change.project_id)
         if project is not None and project.is_archived:

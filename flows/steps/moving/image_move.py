@@ -42,7 +42,7 @@ DERIVATIVE_FOLDERS: Final = {"thumbnail": THUMB_FOLDER, "preview": PREVIEW_FOLDE
 
 
 class DestinationUnusable(PermanentStepError):
-    """The destination project does not exist, is archived, belongs to another tenant, or has no usable folder."""
+    """The destination project is not named, does not exist, is archived, or has another tenant or no usable folder."""
 
 
 @dataclass(slots=True, kw_only=True)
