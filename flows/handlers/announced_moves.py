@@ -51,7 +51,7 @@ class MoveGroup:
     Attributes:
         project_id: the project in whose folder the files are; None for a folder without a project.
         target_project_id: the project to whose folder the files move.
-        photo_id: the photo to which the files belong, if any.
+        photo_id: the photo to which the files belong; None if they belong to no photo.
         error: why the files did not move.
     """
 

@@ -19,7 +19,7 @@ from storage.photos.photos import PhotosRepository
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The folder of a photo before or after a move, and the id of the folder's project, if any."""
+    """The folder of a photo before or after a move, and the id of its project; None for a folder without a project."""
 
     folder: ProjectFolder
     project_id: int | None

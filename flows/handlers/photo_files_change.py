@@ -94,7 +94,7 @@ class PhotoFilesChange(Generic[Group]):
         group.carry_out(self.ctx.library, names=self.names, folder=self.folder.path)
 
     def fail(self, group: Group, error: Exception) -> None:
-        """Store the error of a group that did not move. The other groups move, unless this method raises the error."""
+        """Store the error of a group that did not move. If this method raises the error, no more groups move."""
         group.error = error
 
     def finish(self) -> None:

@@ -56,8 +56,8 @@ def check_targets(new: NewTask, source: Database | Connection) -> None:
 def check_tenant(new: NewTask, source: Database | Connection) -> None:
     """Check that the tenant of a new task has a project or a folder in the library.
 
-    The default tenant is also accepted if the library has no tenants. A task that exists already is not checked again,
-    and neither is an undo, which may bring back the tenant's only project.
+    The default tenant is also accepted if the library has no tenants. A task that exists already is not checked again.
+    An undo is not checked, because it may bring back the tenant's only project.
 
     The rows are read from `source`. The library is that of the current runtime.
 

@@ -89,7 +89,7 @@ def process_projects(ctx: StepContext, work: PhotoWork) -> None:
 
 
 def process_photos(ctx: StepContext, work: PhotoWork, folder: ProjectFolder, photos: Sequence[Photo]) -> Worked:
-    """Work on photos of one project. Yield each photo with its error, if any, after its result has been written.
+    """Work on photos of one project. Yield each photo with its error or None, after its result has been written.
 
     Raises:
         ProjectUnavailable: no photo has a file, and the folder has no files of the project; see `check_project`.

@@ -58,7 +58,7 @@ def file_removal(ctx: StepContext) -> None:
 
 
 def _remove_photos(ctx: StepContext, folder: ProjectFolder, photos: Sequence[Photo]) -> Worked:
-    """Move each file whose keep flag is 0 to the trash. Yield each photo with its error, if any.
+    """Move each file whose keep flag is 0 to the trash. Yield each photo with its error or None.
 
     Raises:
         FolderMissing, FolderUnreadable: the folder cannot be read, so a file that was not found may still exist.

@@ -134,7 +134,7 @@ class FolderMerge:
         return known is not None and not matching_hashes(path, {str(known.content_hash)})
 
     def _photo_of(self, path: str) -> str | None:
-        """Return the base name of the photo to which a file of the source folder belongs, if any."""
+        """Return the base name of the photo to which a file of the source folder belongs; None if there is none."""
         owner = self._own.owner(path)
         return None if owner is None else owner.base_name
 

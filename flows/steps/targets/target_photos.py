@@ -19,7 +19,7 @@ from storage.photos.project_labels import project_label
 from storage.records import Photo, Project
 from task_definitions import MAX_ITEMS_PER_JOB
 
-#: The photos on which a step has worked, each with its error, if any.
+#: The photos on which a step has worked, each with its error or None.
 Worked: TypeAlias = Generator[tuple[Photo, Exception | None], None, None]
 
 #: A function that works on photos of one project.

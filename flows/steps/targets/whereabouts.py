@@ -129,7 +129,7 @@ def create_folder(ctx: StepContext, folder: ProjectFolder, project: Project | No
     Args:
         ctx: the job's context.
         folder: the folder.
-        project: the project that the folder belongs to, if any.
+        project: the project that the folder belongs to; None for a folder without a project.
 
     Raises:
         ProjectUnavailable: the project has photos, so its folder must be elsewhere or on a missing disk; or a user has
