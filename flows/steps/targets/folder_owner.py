@@ -96,7 +96,7 @@ def took_project_along(ctx: StepContext, project: Project, folder: ProjectFolder
 def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> bool:
     """Return whether `folder` is the only folder of the project.
 
-    This is so if no folder has the name in the project's row, or if it differs from the name of `folder` only in case.
+    This is so if no folder has the name in the project's row, or if this name is that of `folder` in another case.
     """
     old = ctx.folder_of(project)
     return not old.exists() or old.path.samefile(folder.path)
