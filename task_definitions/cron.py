@@ -29,7 +29,9 @@ class _Field:
         number = self.names.get(text)
         if number is None:
             if not re.fullmatch("[0-9]{1,4}", text):
-                raise ValueError(f'the {self.name} "{text}" is not a number')
+                names = f", or a name such as {next(iter(self.names))}" if self.names else ""
+                allowed = f"write a number from {self.lowest} to {self.highest}{names}"
+                raise ValueError(f'the {self.name} "{text}" is not valid; {allowed}')
             number = int(text)
         if not self.lowest <= number <= self.highest:
             raise ValueError(f"the {self.name} {text} is not between {self.lowest} and {self.highest}")

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from deployments.deploying.scheduled_definitions import schedules_without_effect
 from deployments.doctor.finding import Area, Finding
 from deployments.server.running_up import server_errors, server_of
+from deployments.server.server_log import ServerError
 from deployments.status.scheduled_runs import Standing, scheduled_runs
 from storage.database.engine import Database
 from storage.settings import Settings
@@ -70,14 +71,17 @@ def examine_schedules(settings: Settings, database: Database) -> Iterator[Findin
     if of_scheduler:
         yield _area.problem(
             "scheduler",
-            f"The scheduler of Prefect's server logged {quantity(len(of_scheduler), 'error')}, "
-            f"the last at {of_scheduler[-1].at}: {of_scheduler[-1].says}.",
+            f"The scheduler of Prefect's server logged {quantity(len(of_scheduler), 'error')}, {_last(of_scheduler)}",
             "`pip install -c constraints.txt photojobs` installs the tested packages; then start `photojobs up` again.",
         )
     elif errors:
         yield _area.warning(
             "server",
-            f"Prefect's server logged {quantity(len(errors), 'error')}, the last at {errors[-1].at}: "
-            f"{errors[-1].says}.",
+            f"Prefect's server logged {quantity(len(errors), 'error')}, {_last(errors)}",
             f"If something does not work, look at {_LOG}.",
         )
+
+
+def _last(errors: Sequence[ServerError]) -> str:
+    at = f" at {errors[-1].at}" if errors[-1].at else ""
+    return f"the last{at}: {errors[-1].says}."

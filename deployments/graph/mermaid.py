@@ -22,7 +22,7 @@ _STYLES = {
 
 
 def as_mermaid(graph: DefinitionGraph) -> str:
-    """Return a graph as a Mermaid flowchart; a step with several jobs is a box with double sides."""
+    """Return a graph as a Mermaid flowchart; a step that can have several jobs is a box with double sides."""
     return "\n".join(_lines(graph)) + "\n"
 
 

@@ -1,4 +1,7 @@
-"""Collects numbers about the whole database for Prometheus. Every process counts the same jobs, from its own start on.
+"""Collects numbers about the whole database for Prometheus.
+
+Each process that serves metrics counts the ended jobs of all processes, from its own start on. So the counters of two
+processes must not be added.
 
 All numbers are read from the tables, so the jobs of every executor on every machine count, also those of processes that
 have ended. A scrape reads, from indexes, the jobs that wait or run and those that ended since the previous scrape.

@@ -81,8 +81,8 @@ def new_figure(*, height: float) -> tuple[Figure, Axes]:
 def as_svg(figure: Figure, *, title: str, description: str, name: str) -> str:
     """Return a figure as an `<svg>` element; call it in the `house_style` block in which the figure was created.
 
-    Screen readers read the title, and the description of the content. The name is unique in the page; it has only
-    letters, digits and hyphens.
+    Screen readers read the title, and the description of the content. The caller chooses a `name` that is unique in
+    the page and has only letters, digits and hyphens.
     """
     import matplotlib as mpl
 

@@ -69,7 +69,8 @@ class DrainRequests:
         unfinished = all_flow_runs(client, FlowRunFilter(deployment_id=of_drain, state=in_state(*_UNFINISHED)))
         under_way = [run for run in unfinished if is_due(run) and _is_for_all_jobs(run)]
         if under_way:
-            # Another run would take the jobs that a user wants to wait.
+            # If a user paused the run, the jobs must wait, and another run would take them. A run that is not paused
+            # takes all jobs itself.
             is_paused = all(run.state_type == StateType.PAUSED for run in under_way)
             return f"the flow run {under_way[0].name} is paused in Prefect; resume it" if is_paused else ""
         ended = all_flow_runs(

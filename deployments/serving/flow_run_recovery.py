@@ -231,7 +231,7 @@ def revive_runs_left_behind(runtime: Runtime) -> int:
 
 
 def begun_runs(client: SyncPrefectClient) -> list[FlowRun]:
-    """Return our flow runs that are `Pending`, `Running`, `Paused`, or `Crashed` and young enough to be restarted."""
+    """Return our flow runs that are `Pending`, `Running` or `Paused`, or crashed within the last `RESTART_WITHIN`."""
     crashed = our_runs(client, StateType.CRASHED, end_time=has_ended_within(RESTART_WITHIN))
     return [*our_runs(client, StateType.PENDING, StateType.RUNNING, StateType.PAUSED), *crashed]
 

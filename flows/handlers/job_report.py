@@ -95,7 +95,11 @@ class Report:
         self._project = None if name is None else storable(name)
 
     def fail(self, name: str, reason: str) -> None:
-        """Count a failed project or item, with the reason. Characters that cannot be stored are replaced."""
+        """Count a failed project or item, with the reason. Characters of the reason that cannot be stored are replaced.
+
+        Raises:
+            InvalidValue: the name has a NUL character.
+        """
         name, reason = storable(name), storable(reason.replace("\0", "\N{SYMBOL FOR NULL}"))
         self.count("failed", example=named(name, reason))
         if len(self.errors) < MAX_PROJECTS:

@@ -59,7 +59,7 @@ class StepContext:
         settings: the settings of this process.
         report: the counts of the handler's work, with the names of a few photos, files or projects for each count.
         outcomes: the outcomes of the items that have ended, until they are written.
-        failures: the number of items and projects that failed.
+        failures: counts the items and projects that were tried, and those that failed.
         logger: a logger that adds the task, job and tenant to each line.
     """
 

@@ -56,7 +56,7 @@ from task_definitions import Scope, TaskDefinition
 from task_definitions.errors import PhotojobsError
 from task_definitions.step_types import step_types
 
-#: The parameters of every flow, except that the flow of an undo has no `force`.
+#: The parameters of every compiled flow, except that the flow of an undo has no `force`.
 _EVERYWHERE: dict[str, tuple[Any, Any]] = {
     "tenant_id": (TenantId, DEFAULT_TENANT),
     "force": (Force, False),

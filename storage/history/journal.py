@@ -52,11 +52,11 @@ class FileChange:
         source: the file's old path, relative to the library's root.
         target: the file's new path, relative to the library's root; None if there is none, as after a removal or a
             change of a row.
-        row: what an undo needs of the row of the photo or project; None if no row changed. A removed row is stored
-            whole. An added row is stored as `after`; of a photo that a step added, only the columns of other programs
-            are stored. For a changed row, `before` and `after` have the columns that differ, and further keys may
-            follow. For a manifest, `before` and `after` have its text. For a file of a photo without a row, the only
-            key is `MOVED_TOGETHER`.
+        row: what an undo needs besides the paths; None if it needs nothing more. For a removed row, it is the whole
+            row. For an added row, it has the row as `after`; if a step added a photo, only the columns of other
+            programs. For a changed row, it has the columns that differ as `before` and `after`, and may have further
+            keys. For a manifest, it has the old and the new text as `before` and `after`. For a file of a photo without
+            a row, it has only the key `MOVED_TOGETHER`.
     """
 
     action: FileAction

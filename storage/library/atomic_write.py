@@ -38,9 +38,10 @@ def replacing(*paths: Path) -> Iterator[dict[Path, Path]]:
     """Write several files: the block writes temporary files, which then replace the files at the given paths.
 
     The block gets a dictionary with a temporary path for each path. If the block removes an entry, the file of this
-    entry is not replaced; the block also removes the temporary file. All files are synced to the disk before the first
-    is renamed. If there is an error, the temporary files are removed, and old files that were not replaced yet stay.
-    After a crash, the step `trash_maintenance` removes the temporary files when they are a day old.
+    entry is not replaced; the block must then remove the temporary file itself, if it wrote one. All files are synced
+    to the disk before the first is renamed. If there is an error, the temporary files are removed, and old files that
+    were not replaced yet stay. After a crash, the step `trash_maintenance` removes the temporary files when they are a
+    day old.
 
     Raises:
         FolderMissing: the folder of a file does not exist.

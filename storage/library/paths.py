@@ -291,8 +291,8 @@ class ProjectFolder:
         parts = rest.split("/")
         if len(parts) > (2 if first == TRASH_FOLDER else 1) or not {"", ".", ".."}.isdisjoint(parts):
             raise UnsafePath(
-                f"“{printable(path)}” in project folder “{self.project_folder}” is not a place where photojobs stores "
-                "files. Move the file into the project's folder."
+                f"“{printable(path)}” in project folder “{self.project_folder}”: photojobs stores no file at such a "
+                f"path in {first}. Move the file out of {first}, directly into the project's folder."
             )
         folder = self._hidden_folder(first)
         for part in parts[:-1]:

@@ -25,7 +25,7 @@ from storage.records import Photo, Record
 #: The `kind` of the row for the metadata of a photo; the row names the file from which the metadata was read.
 METADATA: Final = "metadata"
 
-#: The source hash if the contents that were used are unknown, for example because the original changed meanwhile.
+#: The source hash if it is unknown from which contents a derivative was made, because the original changed meanwhile.
 UNKNOWN: Final = "unknown"
 
 

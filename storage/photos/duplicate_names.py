@@ -111,7 +111,7 @@ class DuplicateNames:
         return found is not None
 
     def rename(self, photo_id: int, name: str) -> None:
-        """Store the new name of a photo in the temporary table."""
+        """Store the comparison key of a photo's new name in the temporary table."""
         statement = text("UPDATE tenant_names SET name_key = :key WHERE photo_id = :photo_id")
         self._connection.execute(statement, {"key": name_key(name), "photo_id": photo_id})
         self._connection.commit()

@@ -166,7 +166,7 @@ def _check_undone(connection: Connection, payload: Mapping[str, Any], tenant_id:
     # `flows.undoing.task_to_undo` makes the same check when the undo runs.
     task_id = payload.get(UNDO)
     if not isinstance(task_id, str) or not task_id:
-        raise InvalidValue("payload", f'names no task to undo; give its id, as in {{"{UNDO}": "<task id>"}}')
+        raise InvalidValue("payload", f'names no task to undo; give the id of a task, as in {{"{UNDO}": "<task id>"}}')
     task = task_of_tenant(existing_task(state_machine.get_task(connection, task_id), task_id), tenant_id)
     if not task.is_final:
         raise TaskConflict(f"task {task_id} is {task.status}. Cancel it or wait for its end, then undo it.")

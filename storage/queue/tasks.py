@@ -306,8 +306,8 @@ class TasksRepository:
 
         Raises:
             UnknownTask: there is no such task.
-            TaskConflict: the task has not ended, it has no failed or canceled job, it has no such step, or rows of
-                other programs depend on a job that would be replaced.
+            TaskConflict: the task has not ended; without `from_step`, it has no failed or canceled job; it has no step
+                `from_step`; or rows of other programs depend on a job that would be replaced.
         """
         with self._access.write() as connection:
             task = existing_task(state_machine.lock_task(connection, task_id), task_id)

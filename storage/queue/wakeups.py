@@ -195,7 +195,7 @@ class Wakeups:
 
 def _wait_to_read(*sockets: socket.socket | int, seconds: float) -> bool:
     """Wait until one of the sockets has something to read; return False if none has within this time."""
-    # `select.select` refuses sockets with numbers from 1024, as in a process with many open files.
+    # `select.select` refuses file descriptors from 1024 on, which a process with many open files has.
     poller = select.poll()
     for one in sockets:
         poller.register(one, select.POLLIN)

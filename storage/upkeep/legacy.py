@@ -24,8 +24,7 @@ from task_definitions.wording import quantity
 #: The tables that other programs know. Tables come before the tables that refer to them.
 BASELINE_TABLES = ("projects", "photos", "tags", "photo_tags", "jobs", "job_items")
 
-#: A column that `jobs` must have, although it may be NULL. A table `jobs` without this column belongs to a program of
-#: another kind.
+#: A column that `jobs` must have. A table `jobs` without this column belongs to a program of another kind.
 _PAYLOAD = "payload_json"
 
 #: Columns with a fixed set of states. Newer versions allow more states than older files.

@@ -64,7 +64,8 @@ class Pruned:
     Attributes:
         kept: the number of old tasks and jobs that the database refuses to remove, because rows of other programs
             depend on them or their items. The tasks of these jobs are kept, too.
-        reasons: the reasons for the first `MAX_REASONS` of these tasks, and of these jobs, by name.
+        reasons: why they are kept, by their names, such as `task 4f0c` or `job 12`; for at most `MAX_REASONS` tasks and
+            as many jobs.
     """
 
     tasks: int

@@ -28,9 +28,9 @@ _VERSIONS = Path(__file__).with_name("migrations") / "versions"
 
 
 def current_revision(connection: Connection) -> str | None:
-    """Return the revision that the database records; None if it is empty or belongs to an earlier program.
+    """Return the revision in the table `alembic_version`; None if the table is missing or has no row.
 
-    The table of another program may have several revisions, which are returned with commas.
+    If another program wrote the table, it may have several revisions. They are returned as one text with commas.
     """
     if not inspect(connection).has_table("alembic_version"):
         return None

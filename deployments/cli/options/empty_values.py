@@ -1,7 +1,7 @@
-"""Refuses values on the command line that mean nothing, such as an empty path, which would be the working folder.
+"""Refuses empty values on the command line, such as an empty path, which would be the working folder.
 
-The words `none` and `null` mean nothing if Cyclopts would convert them to None, as if the option were not given. An
-option that takes a text gets them as texts.
+The words `none` and `null` are refused, too, if Cyclopts would convert them to None, as if the option were missing. An
+option that takes a text accepts these words.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def as_srgb(image: Any) -> Any:
         image = image.colourspace("srgb")
     if image.format != "uchar":
         image = image.cast("uchar")
-    # A TIFF may have further channels after red, green, blue and alpha, which are dropped.
+    # A TIFF may have further channels after red, green, blue and alpha. These further channels are dropped.
     return image if image.bands <= 4 else image[:4]
 
 

@@ -157,7 +157,8 @@ class Arrivals:
                 continue
             reason = self._reason_to_wait(arrival)
             if reason is None:
-                # The project's row is kept, because another job may remove the project before the rows are updated.
+                # This call reads the project's row and keeps it in memory, because another job may remove the project
+                # before the rows are updated.
                 self._whereabouts.project(project.id)
                 self._arrivals[project.id, new.name] = arrival
             else:

@@ -82,7 +82,8 @@ def _trash(ctx: StepContext, project: Project, folder: ProjectFolder, names: Seq
             # The file of a plan has only the modification time of the real file, so no other time is compared. File
             # times come from the clock of this machine.
             if 0 <= time.time_ns() - status.st_mtime_ns < ctx.settings.settle_seconds * 1e9:
-                ctx.report.count("kept", example=f"{name}: may still be written; a later run moves it to .trash")
+                reason = "a program may still be writing it; a later run moves it to .trash"
+                ctx.report.count("kept", example=f"{name}: {reason}")
                 continue
             move = FileMove(path, trash_place(folder, path, at=ctx.now()), status.st_size)
             groups.append(MoveGroup([move], project.id, project.id))

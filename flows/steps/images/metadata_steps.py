@@ -75,7 +75,7 @@ def add_metadata(
     for source in others:
         if found.taken_at is not None and found.make is not None:
             break
-        # Photo editors often drop the metadata of the camera from the JPEG, but the RAW file still has them.
+        # Photo editors often drop the metadata of the camera from the JPEG, but the RAW file still has it.
         try:
             other = comparison.images.read_metadata(task.folder.original(source.name))
         except DecodingUnavailable:

@@ -159,7 +159,7 @@ class _Wanted:
 class _Finding:
     """The result of reading an original: the name of its count in the report, its new row, and any failure.
 
-    The text of a failure continues the name of the original.
+    `failure` is the rest of a message that begins with the name of the original.
     """
 
     wanted: _Wanted

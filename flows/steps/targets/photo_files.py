@@ -102,7 +102,8 @@ class PhotoFiles:
         """Raise `SeveralPictures` if a kind has several pictures, because the user can have seen only one of them."""
         for kind in kinds:
             files = self.of_kind(kind)
-            # A RAW file and its conversion to another format are one picture; files of the same extension are several.
+            # Files of one kind with different extensions are one picture, such as a RAW file and its conversion to DNG.
+            # Files with the same extension are several pictures, and so are two JPEG files.
             shown = 1 if kind is FileKind.JPG else len({file.extension for file in files})
             if len(files) > shown:
                 raise SeveralPictures(

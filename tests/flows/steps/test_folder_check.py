@@ -124,7 +124,9 @@ def test_a_file_of_no_accepted_kind_that_may_still_be_written_waits_for_a_later_
     iceland = studio.project("Iceland")
     put(studio, iceland, "fox.MOV")
     job = studio.run("folder_check", project_id=iceland.id)
-    assert job.result["examples"]["kept"] == ["fox.MOV: may still be written; a later run moves it to .trash"]
+    assert job.result["examples"]["kept"] == [
+        "fox.MOV: a program may still be writing it; a later run moves it to .trash"
+    ]
     os.utime(studio.folder(iceland).path / "fox.MOV", (0, 0))
     assert studio.run("folder_check", project_id=iceland.id).result["counts"] == {"trashed": 1}
 
