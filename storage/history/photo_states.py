@@ -3,11 +3,11 @@
 `flows.undoing.reversal` decides which values an undo restores.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, exists, insert, select
+from sqlalchemy import Column, ColumnElement, Connection, bindparam, delete, exists, insert, select
 
 from storage.database.clock import parse_timestamp
 from storage.database.tables import photo_tags, photos, tags
@@ -16,6 +16,7 @@ from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction, FileChange
 from storage.history.project_states import add_tags
 from storage.history.row_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS, difference, row_values, snapshot_photos
+from storage.history.snapshot_values import stored_value
 from storage.photos.derivatives import Derivative, DerivativesRepository
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
@@ -132,23 +133,29 @@ class TakenNames:
     def __init__(self, connection: Connection, wanted: Sequence[Mapping[str, Any]]) -> None:
         of_names = select(photos.c.id, photos.c.project_id, photos.c.filename).where(
             photos.c.project_id.in_(sorted({state["project_id"] for state in wanted})),
-            photos.c.filename.in_(sorted({state["filename"] for state in wanted})),
+            _is_among(photos.c.filename, {stored_value(state["filename"]) for state in wanted}),
         )
         self._by_name: dict[tuple[int, str], set[int]] = {}
         for photo_id, project_id, name in connection.execute(of_names):
             self._by_name.setdefault((project_id, name), set()).add(photo_id)
-        manifest_ids = sorted({state["manifest_id"] for state in wanted} - {None})
-        of_ids = select(photos.c.manifest_id, photos.c.id).where(photos.c.manifest_id.in_(manifest_ids))
+        manifest_ids = {stored_value(state["manifest_id"]) for state in wanted} - {None}
+        of_ids = select(photos.c.manifest_id, photos.c.id).where(_is_among(photos.c.manifest_id, manifest_ids))
         self._by_manifest_id: dict[str, int] = dict(connection.execute(of_ids).all()) if manifest_ids else {}
 
     def is_name_taken(self, state: Mapping[str, Any], *, but_for: int) -> bool:
         """Return whether a photo other than `but_for` has the project and the base name of a wanted state."""
-        return bool(self._by_name.get((state["project_id"], state["filename"]), set()) - {but_for})
+        place = state["project_id"], stored_value(state["filename"])
+        return bool(self._by_name.get(place, set()) - {but_for})
 
     def is_manifest_id_taken(self, state: Mapping[str, Any], *, but_for: int) -> bool:
         """Return whether a photo other than `but_for` has the `manifest_id` of a wanted state."""
-        known = state["manifest_id"]
+        known = stored_value(state["manifest_id"])
         return known is not None and self._by_manifest_id.get(known, but_for) != but_for
+
+
+def _is_among(column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
+    # Without its own type, the parameter would get the type of its first value. SQLite may have both bytes and texts.
+    return column.in_(bindparam(None, list(values), type_=column.type, expanding=True))
 
 
 def _write_tags(connection: Connection, states: Sequence[_State]) -> None:

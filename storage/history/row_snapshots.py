@@ -15,6 +15,7 @@ from storage.database.clock import format_timestamp, parse_timestamp
 from storage.database.column_types import JsonDocument, UnreadableJson, UtcTimestamp, as_sqlite_json
 from storage.database.tables import photo_derivatives, photo_originals, photo_tags, photos, projects, tags
 from storage.history.foreign_columns import FOREIGN, foreign_values, select_all_columns
+from storage.history.snapshot_values import as_hexadecimal, stored_value
 
 #: The keys in a photo's snapshot for the rows that refer to the photo.
 TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "originals"
@@ -22,10 +23,6 @@ TAGS, TAG_IDS, DERIVATIVES, ORIGINALS = "tags", "tag_ids", "derivatives", "origi
 #: The key in a project's snapshot for the number of photos that were removed with the project. The journal has no
 #: entries for these photos.
 PHOTOS = "photos"
-
-#: A value that a snapshot cannot have is stored as an object with one of these keys: bytes, or a text, in hexadecimal.
-#: Such a text has a NUL character, or is in a JSON column of SQLite and not valid JSON; other programs wrote it.
-_BYTES, _TEXT = "bytes_as_hexadecimal", "text_as_hexadecimal"
 
 #: The column that every change of a row updates, and the key of other programs' columns, which no task changes;
 #: comparisons ignore both.
@@ -118,11 +115,9 @@ def row_values(table: Table, snapshot: Mapping[str, Any], *, now: datetime) -> d
         column = table.columns[name]
         if isinstance(column.type, UtcTimestamp):
             values[name] = parse_timestamp(value or "") or (None if column.nullable else now)
-        elif isinstance(value, dict) and value.keys() == {_BYTES}:
-            values[name] = bytes.fromhex(value[_BYTES])
-        elif isinstance(value, dict) and value.keys() == {_TEXT}:
-            written = bytes.fromhex(value[_TEXT]).decode()
-            values[name] = UnreadableJson(written) if isinstance(column.type, JsonDocument) else written
+        elif (stored := stored_value(value)) is not value:
+            is_json = isinstance(column.type, JsonDocument) and isinstance(stored, str)
+            values[name] = UnreadableJson(stored) if is_json else stored
     return values
 
 
@@ -147,9 +142,9 @@ def _value_as_json(value: Any) -> Any:
     if isinstance(value, datetime):
         return format_timestamp(value)
     if isinstance(value, bytes):
-        return {_BYTES: value.hex()}
+        return as_hexadecimal(value)
     if isinstance(value, dict | list):
         value = as_sqlite_json(value)
     if isinstance(value, UnreadableJson) or (isinstance(value, str) and "\0" in value):
-        return {_TEXT: value.encode().hex()}
+        return as_hexadecimal(value)
     return value

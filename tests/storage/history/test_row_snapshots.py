@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from storage import Database, PhotosRepository, ProjectsRepository
-from storage.history.photo_states import PhotoStates
+from storage.history.photo_states import PhotoStates, TakenNames
 from storage.history.row_snapshots import snapshot_photos
 
 
@@ -71,3 +71,21 @@ def test_values_of_another_program_are_restored(
 
         document = stored.decode() if isinstance(stored, bytes) else stored
         assert tuple(connection.exec_driver_sql("SELECT meta_json, ext FROM photos").one()) == (document, stored)
+
+
+def test_a_manifest_id_that_json_cannot_hold_is_compared_as_it_is_stored(sqlite_database: Database) -> None:
+    project = ProjectsRepository(sqlite_database).create(project_name="Alps", project_folder="Alps")
+    ids = PhotosRepository(sqlite_database).create_many(
+        {"project_id": project.id, "filename": name} for name in ("fox", "owl", "elk")
+    )
+    with sqlite_database.begin() as connection:
+        for photo_id, manifest_id in zip(ids, (b"\0\1", "a\0b", "plain"), strict=True):
+            connection.exec_driver_sql("UPDATE photos SET manifest_id = ? WHERE id = ?", (manifest_id, photo_id))
+        states = snapshot_photos(connection, ids)
+
+        taken = TakenNames(connection, list(states.values()))
+
+    for photo_id, state in states.items():
+        assert not taken.is_manifest_id_taken(state, but_for=photo_id)
+        assert taken.is_manifest_id_taken(state, but_for=photo_id + 10)
+        assert taken.is_name_taken(state, but_for=photo_id + 10)
