@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, Select, Table, TextClause, bindpa
 from sqlalchemy.sql.selectable import TextualSelect
 
 from storage.batches import batched
+from storage.history.snapshot_values import as_hexadecimal, stored_value
 
 #: The key in a snapshot for the values of other programs' columns, by column name. A snapshot of a table without such
 #: columns lacks this key.
@@ -32,7 +33,8 @@ def select_all_columns(table: Table) -> TextualSelect:
 def foreign_values(table: Table, row: RowMapping) -> dict[str, Any]:
     """Return the values of the columns that the table has only in the database, to be added to a snapshot.
 
-    A value that JSON has no type for, such as a moment, is stored as a text. Bytes, lists and objects are left out.
+    A value that JSON has no type for, such as a moment, is stored as a text. `storage.history.snapshot_values` stores a
+    text with a NUL character. Bytes, lists and objects are left out.
     """
     values = {name: row[name] for name in row if name not in table.columns}
     kept = {name: _as_json(value) for name, value in values.items() if not isinstance(value, bytes | list | dict)}
@@ -163,10 +165,12 @@ def _write(connection: Connection, table: Table, rows: Mapping[int, Mapping[str,
         if values:
             changes = ", ".join(f"{quote(name)} = {mark}" for name in values)
             statement = f"UPDATE {table.name} SET {changes} WHERE id = {mark}"
-            connection.exec_driver_sql(statement, (*values.values(), row_id))
+            connection.exec_driver_sql(statement, (*map(stored_value, values.values()), row_id))
 
 
 def _as_json(value: Any) -> Any:
+    if isinstance(value, str) and "\0" in value:
+        return as_hexadecimal(value)
     if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return str(value)

@@ -9,6 +9,9 @@ from contextlib import closing
 import pytest
 
 from storage import Database, PhotosRepository, ProjectsRepository
+from storage.database.column_types import encode_json
+from storage.database.tables import photos
+from storage.history.foreign_columns import FOREIGN, changed_columns
 from storage.history.photo_states import PhotoStates, TakenNames
 from storage.history.row_snapshots import snapshot_photos
 
@@ -57,7 +60,7 @@ def test_values_of_another_program_are_restored(
     [photo_id] = PhotosRepository(sqlite_database).create_many([{"project_id": project.id, "filename": "fox"}])
     with sqlite_database.begin() as connection:
         connection.exec_driver_sql("UPDATE photos SET meta_json = ?, ext = ?", (stored, stored))
-        row = json.loads(json.dumps(snapshot_photos(connection, [photo_id])[photo_id]))
+        row = json.loads(encode_json(snapshot_photos(connection, [photo_id])[photo_id]))
         [part] = snapshot_photos(connection, [photo_id], columns=("meta_json", "ext")).values()
         assert part == {name: row[name] for name in ("meta_json", "ext")}
         if is_removed:
@@ -71,6 +74,23 @@ def test_values_of_another_program_are_restored(
 
         document = stored.decode() if isinstance(stored, bytes) else stored
         assert tuple(connection.exec_driver_sql("SELECT meta_json, ext FROM photos").one()) == (document, stored)
+
+
+def test_a_text_with_a_nul_character_in_a_column_of_another_program_is_restored(sqlite_database: Database) -> None:
+    project = ProjectsRepository(sqlite_database).create(project_name="Alps", project_folder="Alps")
+    [photo_id] = PhotosRepository(sqlite_database).create_many([{"project_id": project.id, "filename": "fox"}])
+    with sqlite_database.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE photos ADD COLUMN camera")
+        connection.exec_driver_sql("UPDATE photos SET camera = ?", ("X100\0",))
+        row = json.loads(encode_json(snapshot_photos(connection, [photo_id])[photo_id]))
+        assert changed_columns(connection, photos, {photo_id: row[FOREIGN]}) == {}
+        PhotosRepository(connection).remove_many([photo_id])
+        states = PhotoStates(connection, [photo_id])
+        states.put(photo_id, row)
+
+        states.write(connection, tenant_id="tenant", folders={}, now=sqlite_database.clock())
+
+        assert connection.exec_driver_sql("SELECT camera FROM photos").scalar_one() == "X100\0"
 
 
 def test_a_manifest_id_that_json_cannot_hold_is_compared_as_it_is_stored(sqlite_database: Database) -> None:
