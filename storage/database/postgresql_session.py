@@ -6,6 +6,7 @@ replace the user's options.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from storage.database.database_url import shown_url
 from storage.errors import UnsuitableEncoding, UnsuitablePooler
 
 if TYPE_CHECKING:
-    from psycopg.abc import Buffer
+    from psycopg.abc import AdaptContext, Buffer
     from psycopg.adapt import Loader
 
 #: Options of libpq that end a connection if the server is silent (`keepalives`, in seconds) or does not acknowledge
@@ -75,7 +76,7 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
     )
 
     looked_at_pooler: list[bool] = []
-    timestamp_loader = _timestamp_loader()
+    time_loaders = _time_loaders()
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -89,11 +90,15 @@ def prepare_sessions(engine: Engine, *, lock_timeout_seconds: float, plans_once:
             _check_pooler(connection, engine.url)
             looked_at_pooler.append(True)
         connection.autocommit = False
-        connection.adapters.register_loader("timestamptz", timestamp_loader)
+        for name, loader in time_loaders.items():
+            connection.adapters.register_loader(name, loader)
 
 
-def _timestamp_loader() -> type[Loader]:
+def _time_loaders() -> dict[str, type[Loader]]:
+    """Return the loaders of times by type. Only other programs have columns of the types without a time zone."""
+    from psycopg import DataError, adapters
     from psycopg.adapt import Loader
+    from psycopg.pq import Format
 
     class TimestampLoader(Loader):
         """Returns a time that Python cannot hold, such as `infinity`, as text; psycopg's own loader raises an error.
@@ -106,7 +111,27 @@ def _timestamp_loader() -> type[Loader]:
             text = str(data, "ascii")
             return parse_timestamp(text) or text
 
-    return TimestampLoader
+    def lenient(usual: Callable[..., Any]) -> type[Loader]:
+        class LenientLoader(Loader):
+            """Returns what psycopg's own loader returns, or a time that Python cannot hold as text."""
+
+            def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+                super().__init__(oid, context)
+                self._usual = usual(oid, context)
+
+            @override
+            def load(self, data: Buffer) -> Any:
+                try:
+                    return self._usual.load(data)
+                except DataError:
+                    return str(data, "ascii")
+
+        return LenientLoader
+
+    others = ("timestamp", "date", "time", "timetz")
+    found = {name: adapters.get_loader(adapters.types[name].oid, Format.TEXT) for name in others}
+    lenients = {name: lenient(usual) for name, usual in found.items() if usual is not None}
+    return {"timestamptz": TimestampLoader, **lenients}
 
 
 def _check_encoding(connection: Any, url: URL) -> None:

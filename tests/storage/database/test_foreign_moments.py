@@ -74,14 +74,17 @@ def test_a_time_that_cannot_be_read_is_none_and_keeps_its_row_readable(
 def test_such_a_time_in_a_column_of_another_program_is_kept_for_an_undo(postgresql_database: Database) -> None:
     project = ProjectsRepository(postgresql_database).create(project_name="a", project_folder="a")
     PhotosRepository(postgresql_database).create_many([{"id": 1, "project_id": project.id, "filename": "a"}])
+    stored = {"timestamptz": "infinity", "timestamp": "-infinity", "date": "0044-03-15 BC", "time": "24:00:00"}
     with postgresql_database.begin() as connection:
-        connection.execute(text("ALTER TABLE photos ADD COLUMN shared_until timestamptz DEFAULT 'infinity'"))
+        for kind, value in stored.items():
+            connection.execute(text(f"ALTER TABLE photos ADD COLUMN a_{kind} {kind} DEFAULT '{value}'"))
     with postgresql_database.begin() as connection:
         kept = snapshot_foreign_values(connection, photos, [1])
-        connection.execute(text("UPDATE photos SET shared_until = NULL"))
+        connection.execute(text(f"UPDATE photos SET {', '.join(f'a_{kind} = NULL' for kind in stored)}"))
         restore_foreign_values(connection, photos, [{"id": 1, **kept[1]}])
-        restored = connection.execute(text("SELECT CAST(shared_until AS text) FROM photos")).scalar_one()
-    assert restored == "infinity"
+        columns = ", ".join(f"CAST(a_{kind} AS text)" for kind in stored)
+        restored = connection.execute(text(f"SELECT {columns} FROM photos")).one()
+    assert tuple(restored) == tuple(stored.values())
 
 
 def test_pages_by_key_end_and_hold_every_job_once(database: Database, jobs: JobsRepository, clock: Any) -> None:
