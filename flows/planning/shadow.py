@@ -49,6 +49,8 @@ class ShadowRuntime(Runtime):
         is_thorough: whether a plan decodes all images; see `PlannedImages`.
     """
 
+    is_of_plan = True
+
     def __init__(self, database: Database, *, settings: Settings, tree: LibraryTree, is_thorough: bool) -> None:
         super().__init__(database, settings=settings)
         self.events, self.tracing = Events(), Tracing()

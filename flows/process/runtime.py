@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 from weakref import WeakValueDictionary
 
 from flows.process.followed_jobs import FollowedJobs
@@ -45,6 +45,9 @@ class Runtime:
         database: a database that was migrated to the newest schema.
         settings: the settings of the process; by default, they are read from the environment and `photojobs.toml`.
     """
+
+    #: Whether this is the runtime of a plan, whose database and library are copies.
+    is_of_plan: ClassVar[bool] = False
 
     def __init__(self, database: Database, *, settings: Settings | None = None) -> None:
         self.database = database
@@ -96,6 +99,12 @@ class Runtime:
         """Return the settings of the current runtime, or the settings of the environment if no runtime is open."""
         runtime = _current.get() or next(iter(_of_process), None)
         return Settings.load() if runtime is None else runtime.settings
+
+    @staticmethod
+    def is_planning() -> bool:
+        """Return whether the caller runs in a plan. No runtime is opened."""
+        runtime = _current.get()
+        return runtime is not None and runtime.is_of_plan
 
     @contextmanager
     def as_current(self) -> Iterator[Self]:

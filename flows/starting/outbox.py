@@ -10,6 +10,7 @@ import time
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
+from flows.process.runtime import Runtime
 from flows.starting.prefect_requests import request_flow_run
 from flows.telemetry.log_fields import about_task
 from storage.errors import StorageError
@@ -25,12 +26,13 @@ COMMIT_SECONDS = 30.0
 def ask_prefect(tasks: TasksRepository, task: Task, connection: Connection | None) -> str | None:
     """Ask Prefect for a flow run of a task: at once, or after the commit of the `connection` that wrote the task.
 
-    A task that has ended, because it was started before with the same id, gets no other flow run.
+    A task that has ended, because it was started before with the same id, gets no other flow run. In a plan, Prefect is
+    not asked: the task is not in the real database, so its flow run would start the task there.
 
     Returns:
         The id of the flow run; None if Prefect started none, or is asked after the commit.
     """
-    if task.is_final:
+    if task.is_final or Runtime.is_planning():
         return task.flow_run_id
     if connection is not None:
         _ask_after_commit(connection, task)

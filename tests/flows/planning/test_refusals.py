@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from flows.planning import plan as planning
 from flows.planning.plan import PlanBroken, make_plan
 from flows.planning.saved_plan import SavedPlan, writing_plan
 from flows.process.runtime import Runtime
+from flows.starting import outbox
 from flows.starting.new_task import new_task
 from flows.telemetry.spans import Spans
 from storage import Database
@@ -172,12 +174,22 @@ def test_the_jobs_of_a_plan_are_in_no_log_and_no_trace(
 def test_a_task_that_a_handler_starts_in_a_plan_is_not_started(
     clocked: _ClockedWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = []
+
     def run_and_start(job: Job, runtime: Runtime) -> Job | None:
         start_task(type="trash_only", tenant_id="tenant", project_id=3)
+        with runtime.database.begin() as connection:
+            start_task(type="trash_only", tenant_id="tenant", project_id=3, connection=connection)
         return run_claimed_job(job, runtime)
 
+    monkeypatch.setattr(outbox, "request_flow_run", lambda task: asked.append(task.id))
     monkeypatch.setattr(planning, "run_claimed_job", run_and_start)
     new = new_task(load_definitions()["trash_only"], tenant_id="tenant", project_id=2)
     with clocked.world.runtime.as_current():
         assert not make_plan(clocked.world.runtime, new).is_empty
     assert TasksRepository(clocked.world.database).list_newest() == []
+    for thread in threading.enumerate():
+        if thread.name == "photojobs-ask-prefect":
+            thread.join()
+    # The flow run of a task that is not in the real database would start this task there.
+    assert asked == []
