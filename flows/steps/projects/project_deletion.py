@@ -4,9 +4,10 @@ Only archived projects are deleted. `flows.steps.projects.orphaned_projects` rem
 missing.
 """
 
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from flows.errors import PermanentStepError
 from flows.handlers.step import step
@@ -30,6 +31,9 @@ from storage.records import Project
 
 #: The end of a message, with what a user can do.
 _ANOTHER: Final = "another folder of this name; rename it, and `photojobs run folder_discovery` makes it a project"
+
+#: A function that returns the reason why the folder of a project must not be removed; None if it may be removed.
+_ReasonToKeep: TypeAlias = Callable[[StepContext, Project, ProjectFolder], str | None]
 
 
 class ProjectStillActive(PermanentStepError):
@@ -88,7 +92,7 @@ def project_cleanup_db(ctx: StepContext) -> None:
 def project_scavenge(ctx: StepContext) -> None:
     """Remove the remaining folders of archived projects."""
     ctx.library.check_available()
-    each_project(ctx, partial(_scavenge, ctx), projects=ctx.projects(archived=True))
+    each_project(ctx, partial(_remove_folder, ctx, _reason_to_keep), projects=ctx.projects(archived=True))
 
 
 def _refuse_other_scopes(ctx: StepContext) -> None:
@@ -108,14 +112,6 @@ def _refuse_active(ctx: StepContext) -> None:
         )
 
 
-def _scavenge(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
-    reason = _reason_to_keep(ctx, project, folder)
-    if reason is None:
-        _remove_folder(ctx, project, folder)
-    else:
-        ctx.report.count("kept", example=f"{relative_path(folder)}: {reason}")
-
-
 def _refuse_dependent_rows(ctx: StepContext, project: Project) -> None:
     with ctx.read() as connection:
         for refusal in removal_refusals(connection, projects_table, [project.id]).values():
@@ -125,11 +121,7 @@ def _refuse_dependent_rows(ctx: StepContext, project: Project) -> None:
 def _delete_files(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
     # Removed files cannot be restored, so they are removed only if the rows can be removed too.
     _refuse_dependent_rows(ctx, project)
-    reason = _reason_of_earlier_removal(ctx, project, folder) or _reason_of_other_photos(ctx, project, folder)
-    if reason is None:
-        _remove_folder(ctx, project, folder)
-    else:
-        ctx.report.count("kept", example=f"{relative_path(folder)}: {reason}")
+    _remove_folder(ctx, _reason_of_another_folder, project, folder)
 
 
 def _remove_row(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
@@ -144,12 +136,16 @@ def _remove_row(ctx: StepContext, project: Project, folder: ProjectFolder) -> No
         ctx.report.count("folders kept", example=relative_path(folder))
 
 
-def _remove_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> None:
+def _remove_folder(ctx: StepContext, reason_to_keep: _ReasonToKeep, project: Project, folder: ProjectFolder) -> None:
     ctx.checkpoint()
     entry = _own_removal(ctx, project)
     # If an earlier attempt has begun the removal, a folder at this place is a new folder, which stays.
     if entry is not None and folder.tenant.path.is_dir() and finish_removal(folder):
         ctx.report.count("folders removed", example=relative_path(folder))
+        return
+    reason = reason_to_keep(ctx, project, folder)
+    if reason is not None:
+        ctx.report.count("kept", example=f"{relative_path(folder)}: {reason}")
         return
     if entry is None and folder.exists():
         # The journal is written first, because a removal cannot be undone and may be interrupted.
@@ -194,6 +190,10 @@ def _reason_to_keep(ctx: StepContext, project: Project, folder: ProjectFolder) -
     if owner_id != project.id:
         return f"the folder's manifest says that the folder belongs to project {owner_id}"
     return None
+
+
+def _reason_of_another_folder(ctx: StepContext, project: Project, folder: ProjectFolder) -> str | None:
+    return _reason_of_earlier_removal(ctx, project, folder) or _reason_of_other_photos(ctx, project, folder)
 
 
 def _reason_of_earlier_removal(ctx: StepContext, project: Project, folder: ProjectFolder) -> str | None:

@@ -237,12 +237,17 @@ def test_scavenging_leaves_a_new_folder_with_the_name_of_an_archived_project(stu
     assert [one.project_name for one in ProjectsRepository(studio.database).list()] == ["Old"]
 
 
-def test_a_deletion_that_failed_half_way_does_not_remove_a_folder_that_a_user_has_created_since(studio, monkeypatch):
-    project = studio.project("Old", archived=True)
+@pytest.mark.parametrize("type", ["project_delete_files", "project_scavenge"])
+def test_a_deletion_that_failed_half_way_does_not_remove_a_folder_that_a_user_has_created_since(
+    studio, monkeypatch, type
+):
+    project = studio.project("Old")
     studio.photo(project, "fox", "jpg")
+    studio.run("verify_originals", scope="global")
+    ProjectsRepository(studio.database).archive(project.id)
     with monkeypatch.context() as patch:
         patch.setattr(removal, "remove_tree", Mock(side_effect=OSError(5, "Input/output error")))
-        job = studio.run("project_delete_files", project_id=project.id)
+        job = studio.run(type, project_id=project.id)
     assert job.status == "queued"
     studio.folder(project).path.mkdir()
     (studio.folder(project).path / "owl.jpg").write_bytes(b"a new photo")
