@@ -5,14 +5,13 @@ missing.
 """
 
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from typing import Final, TypeAlias
 
 from flows.errors import PermanentStepError
 from flows.handlers.step import step
 from flows.handlers.step_context import StepContext
-from flows.steps.targets.folder_owner import archived_as_gone, has_unchanged_photo, manifest_id
+from flows.steps.targets.folder_owner import archived_as_gone, has_known_photo, has_unchanged_photo, manifest_id
 from flows.steps.targets.journal_changes import folder_change, relative_path
 from flows.steps.targets.target_projects import compared, each_project
 from storage.database.tables import projects as projects_table
@@ -22,7 +21,6 @@ from storage.history.row_snapshots import removed_project, snapshot_project
 from storage.library.paths import ProjectFolder
 from storage.library.removal import finish_removal, remove_project_folder
 from storage.library.scan import scan
-from storage.photos.original_search import originals_of_project
 from storage.photos.photos import PhotosRepository
 from storage.photos.projects import ProjectsRepository
 from storage.queue.jobs import JobsRepository
@@ -226,9 +224,8 @@ def _reason_of_other_photos(ctx: StepContext, project: Project, folder: ProjectF
     """
     if not folder.exists() or manifest_id(folder) is not None:
         return None
-    with ctx.read() as connection, closing(originals_of_project(connection, project.id)) as originals:
-        is_known = any(original.size_bytes is not None for original in originals)
-    has_image = any(file.kind.is_photo for file in scan(folder))
-    if is_known and has_image and not has_unchanged_photo(ctx, project, folder, with_change_time=False):
+    if not has_known_photo(ctx, project) or not any(file.kind.is_photo for file in scan(folder)):
+        return None
+    if not has_unchanged_photo(ctx, project, folder, with_change_time=False):
         return f"it has no manifest and no unchanged photo of the project, so it may be {_ANOTHER}"
     return None

@@ -53,12 +53,14 @@ def renamed_to(ctx: StepContext, project: Project, folder: ProjectFolder) -> str
     """Return the present name of the project's folder if `folder` is a new folder with its former name; else None.
 
     A user may rename a folder, and use its former name for new photos, which may have the same names as the old ones.
-    The new folder has neither a manifest nor an unchanged photo of the project.
+    The new folder has neither a manifest nor an unchanged photo of the project. The result is None for a project whose
+    photos photojobs has not yet read, because no folder can be recognized by them.
     """
     with suppress(LibraryError, OSError):
         if (
             not folder.exists()
             or folder.manifest_path.exists()
+            or not has_known_photo(ctx, project)
             or has_unchanged_photo(ctx, project, folder, with_change_time=False)
         ):
             return None
@@ -100,6 +102,12 @@ def is_only_name(ctx: StepContext, project: Project, folder: ProjectFolder) -> b
     """
     old = ctx.folder_of(project)
     return not old.exists() or old.path.samefile(folder.path)
+
+
+def has_known_photo(ctx: StepContext, project: Project) -> bool:
+    """Return whether the size of at least one original of the project is known, to compare it with files."""
+    with ctx.read() as connection, closing(originals_of_project(connection, project.id)) as originals:
+        return any(original.size_bytes is not None for original in originals)
 
 
 def has_unchanged_photo(ctx: StepContext, project: Project, folder: ProjectFolder, *, with_change_time: bool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,6 +12,7 @@ from flows.planning.plan import make_plan
 from flows.starting.new_task import new_task
 from storage import PhotosRepository, ProjectsRepository
 from storage.library.manifest import read_manifest
+from storage.library.paths import TenantFolder
 from task_definitions import load_definitions
 from tests.flows.steps.test_faults_at_every_change import run_task
 
@@ -220,3 +222,14 @@ def test_an_undo_moves_no_file_of_the_other_project(studio: Any, photo_ids: dict
     assert studio.run("folder_discovery", scope="global").status == "completed"
     assert studio.run("undo", scope="global", payload={"undo": "task"}).status == "completed"
     assert studio.disk()["tenant/Iceland/fox.jpg"] == b"Iceland/fox.jpg"
+
+
+def test_a_project_without_known_photos_is_not_searched_for_in_all_folders(
+    studio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In a new library, no folder has a manifest yet, so the search of each project would read every folder.
+    listed = Mock()
+    monkeypatch.setattr(TenantFolder, "project_folders", listed)
+    studio.photo(studio.project("Peru"), "IMG_1", "jpg")
+    assert studio.run("manifest_check", scope="global").status == "completed"
+    listed.assert_not_called()
