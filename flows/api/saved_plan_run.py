@@ -154,7 +154,8 @@ class _Preparation:
             return f"the step {change.type} would fail: {failure.rstrip('.')}"
         projects = ProjectsRepository(self._runtime.database)
         project = None if change.project_id is None else projects.get_by_id(change.project_id)
-        if project is not None and project.is_archived:
+        archived_at = None if project is None or not project.is_archived else project.archived_at
+        if archived_at is not None and archived_at > self._saved.made_at:
             return "the project is archived now"
         if self._runtime.database.clock() < self._saved.made_at:
             return "the database's clock was set back after the plan was made; correct this clock, or make a new plan"

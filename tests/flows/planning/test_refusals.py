@@ -90,6 +90,17 @@ def test_a_change_of_a_project_with_another_name_is_refused_with_the_reason(cloc
     assert clocked.refusals() == {"project Iceland": "project Iceland is called Island now"}
 
 
+def test_that_a_project_was_archived_before_the_plan_is_no_reason_for_a_difference(clocked: _ClockedWorld) -> None:
+    ProjectsRepository(clocked.world.runtime.database).archive(2)
+    clocked.save("project_delete", project_id=2)
+    next((clocked.world.root / "tenant" / "Iceland").glob("*.jpg")).unlink()
+
+    [reason] = clocked.refusals().values()
+
+    assert reason.startswith("the run would no longer make this change: tenant/Iceland/")
+    assert "archived" not in reason
+
+
 def test_what_is_not_yet_due_after_the_clock_was_set_back_is_refused_with_the_reason(clocked: _ClockedWorld) -> None:
     clocked.save("trash_only", project_id=2)
     clocked.now -= timedelta(days=3)
