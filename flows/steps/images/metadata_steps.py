@@ -42,9 +42,9 @@ def add_metadata(
 ) -> None:
     """Read the metadata of a photo from its first source file, and add the changes of its rows to the result.
 
-    If the first file lacks the camera or the date, these values are read from the next files. If the result already has
-    a row for the first file, that row is up to date. `found` has the metadata of the first file, if they have just been
-    read.
+    If the first file lacks the camera or the date, these values are read from the next files. If the disk fails to read
+    one of them, no value is cleared, and a later run reads the metadata again. If the result already has a row for the
+    first file, that row is up to date. `found` has the metadata of the first file, if they have just been read.
 
     Raises:
         SkipItem: the photo has no file.
@@ -68,19 +68,20 @@ def add_metadata(
     result.originals[first.name] = original
     known = task.metadata_source
     is_current = known is not None and known.is_made_from(original)
-    if not is_current:
-        result.derivatives.append(comparison.made_from(original, METADATA))
-    if found is None:
-        return
+    is_complete = True
     for source in others:
-        if found.taken_at is not None and found.make is not None:
+        if found is None or (found.taken_at is not None and found.make is not None):
             break
         # Photo editors often drop the metadata of the camera from the JPEG, but the RAW file still has it.
         try:
             other = comparison.images.read_metadata(task.folder.original(source.name))
         except DecodingUnavailable:
             raise
-        except (ImagingError, OSError):
+        except ImagingError:
+            continue
+        except OSError:
+            # The file may have values that the row has from it, so no value is cleared, and a later run reads it again.
+            is_complete = False
             continue
         found = replace(
             found,
@@ -88,8 +89,11 @@ def add_metadata(
             make=found.make or other.make,
             model=found.model or other.model,
         )
-    # Only values that photojobs wrote are cleared. Another program may have written the other values.
-    _add_values(result, task, found, clears=known is not None and not is_current)
+    if is_complete and not is_current:
+        result.derivatives.append(comparison.made_from(original, METADATA))
+    if found is not None:
+        # Only values that photojobs wrote are cleared. Another program may have written the other values.
+        _add_values(result, task, found, clears=is_complete and known is not None and not is_current)
 
 
 def _add_values(result: PhotoResult, task: PhotoTask, found: PhotoMetadata, *, clears: bool) -> None:

@@ -96,6 +96,29 @@ def test_the_date_that_an_edited_jpeg_lost_comes_from_the_other_file(studio, jpe
     assert photo.meta_json["width"] == 60
 
 
+def test_a_date_of_a_second_file_stays_while_the_disk_cannot_read_that_file(studio, jpeg, monkeypatch):
+    iceland = studio.project("Iceland")
+    contents = {"jpeg": jpeg(), "jpg": jpeg(30, 20, DateTimeOriginal="2024:05:06 07:08:09")}
+    photo_id = studio.photo(iceland, "fox", "jpg", "jpeg", contents=contents)
+    studio.run("metadata", scope="photo_set", items=items_of(photo_id))
+    (studio.folder(iceland).path / "fox.jpeg").write_bytes(jpeg(40, 20))
+    read = studio.runtime.images.read_metadata
+
+    def fail(source):
+        if source.name == "fox.jpg":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(source))
+        return read(source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(studio.runtime.images, "read_metadata", fail)
+        studio.run("metadata", scope="photo_set", items=items_of(photo_id))
+    assert studio.get_photo(photo_id).date_time_original == "2024-05-06T07:08:09"
+    # The next run reads the second file again, and clears what neither file says now.
+    (studio.folder(iceland).path / "fox.jpg").write_bytes(jpeg(30, 20))
+    studio.run("metadata", scope="photo_set", items=items_of(photo_id))
+    assert studio.get_photo(photo_id).date_time_original is None
+
+
 @pytest.mark.parametrize("scope", ["project", "global", "photo_set"])
 def test_all_photos_of_the_projects_are_read_again(studio, picture, scope):
     iceland, norway = studio.project("Iceland"), studio.project("Norway")
