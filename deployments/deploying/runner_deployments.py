@@ -59,10 +59,8 @@ def deployment_of(
 
     Raises:
         MissingHandler: a step's type has no handler here.
-        InvalidDefinition: Prefect refuses a value of the definition, or its name is that of Drain Queue's flow.
+        InvalidDefinition: Prefect refuses a value of the definition.
     """
-    if definition.name == DRAIN:
-        raise InvalidDefinition("is the name of Drain Queue: give another name.", definition=DRAIN, field="name")
     flow = compile_task(definition)
     try:
         deployment = flow.to_deployment(
