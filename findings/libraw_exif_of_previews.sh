@@ -10,7 +10,7 @@
 # Versions: rawpy 0.28.0 (LibRaw 0.22), Pillow 13.0.0.
 # Date: 2026-11-28.
 # Source: LibRaw, src/write/file_write.cpp, tiff_head, and src/utils/thumb_utils.cpp.
-# Covered by: flows/imaging/metadata.py, `_tags_of_embedded`; flows/imaging/thumbnail_and_preview.py, `_decode_embedded`;
+# Covered by: flows/imaging/metadata.py, `_tags_of_embedded`; flows/imaging/thumbnail_and_preview.py, `_decode`;
 #     tests/flows/imaging/test_raw_files.py.
 set -euo pipefail
 

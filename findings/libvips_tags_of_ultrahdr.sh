@@ -11,7 +11,7 @@
 # Date: 2026-11-28.
 # Source: libvips, `libvips/foreign/uhdrload.c` (priority above that of jpegload.c); ISO 21496-1 and UltraHDR 1.1.
 # Covered by: flows/imaging/pixels/vips.py, which blocks all loaders but those it names; flows/imaging/metadata.py;
-#     tests/flows/imaging/test_photo_metadata.py, "a telephone's JPEG with a gain map keeps its XMP date".
+#     tests/flows/imaging/test_photo_metadata.py, "a jpeg of a telephone with a gain map keeps its xmp date".
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -8,7 +8,7 @@
 # Versions: pyvips 3.2.0, pyvips-binary 8.18.7 (libvips 8.18).
 # Date: 2026-11-28.
 # Source: libvips, `libvips/resample/thumbnail.c`: "to the processing colourspace".
-# Covered by: flows/imaging/pixels/decode.py (`_resized`); tests/flows/imaging/test_colors_of_images.py.
+# Covered by: flows/imaging/pixels/srgb.py, `resized`; tests/flows/imaging/test_colors_of_images.py.
 set -euo pipefail
 
 folder=$(mktemp -d)

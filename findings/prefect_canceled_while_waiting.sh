@@ -9,7 +9,7 @@
 # Date: 2026-11-28
 # Source: prefect/server/orchestration/core_policy.py, BypassCancellingFlowRunsWithNoInfra; prefect/runner/runner.py, whose
 #   observer only knows the flow runs of its own processes
-# Covered by: deployments/serving/attendant.py, end_canceled_runs; tests/deployments/serving/test_runs_left_behind.py
+# Covered by: deployments/serving/canceled_runs.py, `end_canceled_runs`; tests/deployments/serving/test_runs_left_behind.py
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -8,7 +8,7 @@
 # Date: 2026-11-28
 # Source: prefect/server/services/pause_expirations.py, fail_expired_pause; the dialog's text in the V2 UI's
 #   flow-run page, which posts the state {"type": "PAUSED", "name": "Suspended"} with pause_reschedule and pause_timeout
-# Covered by: deployments/serving/attendant.py, which has such a run go on if its task has not ended
+# Covered by: deployments/serving/flow_run_recovery.py, which restarts such a run if its task has not ended
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -9,7 +9,7 @@
 # Versions: prefect 3.9.1
 # Date: 2026-11-28
 # Source: prefect/server/api/dependencies.py, LimitBody; prefect/client/orchestration/_flow_runs/client.py
-# Covered by: deployments/serving/attendant.py, which reads page by page; tests/deployments/serving/test_missed_runs.py
+# Covered by: deployments/serving/our_flow_runs.py, `all_flow_runs`; tests/deployments/serving/test_missed_runs.py
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -22,5 +22,7 @@ def test_a_finding_says_what_was_guessed_and_what_is(script: Path) -> None:
     assert header.startswith("#!/usr/bin/env bash\n# ")
     assert found, "no line `set -euo pipefail` behind the header"
     assert [field for field in FIELDS if not re.search(rf"^# {field}: \S", header, re.MULTILINE)] == []
+    named = re.findall(r"[\w./-]+/[\w-]+\.(?:py|md|yaml)\b", header.partition("\n# Covered by: ")[2])
+    assert [path for path in named if not (ROOT / path).exists()] == []
     assert os.access(script, os.X_OK), "not executable"
     subprocess.run(["bash", "-n", script], check=True)
