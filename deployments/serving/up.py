@@ -83,7 +83,7 @@ def up(settings: Settings, *, home: Path, port: int | None, host: str = LOOPBACK
         MetricsNotServed: the address for metrics does not belong to this machine, or may not be used.
         PrefectHomeTooNew: a newer Prefect has used the server's folder.
         PrefectServerFailed: the server could not be started.
-        RunnerFailed: the runner could not be started; the message names its log.
+        RunnerFailed: the runner could not be started.
     """
     make_private_folder(home)
     runs = home / "runs"
