@@ -14,7 +14,7 @@ class PrefectServerFailed(DeploymentsError):
 
 
 class RunnerFailed(DeploymentsError):
-    """Definitions cannot be served: the runner did not start, Prefect's server did not answer, or Prefect does not fit."""
+    """Definitions cannot be served: the runner does not start, Prefect's server does not answer, or does not fit."""
 
 
 class NoPrefectServer(DeploymentsError):

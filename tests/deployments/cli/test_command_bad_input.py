@@ -219,6 +219,7 @@ def test_a_command_with_an_empty_value_writes_nothing(command: Command, place: A
         ("jobs why 5", "job 5 does not exist"),
         ("jobs retry 5", "job 5 does not exist"),
         ("jobs show 5 --tenant anna", "job 5 of tenant anna does not exist"),
+        (f"jobs show 5 --tenant {'a' * 300}", f"job 5 of tenant {'a' * 60}… does not exist"),
         ("jobs items 5", "job 5 does not exist"),
         ("cancel nothing", "task nothing does not exist"),
         ("retry nothing", "task nothing does not exist"),

@@ -35,7 +35,7 @@ from storage.records import Job
 from storage.reports.waiting_reasons import explain_job
 from storage.settings import Settings
 from task_definitions.model import MAX_ITEMS_PER_JOB
-from task_definitions.wording import listed, quantity, tally
+from task_definitions.wording import listed, quantity, shortened, tally
 
 app = App(name="jobs")
 
@@ -286,6 +286,6 @@ def _project_id(database: Database, reference: str | None, *, tenant_id: str) ->
 def _job(database: Database, job_id: int, tenant: str | None) -> Job:
     job = JobsRepository(database).get_by_id(job_id)
     if job is None or tenant not in (None, job.tenant_id):
-        of_tenant = "" if tenant is None else f" of tenant {shown(tenant)}"
+        of_tenant = "" if tenant is None else f" of tenant {shortened(tenant)}"
         raise UnknownJob(f"job {job_id}{of_tenant} does not exist. `photojobs jobs list` lists the latest jobs.")
     return job
