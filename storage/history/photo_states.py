@@ -3,11 +3,11 @@
 `flows.undoing.reversal` decides which values an undo restores.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, bindparam, delete, exists, insert, select
+from sqlalchemy import Connection, delete, exists, insert, select
 
 from storage.database.clock import parse_timestamp
 from storage.database.tables import photo_tags, photos, tags
@@ -16,7 +16,7 @@ from storage.history.foreign_rows import removal_refusals
 from storage.history.journal import FileAction, FileChange
 from storage.history.project_states import add_tags
 from storage.history.row_snapshots import DERIVATIVES, ORIGINALS, TAG_IDS, TAGS, difference, row_values, snapshot_photos
-from storage.history.snapshot_values import stored_value
+from storage.history.snapshot_values import is_among, stored_value
 from storage.photos.derivatives import Derivative, DerivativesRepository
 from storage.photos.originals import Original, OriginalsRepository
 from storage.photos.photos import PhotosRepository
@@ -133,13 +133,13 @@ class TakenNames:
     def __init__(self, connection: Connection, wanted: Sequence[Mapping[str, Any]]) -> None:
         of_names = select(photos.c.id, photos.c.project_id, photos.c.filename).where(
             photos.c.project_id.in_(sorted({state["project_id"] for state in wanted})),
-            _is_among(photos.c.filename, {stored_value(state["filename"]) for state in wanted}),
+            is_among(photos.c.filename, {stored_value(state["filename"]) for state in wanted}),
         )
         self._by_name: dict[tuple[int, str], set[int]] = {}
         for photo_id, project_id, name in connection.execute(of_names):
             self._by_name.setdefault((project_id, name), set()).add(photo_id)
         manifest_ids = {stored_value(state["manifest_id"]) for state in wanted} - {None}
-        of_ids = select(photos.c.manifest_id, photos.c.id).where(_is_among(photos.c.manifest_id, manifest_ids))
+        of_ids = select(photos.c.manifest_id, photos.c.id).where(is_among(photos.c.manifest_id, manifest_ids))
         self._by_manifest_id: dict[str, int] = dict(connection.execute(of_ids).all()) if manifest_ids else {}
 
     def is_name_taken(self, state: Mapping[str, Any], *, but_for: int) -> bool:
@@ -153,23 +153,18 @@ class TakenNames:
         return known is not None and self._by_manifest_id.get(known, but_for) != but_for
 
 
-def _is_among(column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
-    # Without its own type, the parameter would get the type of its first value. SQLite may have both bytes and texts.
-    return column.in_(bindparam(None, list(values), type_=column.type, expanding=True))
-
-
 def _write_tags(connection: Connection, states: Sequence[_State]) -> None:
     if not states:
         return
     wanted: dict[tuple[int, str], int] = {}
     for _, state in states:
         for tag_id, name in zip(state[TAG_IDS], state[TAGS], strict=True):
-            wanted[state["project_id"], name] = tag_id
+            wanted[state["project_id"], stored_value(name)] = tag_id
     known = _known_tags(connection, wanted)
     known |= add_tags(connection, [(key, tag_id) for key, tag_id in wanted.items() if key not in known])
     connection.execute(delete(photo_tags).where(photo_tags.c.photo_id.in_([photo_id for photo_id, _ in states])))
     links = [
-        {"photo_id": photo_id, "tag_id": known[state["project_id"], name]}
+        {"photo_id": photo_id, "tag_id": known[state["project_id"], stored_value(name)]}
         for photo_id, state in states
         for name in state[TAGS]
     ]
@@ -180,7 +175,7 @@ def _write_tags(connection: Connection, states: Sequence[_State]) -> None:
 def _known_tags(connection: Connection, wanted: Mapping[tuple[int, str], int]) -> dict[tuple[int, str], int]:
     statement = select(tags.c.project_id, tags.c.name, tags.c.id).where(
         tags.c.project_id.in_(sorted({project_id for project_id, _ in wanted})),
-        tags.c.name.in_(sorted({name for _, name in wanted})),
+        is_among(tags.c.name, {name for _, name in wanted}),
     )
     return {(project_id, name): tag_id for project_id, name, tag_id in connection.execute(statement)}
 

@@ -12,16 +12,17 @@ from sqlalchemy import Connection, func, insert, select, true, update
 from storage.database.tables import photos, projects, tags
 from storage.history.foreign_columns import restore_foreign_values
 from storage.history.row_snapshots import removed_project, row_values
+from storage.history.snapshot_values import is_among, stored_value
 from storage.photos.projects import ProjectsRepository
 from task_definitions.wording import quantity
 
 
-def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str]) -> str | None:
+def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[Any]) -> str | None:
     """Return a text for the contents of a project, such as "3 photos" or "1 tag"; None if the project is empty.
 
-    The tags `own_tags` do not count.
+    The tags with the names `own_tags`, from a snapshot, do not count.
     """
-    others = tags.c.name.not_in(list(own_tags))
+    others = ~is_among(tags.c.name, map(stored_value, own_tags))
     for word, table, condition in (("photo", photos, true()), ("tag", tags, others)):
         statement = select(func.count()).select_from(table).where(table.c.project_id == project_id, condition)
         count = connection.execute(statement).scalar_one()
@@ -31,12 +32,12 @@ def is_in_use(connection: Connection, project_id: int, *, own_tags: Sequence[str
 
 
 def add_project(
-    connection: Connection, row: Mapping[str, Any], *, tags: Sequence[tuple[int, str]], now: datetime
+    connection: Connection, row: Mapping[str, Any], *, tags: Sequence[tuple[int, Any]], now: datetime
 ) -> None:
     """Insert a project from a snapshot, with its tags. A tag whose id is taken gets a new id."""
     connection.execute(insert(projects).values(row_values(projects, row, now=now)))
     restore_foreign_values(connection, projects, [row])
-    add_tags(connection, [((int(row["id"]), name), tag_id) for tag_id, name in tags])
+    add_tags(connection, [((int(row["id"]), stored_value(name)), tag_id) for tag_id, name in tags])
 
 
 def change_project(connection: Connection, project_id: int, values: Mapping[str, Any], *, now: datetime) -> None:

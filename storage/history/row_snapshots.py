@@ -65,7 +65,7 @@ def snapshot_photos(
             .order_by(photo_tags.c.photo_id, tags.c.name)
         )
         for photo_id, name, tag_id in connection.execute(named):
-            found[photo_id][TAGS].append(name)
+            found[photo_id][TAGS].append(_value_as_json(name))
             found[photo_id][TAG_IDS].append(tag_id)
         made = select(photo_derivatives).where(photo_derivatives.c.photo_id.in_(batch))
         for mapping in connection.execute(made.order_by(photo_derivatives.c.kind)).mappings():
@@ -100,7 +100,7 @@ def removed_project(connection: Connection, project_id: int) -> dict[str, Any] |
     return {
         **found,
         PHOTOS: connection.execute(count).scalar_one(),
-        TAGS: [tag.name for tag in own],
+        TAGS: [_value_as_json(tag.name) for tag in own],
         TAG_IDS: [tag.id for tag in own],
     }
 

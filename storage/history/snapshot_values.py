@@ -4,7 +4,10 @@ Only other programs write such values: bytes, texts with a NUL character, and te
 not valid JSON.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
+
+from sqlalchemy import Column, ColumnElement, bindparam
 
 _BYTES: Final = "bytes_as_hexadecimal"
 _TEXT: Final = "text_as_hexadecimal"
@@ -22,3 +25,9 @@ def stored_value(value: Any) -> Any:
     if isinstance(value, dict) and value.keys() == {_TEXT}:
         return bytes.fromhex(value[_TEXT]).decode()
     return value
+
+
+def is_among(column: Column[Any], values: Iterable[Any]) -> ColumnElement[bool]:
+    """Return the condition that a column has one of the values, which may be bytes and texts."""
+    # Without its own type, the parameter would get the type of its first value.
+    return column.in_(bindparam(None, list(values), type_=column.type, expanding=True))

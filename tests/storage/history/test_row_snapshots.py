@@ -13,7 +13,8 @@ from storage.database.column_types import encode_json
 from storage.database.tables import photos
 from storage.history.foreign_columns import FOREIGN, changed_columns
 from storage.history.photo_states import PhotoStates, TakenNames
-from storage.history.row_snapshots import snapshot_photos
+from storage.history.project_states import add_project, is_in_use
+from storage.history.row_snapshots import TAG_IDS, TAGS, removed_project, snapshot_photos
 
 
 def test_rows_that_refer_to_a_photo_that_another_program_removed_belong_to_no_snapshot(
@@ -76,21 +77,35 @@ def test_values_of_another_program_are_restored(
         assert tuple(connection.exec_driver_sql("SELECT meta_json, ext FROM photos").one()) == (document, stored)
 
 
-def test_a_text_with_a_nul_character_in_a_column_of_another_program_is_restored(sqlite_database: Database) -> None:
+def test_tags_and_columns_of_another_program_with_values_that_json_cannot_hold_are_restored(
+    sqlite_database: Database,
+) -> None:
     project = ProjectsRepository(sqlite_database).create(project_name="Alps", project_folder="Alps")
     [photo_id] = PhotosRepository(sqlite_database).create_many([{"project_id": project.id, "filename": "fox"}])
     with sqlite_database.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE photos ADD COLUMN camera")
         connection.exec_driver_sql("UPDATE photos SET camera = ?", ("X100\0",))
+        tags = [(1, project.id, "owl\0"), (2, project.id, b"\0\1")]
+        connection.exec_driver_sql("INSERT INTO tags (id, project_id, name) VALUES (?, ?, ?)", tags)
+        connection.exec_driver_sql(
+            "INSERT INTO photo_tags (photo_id, tag_id) VALUES (?, ?)", [(photo_id, 1), (photo_id, 2)]
+        )
         row = json.loads(encode_json(snapshot_photos(connection, [photo_id])[photo_id]))
         assert changed_columns(connection, photos, {photo_id: row[FOREIGN]}) == {}
         PhotosRepository(connection).remove_many([photo_id])
+        removed = json.loads(encode_json(removed_project(connection, project.id)))
+        assert is_in_use(connection, project.id, own_tags=removed[TAGS]) is None
+        ProjectsRepository(connection).remove(project.id)
+        given = list(zip(removed[TAG_IDS], removed[TAGS], strict=True))
+        add_project(connection, removed, tags=given, now=sqlite_database.clock())
         states = PhotoStates(connection, [photo_id])
         states.put(photo_id, row)
 
         states.write(connection, tenant_id="tenant", folders={}, now=sqlite_database.clock())
 
         assert connection.exec_driver_sql("SELECT camera FROM photos").scalar_one() == "X100\0"
+        assert connection.exec_driver_sql("SELECT id, project_id, name FROM tags ORDER BY id").all() == tags
+        assert connection.exec_driver_sql("SELECT tag_id FROM photo_tags ORDER BY 1").scalars().all() == [1, 2]
 
 
 def test_a_manifest_id_that_json_cannot_hold_is_compared_as_it_is_stored(sqlite_database: Database) -> None:
