@@ -214,8 +214,9 @@ class Worker:
                 time.
             DecoderCrashed: the process died, or gave no valid answer. It is a `DecoderKilled` if another process or the
                 system killed the process.
-            DecodingUnavailable: the process could not be started.
-            ImagingError, FolderMissing, OSError, ValueError: the operation raised this error in the process.
+            DecodingUnavailable: the process ended, or did not answer, before it got the request.
+            OSError: the system could not start the process, or the operation raised this error in the process.
+            ImagingError, FolderMissing, ValueError: the operation raised this error in the process.
         """
         request = json.dumps({"operation": operation, "arguments": arguments}).encode()
         try:
