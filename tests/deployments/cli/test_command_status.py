@@ -108,6 +108,8 @@ def test_of_one_tenant_other_tenants_jobs_are_left_out(command: Command, busy: d
     assert document["waiting"] == document["failures"] == []
     counted = command("status", "--tenant", "anna").out.splitlines()[1]
     assert counted.endswith("; 1 of the queued jobs starts later (all tenants)")
+    watched = command("status", "--tenant", "anna", "--watch", "--times", 1).out
+    assert watched.endswith(" canceled (all tenants)\n")
 
 
 def test_watching_without_a_terminal_prints_a_line_for_each_look(command: Command, busy: dict[str, int]) -> None:

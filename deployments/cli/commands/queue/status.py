@@ -117,8 +117,12 @@ def _line(status: QueueStatus) -> str:
     return (
         f"{status.at:%Y-%m-%d %H:%M:%S}  {jobs['running']} running ({lanes}), {jobs['queued']} queued"
         f" ({status.delayed} to run later), {jobs['failed']} failed, {jobs['completed']} completed,"
-        f" {jobs['canceled']} canceled"
+        f" {jobs['canceled']} canceled{_of_all(status)}"
     )
+
+
+def _of_all(status: QueueStatus) -> str:
+    return "" if status.tenant_id is None else " (all tenants)"
 
 
 def _head(status: QueueStatus) -> Iterator[str]:
@@ -126,7 +130,7 @@ def _head(status: QueueStatus) -> Iterator[str]:
     yield f"Database  {status.database}"
     start = "starts" if status.delayed == 1 else "start"
     delayed = f"; {status.delayed} of the queued jobs {start} later" if status.delayed else ""
-    yield f"Jobs      {counts}{delayed}{'' if status.tenant_id is None else ' (all tenants)'}"
+    yield f"Jobs      {counts}{delayed}{_of_all(status)}"
     yield f"At work   {_at_work(status)}"
     if status.corrupt_originals:
         yield f"Originals {status.corrupt_originals} corrupt: see `photojobs library verify`"
