@@ -14,7 +14,7 @@ from prefect.states import Cancelled
 
 from deployments.serving.our_flow_runs import has_ended_within, our_runs
 from flows.orchestration.server_clock import NO_LEAD
-from flows.orchestration.task_flow import BY_FLOW_RUN, task_of
+from flows.orchestration.task_flow import cancel_task_of, task_of
 from storage.database.engine import Database
 from storage.queue.tasks import TasksRepository
 from storage.records import Task
@@ -48,9 +48,8 @@ def end_canceled_runs(client: SyncPrefectClient, database: Database, *, lead: ti
 
 
 def end_as_canceled(client: SyncPrefectClient, tasks: TasksRepository, run: FlowRun, task: Task | None) -> None:
-    """End a canceled flow run and its task, if there is one."""
-    if task is not None:
-        tasks.cancel(task.id, reason=BY_FLOW_RUN)
+    """End a canceled flow run and its task, as `cancel_task_of` does."""
+    cancel_task_of(run, task, tasks)
     if run.state is not None and run.state.type != StateType.CANCELLED:
         client.set_flow_run_state(
             run.id, Cancelled(message="canceled while no process executed the flow run"), force=True

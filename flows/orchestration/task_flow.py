@@ -209,13 +209,16 @@ def task_of(flow_run: FlowRun, tasks: TasksRepository) -> Task | None:
 
 
 def cancel_with_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Cancel the task of a flow run that was canceled in the UI or by the API. Prefect calls this hook.
+    """Cancel the task of a flow run that was canceled in the UI or by the API. Prefect calls this hook."""
+    tasks = TasksRepository(Runtime.current().database)
+    cancel_task_of(flow_run, task_of(flow_run, tasks), tasks)
+
+
+def cancel_task_of(flow_run: FlowRun, task: Task | None, tasks: TasksRepository) -> None:
+    """Cancel the task of a canceled flow run, if there is one.
 
     A task that a user has retried in the meantime has another flow run, and is not canceled.
     """
-    runtime = Runtime.current()
-    tasks = TasksRepository(runtime.database)
-    task = task_of(flow_run, tasks)
     if task is not None and task.flow_run_id in (None, str(flow_run.id)):
         tasks.cancel(task.id, reason=BY_FLOW_RUN)
 

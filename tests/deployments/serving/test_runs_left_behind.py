@@ -193,8 +193,8 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
     assert isinstance(deployment_id, UUID)
     with Runtime.open(settings) as runtime, runtime.as_current(), get_client(sync_client=True) as client:
         tasks = TasksRepository(runtime.database)
-        held, canceled, waiting, again, of_another = (
-            start_task(type="folder_discovery", tenant_id="user_0").task_id for _ in range(5)
+        held, canceled, waiting, again, of_another, retried = (
+            start_task(type="folder_discovery", tenant_id="user_0").task_id for _ in range(6)
         )
         tasks.cancel(canceled)
 
@@ -219,6 +219,9 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
         tasks.retry(again)
         # The form of a tenant names the task of another tenant.
         run(Pending(), Cancelling(), task_id=of_another, tenant_id="anna")
+        # The user retries a task while the run that the user canceled still ends.
+        run(Running(), Cancelling(), task_id=retried)
+        tasks.link_flow_run(retried, str(uuid4()))
         planned, plan = run(Scheduled()), run(Scheduled(), plan=True, project_id="Alps (#7)")
 
         end_canceled_runs(client, runtime.database)
@@ -236,8 +239,8 @@ def test_canceled_runs_that_no_process_runs_end_and_planned_ones_have_readable_n
         end_canceled_runs(client, runtime.database)
         ended = [client.read_flow_run(run_id).state_name for run_id in (starting, at_work)]
         client.delete_deployment(deployment_id)
-        statuses = [tasks.get(task_id).status for task_id in (held, waiting, again, of_another)]
+        statuses = [tasks.get(task_id).status for task_id in (held, waiting, again, of_another, retried)]
     assert states == ["Cancelling", "Suspended", "Cancelled", "Cancelling"]
     assert ended == ["Cancelled", "Cancelled"]
-    assert statuses == ["queued", "canceled", "queued", "queued"]
+    assert statuses == ["queued", "canceled", "queued", "queued", "queued"]
     assert names == ["maintenance (user_0, project 7)", "plan of maintenance (user_0, Alps (#7))"]
