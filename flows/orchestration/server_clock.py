@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 
+from httpx import HTTPStatusError
 from prefect.client.orchestration import SyncPrefectClient
 
 from storage.database.engine import Database
@@ -25,6 +26,11 @@ def server_lead(client: SyncPrefectClient, database: Database) -> timedelta:
 
     To compare a moment of a task with the timestamp of a state, add the result to the moment.
     """
-    date = client.request("GET", "/health").headers.get("Date")
+    try:
+        response = client.request("GET", "/health")
+    except HTTPStatusError as error:
+        # A server behind a proxy may not answer at this path, but its answer has a date, too.
+        response = error.response
+    date = response.headers.get("Date")
     lead = NO_LEAD if date is None else parsedate_to_datetime(date) - database.clock()
     return lead if abs(lead) > TOLERATED else NO_LEAD
