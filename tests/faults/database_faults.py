@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,14 @@ class DatabaseFaults:
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection[Any]]:
         url = self._database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        with psycopg.connect(url, autocommit=True, application_name="faults", options=FREE_OF_FAULTS) as session:
+        connect = partial(psycopg.connect, url, autocommit=True, application_name="faults", options=FREE_OF_FAULTS)
+        try:
+            session = connect()
+        except psycopg.OperationalError:
+            # While the disk is full, the server may refuse a session, because it cannot write its own files.
+            self._end(DISK_FULL)
+            session = connect()
+        with session:
             yield session
 
 
